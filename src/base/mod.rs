@@ -1,0 +1,6 @@
+//! What every stage leans on and what leans on nothing: newtypes, secrets, diagnostics, atomic files.
+
+pub mod diagnostic;
+pub mod fsx;
+pub mod net;
+pub mod secret;

@@ -1,0 +1,310 @@
+//! Newtypes of the network's words: takes text from an inventory, gives values that can no longer be wrong.
+//! Each `FromStr` error is a fragment fit to follow `` `TEXT` ``, e.g. «has host bits set, write 10.0.0.0/24».
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// Why a text is not the value it should be: a fragment that follows the text, and a help line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Invalid {
+    /// What is wrong, lower case, no full stop.
+    pub reason: String,
+    /// What to write instead, imperative.
+    pub help: Option<String>,
+}
+
+impl Invalid {
+    /// Takes the fragment of the message alone.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), help: None }
+    }
+
+    /// Adds what to write instead.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+fn label(text: &str) -> Result<(), Invalid> {
+    if text.is_empty() {
+        return Err(Invalid::new("has an empty label"));
+    }
+    if text.len() > 63 {
+        return Err(Invalid::new("has a label longer than 63 characters"));
+    }
+    if text.starts_with('-') || text.ends_with('-') {
+        return Err(Invalid::new("has a label that begins or ends with `-`"));
+    }
+    match text.chars().find(|c| !(c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '-')) {
+        None => Ok(()),
+        Some(c) if c.is_ascii_uppercase() => Err(Invalid::new(format!("has the upper-case letter `{c}`"))
+            .help(format!("write `{}`", text.to_ascii_lowercase()))),
+        Some(c) if !c.is_ascii() => Err(Invalid::new(format!("has the character `{c}`"))
+            .help("write international names in their xn-- form (`idn2 NAME` prints it)")),
+        Some(c) => {
+            Err(Invalid::new(format!("has the character `{}`", c.escape_default())).help("use a-z, 0-9 and `-` only"))
+        }
+    }
+}
+
+macro_rules! text_newtype {
+    ($name:ident) => {
+        impl $name {
+            /// The text as it was checked.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+        impl TryFrom<String> for $name {
+            type Error = Invalid;
+            fn try_from(text: String) -> Result<Self, Invalid> {
+                text.parse()
+            }
+        }
+        impl From<$name> for String {
+            fn from(value: $name) -> String {
+                value.0
+            }
+        }
+    };
+}
+
+/// The inventory's name of a host: one DNS label (RFC 1123 §2.1), because it becomes a part of its internal name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HostName(String);
+text_newtype!(HostName);
+
+impl FromStr for HostName {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        if text.contains('.') {
+            return Err(Invalid::new("has a dot")
+                .help("a host's name is one label, e.g. `web1`; what it is reached by goes under `address`"));
+        }
+        label(text)?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// A DNS name of two labels or more, lower case, at most 253 characters (RFC 1123 §2.1); `*.` may lead it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DnsName(String);
+text_newtype!(DnsName);
+
+impl DnsName {
+    /// Whether the name begins with `*.`.
+    pub fn is_wildcard(&self) -> bool {
+        self.0.starts_with("*.")
+    }
+}
+
+impl FromStr for DnsName {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        if text.len() > 253 {
+            return Err(Invalid::new("is longer than 253 characters"));
+        }
+        if text.parse::<IpAddr>().is_ok() {
+            return Err(Invalid::new("is an address, not a name"));
+        }
+        if let Some(bare) = text.strip_suffix('.') {
+            return Err(Invalid::new("ends with a dot").help(format!("write `{bare}`")));
+        }
+        let rest = text.strip_prefix("*.").unwrap_or(text);
+        if !rest.contains('.') {
+            return Err(Invalid::new("has one label only").help("write the full name, e.g. `shop.example.com`"));
+        }
+        for part in rest.split('.') {
+            label(part)?;
+        }
+        if rest.rsplit('.').next().is_some_and(|top| top.chars().all(|c| c.is_ascii_digit())) {
+            return Err(Invalid::new("ends with a label of digits"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// A network in CIDR form with no host bits (`10.0.0.1/24` is a typo, not a network); a bare address is its /32 or /128.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Cidr(IpNet);
+
+impl Cidr {
+    /// The network itself.
+    pub fn net(self) -> IpNet {
+        self.0
+    }
+
+    /// Whether it is IPv4.
+    pub fn is_ipv4(self) -> bool {
+        matches!(self.0, IpNet::V4(_))
+    }
+
+    /// Whether it holds `address`.
+    pub fn contains(self, address: IpAddr) -> bool {
+        self.0.contains(&address)
+    }
+}
+
+impl From<IpAddr> for Cidr {
+    fn from(address: IpAddr) -> Self {
+        Self(IpNet::from(address))
+    }
+}
+
+impl fmt::Display for Cidr {
+    /// A whole address without its `/32` or `/128`, as nft and iptables print it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.prefix_len() == self.0.max_prefix_len() {
+            f.pad(&self.0.addr().to_string())
+        } else {
+            f.pad(&self.0.to_string())
+        }
+    }
+}
+
+impl From<Cidr> for String {
+    fn from(value: Cidr) -> String {
+        value.to_string()
+    }
+}
+
+impl TryFrom<String> for Cidr {
+    type Error = Invalid;
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        text.parse()
+    }
+}
+
+impl FromStr for Cidr {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Ok(address.into());
+        }
+        let net: IpNet = text.parse().map_err(|_| {
+            Invalid::new("is no network in CIDR form").help("write `10.0.0.0/24`, `2001:db8::/48` or one address")
+        })?;
+        if net != net.trunc() {
+            return Err(Invalid::new("has host bits set").help(format!(
+                "write `{}` for the network, or `{}` for the one host",
+                net.trunc(),
+                net.addr()
+            )));
+        }
+        Ok(Self(net))
+    }
+}
+
+/// A TCP or UDP port, 1 to 65535.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u64", into = "u16")]
+pub struct Port(u16);
+
+impl Port {
+    /// HTTP, for redirects and for the http-01 challenge.
+    pub const HTTP: Self = Self(80);
+    /// HTTPS.
+    pub const HTTPS: Self = Self(443);
+
+    /// The number.
+    pub fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl From<Port> for u16 {
+    fn from(value: Port) -> u16 {
+        value.0
+    }
+}
+
+impl TryFrom<u64> for Port {
+    type Error = Invalid;
+    fn try_from(number: u64) -> Result<Self, Invalid> {
+        match u16::try_from(number) {
+            Ok(n) if n > 0 => Ok(Self(n)),
+            _ => Err(Invalid::new("is out of range").help("a port is 1 to 65535")),
+        }
+    }
+}
+
+impl FromStr for Port {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        text.parse::<u64>().map_err(|_| Invalid::new("is no number").help("a port is 1 to 65535"))?.try_into()
+    }
+}
+
+/// Transport protocol of a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Proto {
+    /// TCP.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl fmt::Display for Proto {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_with_host_bits_is_a_typo() {
+        let error = "10.0.0.1/24".parse::<Cidr>().unwrap_err();
+        assert_eq!(error.help.as_deref(), Some("write `10.0.0.0/24` for the network, or `10.0.0.1` for the one host"));
+        assert_eq!("10.0.0.0/24".parse::<Cidr>().unwrap().to_string(), "10.0.0.0/24");
+        assert_eq!("fd00::1".parse::<Cidr>().unwrap().to_string(), "fd00::1");
+    }
+
+    #[test]
+    fn names() {
+        assert!("web-1".parse::<HostName>().is_ok());
+        for bad in ["", "Web", "a.b", "-a", "a-", "w\u{00fc}", "a_b"] {
+            assert!(bad.parse::<HostName>().is_err(), "{bad}");
+        }
+        assert!("shop.example.com".parse::<DnsName>().is_ok());
+        assert!("*.example.com".parse::<DnsName>().unwrap().is_wildcard());
+        for bad in ["shop", "shop.example.com.", "10.0.0.1", "a..b", "x.*.com", "a.1"] {
+            assert!(bad.parse::<DnsName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ports() {
+        assert!(Port::try_from(0).is_err());
+        assert!(Port::try_from(65536).is_err());
+        assert_eq!(Port::try_from(443).unwrap(), Port::HTTPS);
+    }
+}

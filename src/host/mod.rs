@@ -1,0 +1,3 @@
+//! One host: how it is reached, what it says about itself, and how a plan is carried out on it.
+
+pub mod transport;

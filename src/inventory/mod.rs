@@ -1,0 +1,1 @@
+//! From the inventory file to a [`Site`](site::Site) that is valid by construction.

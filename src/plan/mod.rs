@@ -1,0 +1,1 @@
+//! The narrow waist: Desired, Observed, and the Plan between them.
