@@ -12,6 +12,7 @@ pub mod base;
 pub mod host;
 pub mod inventory;
 pub mod plan;
+pub mod service;
 
 /// The stages, left to right. A file under one of them may import from those before it, and from its own.
 pub const STAGES: [&str; 10] = ["base", "inventory", "plan", "service", "pki", "host", "fleet", "lab", "report", "cli"];
