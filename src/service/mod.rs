@@ -8,6 +8,7 @@ use crate::base::secret::Materials;
 use crate::inventory::site::{Host, Site};
 use crate::plan::state::{Body, Desired, DesiredHost, Digest, Facts};
 
+pub mod firewall;
 pub mod platform;
 pub mod render;
 
@@ -58,7 +59,7 @@ pub trait Service: Sync {
 }
 
 /// All services, in apply order: what others lean on comes first.
-pub const ALL: &[&dyn Service] = &[];
+pub const ALL: &[&dyn Service] = &[&firewall::Firewall];
 
 /// The whole fleet as it should be. A host without facts is taken for the oldest supported release.
 ///
