@@ -142,8 +142,9 @@ fn end<'a>(site: &'a Site, word: &str) -> Result<End<'a>, Diagnostic> {
         }
         Err(_) => {
             let mut known: Vec<&str> = site.hosts.keys().map(HostName::as_str).collect();
-            known.extend(Role::ALL.into_iter().map(Role::as_str));
-            known.extend(["all", "internet", "manage", "controller"]);
+            for word in ["lb", "web", "app", "db", "all", "internet", "manage", "controller"] {
+                known.push(word);
+            }
             let error = Diagnostic::error(format!("`{word}` is no host, role, address or network"));
             Err(match did_you_mean(word, known) {
                 Some(help) => error.help(help),
@@ -263,7 +264,7 @@ impl Asked<'_> {
             let some = users.iter().map(|uid| decide(set, way, self.proto, self.port, peer, Some(*uid)));
             decision = some.into_iter().find(|d| *d != Decision::Denied).unwrap_or(Decision::Denied);
         }
-        let mut side = Side {
+        let mut answer = Side {
             host: host.name.clone(),
             way,
             peer: label.into(),
@@ -276,22 +277,22 @@ impl Asked<'_> {
         match decision {
             Decision::Denied => {}
             Decision::Blocked(net) => {
-                side.flow = Some("firewall.block".into());
-                side.place = site.firewall.block.iter().find(|(n, _)| *n == net).map(|(_, place)| place.clone());
-                side.rule = match set.backend {
+                answer.flow = Some("firewall.block".into());
+                answer.place = site.firewall.block.iter().find(|(n, _)| *n == net).map(|(_, place)| place.clone());
+                answer.rule = match set.backend {
                     Backend::Nftables => nft::block_line(&[net], net.is_ipv4()),
                     Backend::Iptables => format!("-A INFRA-BLOCK -s {net} -m comment --comment \"block\" -j DROP"),
                 };
             }
             Decision::Accepted(rule) => {
-                side.accepted = true;
-                side.uids.clone_from(&rule.uids);
-                side.flow = Some(rule.flow.clone());
-                side.place = place(flows, rule, way, peer);
-                side.rule = line(set.backend, rule, peer);
+                answer.accepted = true;
+                answer.uids.clone_from(&rule.uids);
+                answer.flow = Some(rule.flow.clone());
+                answer.place = place(flows, rule, way, peer);
+                answer.rule = line(set.backend, rule, peer);
             }
         }
-        side
+        answer
     }
 }
 
