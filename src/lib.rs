@@ -11,6 +11,7 @@
 pub mod base;
 pub mod host;
 pub mod inventory;
+pub mod lab;
 pub mod plan;
 
 /// The stages, left to right. A file under one of them may import from those before it, and from its own.
