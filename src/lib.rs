@@ -12,6 +12,7 @@ pub mod base;
 pub mod fleet;
 pub mod host;
 pub mod inventory;
+pub mod lab;
 pub mod plan;
 pub mod service;
 
