@@ -1,3 +1,12 @@
 //! One host: how it is reached, what it says about itself, and how a plan is carried out on it.
 
+mod channel;
+pub mod dir;
+pub mod jump;
+pub mod known_hosts;
+mod login;
+mod process;
+pub mod ssh;
+pub mod ssh_config;
 pub mod transport;
+mod wrap;
