@@ -9,6 +9,7 @@
 //! the left of its own in [`STAGES`] (`tests/layers.rs` holds it to that).
 
 pub mod base;
+pub mod fleet;
 pub mod host;
 pub mod inventory;
 pub mod plan;

@@ -1,0 +1,6 @@
+//! All hosts together: who is asked, in which order they change, and what became of each.
+
+pub mod event;
+pub mod run;
+pub mod survey;
+pub mod transaction;
