@@ -226,10 +226,10 @@ impl Executor<'_> {
             list(&files),
             list(&gones),
             list(&follows),
-            include_str!("scripts/commit.sh"),
+            commit_text(),
         );
         let script = self.script(phase.as_str(), &body, Duration::from_mins(5) + patience(probes));
-        let output = self.run(&script, manifest::to_text(&after).as_bytes())?;
+        let output = self.run(&script, format!("{}# end\n", manifest::to_text(&after)).as_bytes())?;
         let pairs = self.judge(&script.title, &output)?;
         self.manifest = after;
         Ok(self.advice(&pairs))
@@ -242,7 +242,7 @@ impl Executor<'_> {
     pub fn look(&mut self, phase: Phase, probes: &[Probe]) -> Result<Vec<String>, StepError> {
         let body = format!(
             "follows=''\n{}\nprobes() {{\n{}:\n}}\nprobes && exit 0\nemit failed \"$failed\"\nemit words \"$words\"\nexit 10\n",
-            include_str!("scripts/commit.sh"),
+            commit_text(),
             looks(probes)
         );
         let script = self.script(phase.as_str(), &body, Duration::from_mins(1) + patience(probes));
@@ -284,6 +284,10 @@ impl Executor<'_> {
             }),
         }
     }
+}
+
+fn commit_text() -> String {
+    format!("{}\n{}", include_str!("../service/restore.sh"), include_str!("scripts/commit.sh"))
 }
 
 fn patience(probes: &[Probe]) -> Duration {

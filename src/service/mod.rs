@@ -11,6 +11,7 @@ use crate::plan::state::{Body, Desired, DesiredHost, Digest, Facts};
 
 pub mod firewall;
 pub mod platform;
+pub mod recovery;
 pub mod render;
 
 /// What a service may look at while it decides.
@@ -62,7 +63,7 @@ pub trait Service: Sync {
 }
 
 /// All services, in apply order: what others lean on comes first.
-pub const ALL: &[&dyn Service] = &[];
+pub const ALL: &[&dyn Service] = &[&recovery::Recovery];
 
 /// The whole fleet as it should be. A host without facts is taken for the oldest supported release.
 ///

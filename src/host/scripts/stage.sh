@@ -1,5 +1,10 @@
 # Takes a tar stream on stdin, PHASE/PATH for each new file, and asks the daemons. Changes nothing outside of $run.
 # The caller's lines after this text: own, gone, folder, then stage_view, check, and stage_end.
+for earlier in "$infra"/runs/*; do
+	# What was staged there is in place or was given up; the kept copies of the last ten runs stay.
+	rm -rf "$earlier/new" "$earlier/view"
+done
+ls -1d "$infra"/runs/* 2>/dev/null | sort -r | tail -n +10 | xargs -r rm -rf
 rm -rf "$run"
 mkdir -p "$run/new" "$run/old" && tar -C "$run/new" --no-same-owner --no-same-permissions -xf - || {
 	emit failed 'upload' && exit 10
