@@ -11,6 +11,7 @@
 pub mod base;
 pub mod host;
 pub mod inventory;
+pub mod pki;
 pub mod plan;
 pub mod service;
 
