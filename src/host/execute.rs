@@ -122,9 +122,9 @@ impl Executor<'_> {
         let mut wrote = false;
         for (phase, action) in plan.phases.iter().flat_map(|(phase, actions)| actions.iter().map(move |a| (phase, a))) {
             match action {
-                Action::Write { path, body: content, file, .. } => {
+                Action::Write { path, file, .. } => {
                     wrote = true;
-                    let text = self.materials.materialize(&content.text).map_err(|e| local(path, &e.to_string()))?;
+                    let text = self.materials.materialize(&file.body.text).map_err(|e| local(path, &e.to_string()))?;
                     append(&mut upload, &format!("{phase}{path}"), text.as_bytes())
                         .map_err(|e| local(path, &e.to_string()))?;
                     let access = &file.access;
@@ -147,19 +147,10 @@ impl Executor<'_> {
             format!("gones={}\nfolders={}\n{}\n{body}", list(&gones), list(&folders), include_str!("scripts/stage.sh"));
         let mut passed = Vec::new();
         if wrote || !gones.is_empty() {
-            let views: &[&[Phase]] = &[&BEFORE_NARROW, &[Phase::Narrow]];
-            for (nth, view) in views.iter().enumerate() {
-                if nth > 0
-                    && !plan
-                        .phases
-                        .get(&Phase::Narrow)
-                        .is_some_and(|a| a.iter().any(|a| matches!(a, Action::Write { .. })))
-                {
-                    continue;
-                }
-                let phases: Vec<&str> =
-                    BEFORE_NARROW.iter().chain(if nth > 0 { *view } else { &[] }).map(|p| p.as_str()).collect();
-                text.push_str(&format!("stage_view {}\n", phases.join(" ")));
+            // Twice where something goes: what is to be removed stands beside the new until `Narrow`.
+            let views: &[&str] = if gones.is_empty() { &["with"] } else { &["with", "without"] };
+            for view in views {
+                text.push_str(&format!("stage_view {view}\n"));
                 for check in &desired.checks {
                     text.push_str(&format!("check {} {}\n", quote(&check.title), quote(&check.command)));
                     passed.push(check.title.clone());
@@ -170,6 +161,7 @@ impl Executor<'_> {
             Action::Firewall { to, .. } => Some(firewall::check_title(to).to_owned()),
             _ => None,
         }));
+        passed.sort_unstable();
         passed.dedup();
         text.push_str("stage_end\n");
         let script = self.script("stage", &text, Duration::from_mins(3));
@@ -201,9 +193,9 @@ impl Executor<'_> {
         let mut after = self.manifest.clone();
         for action in actions {
             match action {
-                Action::Write { path, body, file, .. } => {
+                Action::Write { path, file, .. } => {
                     files.push(path.clone());
-                    let recorded = Recorded { digest: body.digest.clone(), phase: file.phase, then: file.then.clone() };
+                    let recorded = Recorded { digest: file.body.digest.clone(), then: file.then.clone() };
                     after.insert(path.clone(), recorded);
                 }
                 Action::Adopt { path, recorded } => {
@@ -303,9 +295,6 @@ fn looks(probes: &[Probe]) -> String {
     }
     text
 }
-
-const BEFORE_NARROW: [Phase; 7] =
-    [Phase::Widen, Phase::Primary, Phase::Replica, Phase::App, Phase::Web, Phase::Edge, Phase::Monitor];
 
 fn local(what: &str, why: &str) -> StepError {
     StepError { what: what.to_owned(), words: vec![why.to_owned()], put_back: None, now: Now::AsBefore }

@@ -121,7 +121,7 @@ fn manifest_lines(text: &str) -> Result<BTreeMap<String, Recorded>, ParseError> 
 
 fn owed_line(value: &str, owed: &mut BTreeMap<String, Follow>) -> Result<(), ParseError> {
     let (unit, follow) = value.trim().split_once(' ').ok_or_else(|| bad("owed", "has no unit"))?;
-    let follow = if follow.trim() == "restart" { Follow::Restart } else { Follow::Reload };
+    let follow = follow.trim().parse::<Follow>().map_err(|e| bad("owed", e.to_string()))?;
     owed.insert(unit.to_owned(), follow);
     Ok(())
 }
