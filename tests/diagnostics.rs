@@ -15,3 +15,14 @@ fn the_whole_example_loads() {
         Err(diagnostics) => panic!("{}", draw(&diagnostics, false)),
     }
 }
+
+#[test]
+fn the_three_inventories_load() {
+    for name in ["reference", "single", "three-tier"] {
+        let path = format!("inventories/{name}.yml");
+        match load(Path::new(&path)) {
+            Ok((_, warnings)) => assert_eq!(draw(&warnings, false), "", "{path}"),
+            Err(diagnostics) => panic!("{}", draw(&diagnostics, false)),
+        }
+    }
+}
