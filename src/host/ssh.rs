@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use ssh2::{Channel, DisconnectCode, ErrorCode, MethodType, Session};
+use ssh2::{BlockDirections, Channel, DisconnectCode, ErrorCode, MethodType, Session};
 
 use super::channel::{Exchange, Step, Stop};
 use super::jump::{self, Gate, Link, place};
@@ -144,7 +144,10 @@ impl Default for Options {
 
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options").field("config", &self.config).field("known_hosts", &self.known_hosts).finish_non_exhaustive()
+        f.debug_struct("Options")
+            .field("config", &self.config)
+            .field("known_hosts", &self.known_hosts)
+            .finish_non_exhaustive()
     }
 }
 
@@ -219,7 +222,8 @@ impl SshTransport {
 
     fn attempt(target: &Target, to: &Effective, options: &Options) -> Result<Self, TransportError> {
         let files = options.known_hosts.clone().unwrap_or_else(|| to.known_hosts_files());
-        let known = KnownHosts::read(&files).map_err(|e| TransportError::Setup(format!("cannot read host keys: {e}")))?;
+        let known =
+            KnownHosts::read(&files).map_err(|e| TransportError::Setup(format!("cannot read host keys: {e}")))?;
         let (name, port) = to.key_name();
         let pass = options.gate.enter(to.proxy_jump.as_deref());
         let (session, link, key) = handshake(to, options, &known.key_types_for(name, port))?;
@@ -388,12 +392,31 @@ impl Inner {
     }
 
     /// Closes a channel and waits for the other side, bounded; a session that does not answer is given up.
-    fn close(&mut self, mut channel: Channel, bound: Duration) {
+    fn close(&mut self, mut channel: Channel) {
         if self.broken.is_none() {
             self.session.set_blocking(true);
-            self.session.set_timeout(millis(bound));
+            self.session.set_timeout(millis(CLOSING));
             if channel.close().is_err() {
                 self.lost("it did not answer when a channel was closed");
+            }
+        }
+        drop(channel);
+    }
+
+    /// Says that a channel is over and does not wait: sshd answers only when the command has ended. The session keeps what
+    /// is left of the channel.
+    fn abandon(&mut self, mut channel: Channel) {
+        if self.broken.is_none() {
+            self.session.set_blocking(false);
+            let sent = match channel.close() {
+                Ok(()) => true,
+                Err(e) if e.code() == ErrorCode::Session(-37) => {
+                    matches!(self.session.block_directions(), BlockDirections::None | BlockDirections::Inbound)
+                }
+                Err(_) => false,
+            };
+            if !sent {
+                self.lost("a channel could not be closed");
             }
         }
         drop(channel);
@@ -407,7 +430,7 @@ impl Inner {
             self.session.set_timeout(millis(CLOSING));
             let _ = channel.send_eof().and_then(|()| channel.wait_eof());
         }
-        self.close(channel, CLOSING);
+        self.close(channel);
     }
 
     fn once(&mut self, script: &Script, stdin: Option<&[u8]>) -> Result<Run, TransportError> {
@@ -450,13 +473,13 @@ impl Inner {
                 if stuck {
                     self.lost("a script that took too long was cut off");
                 }
-                self.close(channel, Duration::from_secs(1));
+                self.abandon(channel);
                 Err(TransportError::Timeout { title: script.title.clone(), after: script.timeout })
             }
             Stop::Enough => match first_line(&self.wrap, &stdout) {
                 Some(line) => Ok(Run::Line(line, channel)),
                 None => {
-                    self.close(channel, CLOSING);
+                    self.abandon(channel);
                     Ok(Run::PasswordWrong)
                 }
             },
@@ -465,7 +488,7 @@ impl Inner {
                 self.session.set_timeout(millis(CLOSING));
                 let signal = channel.exit_signal().ok().and_then(|s| s.exit_signal);
                 let status = signal.map_or_else(|| channel.exit_status().unwrap_or(-1), |s| 128 + signal_number(&s));
-                self.close(channel, CLOSING);
+                self.close(channel);
                 let answer = self.wrap.answer(stdout, stderr);
                 self.judge(script, stdin.is_none(), answer, status)
             }
@@ -517,7 +540,8 @@ impl Inner {
                 }
                 done => return Ok(done),
             };
-            let asked = self.prompt.as_ref().map(|p| p.answer(&Ask::Sudo { user: &self.user, host: &self.host, again }));
+            let asked =
+                self.prompt.as_ref().map(|p| p.answer(&Ask::Sudo { user: &self.user, host: &self.host, again }));
             match asked {
                 Some(Some(secret)) if !secret.reveal().contains(['\n', '\0']) => self.sudo = Sudo::Password(secret),
                 Some(Some(_)) => return refused(&self.address, "the password has a line break"),
@@ -573,15 +597,13 @@ fn signal_number(name: &str) -> i32 {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        for (_, channel) in std::mem::take(&mut self.held) {
-            self.close(channel, Duration::from_secs(1));
-        }
         if self.broken.is_none() {
             self.session.set_blocking(true);
             self.session.set_timeout(500);
             let _ = self.session.disconnect(Some(DisconnectCode::ByApplication), "done", None);
         }
-        // libssh2 waits for the peer when it frees a session; with the socket shut it does not.
+        // libssh2 waits for the peer when it frees channels and a session; with the socket shut it does not. The server then
+        // closes the stdin of what was held.
         self.link.shut();
     }
 }
