@@ -415,6 +415,18 @@ fn host_keys_are_checked() {
     let error = key_error(server.connect());
     assert!(error.contains("revoked") && error.contains("known_hosts:2"), "{error}");
 
+    server.know(&server.host_line());
+    let mut options = server.options();
+    for name in ["host", "evil"] {
+        let (list, key) = (server.path(&format!("{name}.krl")), server.path(&format!("{name}.pub")));
+        run(Command::new("ssh-keygen").args(["-q", "-k", "-f"]).arg(list).arg(key));
+    }
+    for (listed, refused) in [("host.pub", true), ("evil.pub", false), ("host.krl", true), ("evil.krl", false)] {
+        options.config = server.config(&format!("RevokedHostKeys {}\n", server.path(listed).display()));
+        let result = SshTransport::connect(&server.target(), &options);
+        assert_eq!(matches!(&result, Err(TransportError::HostKey(t)) if t.contains("revoked")), refused, "{result:?}");
+    }
+
     server.know(&format!("{name} {}", read("rsa.pub")));
     let error = key_error(server.connect());
     assert!(error.contains("is not known") && error.contains("of type ssh-rsa"), "{error}");
@@ -425,7 +437,7 @@ fn host_keys_are_checked() {
     server.connect().unwrap();
 
     // Nobody logs in and nothing runs before the key is accepted.
-    assert_eq!(server.log().matches("Accepted publickey").count(), 1);
+    assert_eq!(server.log().matches("Accepted publickey").count(), 3);
 }
 
 #[test]
