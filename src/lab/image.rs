@@ -135,6 +135,9 @@ fn follow(mmdebstrap: &mut Command, progress: Progress<'_>) -> Result<(), Error>
         for line in BufReader::new(stderr).split(b'\n') {
             let line = String::from_utf8_lossy(&line?).trim_end().to_owned();
             match line.strip_prefix("I: ") {
+                Some(step) if step.starts_with("running --customize-hook") => {
+                    progress("fetching packages for the hosts")
+                }
                 Some(step) => progress(step),
                 None => words = words + &line + "\n",
             }

@@ -21,6 +21,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::TryLockError;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output};
 use std::thread;
@@ -355,7 +356,7 @@ impl Lab {
             disk::Disk { tree, upper }.write_host(spec, twin.host, &outside.services, &keys, &login)?;
             let index = spec.hosts.iter().position(|h| h.name == twin.host.name).unwrap_or_default();
             let addresses: Vec<IpAddr> = twin.host.all_addresses().collect();
-            fs_err::write(dir.join("net.sh"), net::script(&spec.name, &twin.host.name, index, &addresses))?;
+            fs_err::write(dir.join("net.sh"), net::script(&spec.name, &twin.host.name, index, &addresses, &[]))?;
             twin.start(tree)
         })?;
         let known = spec.hosts.iter().map(|h| ssh::known_hosts(&self.dir.join("hosts").join(&h.name).join("keys"), h));
@@ -421,7 +422,9 @@ impl Lab {
         thread::scope(|scope| {
             let hosts = self.record.spec.hosts.iter();
             let threads: Vec<_> = hosts.map(|host| scope.spawn(move || work(&self.twin(host)))).collect();
-            let results: Vec<Result<(), Error>> = threads.into_iter().filter_map(|t| t.join().ok()).collect();
+            let join = |thread: thread::ScopedJoinHandle<'_, _>| thread.join().unwrap_or_else(|e| resume_unwind(e));
+            // All are joined before the first error is looked for.
+            let results: Vec<Result<(), Error>> = threads.into_iter().map(join).collect();
             results.into_iter().collect()
         })
     }

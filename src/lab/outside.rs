@@ -53,10 +53,9 @@ fn dnsmasq(spec: &Spec, outside: &Outside, hosts: &Path) -> String {
 /// Makes both namespaces and starts what `outside` serves. `first` is the place of the first of the two on the bridge.
 pub(super) fn create(spec: &Spec, outside: &Outside, dir: &Path, repository: &Path, first: usize) -> Result<(), Error> {
     let lab = &spec.name;
-    let own: Vec<IpAddr> =
-        [&outside.clients, &outside.services, &spec.outside].into_iter().flatten().copied().collect();
-    net::run_script(&net::script(lab, "outside", first, &own), "up")?;
-    net::run_script(&net::script(lab, "controller", first + 1, &spec.controller), "up")?;
+    let others: Vec<IpAddr> = outside.services.iter().chain(&spec.outside).copied().collect();
+    net::run_script(&net::script(lab, "outside", first, &outside.clients, &others), "up")?;
+    net::run_script(&net::script(lab, "controller", first + 1, &spec.controller, &[]), "up")?;
     for member in ["outside", "controller"] {
         let etc = net::etc(&net::namespace(lab, member))?;
         let speaks = |a: IpAddr| member == "outside" || spec.controller.iter().any(|c| c.is_ipv4() == a.is_ipv4());
