@@ -16,6 +16,7 @@ mod sources;
 pub mod spec;
 mod ssh;
 mod twin;
+mod twin_of_site;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::TryLockError;

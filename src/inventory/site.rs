@@ -1,0 +1,431 @@
+//! The infrastructure as it was asked for, valid by construction: `resolve` is the only maker, every stage after it reads.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::net::{Cidr, DnsName, HostName, Port, Proto};
+
+/// A line of the inventory, for «from which line does this come».
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Default)]
+pub struct Place {
+    /// The file as the person named it.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// What a host does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Load balancer: HAProxy at the edge.
+    Lb,
+    /// nginx: static files, proxy to the app hosts.
+    Web,
+    /// The user's program behind a TLS front.
+    App,
+    /// Database.
+    Db,
+}
+
+impl Role {
+    /// All roles, from the internet inwards.
+    pub const ALL: [Self; 4] = [Self::Lb, Self::Web, Self::App, Self::Db];
+
+    /// As the inventory spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Lb => "lb",
+            Self::Web => "web",
+            Self::App => "app",
+            Self::Db => "db",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// How root is reached after the login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Become {
+    /// By sudo.
+    Sudo,
+    /// Not at all: the user is root.
+    None,
+}
+
+/// How a host is reached by SSH. What is `None` here is decided by `~/.ssh/config` and the agent, as for ssh itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ssh {
+    /// Login name.
+    pub user: Option<String>,
+    /// sudo or nothing; `None` means sudo unless the user is root.
+    pub r#become: Option<Become>,
+    /// TCP port.
+    pub port: Option<Port>,
+    /// Private key file, `~` expanded.
+    pub identity: Option<PathBuf>,
+    /// Jump host, as `ssh -J` takes it.
+    pub jump: Option<String>,
+    /// Another configuration file than `~/.ssh/config`.
+    pub config: Option<PathBuf>,
+    /// Address or name to connect to where it is not the host's first address.
+    pub address: Option<String>,
+}
+
+/// One machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Its name in the inventory.
+    pub name: HostName,
+    /// Addresses inside the infrastructure, at most one of each family; the first is the one that SSH connects to. Never empty.
+    pub addresses: Vec<IpAddr>,
+    /// Addresses that the internet sees (load balancers); may be held by the host itself or by a NAT before it.
+    pub public: Vec<IpAddr>,
+    /// Never empty.
+    pub roles: BTreeSet<Role>,
+    /// The reason why roles that belong apart stand on one host.
+    pub allow_mixed_roles: Option<String>,
+    /// Merged from the file's `ssh:` and the host's own.
+    pub ssh: Ssh,
+    /// Where the host stands in the inventory.
+    pub place: Place,
+}
+
+impl Host {
+    /// Whether the host has `role`.
+    pub fn has(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
+
+    /// The address of one family, if the host has it.
+    pub fn address(&self, ipv4: bool) -> Option<IpAddr> {
+        self.addresses.iter().copied().find(|a| a.is_ipv4() == ipv4)
+    }
+}
+
+/// The internal TLS ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports {
+    /// nginx of the web hosts (8443).
+    pub web: Port,
+    /// TLS front of the app hosts (9443).
+    pub app: Port,
+}
+
+/// Which tool holds the rules on the hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// An own table of nftables.
+    #[default]
+    Nftables,
+    /// Own chains of iptables and ip6tables.
+    Iptables,
+}
+
+/// Who a rule of `firewall.allow` is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Party {
+    /// All hosts of a role.
+    Role(Role),
+    /// One host.
+    Host(HostName),
+    /// A network or one address.
+    Net(Cidr),
+    /// Everyone (`internet`).
+    Internet,
+    /// All hosts of the inventory (`all`).
+    All,
+}
+
+impl fmt::Display for Party {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Role(role) => role.fmt(f),
+            Self::Host(name) => name.fmt(f),
+            Self::Net(net) => net.fmt(f),
+            Self::Internet => f.pad("internet"),
+            Self::All => f.pad("all"),
+        }
+    }
+}
+
+/// One `firewall.allow` entry: `{ to: web, port: 9000, from: [198.51.100.7], why: … }`. `to` may be a network too, for
+/// egress (then `from` is roles or hosts).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Allow {
+    /// Who may be reached.
+    pub to: Party,
+    /// Who may reach it. Never empty.
+    pub from: Vec<Party>,
+    /// Destination port.
+    pub port: Port,
+    /// TCP where nothing is said.
+    pub proto: Proto,
+    /// Shown in the matrix.
+    pub why: String,
+    /// Its line.
+    pub place: Place,
+}
+
+/// What the roles do not imply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirewallPolicy {
+    /// nftables or iptables.
+    pub backend: Backend,
+    /// Networks that may open SSH. Never empty.
+    pub manage_from: Vec<(Cidr, Place)>,
+    /// Extra flows.
+    pub allow: Vec<Allow>,
+    /// Sources dropped before anything else.
+    pub block: Vec<(Cidr, Place)>,
+    /// Name servers that the hosts may ask; empty means any (53/tcp and 53/udp to anywhere).
+    pub resolvers: Vec<IpAddr>,
+}
+
+/// Static files of a site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaticFiles {
+    /// Folder on the web hosts, absolute.
+    pub root: String,
+    /// URL prefix, begins and ends with `/`.
+    pub prefix: String,
+}
+
+/// The user's program of a site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppProgram {
+    /// Its port on loopback of every app host.
+    pub port: Port,
+    /// Path that answers 200 when it is well.
+    pub health: String,
+}
+
+/// One public site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebSite {
+    /// Its main name.
+    pub name: DnsName,
+    /// Other names of it, in order.
+    pub aliases: Vec<DnsName>,
+    /// Static files, if any.
+    pub r#static: Option<StaticFiles>,
+    /// The program, if any. A site has at least one of the two.
+    pub app: Option<AppProgram>,
+    /// `Strict-Transport-Security: max-age`, in seconds (300 where nothing is said: HSTS starts short).
+    pub hsts: u64,
+    /// Its line.
+    pub place: Place,
+}
+
+impl WebSite {
+    /// The main name and the aliases.
+    pub fn names(&self) -> impl Iterator<Item = &DnsName> {
+        std::iter::once(&self.name).chain(&self.aliases)
+    }
+}
+
+/// A reference to a secret; the value is read when it is needed, never kept here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretRef {
+    /// An environment variable of the controller.
+    Env(String),
+    /// A file of the controller, relative to the inventory's folder.
+    File(PathBuf),
+    /// What a command prints on stdout (sops, pass, vault, op).
+    Command(Vec<String>),
+}
+
+/// Where public certificates come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Issuer {
+    /// The internal CA.
+    Internal,
+    /// Let's Encrypt.
+    LetsEncrypt,
+    /// Let's Encrypt's staging.
+    LetsEncryptStaging,
+    /// Another ACME directory.
+    Directory {
+        /// Its URL.
+        url: String,
+        /// External account binding: key id and MAC key.
+        eab: Option<(String, SecretRef)>,
+    },
+}
+
+/// How the CA is convinced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Challenge {
+    /// By a file over HTTP, answered by every load balancer.
+    Http01,
+    /// By a TXT record, set by a command.
+    Dns01 {
+        /// The hook's argv.
+        hook: Vec<String>,
+    },
+}
+
+/// Public certificates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificates {
+    /// Who signs.
+    pub issuer: Issuer,
+    /// Mail address of the account.
+    pub contact: Option<String>,
+    /// http-01 or dns-01.
+    pub challenge: Challenge,
+    /// The section's line, if there is one.
+    pub place: Option<Place>,
+}
+
+/// Which database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// `MariaDB`.
+    Mariadb,
+    /// `MySQL`.
+    Mysql,
+}
+
+/// A database user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseUser {
+    /// The schema that it may use.
+    pub schema: String,
+    /// The role that it connects from.
+    pub from: Role,
+    /// `None`: made and kept by infra.
+    pub password: Option<SecretRef>,
+}
+
+/// The database section; built by a later issue, checked in full now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Database {
+    /// `MariaDB` or `MySQL`.
+    pub engine: Engine,
+    /// The first writer.
+    pub primary: HostName,
+    /// Schemas to make.
+    pub schemas: Vec<String>,
+    /// Users by name.
+    pub users: BTreeMap<String, DatabaseUser>,
+    /// The section's line.
+    pub place: Place,
+}
+
+/// Where monitoring data goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MonitoringService {
+    /// Sumo Logic.
+    Sumologic,
+    /// Prometheus scrapes the hosts.
+    Prometheus,
+    /// Nobody watches.
+    None,
+}
+
+/// Who collects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Agent {
+    /// Telegraf and syslog-ng through an HTTP source.
+    Telegraf,
+    /// The OpenTelemetry collector of Sumo Logic.
+    OtelcolSumo,
+}
+
+/// A log file that is shipped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogFile {
+    /// Path or glob, absolute.
+    pub path: String,
+    /// On the hosts of this role or this host.
+    pub on: Party,
+    /// Source category.
+    pub category: String,
+}
+
+/// The monitoring section; built by a later issue, checked in full now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Monitoring {
+    /// Sumo Logic, Prometheus or none.
+    pub service: MonitoringService,
+    /// Telegraf or otelcol.
+    pub agent: Agent,
+    /// URL of the HTTP source, a secret itself.
+    pub source: Option<SecretRef>,
+    /// Installation token of the collector.
+    pub token: Option<SecretRef>,
+    /// Logs to ship.
+    pub logs: Vec<LogFile>,
+    /// Networks of the monitoring host (Prometheus).
+    pub from: Vec<Cidr>,
+    /// The section's line.
+    pub place: Place,
+}
+
+/// One inventory, resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    /// Names the state, the internal CA, the lock. One DNS label.
+    pub name: HostName,
+    /// By name.
+    pub hosts: BTreeMap<HostName, Host>,
+    /// The internal TLS ports.
+    pub ports: Ports,
+    /// The firewall.
+    pub firewall: FirewallPolicy,
+    /// By main name.
+    pub sites: BTreeMap<DnsName, WebSite>,
+    /// Public certificates.
+    pub certificates: Certificates,
+    /// The database, if any.
+    pub database: Option<Database>,
+    /// Monitoring, if any.
+    pub monitoring: Option<Monitoring>,
+    /// The inventory file, as the person named it.
+    pub file: PathBuf,
+    /// The folder beside the inventory in which `templates/` may stand.
+    pub folder: PathBuf,
+    /// The state folder of the controller.
+    pub state: PathBuf,
+}
+
+impl Site {
+    /// The hosts of a role, by name.
+    pub fn with_role(&self, role: Role) -> impl Iterator<Item = &Host> {
+        self.hosts.values().filter(move |h| h.has(role))
+    }
+
+    /// The domain of the internal names: `NAME.infra.internal`.
+    pub fn internal_domain(&self) -> String {
+        format!("{}.infra.internal", self.name)
+    }
+
+    /// A host's internal name, the CN and SAN of its certificates: `web1.NAME.infra.internal`.
+    pub fn internal_name(&self, host: &HostName) -> String {
+        format!("{host}.{}", self.internal_domain())
+    }
+
+    /// The name that all hosts of a role share as a SAN, for clients that know one name for all servers of a group (nginx).
+    pub fn role_name(&self, role: Role) -> String {
+        format!("{role}.role.{}", self.internal_domain())
+    }
+}

@@ -1,0 +1,190 @@
+//! The firewall of one host as a value: takes rules, gives their union, their difference, and a text that reads back.
+//!
+//! The text form stands on the host beside the loaded rules, so that the next run knows which flows are open now and
+//! can open new ones before it closes old ones.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::net::{Cidr, Invalid, Port, Proto};
+use crate::inventory::site::Backend;
+
+/// Which way a connection is opened, seen from the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// To the host.
+    In,
+    /// From the host.
+    Out,
+}
+
+/// One accepted kind of connection.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Rule {
+    /// In or out.
+    pub direction: Direction,
+    /// TCP or UDP.
+    pub proto: Proto,
+    /// Destination port.
+    pub port: Port,
+    /// The other side: sources of `In`, destinations of `Out`. Empty means anyone, of both families.
+    pub peers: BTreeSet<Cidr>,
+    /// For `Out`: only processes of these numeric users; empty means any.
+    pub uids: BTreeSet<u32>,
+    /// The flow that it comes from, for a person: `lb -> web`, `manage_from`. One line.
+    pub flow: String,
+}
+
+impl fmt::Display for Rule {
+    /// `in tcp 8443 peers 10.0.1.11,10.0.1.12 uids - # lb -> web`; `-` for an empty set.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fn list<T: fmt::Display>(items: &BTreeSet<T>) -> String {
+            if items.is_empty() {
+                return "-".into();
+            }
+            items.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+        }
+        let direction = match self.direction {
+            Direction::In => "in",
+            Direction::Out => "out",
+        };
+        let (peers, uids) = (list(&self.peers), list(&self.uids));
+        write!(f, "{direction} {} {} peers {peers} uids {uids} # {}", self.proto, self.port, self.flow)
+    }
+}
+
+impl FromStr for Rule {
+    type Err = Invalid;
+    fn from_str(line: &str) -> Result<Self, Invalid> {
+        fn list<T: FromStr + Ord>(text: &str) -> Result<BTreeSet<T>, Invalid> {
+            if text == "-" {
+                return Ok(BTreeSet::new());
+            }
+            text.split(',')
+                .map(|item| item.parse().map_err(|_| Invalid::new("has a list that does not read")))
+                .collect()
+        }
+        let (head, flow) = line.split_once(" # ").ok_or_else(|| Invalid::new("has no ` # `"))?;
+        let words: Vec<&str> = head.split(' ').collect();
+        let [direction, proto, port, "peers", peers, "uids", uids] = words[..] else {
+            return Err(Invalid::new("is no rule"));
+        };
+        Ok(Self {
+            direction: match direction {
+                "in" => Direction::In,
+                "out" => Direction::Out,
+                _ => return Err(Invalid::new("has no direction")),
+            },
+            proto: match proto {
+                "tcp" => Proto::Tcp,
+                "udp" => Proto::Udp,
+                _ => return Err(Invalid::new("has no protocol")),
+            },
+            port: port.parse()?,
+            peers: list(peers)?,
+            uids: list(uids)?,
+            flow: flow.to_owned(),
+        })
+    }
+}
+
+/// Everything that a host's firewall accepts, and what it drops before anything else.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Ruleset {
+    /// Which tool holds it.
+    pub backend: Backend,
+    /// Accepted; all else is dropped (in) or rejected (out).
+    pub rules: BTreeSet<Rule>,
+    /// Sources dropped first.
+    pub block: BTreeSet<Cidr>,
+    /// Another owner forwards packets on this host (Docker): forwarding stays open but for translated ports that no rule accepts.
+    pub guest_forwarding: bool,
+}
+
+impl Ruleset {
+    /// What either of the two accepts; the block list, the backend and the forwarding are of `self`, the newer one.
+    #[must_use]
+    pub fn widened(&self, old: &Self) -> Self {
+        Self { rules: self.rules.union(&old.rules).cloned().collect(), ..self.clone() }
+    }
+
+    /// The text form: `backend`, `forwarding` and `block` lines, then a line a rule, sorted.
+    pub fn to_text(&self) -> String {
+        let backend = match self.backend {
+            Backend::Nftables => "nftables",
+            Backend::Iptables => "iptables",
+        };
+        let mut text = format!("backend {backend}\n");
+        if self.guest_forwarding {
+            text.push_str("forwarding guest\n");
+        }
+        for net in &self.block {
+            text.push_str(&format!("block {net}\n"));
+        }
+        for rule in &self.rules {
+            text.push_str(&format!("{rule}\n"));
+        }
+        text
+    }
+
+    /// Reads [`Ruleset::to_text`] back.
+    ///
+    /// # Errors
+    /// The first line that does not read.
+    pub fn from_text(text: &str) -> Result<Self, Invalid> {
+        let mut set = Self::default();
+        for line in text.lines().filter(|line| !line.is_empty()) {
+            match line.split_once(' ') {
+                Some(("backend", "nftables")) => set.backend = Backend::Nftables,
+                Some(("backend", "iptables")) => set.backend = Backend::Iptables,
+                Some(("forwarding", "guest")) => set.guest_forwarding = true,
+                Some(("block", net)) => {
+                    set.block.insert(net.parse()?);
+                }
+                _ => {
+                    set.rules.insert(line.parse()?);
+                }
+            }
+        }
+        Ok(set)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(port: u64, flow: &str) -> Rule {
+        Rule {
+            direction: Direction::In,
+            proto: Proto::Tcp,
+            port: port.try_into().unwrap(),
+            peers: ["10.0.1.11", "fd00::/64"].iter().map(|p| p.parse().unwrap()).collect(),
+            uids: BTreeSet::from([0, 42]),
+            flow: flow.into(),
+        }
+    }
+
+    #[test]
+    fn the_text_reads_back() {
+        let set = Ruleset {
+            backend: Backend::Iptables,
+            rules: BTreeSet::from([rule(8443, "lb -> web"), rule(22, "a # b")]),
+            block: BTreeSet::from(["203.0.113.0/24".parse().unwrap()]),
+            guest_forwarding: true,
+        };
+        assert_eq!(Ruleset::from_text(&set.to_text()).unwrap(), set);
+        assert!(Ruleset::from_text("in tcp x").is_err());
+    }
+
+    #[test]
+    fn widened_holds_both() {
+        let old = Ruleset { rules: BTreeSet::from([rule(1, "a")]), ..Ruleset::default() };
+        let new = Ruleset { rules: BTreeSet::from([rule(2, "b")]), ..Ruleset::default() };
+        assert_eq!(new.widened(&old).rules.len(), 2);
+    }
+}
