@@ -40,12 +40,7 @@ enum Attempt {
 ///
 /// # Errors
 /// [`TransportError::Auth`] with what was tried.
-pub(crate) fn login(
-    session: &Session,
-    to: &Effective,
-    options: &Options,
-    address: &str,
-) -> Result<(), TransportError> {
+pub(crate) fn login(session: &Session, to: &Effective, options: &Options, address: &str) -> Result<(), TransportError> {
     let mut tried = Vec::new();
     let failed = |tried| Err(TransportError::Auth { user: to.user.clone(), address: address.to_owned(), tried });
     let keys: Vec<KeyFile> = to.identity_files.iter().map(|path| KeyFile::read(path)).collect();
@@ -135,9 +130,7 @@ fn with_agent(session: &Session, user: &str, socket: &Path, key: &HostKey) -> At
 }
 
 fn with_file(session: &Session, user: &str, key: &KeyFile, private: &str, options: &Options) -> Attempt {
-    let attempt = |passphrase: Option<&str>| {
-        session.userauth_pubkey_memory(user, None, private, passphrase)
-    };
+    let attempt = |passphrase: Option<&str>| session.userauth_pubkey_memory(user, None, private, passphrase);
     if !key.encrypted {
         return match attempt(None) {
             Ok(()) => Attempt::In,
@@ -146,7 +139,8 @@ fn with_file(session: &Session, user: &str, key: &KeyFile, private: &str, option
     }
     let Some(prompt) = &options.prompt else {
         return Attempt::No(
-            "it is encrypted and there is no terminal to ask for the passphrase; add it to an agent with `ssh-add`".to_owned(),
+            "it is encrypted and there is no terminal to ask for the passphrase; add it to an agent with `ssh-add`"
+                .to_owned(),
         );
     };
     for again in 0..TRIES {
@@ -176,8 +170,7 @@ struct KeyFile {
 impl KeyFile {
     /// Reads what can be known without a passphrase; a file that does not exist is an empty answer with its trouble.
     fn read(path: &Path) -> Self {
-        let mut key =
-            Self { path: path.to_owned(), public: None, private: None, encrypted: false, trouble: None };
+        let mut key = Self { path: path.to_owned(), public: None, private: None, encrypted: false, trouble: None };
         let mut public_path = path.as_os_str().to_owned();
         public_path.push(".pub");
         let read_public = |p: &Path| fs_err::read_to_string(p).ok().and_then(|text| public_line(&text));

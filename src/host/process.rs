@@ -34,12 +34,8 @@ pub(crate) struct Conversation {
 impl Conversation {
     /// Starts `command`.
     pub(crate) fn start(command: &mut Command) -> io::Result<Self> {
-        let child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()?;
+        let child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn()?;
         if let Some(pipe) = &child.stdin {
             rustix::io::ioctl_fionbio(pipe, true)?;
         }

@@ -144,7 +144,10 @@ impl Default for Options {
 
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options").field("config", &self.config).field("known_hosts", &self.known_hosts).finish_non_exhaustive()
+        f.debug_struct("Options")
+            .field("config", &self.config)
+            .field("known_hosts", &self.known_hosts)
+            .finish_non_exhaustive()
     }
 }
 
@@ -219,7 +222,8 @@ impl SshTransport {
 
     fn attempt(target: &Target, to: &Effective, options: &Options) -> Result<Self, TransportError> {
         let files = options.known_hosts.clone().unwrap_or_else(|| to.known_hosts_files());
-        let known = KnownHosts::read(&files).map_err(|e| TransportError::Setup(format!("cannot read host keys: {e}")))?;
+        let known =
+            KnownHosts::read(&files).map_err(|e| TransportError::Setup(format!("cannot read host keys: {e}")))?;
         let (name, port) = to.key_name();
         let pass = options.gate.enter(to.proxy_jump.as_deref());
         let (session, link, key) = handshake(to, options, &known.key_types_for(name, port))?;
@@ -517,7 +521,8 @@ impl Inner {
                 }
                 done => return Ok(done),
             };
-            let asked = self.prompt.as_ref().map(|p| p.answer(&Ask::Sudo { user: &self.user, host: &self.host, again }));
+            let asked =
+                self.prompt.as_ref().map(|p| p.answer(&Ask::Sudo { user: &self.user, host: &self.host, again }));
             match asked {
                 Some(Some(secret)) if !secret.reveal().contains(['\n', '\0']) => self.sudo = Sudo::Password(secret),
                 Some(Some(_)) => return refused(&self.address, "the password has a line break"),
