@@ -68,6 +68,7 @@ pub trait Service: Sync {
 /// All services, in apply order: what others lean on comes first.
 pub const ALL: &[&dyn Service] = &[
     &base_system::BaseSystem,
+    &firewall::Firewall,
     &recovery::Recovery,
     &app::App,
     &web::Web,
