@@ -13,6 +13,7 @@ pub mod cli;
 pub mod fleet;
 pub mod host;
 pub mod inventory;
+pub mod lab;
 pub mod plan;
 pub mod report;
 pub mod service;

@@ -9,6 +9,7 @@ use crate::inventory::site::{Host, Site};
 use crate::plan::ruleset::Ruleset;
 use crate::plan::state::{Body, Desired, DesiredHost, Digest, Facts};
 
+pub mod firewall;
 pub mod platform;
 pub mod render;
 
