@@ -1,11 +1,12 @@
 //! The only printers: takes plans, events, outcomes and diagnostics, gives text for a person or JSON for a program. Data (plan,
 //! outcome, JSON) goes to stdout; progress, diagnostics and questions go to stderr.
 
+use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
-use crate::base::diagnostic::Diagnostic;
+use crate::base::diagnostic::{self, Diagnostic};
 use crate::fleet::event::{Event, Outcome};
 use crate::inventory::site::Site;
 use crate::plan::plan::Plan;
@@ -100,7 +101,7 @@ impl Reporter {
         if self.json {
             return diagnostics.iter().try_for_each(|d| self.line(&json::diagnostic(d)));
         }
-        tell(&draw(diagnostics, self.err.on));
+        tell(&diagnostic::draw(diagnostics, self.err.on));
         Ok(())
     }
 
@@ -114,10 +115,10 @@ impl Reporter {
         }
         let mut text = format!("{}: {}\n", self.err.bad("error"), lines(message));
         for cause in causes {
-            text.push_str(&format!("  cause: {}\n", lines(cause)));
+            let _ = writeln!(text, "  cause: {}", lines(cause));
         }
         for line in help {
-            text.push_str(&format!("{}: {}\n", self.err.hint("help"), lines(line)));
+            let _ = writeln!(text, "{}: {}", self.err.hint("help"), lines(line));
         }
         tell(&text);
         Ok(())
@@ -186,21 +187,4 @@ fn tell(text: &str) {
 
 fn lines(text: &str) -> String {
     text.lines().map(text::clean).collect::<Vec<_>>().join("\n")
-}
-
-/// Diagnostics as text.
-fn draw(diagnostics: &[Diagnostic], colour: bool) -> String {
-    let paint = Paint { on: colour };
-    let mut out = String::new();
-    for d in diagnostics {
-        let word = if d.is_error() { paint.bad("error") } else { paint.warn("warning") };
-        out.push_str(&format!("{word}: {}\n", lines(&d.message)));
-        if let Some(span) = &d.span {
-            out.push_str(&format!("  --> {span}\n"));
-        }
-        for help in &d.help {
-            out.push_str(&format!("  {}: {}\n", paint.hint("help"), lines(help)));
-        }
-    }
-    out
 }

@@ -136,7 +136,8 @@ fn by_role(site: &Site, plan: &Plan, hosts: &[&HostName], view: View) -> String 
 
 fn rows(plan: &Plan, heads: &[String], view: View, cells: impl Fn(Phase) -> Vec<String>) -> String {
     let pad = |words: &[String]| -> String {
-        words.iter().zip(heads).map(|(word, head)| format!("{word:<width$}", width = column(head))).collect()
+        let cells = words.iter().zip(heads).map(|(word, head)| format!("{word:<width$}", width = column(head)));
+        cells.collect::<Vec<_>>().concat()
     };
     let mut out = format!("{:PHASE$}{}", "", pad(heads)).trim_end().to_owned() + "\n";
     for phase in plan.phases() {

@@ -255,11 +255,12 @@ mod tests {
         for (at, event) in story() {
             let now = start + Duration::from_millis(at);
             for line in progress.feed(&event, now) {
-                text += &format!("{line}\n");
+                text.push_str(&line);
+                text.push('\n');
             }
             // What moves, five seconds later, if nothing else happened until then.
             if let Some(m) = progress.moving(now + SLOW) {
-                text += &format!("          > {} {}/{} {}\n", m.title, m.done, m.total, m.message);
+                text += &[&format!("          > {} {}/{}", m.title, m.done, m.total), " ", &m.message, "\n"].concat();
             }
         }
         insta::assert_snapshot!(text);

@@ -101,7 +101,7 @@ fn rule(direction: Direction, flow: &str, number: u64, peers: &[&str]) -> Rule {
 
 fn load(added: &[Rule], removed: &[Rule], why: Reload) -> Action {
     let to = Box::new(Ruleset::default());
-    Action::Firewall { to, added: added.iter().cloned().collect(), removed: removed.iter().cloned().collect(), why }
+    Action::Firewall { to, added: added.to_vec(), removed: removed.to_vec(), why }
 }
 
 fn follow(unit: &str, follow: Follow, because: Because) -> Action {
@@ -131,7 +131,8 @@ pub(crate) fn first_apply() -> (Site, Plan) {
         };
         let unit = format!("{}.service", package.trim_end_matches("-light"));
         let address = h.addresses[0];
-        let lines: String = (0..12).map(|n| format!("line {n} of {address}\n")).collect();
+        let lines: Vec<String> = (0..12).map(|n| format!("line {n} of {address}\n")).collect();
+        let lines = lines.concat();
         let mut key = file(package, phase, &secret::sentinel("pki/leaf.key"), Some((&unit, Follow::Reload)));
         key.access = Access { owner: "root".into(), group: "www-data".into(), mode: 0o640 };
         key.about = Some(format!("key of {}, ‹pki/{}/server.key›", site.internal_name(&h.name), h.name));
