@@ -78,7 +78,7 @@ impl Sshd {
             let config = format!(
                 "Port {port}\nListenAddress 127.0.0.1\nHostKey {d}/host\nAuthorizedKeysFile {d}/authorized\nPidFile none\n\
                  UsePAM no\nStrictModes no\nPermitRootLogin yes\nPasswordAuthentication no\nMaxStartups 100\n\
-                 KbdInteractiveAuthentication no\nLogLevel VERBOSE\n{extra}\n",
+                 KbdInteractiveAuthentication no\n{extra}\nLogLevel VERBOSE\n",
                 d = path.display()
             );
             fs::write(path.join("sshd_config"), config).unwrap();
