@@ -13,6 +13,7 @@ pub mod fleet;
 pub mod host;
 pub mod inventory;
 pub mod lab;
+pub mod pki;
 pub mod plan;
 pub mod service;
 
