@@ -1,5 +1,5 @@
 //! Every file of every fixture's hosts as it would be pushed, as snapshots.
-#![expect(missing_docs, clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 mod common;
 
