@@ -9,8 +9,10 @@
 //! the left of its own in [`STAGES`] (`tests/layers.rs` holds it to that).
 
 pub mod base;
+pub mod fleet;
 pub mod host;
 pub mod inventory;
+pub mod lab;
 pub mod pki;
 pub mod plan;
 pub mod service;

@@ -10,6 +10,7 @@ use std::path::Path;
 use infra::base::secret::display;
 use infra::inventory::site::Site;
 use infra::pki;
+use infra::plan::ruleset::Ruleset;
 use infra::plan::state::{DesiredHost, Facts, File};
 use infra::service::{desire, platform, render::Templates};
 
@@ -49,7 +50,7 @@ fn is_material(file: &File) -> bool {
 fn snapshot(name: &str, site: &Site, facts: &Facts) {
     let templates = Templates::load(None).unwrap();
     let facts: BTreeMap<_, _> = site.hosts.keys().map(|h| (h.clone(), facts.clone())).collect();
-    let desired = desire(site, &facts, &pki::placeholders(site), &templates).unwrap();
+    let desired = desire(site, &facts, &BTreeMap::new(), &pki::placeholders(site), &templates).unwrap();
     insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
         for (host, wanted) in &desired {
             insta::assert_snapshot!(format!("{name}__{host}"), listing(wanted));
@@ -69,4 +70,20 @@ fn three_tier_on_the_oldest_release() {
 #[test]
 fn single_on_trixie() {
     snapshot("single", &common::single(Path::new("state")), &platform::shipped("debian", "13").unwrap());
+}
+
+#[test]
+fn a_port_that_moves_is_served_until_its_clients_have_moved() {
+    let site = common::three_tier(Path::new("state"));
+    let before = "backend nftables\nin tcp 8000 peers 10.0.1.11 uids - # lb -> web\nin tcp 9000 peers 10.0.1.11 uids - # cdn\n\
+                  in tcp 8443 peers 10.0.1.11 uids - # lb -> web\n";
+    let before = site.hosts.keys().map(|h| (h.clone(), Ruleset::from_text(before).unwrap())).collect();
+    let templates = Templates::load(None).unwrap();
+    let desired = desire(&site, &BTreeMap::new(), &before, &pki::placeholders(&site), &templates).unwrap();
+    let file = &desired[&"web1".parse().unwrap()].files["/etc/nginx/conf.d/shop.conf"];
+    let wide = &file.wide.as_ref().unwrap().text;
+    assert!(wide.contains("listen 10.0.2.11:8443 ssl;") && wide.contains("listen [fd00:2::11]:8000 ssl;"), "{wide}");
+    assert!(!file.body.text.contains("8000") && !wide.contains("9000"));
+    let app = &desired[&"app1".parse().unwrap()].files["/etc/nginx/conf.d/shop-app.conf"];
+    assert!(app.wide.is_none());
 }

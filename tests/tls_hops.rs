@@ -40,7 +40,8 @@ fn start() -> Running {
     let materials = pki::ensure(&site, &site.state, now).unwrap().materials;
     let foreign = pki::ensure(&site, &state.path().join("theirs"), now).unwrap().materials;
     let facts = site.hosts.keys().map(|h| (h.clone(), platform::oldest())).collect();
-    let desired = desire(&site, &facts, &materials, &Templates::load(None).unwrap()).unwrap();
+    let desired =
+        desire(&site, &facts, &std::collections::BTreeMap::new(), &materials, &Templates::load(None).unwrap()).unwrap();
     let twin = Twin::new(&site, &desired, &materials);
     for app in ["app1", "app2"] {
         twin.put(app, "/run/program.conf", PROGRAM);

@@ -1,9 +1,12 @@
 //! What is wrong with something a person wrote: takes severity, message, place and help, draws them as rustc does.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, normalize_untrusted_str};
 
 /// A text and where it came from; shared by all places in it.
 #[derive(Debug, PartialEq, Eq)]
@@ -126,4 +129,100 @@ pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) ->
     let near = known.into_iter().map(|k| (strsim::jaro_winkler(word, k), k)).filter(|(score, _)| *score > 0.8);
     let (_, best) = near.max_by(|a, b| a.0.total_cmp(&b.0))?;
     Some(format!("did you mean `{best}`?"))
+}
+
+/// Draws diagnostics as rustc does, sorted by place (what has no place comes first), and a line that counts them. Empty for none.
+pub fn draw(diagnostics: &[Diagnostic], colour: bool) -> String {
+    if diagnostics.is_empty() {
+        return String::new();
+    }
+    // Files in the order in which they are first named: the loader names the inventory before its includes.
+    let mut files: HashMap<&Path, usize> = HashMap::new();
+    let mut lines: HashMap<*const Source, Vec<usize>> = HashMap::new();
+    for span in diagnostics.iter().flat_map(|d| d.span.iter().chain(d.related.iter().map(|(span, _)| span))) {
+        let next = files.len();
+        files.entry(&span.source.path).or_insert(next);
+        lines.entry(Arc::as_ptr(&span.source)).or_insert_with(|| line_starts(&span.source.text));
+    }
+    let mut sorted: Vec<&Diagnostic> = diagnostics.iter().collect();
+    sorted.sort_by_key(|d| d.span.as_ref().map(|s| (files.get(&*s.source.path).copied(), s.range.start, s.range.end)));
+    let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+    let mut out = String::new();
+    for diagnostic in sorted {
+        out.push_str(&draw_one(diagnostic, &lines, &renderer));
+        out.push_str("\n\n");
+    }
+    let errors = diagnostics.iter().filter(|d| d.is_error()).count();
+    out.push_str(&count(errors, diagnostics.len() - errors));
+    out.push('\n');
+    out
+}
+
+/// «2 errors, 1 warning»; what there is none of is left out.
+pub fn count(errors: usize, warnings: usize) -> String {
+    let plural = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
+    match (errors, warnings) {
+        (0, n) => plural(n, "warning"),
+        (n, 0) => plural(n, "error"),
+        (e, w) => format!("{}, {}", plural(e, "error"), plural(w, "warning")),
+    }
+}
+
+fn line_starts(text: &str) -> Vec<usize> {
+    std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect()
+}
+
+fn draw_one(diagnostic: &Diagnostic, lines: &HashMap<*const Source, Vec<usize>>, renderer: &Renderer) -> String {
+    let level = match diagnostic.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    let mut group = Group::with_title(level.primary_title(normalize_untrusted_str(&diagnostic.message)));
+    // The places of one text are drawn in one snippet; the first snippet is that of the diagnostic's own place.
+    let mut sources: Vec<(&Arc<Source>, Vec<Shown<'_>>)> = Vec::new();
+    let own = diagnostic.span.iter().map(|span| (AnnotationKind::Primary, span, diagnostic.label.as_deref()));
+    let others = diagnostic.related.iter().map(|(span, label)| (AnnotationKind::Context, span, Some(label.as_str())));
+    for (kind, span, label) in own.chain(others) {
+        match sources.iter_mut().find(|(source, _)| Arc::ptr_eq(source, &span.source)) {
+            Some((_, shown)) => shown.push((kind, span, label)),
+            None => sources.push((&span.source, vec![(kind, span, label)])),
+        }
+    }
+    for (source, shown) in &sources {
+        let starts = lines.get(&Arc::as_ptr(source)).map(Vec::as_slice).unwrap_or_default();
+        group = group.element(snippet(source, starts, shown));
+    }
+    for help in &diagnostic.help {
+        group = group.element(Level::HELP.message(normalize_untrusted_str(help)));
+    }
+    renderer.render(&[group])
+}
+
+/// A place, what it is to the diagnostic, and the words under it.
+type Shown<'a> = (AnnotationKind, &'a Span, Option<&'a str>);
+
+/// Cut to the lines that are shown: the whole text would be read anew for each diagnostic.
+fn snippet<'a>(
+    source: &'a Source,
+    starts: &[usize],
+    shown: &[Shown<'a>],
+) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
+    let text = source.text.as_str();
+    let from = shown.iter().map(|(_, span, _)| span.range.start).min().unwrap_or(0).min(text.len());
+    let to = shown.iter().map(|(_, span, _)| span.range.end).max().unwrap_or(0).clamp(from, text.len());
+    let first = starts.partition_point(|start| *start <= from).max(1);
+    let begin = starts.get(first - 1).copied().unwrap_or(0);
+    let end = text.get(to..).and_then(|rest| rest.find('\n')).map_or(text.len(), |at| to + at);
+    let cut = text.get(begin..end).unwrap_or("");
+    let mut snippet = Snippet::source(cut).line_start(first).path(source.path.to_string_lossy());
+    for (kind, span, label) in shown {
+        let start = span.range.start.saturating_sub(begin).min(cut.len());
+        let stop = span.range.end.saturating_sub(begin).clamp(start, cut.len());
+        let annotation = kind.clone().span(start..stop);
+        snippet = snippet.annotation(match label {
+            Some(label) => annotation.label(normalize_untrusted_str(label)),
+            None => annotation,
+        });
+    }
+    snippet
 }

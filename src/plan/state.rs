@@ -180,6 +180,9 @@ pub struct File {
     pub access: Access,
     /// Its content.
     pub body: Body,
+    /// What it holds between its own phase and `Narrow`, where clients of the old and of the new configuration must both
+    /// be served for a while (a listener whose port moves). `body` follows in `Narrow`.
+    pub wide: Option<Body>,
     /// Units that must follow a change.
     pub then: BTreeMap<String, Follow>,
     /// One line for a person where the content cannot be shown (a certificate's name and dates).
@@ -321,8 +324,23 @@ pub struct ObservedFirewall {
     pub intact: bool,
     /// Whether the file that is read at boot says the same as what we loaded last.
     pub boot_current: bool,
-    /// Other owners of rules that work against ours, by name and why: `ufw is active`.
+    /// Other owners of rules that undo or hide ours, each a sentence with the way out: the host is left alone until they are gone.
     pub rivals: Vec<String>,
+    /// Other owners of rules that may disturb ours, each a sentence.
+    pub warnings: Vec<String>,
+    /// An armed change of an earlier run is neither confirmed nor rolled back yet.
+    pub pending: bool,
+}
+
+/// A line of the manifest: a file that we put on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recorded {
+    /// What we wrote.
+    pub digest: Digest,
+    /// The phase in which it belongs.
+    pub phase: Phase,
+    /// Units that must follow its removal.
+    pub then: BTreeMap<String, Follow>,
 }
 
 /// What one host is.
@@ -341,7 +359,7 @@ pub struct Observed {
     /// The firewall.
     pub firewall: ObservedFirewall,
     /// What we put there, by path, as of the last run.
-    pub manifest: BTreeMap<String, Digest>,
+    pub manifest: BTreeMap<String, Recorded>,
     /// Reloads and restarts that an earlier run did not come to.
     pub owed: BTreeMap<String, Follow>,
     /// Our own address as the host sees it.

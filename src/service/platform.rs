@@ -63,3 +63,8 @@ pub fn oldest() -> Facts {
 pub fn shipped(distribution: &str, release: &str) -> Option<Facts> {
     RELEASES.iter().find(|r| r.distribution == distribution && r.release == release).map(Release::facts)
 }
+
+/// The supported releases, for a person.
+pub fn supported() -> Vec<String> {
+    RELEASES.iter().map(|r| format!("{} {}", r.distribution, r.release)).collect()
+}
