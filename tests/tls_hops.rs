@@ -1,5 +1,5 @@
 //! The three tiers run for real on a private bridge: a page goes through, and every hop refuses whom it must.
-#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 mod common;
 
@@ -182,6 +182,23 @@ fn the_edge_keeps_its_manners() {
         ));
         assert!(!out.status.success(), "{old}: {}", text(&out));
     }
+}
+
+#[test]
+#[ignore = "needs sslyze on PATH (pip install sslyze)"]
+fn the_edge_is_what_mozilla_calls_intermediate() {
+    let running = start();
+    let paths = std::env::var_os("PATH").unwrap();
+    let sslyze = std::env::split_paths(&paths).map(|p| p.join("sslyze")).find(|p| p.exists()).expect("sslyze on PATH");
+    running.edge("-o /dev/null https://shop.example.com/");
+    let ca = running.twin.shared().join("sites-ca.crt");
+    let out = running.twin.outside(&format!(
+        "{} --mozilla_config=intermediate --certinfo_ca_file={} 'shop.example.com:443{{10.0.1.11}}'",
+        sslyze.display(),
+        ca.display()
+    ));
+    // A bad configuration file of its own makes it print an error and exit 0: only the words count.
+    assert!(text(&out).contains("OK - Compliant"), "{}", text(&out));
 }
 
 #[test]
