@@ -29,6 +29,7 @@ is-active) [ -e "$units/$1.active" ] ;;
 is-enabled) [ -e "$units/$1.enabled" ] && echo enabled ;;
 enable) : >"$units/$1.enabled" ;;
 start | restart | reload) : >"$units/$1.active"; cp "$ETC" "$units/$1.serves" 2>/dev/null; : ;;
+disable) shift; rm -f "$units/$1.active" "$units/$1.enabled" ;;
 stop) rm -f "$units/$1.active" ;;
 daemon-reload | reset-failed | status) : ;;
 show)
@@ -148,7 +149,6 @@ fn file(text: &str, mode: u32) -> File {
         phase: Phase::Web,
         access: Access::root(mode),
         body: body(text),
-        wide: None,
         then: BTreeMap::from([("demo.service".to_owned(), Follow::Reload)]),
         about: None,
     }
@@ -286,15 +286,34 @@ fn an_owed_reload_is_paid_by_the_next_run() {
 }
 
 #[test]
-fn a_transitional_file_ends_in_its_last_form() {
+fn what_goes_stands_beside_the_new_until_narrow() {
     let machine = Machine::new();
-    machine.apply(&desired("listen 8443\n"), &materials()).unwrap();
-    let mut wanted = desired("listen 8444\n");
-    wanted.files.get_mut("/etc/demo/main.conf").unwrap().wide = Some(body("listen 8443 8444\n"));
-    let plan = machine.apply(&wanted, &materials()).unwrap();
+    let mut old = desired("one\n");
+    old.files.insert("/etc/demo/8443.conf".into(), file("listen 8443\n", 0o644));
+    machine.apply(&old, &materials()).unwrap();
+    let mut new = desired("one\n");
+    new.files.insert("/etc/demo/8444.conf".into(), file("listen 8444\n", 0o644));
+    // The daemon is asked about both: old beside new, and new alone.
+    let asked = machine.path("asked");
+    let command = format!("ls {}/var/lib/infra/runs/*/view/demo >>{}", machine.path("root").display(), asked.display());
+    new.checks.push(Check { service: "demo", title: "demo -t".into(), command });
+    let plan = machine.apply(&new, &materials()).unwrap();
     assert_eq!(plan.phases.keys().copied().collect::<Vec<_>>(), [Phase::Web, Phase::Narrow]);
-    assert_eq!(machine.read("root/etc/demo/main.conf").as_deref(), Some("listen 8444\n"));
-    assert!(machine.apply(&wanted, &materials()).unwrap().is_empty());
+    let seen = "8443.conf\n8444.conf\nmain.conf\nprivate\n8444.conf\nmain.conf\nprivate\n";
+    assert_eq!(machine.read("asked").as_deref(), Some(seen));
+    assert_eq!(machine.read("root/etc/demo/8443.conf"), None);
+    new.checks.clear();
+    assert!(machine.apply(&new, &materials()).unwrap().is_empty());
+}
+
+#[test]
+fn a_unit_that_nothing_wants_is_stopped() {
+    let machine = Machine::new();
+    machine.apply(&desired("one\n"), &materials()).unwrap();
+    machine.apply(&DesiredHost::default(), &materials()).unwrap();
+    assert_eq!(machine.read("units/demo.service.active"), None);
+    assert_eq!(machine.read("root/etc/demo/main.conf"), None);
+    assert!(machine.apply(&DesiredHost::default(), &materials()).unwrap().is_empty());
 }
 
 #[test]

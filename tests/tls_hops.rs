@@ -40,8 +40,7 @@ fn start() -> Running {
     let materials = pki::ensure(&site, &site.state, now).unwrap().materials;
     let foreign = pki::ensure(&site, &state.path().join("theirs"), now).unwrap().materials;
     let facts = site.hosts.keys().map(|h| (h.clone(), platform::oldest())).collect();
-    let desired =
-        desire(&site, &facts, &std::collections::BTreeMap::new(), &materials, &Templates::load(None).unwrap()).unwrap();
+    let desired = desire(&site, &facts, &materials, &Templates::load(None).unwrap()).unwrap();
     let twin = Twin::new(&site, &desired, &materials);
     for app in ["app1", "app2"] {
         twin.put(app, "/run/program.conf", PROGRAM);
@@ -248,4 +247,40 @@ fn a_client_inside_refuses_a_server_that_is_not_who_it_should_be() {
         running.serve(&hosts, &running.materials, own);
         running.through("200");
     }
+}
+
+#[test]
+fn what_a_reload_did_not_do_is_seen() {
+    let running = start();
+    let probe = |host: &str, title: &str| {
+        let wanted = &running.desired[&host.parse().unwrap()];
+        wanted.probes.iter().find(|p| p.title.contains(title)).unwrap().command.clone()
+    };
+    let holds = |command: &str| running.twin.run("lb1", command).status.success();
+    let (newest, leaf) = (probe("lb1", "newest haproxy worker"), probe("lb1", "https for shop.example.com"));
+    let reload = || assert!(holds("kill -USR2 \"$(cat /run/haproxy.pid)\""));
+    let becomes = |command: &str, good: bool| {
+        let seen = wait(Duration::from_secs(20), || (holds(command) == good).then_some(()));
+        assert!(seen.is_some(), "{command}\nstays {}\n{}", !good, text(&running.twin.run("lb1", "echo 'show proc' | socat -t 5 - UNIX-CONNECT:/run/haproxy-master.sock; cat /run/haproxy.pid; ps ax | grep haproxy")));
+    };
+    assert!(holds(&newest) && holds(&leaf));
+    // Accepted by `haproxy -c`, but no worker can start with it.
+    assert!(holds(
+        "sed -i.good 's/bind :443/bind 192.0.2.99:443/' /etc/haproxy/haproxy.cfg && haproxy -c -q -f /etc/haproxy/haproxy.cfg"
+    ));
+    reload();
+    becomes(&newest, false);
+    assert!(holds(&leaf), "the old worker serves on");
+    assert!(holds("mv /etc/haproxy/haproxy.cfg.good /etc/haproxy/haproxy.cfg"));
+    reload();
+    becomes(&newest, true);
+    // A certificate that was put in place, but is not served yet.
+    assert!(holds("cp /etc/haproxy/sites/docs.example.org.pem /etc/haproxy/sites/shop.example.com.pem"));
+    assert!(!holds(&leaf));
+    // The same on a web host.
+    let leaf = probe("web1", "tls on 10.0.2.11:8443");
+    let renewed = running.materials.public("pki/web2/server.crt").unwrap();
+    assert!(running.twin.run("web1", &leaf).status.success());
+    running.twin.put("web1", "/etc/nginx/tls/server.crt", renewed);
+    assert!(!running.twin.run("web1", &leaf).status.success());
 }

@@ -19,6 +19,7 @@ const NAME: &str = "app";
 #[derive(Serialize)]
 struct Model<'a> {
     host: &'a str,
+    port: u16,
     sockets: Vec<SocketAddr>,
     clients: Vec<String>,
     own_names: Vec<String>,
@@ -45,21 +46,17 @@ impl Service for App {
         nginx::want(context, NAME, out)?;
         let port = site.ports.app;
         let programs = site.sites.values().filter_map(|s| s.app.as_ref().map(|app| (s, app)));
-        let mut model = Model {
+        let model = Model {
             host: host.name.as_str(),
+            port: port.get(),
             sockets: nginx::sockets(host, port),
             clients: nginx::clients(site, Role::Web),
             own_names: nginx::own_names(site, host, Role::App),
             proxies: nginx::addresses(site, Role::Web),
             sites: programs.map(|(s, app)| SiteModel { names: s.names().collect(), port: app.port.get() }).collect(),
         };
-        let path = format!("/etc/nginx/conf.d/{}-app.conf", site.name);
-        nginx::config(NAME, Phase::App, &path, context.render("app/app.conf", &model)?, out);
-        for old in nginx::old_ports(context, Role::Web, Role::App, port) {
-            model.sockets.extend(nginx::sockets(host, old));
-            let wide = context.render("app/app.conf", &model)?;
-            out.files.entry(path.clone()).and_modify(|file| file.wide = Some(wide));
-        }
+        let body = context.render("app/app.conf", &model)?;
+        nginx::config(NAME, Phase::App, &format!("/etc/nginx/conf.d/{}-app-{port}.conf", site.name), body, out);
         nginx::listener_probes(context, NAME, Phase::App, port, out);
         Ok(())
     }

@@ -34,7 +34,6 @@ impl Service for BaseSystem {
                 phase,
                 access: Access::root(0o644),
                 body: context.body(sentinel(name))?,
-                wide: None,
                 then: BTreeMap::new(),
                 about: context.materials.about(name).map(ToOwned::to_owned),
             };

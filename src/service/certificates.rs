@@ -68,7 +68,6 @@ impl Holder {
             phase: self.phase,
             access: Access::root(if secret { 0o600 } else { 0o644 }),
             body: context.body(text)?,
-            wide: None,
             then: BTreeMap::from([(self.unit.to_owned(), Follow::Reload)]),
             about: materials.first().and_then(|m| context.materials.about(m)).map(ToOwned::to_owned),
         };

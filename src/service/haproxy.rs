@@ -147,7 +147,7 @@ fn matches(fetch: &str, site: &WebSite) -> String {
 fn config(path: &str, body: Body, out: &mut DesiredHost) {
     let then = BTreeMap::from([(UNIT.to_owned(), Follow::Reload)]);
     let (phase, access) = (Phase::Edge, Access::root(0o644));
-    out.files.insert(path.into(), File { service: NAME, phase, access, body, wide: None, then, about: None });
+    out.files.insert(path.into(), File { service: NAME, phase, access, body, then, about: None });
 }
 
 fn probe(title: String, command: String) -> Probe {

@@ -1,17 +1,16 @@
 //! nginx as the web and the app hosts share it: takes a context and a phase, adds the package, `nginx.conf`, certificates, the
 //! unit, the check and the probes that every TLS listener has.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::base::diagnostic::Diagnostic;
-use crate::base::net::{Port, Proto};
+use crate::base::net::Port;
 use crate::inventory::site::{Host, Role, Site};
-use crate::plan::ruleset::Direction;
-use crate::plan::state::{Access, Body, Check, DesiredHost, File, Follow, Phase, Probe, UnitWanted};
+use crate::plan::state::{Access, Check, DesiredHost, File, Follow, Phase, Probe, UnitWanted};
 use crate::service::Context;
 use crate::service::certificates::{CIPHERS, Holder, curves};
 
@@ -56,20 +55,15 @@ pub(crate) fn want(context: &Context<'_>, service: &'static str, out: &mut Desir
 }
 
 /// Adds a configuration file that nginx reloads for.
-pub(crate) fn config(service: &'static str, phase: Phase, path: &str, body: Body, out: &mut DesiredHost) {
+pub(crate) fn config(
+    service: &'static str,
+    phase: Phase,
+    path: &str,
+    body: crate::plan::state::Body,
+    out: &mut DesiredHost,
+) {
     let then = BTreeMap::from([(UNIT.to_owned(), Follow::Reload)]);
-    let access = Access::root(0o644);
-    out.files.insert(path.into(), File { service, phase, access, body, wide: None, then, about: None });
-}
-
-/// Ports on which clients of `from` still reach this host's role, where its port moves: they are served until the clients
-/// have moved too. A port that the policy opens for something else is none of them.
-pub(crate) fn old_ports(context: &Context<'_>, from: Role, to: Role, now: Port) -> Vec<Port> {
-    let flow = format!("{from} -> {to}");
-    let rules = context.before.into_iter().flat_map(|b| &b.rules);
-    let tier = rules.filter(|r| r.direction == Direction::In && r.proto == Proto::Tcp && r.flow == flow);
-    let ports: BTreeSet<Port> = tier.map(|r| r.port).filter(|p| *p != now).collect();
-    ports.into_iter().filter(|p| !context.site.firewall.allow.iter().any(|a| a.port == *p)).collect()
+    out.files.insert(path.into(), File { service, phase, access: Access::root(0o644), body, then, about: None });
 }
 
 /// Where a role listens on its host: all its addresses.

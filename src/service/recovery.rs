@@ -33,15 +33,7 @@ impl Service for Recovery {
              [Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/var/lib/infra/recover\n\n[Install]\nWantedBy=sysinit.target\n";
         let file = |text: String, mode, then| -> Result<File, Diagnostic> {
             let body = context.body(text)?;
-            Ok(File {
-                service: "recovery",
-                phase: Phase::Widen,
-                access: Access::root(mode),
-                body,
-                wide: None,
-                then,
-                about: None,
-            })
+            Ok(File { service: "recovery", phase: Phase::Widen, access: Access::root(mode), body, then, about: None })
         };
         out.files.insert(SCRIPT.into(), file(script, 0o700, BTreeMap::new())?);
         let then = BTreeMap::from([(UNIT.to_owned(), Follow::Restart)]);

@@ -20,6 +20,7 @@ const NAME: &str = "web";
 #[derive(Serialize)]
 struct Model<'a> {
     host: &'a str,
+    port: u16,
     sockets: Vec<SocketAddr>,
     clients: Vec<String>,
     own_names: Vec<String>,
@@ -75,8 +76,9 @@ impl Service for Web {
             sites.push(SiteModel { names: s.names().collect(), app: s.app.is_some() && !apps.is_empty(), files });
         }
         reach_probe(context, &apps, out);
-        let mut model = Model {
+        let model = Model {
             host: host.name.as_str(),
+            port: port.get(),
             sockets: nginx::sockets(host, port),
             clients: nginx::clients(site, Role::Lb),
             own_names: nginx::own_names(site, host, Role::Web),
@@ -85,13 +87,8 @@ impl Service for Web {
             apps,
             sites,
         };
-        let path = format!("/etc/nginx/conf.d/{}.conf", site.name);
-        nginx::config(NAME, Phase::Web, &path, context.render("web/web.conf", &model)?, out);
-        for old in nginx::old_ports(context, Role::Lb, Role::Web, port) {
-            model.sockets.extend(nginx::sockets(host, old));
-            let wide = context.render("web/web.conf", &model)?;
-            out.files.entry(path.clone()).and_modify(|file| file.wide = Some(wide));
-        }
+        let body = context.render("web/web.conf", &model)?;
+        nginx::config(NAME, Phase::Web, &format!("/etc/nginx/conf.d/{}-web-{port}.conf", site.name), body, out);
         nginx::listener_probes(context, NAME, Phase::Web, port, out);
         Ok(())
     }

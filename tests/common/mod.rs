@@ -105,6 +105,6 @@ pub fn built(
     let issued = infra::pki::ensure(site, &site.state, time::OffsetDateTime::now_utc()).unwrap();
     let templates = infra::service::render::Templates::load(None).unwrap();
     let facts: BTreeMap<_, _> = site.hosts.keys().map(|h| (h.clone(), facts.clone())).collect();
-    let desired = infra::service::desire(site, &facts, &BTreeMap::new(), &issued.materials, &templates).unwrap();
+    let desired = infra::service::desire(site, &facts, &issued.materials, &templates).unwrap();
     (desired, issued.materials)
 }

@@ -58,6 +58,10 @@ said_by() {
 # follow UNIT reload|restart: a unit that does not run is started, so that a first run and a dead daemon need no other way.
 follow() {
 	began=$(date +%s)
+	if [ "$2" = stop ]; then
+		out=$(systemctl disable --now "$1" 2>&1) || fail "$1" "$out"
+		return
+	fi
 	case $(systemctl is-enabled "$1" 2>/dev/null) in
 	enabled* | static | alias | generated | indirect | transient) ;;
 	*) out=$(systemctl -q enable "$1" 2>&1) || fail "$1" "$out" || return 1 ;;
@@ -101,6 +105,8 @@ put_back() {
 		if grep -qxF "$unit" "$old.inactive" 2>/dev/null; then
 			systemctl -q stop "$unit" 2>/dev/null
 			units="$units, $unit stopped again as before"
+		elif [ "${entry#*=}" = stop ] && systemctl enable --now "$unit" 2>/dev/null; then
+			units="$units, $unit runs again"
 		elif { [ "${entry#*=}" = reload ] && systemctl -q is-active "$unit" && systemctl reload "$unit" 2>/dev/null; } ||
 			systemctl restart "$unit" 2>/dev/null; then
 			units="$units, $unit runs with the old configuration"

@@ -22,16 +22,16 @@ own() {
 	exit 10
 }
 
-# stage_view PHASE...: /etc as it will be once these phases are done, in a copy.
+# stage_view with|without: /etc as it will be, in a copy; with what is to be removed last, or without it.
 stage_view() {
 	rm -rf "$view"
 	mkdir -p "$view"
 	cp -a "$ROOT/etc/." "$view/" || exit 1
-	for gone in $gones; do
+	[ "$1" = with ] || for gone in $gones; do
 		case $gone in /etc/*) rm -f "$view/${gone#/etc/}" ;; esac
 	done
-	for phase in "$@"; do
-		[ -d "$run/new/$phase/etc" ] && cp -a "$run/new/$phase/etc/." "$view/"
+	for staged in "$run"/new/*/etc; do
+		[ -d "$staged" ] && cp -a "$staged/." "$view/"
 	done
 	# Folders come into being with the access of the staging folder: let the daemons' own users through.
 	for folder in $folders; do
