@@ -28,7 +28,7 @@ const MAX_FILES: usize = 1000;
 /// Everything that is wrong with it, errors and warnings, sorted by place.
 pub fn load(path: &Path) -> Result<(Site, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut files = Files::default();
-    let root = read(path).map(|source| files.add(source, path));
+    let root = read(path, "inventory").map(|source| files.add(source, path));
     match root {
         Ok(root) => finish(files, root, path),
         Err(diagnostic) => Err(vec![*diagnostic]),
@@ -41,7 +41,7 @@ pub fn load(path: &Path) -> Result<(Site, Vec<Diagnostic>), Vec<Diagnostic>> {
 /// As [`load`].
 pub fn load_text(text: &str, path: &Path) -> Result<(Site, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut files = Files::default();
-    match decode(text.as_bytes().to_vec(), path) {
+    match decode(text.as_bytes().to_vec(), path, "inventory") {
         Ok(source) => {
             let root = files.add(source, path);
             finish(files, root, path)
@@ -118,6 +118,7 @@ impl Files {
         let start = Span { source: Arc::clone(source), range: 0..0 };
         match parsed.root {
             Some(root) if matches!(root.value, Value::Map(_)) => return Some(root),
+            Some(root) if root.is_broken() => {}
             Some(root) if !matches!(root.value, Value::Null) => {
                 if let Some(text) = root.text() {
                     // A file of one text is no inventory; it may be a key that was named by mistake.
@@ -177,6 +178,11 @@ impl Files {
                 return None;
             }
         };
+        if !real.is_file() {
+            let diagnostic = Diagnostic::error(format!("cannot include `{name}`: it is no file")).at(&span);
+            self.problems.push(diagnostic.help("name each file that is to be included"));
+            return None;
+        }
         if !real.starts_with(fence) {
             self.problems.push(
                 Diagnostic::error(format!("`{name}` lies outside of the inventory's folder"))
@@ -194,7 +200,7 @@ impl Files {
             return None;
         }
         self.seen.insert(real, Some(mark.clone()));
-        match read(&path) {
+        match read(&path, "included file") {
             Ok(source) => Some((source, path)),
             Err(diagnostic) => {
                 let place = if diagnostic.span.is_none() { diagnostic.at(&span) } else { *diagnostic };
@@ -243,16 +249,17 @@ fn words(error: &std::io::Error) -> String {
     }
 }
 
-fn read(path: &Path) -> Result<Source, Box<Diagnostic>> {
+/// Reads a file; `what` names it in messages.
+fn read(path: &Path, what: &str) -> Result<Source, Box<Diagnostic>> {
     let shown = path.display();
     let fail = |error: &std::io::Error| {
-        let diagnostic = Diagnostic::error(format!("cannot read the inventory `{shown}`: {}", words(error)));
+        let diagnostic = Diagnostic::error(format!("cannot read the {what} `{shown}`: {}", words(error)));
         Box::new(diagnostic.help(format!("pass its path, or set `{VARIABLE}`; without either it is `{DEFAULT}`")))
     };
     let meta = std::fs::metadata(path).map_err(|error| fail(&error))?;
     if meta.is_dir() {
         let inside = path.join("inventory.yml");
-        let diagnostic = Diagnostic::error(format!("the inventory `{shown}` is a folder"));
+        let diagnostic = Diagnostic::error(format!("the {what} `{shown}` is a folder"));
         return Err(Box::new(if inside.is_file() {
             diagnostic.help(format!("did you mean `{}`?", inside.display()))
         } else {
@@ -263,21 +270,21 @@ fn read(path: &Path) -> Result<Source, Box<Diagnostic>> {
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(|error| fail(&error))?;
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|error| fail(&error))?;
-    decode(bytes, path)
+    decode(bytes, path, what)
 }
 
 /// From bytes to text: the size, the encoding, a byte order mark, NUL.
-fn decode(mut bytes: Vec<u8>, path: &Path) -> Result<Source, Box<Diagnostic>> {
+fn decode(mut bytes: Vec<u8>, path: &Path, what: &str) -> Result<Source, Box<Diagnostic>> {
     let shown = path.display();
     if bytes.len() as u64 > MAX_BYTES {
         return Err(Box::new(
-            Diagnostic::error(format!("the inventory `{shown}` is larger than {} MiB", MAX_BYTES / 1024 / 1024))
+            Diagnostic::error(format!("the {what} `{shown}` is larger than {} MiB", MAX_BYTES / 1024 / 1024))
                 .help("pass the inventory's path; a thousand hosts need a hundredth of that"),
         ));
     }
     if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {
         return Err(Box::new(
-            Diagnostic::error(format!("the inventory `{shown}` is UTF-16"))
+            Diagnostic::error(format!("the {what} `{shown}` is UTF-16"))
                 .help(format!("save it as UTF-8: `iconv -f UTF-16 -t UTF-8 {shown}`")),
         ));
     }

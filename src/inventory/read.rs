@@ -325,6 +325,14 @@ impl Problems {
             return Some(SecretRef::Env(name.to_owned()));
         }
         if let Some(file) = fields.value("file") {
+            if file.text().is_some_and(|text| text.contains("://")) {
+                self.push(
+                    Diagnostic::error("`file` must be a path, found a URL")
+                        .at(&file.span())
+                        .help("write the path of the file that holds the secret"),
+                );
+                return None;
+            }
             return Some(SecretRef::File(self.text(file, "file")?.into()));
         }
         Some(SecretRef::Command(self.argv(fields.value("command")?, "command", "[pass, show, shop/db]")?))
