@@ -314,3 +314,65 @@ fn decode(mut bytes: Vec<u8>, path: &Path, what: &str) -> Result<Source, Box<Dia
     let [diagnostic] = diagnostics;
     Err(Box::new(diagnostic))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::diagnostic::draw;
+    use crate::inventory::site::{Become, Challenge, Issuer, Role};
+
+    const SMALL: &str = "name: shop\nfirewall: { manage_from: 10.0.0.0/24 }\n";
+
+    fn site(rest: &str) -> Site {
+        match load_text(&format!("{SMALL}{rest}"), Path::new("some/where.yml")) {
+            Ok((site, _)) => site,
+            Err(diagnostics) => panic!("{}", draw(&diagnostics, false)),
+        }
+    }
+
+    #[test]
+    fn what_is_not_said_has_its_default() {
+        let site = site(
+            "hosts: { a: { address: 10.0.1.1, roles: [lb, web, app], allow_mixed_roles: one } }\n\
+             sites: { x.example.com: { app: { port: 8080 } }, y.example.com: { static: { root: /srv/y/ } } }\n",
+        );
+        assert_eq!((site.ports.web.get(), site.ports.app.get()), (8443, 9443));
+        assert_eq!(site.certificates.issuer, Issuer::Internal);
+        assert_eq!(site.certificates.challenge, Challenge::Http01);
+        assert_eq!((site.state, site.folder), (PathBuf::from("some/state"), PathBuf::from("some")));
+        let sites: Vec<_> = site.sites.values().collect();
+        assert_eq!((sites[0].hsts, sites[0].place.line), (300, 4));
+        assert_eq!(sites[0].app.as_ref().map(|app| app.health.as_str()), Some("/"));
+        let files = sites[1].r#static.as_ref().unwrap();
+        assert_eq!((files.root.as_str(), files.prefix.as_str()), ("/srv/y", "/"));
+    }
+
+    #[test]
+    fn a_hosts_ssh_is_laid_over_the_common_one_key_by_key() {
+        let site = site(
+            "ssh: { user: ops, port: 2222, jump: gate, identity: ~/.ssh/key }\nhosts:\n  \
+             a: { address: 10.0.1.1, roles: db, ssh: { user: root, become: none, address: a.example.com } }\n  \
+             b: { address: 10.0.1.2, roles: db }\n",
+        );
+        let hosts: Vec<_> = site.hosts.values().collect();
+        let (a, b) = (&hosts[0].ssh, &hosts[1].ssh);
+        assert_eq!(
+            (a.user.as_deref(), a.r#become, a.port.map(u16::from)),
+            (Some("root"), Some(Become::None), Some(2222))
+        );
+        assert_eq!((a.jump.as_deref(), a.address.as_deref()), (Some("gate"), Some("a.example.com")));
+        assert_eq!((b.user.as_deref(), b.r#become, b.address.as_deref()), (Some("ops"), None, None));
+        assert!(a.identity.as_ref().unwrap().is_absolute() || std::env::home_dir().is_none());
+        assert!(hosts[0].has(Role::Db));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_the_order_of_the_file() {
+        let text =
+            "hosts: { a: { address: x, roles: [db] } }\nname: Shop\nfirewall: { manage_from: 10.0.0.1/8 }\nzz: 1\n";
+        let diagnostics = load_text(text, Path::new("a.yml")).unwrap_err();
+        let lines: Vec<_> = diagnostics.iter().filter_map(|d| d.span.as_ref().map(Span::line)).collect();
+        assert_eq!(lines, [1, 1, 2, 3, 4]);
+        assert_eq!(diagnostics.len(), 5);
+    }
+}
