@@ -12,6 +12,8 @@ pub mod base;
 pub mod fleet;
 pub mod host;
 pub mod inventory;
+pub mod lab;
+pub mod pki;
 pub mod plan;
 pub mod service;
 

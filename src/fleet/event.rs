@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::base::net::HostName;
 use crate::plan::state::Phase;
 
 /// Why a host did not get through a step. All texts are redacted and free of control characters.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// The phase.
     pub phase: Phase,
@@ -23,7 +23,7 @@ pub struct Failure {
 }
 
 /// What became of a host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "outcome")]
 pub enum HostOutcome {
     /// There was nothing to do.
@@ -47,7 +47,7 @@ pub enum HostOutcome {
 }
 
 /// What became of a run.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Outcome {
     /// `20261123T184501`, UTC.
     pub run: String,
@@ -69,7 +69,7 @@ impl Outcome {
 }
 
 /// Something that happened.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "event")]
 pub enum Event {
     /// Hosts are being asked.

@@ -1,6 +1,8 @@
 //! All hosts together: who is asked, in which order they change, and what became of each.
 
+pub mod connect;
 pub mod event;
+pub mod history;
 pub mod run;
 pub mod survey;
 pub mod transaction;

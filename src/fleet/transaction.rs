@@ -3,7 +3,7 @@
 //! Takes what [`survey::prepare`](crate::fleet::survey::prepare) gave; gives the outcome of every host. No host is touched
 //! before every host's new configuration was accepted on it; a failure beyond the budget stops what comes after.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Instant;
@@ -404,10 +404,4 @@ fn failure(phase: Phase, error: StepError, member: &Member<'_>) -> (Failure, Now
     };
     let failure = Failure { phase, what: error.what, words: error.words, put_back: error.put_back, state };
     (failure, error.now)
-}
-
-/// The hosts of an outcome that a later `--limit failed` means.
-pub fn left_undone(outcome: &Outcome) -> BTreeMap<HostName, HostOutcome> {
-    let undone = outcome.hosts.iter().filter(|(_, o)| !matches!(o, HostOutcome::Changed | HostOutcome::Unchanged));
-    undone.map(|(name, outcome)| (name.clone(), outcome.clone())).collect()
 }

@@ -1,0 +1,77 @@
+//! The twin of an inventory: takes a resolved [`Site`], gives the lab's [`Spec`] with the inventory's own addresses and names.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::spec::{Release, Spec, SpecHost};
+use crate::base::net::{Cidr, Port};
+use crate::inventory::site::{Party, Role, Site};
+
+/// Who logs in where the inventory names nobody.
+const USER: &str = "root";
+
+impl Spec {
+    /// The lab that the inventory describes: its hosts, its sites' names on the load balancers' public addresses, a
+    /// controller inside `manage_from`, and the programs behind the app hosts.
+    pub fn of_site(site: &Site, name: &str, release: Release) -> Self {
+        let held: Vec<IpAddr> =
+            site.hosts.values().flat_map(|h| h.addresses.iter().chain(&h.public).copied()).collect();
+        let hosts = site.hosts.values().map(|host| SpecHost {
+            name: host.name.to_string(),
+            addresses: host.addresses.clone(),
+            public: host.public.iter().filter(|a| !host.addresses.contains(a)).copied().collect(),
+            user: host.ssh.user.clone(),
+            ssh_port: host.ssh.port.map(Port::get),
+            files: BTreeMap::new(),
+        });
+        let front: Vec<IpAddr> = site
+            .with_role(Role::Lb)
+            .flat_map(|lb| if lb.public.is_empty() { &lb.addresses } else { &lb.public })
+            .copied()
+            .collect();
+        let names = site.sites.values().flat_map(|s| s.names().map(|n| (n.to_string(), front.clone()))).collect();
+        let ports: Vec<u16> = site.sites.values().filter_map(|s| s.app.as_ref()).map(|a| a.port.get()).collect();
+        let networks = site.firewall.allow.iter().flat_map(|allow| &allow.from).filter_map(|party| match party {
+            Party::Net(net) => Some(*net),
+            _ => None,
+        });
+        let networks: Vec<Cidr> = networks.collect();
+        let manage = site.firewall.manage_from.iter().map(|(net, _)| *net);
+        let block = site.firewall.block.iter().map(|(net, _)| *net);
+        // Each address is held once, though networks may lie within others.
+        let mut held = held;
+        let mut choose = |net: Cidr| {
+            let address = free(net.net(), &held)?;
+            held.push(address);
+            Some(address)
+        };
+        let controller = manage.clone().filter_map(&mut choose).collect();
+        // One address of each network that a rule lets in from afar, so that the rule can be tried from `outside`.
+        let outside = networks.iter().copied().filter_map(&mut choose).collect();
+        Self {
+            name: name.to_owned(),
+            release,
+            hosts: hosts.collect(),
+            names,
+            controller,
+            outside,
+            avoid: networks
+                .iter()
+                .copied()
+                .chain(manage)
+                .chain(block)
+                .map(Cidr::net)
+                .filter(|net| net.prefix_len() > 0)
+                .collect(),
+            user: site.hosts.values().find_map(|h| h.ssh.user.clone()).unwrap_or_else(|| USER.to_owned()),
+            apps: site.with_role(Role::App).map(|h| (h.name.to_string(), ports.clone())).collect(),
+        }
+    }
+}
+
+/// The first address of a network that no host holds; what is wider than a host looks at its first few only.
+fn free(net: IpNet, held: &[IpAddr]) -> Option<IpAddr> {
+    net.hosts().take(held.len() + 2).find(|address| !held.contains(address) && !address.is_unspecified())
+}
