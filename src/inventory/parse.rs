@@ -374,15 +374,14 @@ mod tests {
     fn what_grows_is_bounded() {
         // Each alias adds a level that the text does not show.
         let mut chain = String::from("a0: &a0 [x]\n");
-        for i in 1..200 {
-            chain += &format!("a{i}: &a{i} [*a{}]\n", i - 1);
-        }
+        chain.extend((1..200).map(|i| format!("a{i}: &a{i} [*a{}]\n", i - 1)));
         assert!(read(&chain).diagnostics[0].message.contains("deeper"));
         assert!(read(&"[".repeat(100_000)).root.is_none());
         assert!(read(&"- ".repeat(100_000)).root.is_none());
         assert!(read(&"? ".repeat(100_000)).root.is_none());
         // A large file without aliases is no bomb.
-        let hosts: String = (0..20_000).map(|i| format!("h{i}: {{ a: [1, 2], r: [x], s: {{ u: y }} }}\n")).collect();
+        let mut hosts = String::new();
+        hosts.extend((0..20_000).map(|i| format!("h{i}: {{ a: [1, 2], r: [x], s: {{ u: y }} }}\n")));
         assert!(read(&hosts).diagnostics.is_empty());
     }
 
