@@ -14,6 +14,7 @@ pub mod fleet;
 pub mod host;
 pub mod inventory;
 pub mod lab;
+pub mod pki;
 pub mod plan;
 pub mod report;
 pub mod service;

@@ -67,8 +67,8 @@ pub struct Diagnostic {
     pub message: String,
     /// What is underlined, if there is a place.
     pub span: Option<Span>,
-    /// The few words under the underline.
-    pub label: Option<String>,
+    /// The few words under the underline. Boxed: a smaller diagnostic passes as the error of a `Result`.
+    pub label: Option<Box<str>>,
     /// Other places that explain it, with their words (`first given here`).
     pub related: Vec<(Span, String)>,
     /// What to do, imperative.
@@ -100,7 +100,7 @@ impl Diagnostic {
     /// Sets the words under the underline.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
-        self.label = Some(label.into());
+        self.label = Some(label.into().into_boxed_str());
         self
     }
 
@@ -124,10 +124,16 @@ impl Diagnostic {
     }
 }
 
-/// `did you mean …` for an unknown word, if one of `known` is near (Jaro-Winkler above 0.8, the best one).
+/// `did you mean …` for an unknown word, if one of `known` is near: one letter wrong, missing, too many or swapped, or
+/// Jaro-Winkler above 0.8; the nearest one.
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    let near = known.into_iter().map(|k| (strsim::jaro_winkler(word, k), k)).filter(|(score, _)| *score > 0.8);
-    let (_, best) = near.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    let near = known.into_iter().filter_map(|k| {
+        let score = strsim::jaro_winkler(word, k);
+        // Short words with two letters swapped are far apart for Jaro-Winkler.
+        let slip = word.len() > 2 && word.len().abs_diff(k.len()) < 2 && strsim::osa_distance(word, k) == 1;
+        (slip || score > 0.8).then_some((slip, score, k))
+    });
+    let (_, _, best) = near.max_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)))?;
     Some(format!("did you mean `{best}`?"))
 }
 
@@ -218,7 +224,7 @@ fn snippet<'a>(
     for (kind, span, label) in shown {
         let start = span.range.start.saturating_sub(begin).min(cut.len());
         let stop = span.range.end.saturating_sub(begin).clamp(start, cut.len());
-        let annotation = kind.clone().span(start..stop);
+        let annotation = kind.span(start..stop);
         snippet = snippet.annotation(match label {
             Some(label) => annotation.label(normalize_untrusted_str(label)),
             None => annotation,

@@ -60,6 +60,7 @@ pub struct Missing(pub String);
 pub struct Materials {
     secret: BTreeMap<String, Secret>,
     public: BTreeMap<String, String>,
+    about: BTreeMap<String, String>,
 }
 
 impl Materials {
@@ -71,6 +72,16 @@ impl Materials {
     /// Adds text that may be seen (a certificate), under a name.
     pub fn add_public(&mut self, name: impl Into<String>, text: impl Into<String>) {
         self.public.insert(name.into(), text.into());
+    }
+
+    /// Says in one line what `name` is, for a person: `web1.shop.infra.internal, 60 days, until 2027-01-22`.
+    pub fn describe(&mut self, name: impl Into<String>, line: impl Into<String>) {
+        self.about.insert(name.into(), line.into());
+    }
+
+    /// The line that [`Materials::describe`] gave.
+    pub fn about(&self, name: &str) -> Option<&str> {
+        self.about.get(name).map(String::as_str)
     }
 
     /// The public text of `name`, if there is one.

@@ -9,6 +9,8 @@ use clap::{Parser, Subcommand};
 use super::exit;
 use super::limit::Term;
 use crate::base::net::{HostName, Invalid, Port, Proto};
+use crate::fleet::run::Wave;
+use crate::lab::Release;
 
 /// From one inventory file, a secured and monitored web infrastructure, over SSH.
 #[derive(Debug, Clone, Parser)]
@@ -112,7 +114,7 @@ pub struct Apply {
     #[arg(short, long)]
     pub yes: bool,
     /// Hosts of a phase that change at the same time, as a number or a share
-    #[arg(long, value_name = "N|P%")]
+    #[arg(long, value_name = "N|P%", value_parser = wave)]
     pub wave: Option<Wave>,
     /// Go on until more than N hosts have failed; unreachable hosts count
     #[arg(long, value_name = "N", default_value = "0")]
@@ -183,9 +185,9 @@ pub enum Lab {
 /// Which lab.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LabName {
-    /// The lab's name; labs of different names stand side by side
-    #[arg(long, value_name = "NAME", default_value = "lab")]
-    pub name: HostName,
+    /// The lab's name, where several stand side by side; else the inventory's, or the one that is up
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<HostName>,
 }
 
 /// What a lab is made of.
@@ -195,7 +197,7 @@ pub struct LabImage {
     #[command(flatten)]
     pub lab: LabName,
     /// Debian release of the hosts
-    #[arg(long, value_enum, default_value = "bookworm")]
+    #[arg(long, value_name = "bookworm|trixie", default_value = "bookworm")]
     pub release: Release,
     /// Install the packages that the lab needs on this machine, with apt
     #[arg(long)]
@@ -235,15 +237,6 @@ pub struct LabDemo {
     pub image: LabImage,
 }
 
-/// Debian releases that the lab boots.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Release {
-    /// Debian 12
-    Bookworm,
-    /// Debian 13
-    Trixie,
-}
-
 /// `completions`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Completions {
@@ -260,37 +253,14 @@ pub struct Man {
     pub to: Option<PathBuf>,
 }
 
-/// How many hosts of a phase change at the same time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wave {
-    /// So many.
-    Hosts(NonZeroUsize),
-    /// Such a share of them, 1 to 100.
-    Percent(u8),
-}
-
-impl Wave {
-    /// The size of a wave among `hosts`, rounded up; never zero.
-    pub fn of(self, hosts: usize) -> NonZeroUsize {
-        match self {
-            Self::Hosts(n) => n,
-            Self::Percent(p) => NonZeroUsize::new((hosts * usize::from(p)).div_ceil(100)).unwrap_or(NonZeroUsize::MIN),
-        }
-    }
-}
-
-impl FromStr for Wave {
-    type Err = Invalid;
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        let wrong = || Invalid::new("write a number of hosts from 1, or a share such as `25%`");
-        match text.strip_suffix('%') {
-            Some(share) => {
-                let share = share.parse().ok().filter(|p| (1..=100).contains(p));
-                share.map(Self::Percent).ok_or_else(wrong)
-            }
-            None => text.parse().map(Self::Hosts).map_err(|_| wrong()),
-        }
-    }
+/// A number of hosts from 1, or a share from 1 to 100 with `%`.
+fn wave(text: &str) -> Result<Wave, String> {
+    let read = |number: &str| number.parse().ok().filter(|n| *n > 0);
+    let wave = match text.strip_suffix('%') {
+        Some(share) => read(share).filter(|p| *p <= 100).map(Wave::Percent),
+        None => read(text).map(Wave::Count),
+    };
+    wave.ok_or_else(|| "write a number of hosts from 1, or a share such as `25%`".to_owned())
 }
 
 /// A port with its protocol; TCP where nothing is said.
@@ -403,10 +373,10 @@ mod tests {
     }
 
     #[test]
-    fn a_wave_is_never_empty() {
-        assert_eq!("25%".parse::<Wave>().unwrap().of(10).get(), 3);
-        assert_eq!("1%".parse::<Wave>().unwrap().of(0).get(), 1);
-        assert_eq!("4".parse::<Wave>().unwrap().of(2).get(), 4);
+    fn waves() {
+        assert_eq!(wave("25%"), Ok(Wave::Percent(25)));
+        assert_eq!(wave("4"), Ok(Wave::Count(4)));
+        assert!(["0", "0%", "101%", "%", "-1", "x"].iter().all(|text| wave(text).is_err()));
     }
 
     #[test]

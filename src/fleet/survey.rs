@@ -12,7 +12,6 @@ use crate::host::probe;
 use crate::host::transport::{Transport, TransportError};
 use crate::inventory::site::{Host, Site};
 use crate::plan::plan::{self, Plan};
-use crate::plan::ruleset::Ruleset;
 use crate::plan::state::{Desired, DesiredHost, Facts, Observed, ObservedFleet};
 use crate::service;
 use crate::service::render::Templates;
@@ -125,12 +124,8 @@ impl Sources<'_> {
     ///
     /// # Errors
     /// Everything that cannot be rendered.
-    pub fn desire(
-        &self,
-        facts: &BTreeMap<HostName, Facts>,
-        before: &BTreeMap<HostName, Ruleset>,
-    ) -> Result<Desired, Vec<Diagnostic>> {
-        service::desire(self.site, facts, before, self.materials, self.templates)
+    pub fn desire(&self, facts: &BTreeMap<HostName, Facts>) -> Result<Desired, Vec<Diagnostic>> {
+        service::desire(self.site, facts, self.materials, self.templates)
     }
 }
 
@@ -146,12 +141,10 @@ pub fn prepare<'a>(
     parallel: usize,
     events: &Sender<Event>,
 ) -> Result<Prepared, Vec<Diagnostic>> {
-    let guessed = sources.desire(guess, &BTreeMap::new())?;
+    let guessed = sources.desire(guess)?;
     let mut survey = ask(hosts, &guessed, connector, parallel, events);
     let facts = survey.observed.iter().map(|(name, seen)| (name.clone(), seen.facts.clone())).collect();
-    let before =
-        survey.observed.iter().filter_map(|(name, seen)| Some((name.clone(), seen.firewall.loaded.clone()?))).collect();
-    let desired = sources.desire(&facts, &before)?;
+    let desired = sources.desire(&facts)?;
     again(&mut survey, &guessed, &desired, parallel);
     survey.observed.retain(|name, _| !survey.refused.contains_key(name));
     let plan = plan::plan(&desired, &survey.observed);

@@ -172,7 +172,7 @@ impl<'a> Exchange<'a> {
     }
 
     fn read(&mut self, which: Call) -> io::Result<usize> {
-        let mut buffer = [0; 32768];
+        let mut buffer = [0; 16384];
         let n = self
             .call(which, |channel| {
                 if which == Call::Out { channel.read(&mut buffer) } else { channel.stderr().read(&mut buffer) }

@@ -2,17 +2,18 @@
 //! failure that says what was put back. Every step is one script that finishes on the host, whatever becomes of us.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::base::net::HostName;
 use crate::base::secret::Materials;
 use crate::host::report::{self, Pairs};
 use crate::host::transport::{Output, Script, Transport, TransportError};
+use crate::inventory::site::Backend;
 use crate::plan::manifest;
 use crate::plan::plan::{Action, HostPlan};
 use crate::plan::ruleset::Ruleset;
 use crate::plan::state::{DesiredHost, Folder, Phase, Probe, Recorded};
-use crate::service::firewall::script as firewall;
+use crate::service::firewall::script::{self as firewall, Status, WINDOW};
 
 /// Opens one more connection to the host; the armed firewall is confirmed over a new one only.
 pub type Reconnect<'a> = dyn Fn() -> Result<Box<dyn Transport>, TransportError> + Send + Sync + 'a;
@@ -122,9 +123,9 @@ impl Executor<'_> {
         let mut wrote = false;
         for (phase, action) in plan.phases.iter().flat_map(|(phase, actions)| actions.iter().map(move |a| (phase, a))) {
             match action {
-                Action::Write { path, body: content, file, .. } => {
+                Action::Write { path, file, .. } => {
                     wrote = true;
-                    let text = self.materials.materialize(&content.text).map_err(|e| local(path, &e.to_string()))?;
+                    let text = self.materials.materialize(&file.body.text).map_err(|e| local(path, &e.to_string()))?;
                     append(&mut upload, &format!("{phase}{path}"), text.as_bytes())
                         .map_err(|e| local(path, &e.to_string()))?;
                     let access = &file.access;
@@ -147,19 +148,10 @@ impl Executor<'_> {
             format!("gones={}\nfolders={}\n{}\n{body}", list(&gones), list(&folders), include_str!("scripts/stage.sh"));
         let mut passed = Vec::new();
         if wrote || !gones.is_empty() {
-            let views: &[&[Phase]] = &[&BEFORE_NARROW, &[Phase::Narrow]];
-            for (nth, view) in views.iter().enumerate() {
-                if nth > 0
-                    && !plan
-                        .phases
-                        .get(&Phase::Narrow)
-                        .is_some_and(|a| a.iter().any(|a| matches!(a, Action::Write { .. })))
-                {
-                    continue;
-                }
-                let phases: Vec<&str> =
-                    BEFORE_NARROW.iter().chain(if nth > 0 { *view } else { &[] }).map(|p| p.as_str()).collect();
-                text.push_str(&format!("stage_view {}\n", phases.join(" ")));
+            // Twice where something goes: what is to be removed stands beside the new until `Narrow`.
+            let views: &[&str] = if gones.is_empty() { &["with"] } else { &["with", "without"] };
+            for view in views {
+                text.push_str(&format!("stage_view {view}\n"));
                 for check in &desired.checks {
                     text.push_str(&format!("check {} {}\n", quote(&check.title), quote(&check.command)));
                     passed.push(check.title.clone());
@@ -167,9 +159,10 @@ impl Executor<'_> {
             }
         }
         passed.extend(plan.phases.values().flatten().find_map(|a| match a {
-            Action::Firewall { to, .. } => Some(firewall::check_title(to).to_owned()),
+            Action::Firewall { to, .. } => Some(check_title(to).to_owned()),
             _ => None,
         }));
+        passed.sort_unstable();
         passed.dedup();
         text.push_str("stage_end\n");
         let script = self.script("stage", &text, Duration::from_mins(3));
@@ -201,9 +194,9 @@ impl Executor<'_> {
         let mut after = self.manifest.clone();
         for action in actions {
             match action {
-                Action::Write { path, body, file, .. } => {
+                Action::Write { path, file, .. } => {
                     files.push(path.clone());
-                    let recorded = Recorded { digest: body.digest.clone(), phase: file.phase, then: file.then.clone() };
+                    let recorded = Recorded { digest: file.body.digest.clone(), then: file.then.clone() };
                     after.insert(path.clone(), recorded);
                 }
                 Action::Adopt { path, recorded } => {
@@ -226,10 +219,10 @@ impl Executor<'_> {
             list(&files),
             list(&gones),
             list(&follows),
-            include_str!("scripts/commit.sh"),
+            commit_text(),
         );
         let script = self.script(phase.as_str(), &body, Duration::from_mins(5) + patience(probes));
-        let output = self.run(&script, manifest::to_text(&after).as_bytes())?;
+        let output = self.run(&script, format!("{}# end\n", manifest::to_text(&after)).as_bytes())?;
         let pairs = self.judge(&script.title, &output)?;
         self.manifest = after;
         Ok(self.advice(&pairs))
@@ -242,7 +235,7 @@ impl Executor<'_> {
     pub fn look(&mut self, phase: Phase, probes: &[Probe]) -> Result<Vec<String>, StepError> {
         let body = format!(
             "follows=''\n{}\nprobes() {{\n{}:\n}}\nprobes && exit 0\nemit failed \"$failed\"\nemit words \"$words\"\nexit 10\n",
-            include_str!("scripts/commit.sh"),
+            commit_text(),
             looks(probes)
         );
         let script = self.script(phase.as_str(), &body, Duration::from_mins(1) + patience(probes));
@@ -257,33 +250,71 @@ impl Executor<'_> {
 
     /// Loads rules with a timer that takes them back, and disarms it over a new connection.
     fn firewall(&mut self, phase: Phase, to: &Ruleset) -> Result<(), StepError> {
-        let load = self.script(&format!("{phase}: load rules"), &firewall::load_script(to), Duration::from_secs(60));
-        // The load may cut this very connection; whether it worked is for the new one to say.
-        let loaded = self.run(&load, firewall::load_stdin(to).as_bytes());
-        if let Ok(output) = &loaded
+        let folder = format!("/var/lib/infra/runs/{}/{phase}", self.run);
+        let load = Script::new(format!("{phase}: load rules"), firewall::load_script(to, &folder, WINDOW));
+        // The load may cut this very connection; whether it worked is for a new one to say.
+        if let Ok(output) = self.transport.run(&load, b"")
             && !output.ok()
         {
-            return self.judge(&load.title, output).map(|_| ());
+            return Err(self.refused(&load.title, &output));
         }
-        let confirm =
-            self.script(&format!("{phase}: confirm rules"), &firewall::confirm_script(to), Duration::from_secs(60));
-        let confirmed = (self.reconnect)().and_then(|mut new| new.run(&confirm, firewall::load_stdin(to).as_bytes()));
-        match confirmed {
+        let confirm = Script::new(format!("{phase}: confirm rules"), firewall::confirm_script(to));
+        match (self.reconnect)().and_then(|mut new| new.run(&confirm, b"")) {
             Ok(output) if output.ok() => Ok(()),
-            Ok(output) => {
-                let mut error =
-                    self.judge(&confirm.title, &output).err().unwrap_or_else(|| local("firewall", "not confirmed"));
-                error.now = Now::RolledBack;
-                Err(error)
-            }
-            Err(error) => Err(StepError {
-                what: "a new SSH connection through the new rules".into(),
-                words: vec![error.to_string()],
-                put_back: Some("the old rules come back by the host's own timer".into()),
-                now: Now::RolledBack,
-            }),
+            Ok(output) => Err(self.refused(&confirm.title, &output)),
+            Err(error) => Err(self.locked_out(&error)),
         }
     }
+
+    fn refused(&self, title: &str, output: &Output) -> StepError {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let (now, put_back) = match Status::of(output.status) {
+            Status::Done | Status::NotArmed | Status::Refused => (Now::AsBefore, None),
+            Status::RolledBack | Status::NothingArmed => {
+                (Now::RolledBack, Some("the host's own timer has put the old rules back".to_owned()))
+            }
+            Status::RollbackFailed => (Now::Mixed, Some("the old rules could not be put back".to_owned())),
+            Status::Failed => (Now::Unknown, None),
+        };
+        let words = report::words(&self.materials.redact(&said));
+        StepError { what: title.to_owned(), words, put_back, now }
+    }
+
+    /// Nobody gets in through the new rules: the timer on the host brings the old ones back, and that is waited for.
+    fn locked_out(&self, cut: &TransportError) -> StepError {
+        let mut words = vec![cut.to_string()];
+        let began = Instant::now();
+        let mut now = Now::Unknown;
+        while began.elapsed() < WINDOW + RETURN {
+            let undo = Script::new("undo rules", firewall::undo_script());
+            match (self.reconnect)().and_then(|mut new| new.run(&undo, b"")) {
+                Ok(output) if output.ok() => {
+                    words.push(format!("reachable again after {} s, with the old rules", began.elapsed().as_secs()));
+                    now = Now::RolledBack;
+                    break;
+                }
+                Ok(output) => {
+                    words.extend(report::words(&String::from_utf8_lossy(&output.stderr)));
+                    now = Now::Mixed;
+                    break;
+                }
+                Err(error) if error.is_unreachable() => std::thread::sleep(Duration::from_secs(1)),
+                Err(error) => {
+                    words.push(error.to_string());
+                    break;
+                }
+            }
+        }
+        let put_back = (now == Now::RolledBack).then(|| "the host's own timer has put the old rules back".to_owned());
+        StepError { what: "a new SSH connection through the new rules".into(), words, put_back, now }
+    }
+}
+
+/// How long after its timer a host may take until it answers again.
+const RETURN: Duration = Duration::from_secs(30);
+
+fn commit_text() -> String {
+    format!("{}\n{}", include_str!("../service/restore.sh"), include_str!("scripts/commit.sh"))
 }
 
 fn patience(probes: &[Probe]) -> Duration {
@@ -299,9 +330,6 @@ fn looks(probes: &[Probe]) -> String {
     }
     text
 }
-
-const BEFORE_NARROW: [Phase; 7] =
-    [Phase::Widen, Phase::Primary, Phase::Replica, Phase::App, Phase::Web, Phase::Edge, Phase::Monitor];
 
 fn local(what: &str, why: &str) -> StepError {
     StepError { what: what.to_owned(), words: vec![why.to_owned()], put_back: None, now: Now::AsBefore }
@@ -323,9 +351,13 @@ fn make_folder(path: &str, folder: &Folder) -> String {
 }
 
 fn firewall_check(to: &Ruleset) -> String {
-    format!(
-        "words=$({}) || {{ emit failed {}; emit words \"$words\"; exit 10; }}\n",
-        firewall::check_script(to),
-        quote(firewall::check_title(to))
-    )
+    let (script, title) = (firewall::check_script(to), quote(check_title(to)));
+    format!("words=$(\nexec 2>&1\n{script}\n) || {{ emit failed {title}; emit words \"$words\"; exit 10; }}\n")
+}
+
+fn check_title(to: &Ruleset) -> &'static str {
+    match to.backend {
+        Backend::Nftables => "nft -c",
+        Backend::Iptables => "iptables-restore --test",
+    }
 }

@@ -299,7 +299,7 @@ fn tune(stream: &TcpStream) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::ssh::Target;
+    use crate::host::target::Target;
 
     #[test]
     fn a_gate_lets_in_as_many_as_it_says() {

@@ -1,80 +1,33 @@
 //! Host keys by OpenSSH's known_hosts files: takes their texts, gives a verdict on a key that a host presented.
 //!
 //! libssh2's own check ignores `@revoked` and patterns, so this follows sshd(8) «SSH_KNOWN_HOSTS FILE FORMAT» instead:
-//! hashed names, `*` and `?`, `!`, `[host]:port`, both markers. Nothing is ever written except by [`trust`].
+//! hashed names, `*` and `?`, `!`, `[host]:port`, both markers. Nothing is ever written except by [`trust()`].
 
 use std::fmt;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use data_encoding::{BASE64, BASE64_NOPAD};
-use ring::digest;
+use data_encoding::BASE64;
 use ring::hmac;
 
-use crate::base::fsx;
-
-/// A public key as SSH sends it (RFC 4253 §6.6): its type's name first.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct HostKey(Vec<u8>);
-
-impl HostKey {
-    /// Takes the wire form.
-    pub fn new(blob: impl Into<Vec<u8>>) -> Self {
-        Self(blob.into())
-    }
-
-    /// Takes the base64 of a key line.
-    fn parse(text: &str) -> Option<Self> {
-        BASE64.decode(text.as_bytes()).or_else(|_| BASE64_NOPAD.decode(text.as_bytes())).ok().map(Self)
-    }
-
-    /// The wire form.
-    pub fn blob(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// `ssh-ed25519`, `ssh-rsa` …; `unknown` when the bytes are no key.
-    pub fn kind(&self) -> &str {
-        let length = self.0.first_chunk::<4>().map(|n| u32::from_be_bytes(*n) as usize);
-        let name = length.and_then(|n| self.0.get(4..4_usize.checked_add(n)?));
-        name.and_then(|n| std::str::from_utf8(n).ok()).filter(|n| plain_word(n)).unwrap_or("unknown")
-    }
-
-    /// `SHA256:…`, as `ssh-keygen -lf` prints it.
-    pub fn fingerprint(&self) -> String {
-        format!("SHA256:{}", BASE64_NOPAD.encode(digest::digest(&digest::SHA256, &self.0).as_ref()))
-    }
-}
-
-impl fmt::Debug for HostKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.kind(), self.fingerprint())
-    }
-}
-
-impl fmt::Display for HostKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.kind(), BASE64.encode(&self.0))
-    }
-}
-
-fn plain_word(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic())
-}
+pub use super::host_key::HostKey;
+pub use super::trust::{TrustError, trust};
 
 /// A line of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// The file.
     pub file: PathBuf,
-    /// The line, from 1.
+    /// The line, from 1; 0 for the file as a whole.
     pub line: usize,
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file.display(), self.line)
+        match self.line {
+            0 => write!(f, "{}", self.file.display()),
+            line => write!(f, "{}:{line}", self.file.display()),
+        }
     }
 }
 
@@ -124,7 +77,7 @@ impl Names {
     }
 }
 
-/// `*` and `?` as in ssh_config(5) PATTERNS, in time of at most the product of both lengths.
+/// `*` and `?` as in `ssh_config(5)` PATTERNS, in time of at most the product of both lengths.
 fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
@@ -191,7 +144,7 @@ pub enum Verdict {
 #[derive(Debug, Clone, Default)]
 pub struct KnownHosts {
     lines: Vec<Line>,
-    files: Vec<PathBuf>,
+    pub(super) files: Vec<PathBuf>,
 }
 
 /// The name under which known_hosts has a host: with the port only where that is not 22.
@@ -282,69 +235,6 @@ impl KnownHosts {
         }
         types
     }
-
-    /// Why a verdict does not let us connect, with the next step; nothing for [`Verdict::Trusted`].
-    ///
-    /// `alias` is what the person calls the host, `name` the one that known_hosts is searched for.
-    pub fn refusal(&self, alias: &str, name: &str, port: u16, key: &HostKey, verdict: &Verdict) -> Option<String> {
-        let (kind, print, shown) = (key.kind(), key.fingerprint(), name_of(name, port));
-        Some(match verdict {
-            Verdict::Trusted => return None,
-            Verdict::Revoked { place } => format!(
-                "the host key of `{alias}` is revoked\n  it presented {kind} {print} for `{shown}`\n  \
-                 marked `@revoked` in {place}\n  do not connect: whoever holds this key may not be `{alias}`; give the host a \
-                 new key, then `infra trust {alias}`"
-            ),
-            Verdict::Changed { place, known } => format!(
-                "the host key of `{alias}` has changed: someone may be between you and the host, or it was reinstalled\n  \
-                 it presented {kind} {print} for `{shown}`\n  known is       {kind} {known}, from {place}\n  if you know why \
-                 it changed, remove that line (`ssh-keygen -R '{shown}' -f {}`), compare the new fingerprint on the host \
-                 (`ssh-keygen -lf /etc/ssh/ssh_host_{}_key.pub`), then `infra trust {alias}`",
-                place.file.display(),
-                short_kind(kind)
-            ),
-            Verdict::Unknown { other_types, authorities, elsewhere } => {
-                use fmt::Write as _;
-                let mut text = format!(
-                    "the host key of `{alias}` is not known\n  it presented {kind} {print} for `{shown}`\n  searched: {}",
-                    if self.files.is_empty() {
-                        "no known_hosts file exists".to_owned()
-                    } else {
-                        self.files.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", ")
-                    }
-                );
-                for (place, other) in other_types.iter().take(3) {
-                    let _ = write!(text, "\n  another key of this host, of type {other}, is known from {place}");
-                }
-                for place in elsewhere.iter().take(3) {
-                    let _ = write!(text, "\n  the same key is known under another name from {place}");
-                }
-                for place in authorities.iter().take(3) {
-                    let _ = write!(
-                        text,
-                        "\n  {place} trusts a `@cert-authority` for it, but certificates of hosts are not supported: the \
-                         plain key must be known"
-                    );
-                }
-                let _ = write!(
-                    text,
-                    "\n  compare the fingerprint on the host (`ssh-keygen -lf /etc/ssh/ssh_host_{}_key.pub`), then `infra \
-                     trust {alias} --fingerprint {print}`",
-                    short_kind(kind)
-                );
-                text
-            }
-        })
-    }
-}
-
-/// The part of `/etc/ssh/ssh_host_*_key` that a type's key is kept under.
-fn short_kind(kind: &str) -> &str {
-    match kind {
-        "ssh-rsa" => "rsa",
-        k if k.starts_with("ecdsa-") => "ecdsa",
-        _ => "ed25519",
-    }
 }
 
 fn parse_line(line: &str, place: impl FnOnce() -> Place) -> Option<Line> {
@@ -368,53 +258,89 @@ fn parse_line(line: &str, place: impl FnOnce() -> Place) -> Option<Line> {
     (key.kind() == kind).then(|| Line { place: place(), marker, names, key })
 }
 
-/// Why a key was not added.
-#[derive(Debug, thiserror::Error)]
-pub enum TrustError {
-    /// The fingerprint that the person gave is another one.
-    #[error("the host presents {presented}, not {given}: nothing was written")]
-    Mismatch {
-        /// What the host presents.
-        presented: String,
-        /// What the person gave.
-        given: String,
-    },
-    /// The file system's words.
-    #[error("cannot add the key: {0}")]
-    Io(#[from] io::Error),
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Appends the line of a host's key to a known_hosts file, only when `fingerprint` is that of `key`. The file is
-/// replaced as a whole and keeps its mode; a symbolic link is followed.
-///
-/// # Errors
-/// [`TrustError`].
-pub fn trust(file: &Path, host: &str, port: u16, key: &HostKey, fingerprint: &str) -> Result<(), TrustError> {
-    let given = fingerprint.trim().trim_end_matches('=');
-    let given = if given.starts_with("SHA256:") { given.to_owned() } else { format!("SHA256:{given}") };
-    if given != key.fingerprint() {
-        return Err(TrustError::Mismatch { presented: key.fingerprint(), given });
+    fn key(kind: &str, last: u8) -> HostKey {
+        let mut blob = u32::try_from(kind.len()).unwrap().to_be_bytes().to_vec();
+        blob.extend_from_slice(kind.as_bytes());
+        blob.push(last);
+        HostKey::new(blob)
     }
-    let name = name_of(host, port);
-    if !plain_word(&name) || name.contains([',', '*', '?', '!', '|', '#']) || name.starts_with('@') {
-        return Err(io::Error::other(format!("`{}` cannot be written as a host's name", name.escape_default())).into());
+
+    fn look(text: &str, host: &str, port: u16, key: &HostKey) -> Verdict {
+        KnownHosts::parse([(Path::new("kh"), text)]).lookup(host, port, key)
     }
-    let file = &match fs_err::canonicalize(file) {
-        Ok(real) => real,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => file.to_owned(),
-        Err(e) => return Err(e.into()),
-    };
-    let (mut text, mode) = match fs_err::read(file) {
-        Ok(text) => (text, fs_err::metadata(file)?.mode() & 0o7777),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => (Vec::new(), 0o600),
-        Err(e) => return Err(e.into()),
-    };
-    if let Some(dir) = file.parent().filter(|d| !d.as_os_str().is_empty() && !d.exists()) {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+
+    fn at(line: usize) -> Place {
+        Place { file: "kh".into(), line }
     }
-    if text.last().is_some_and(|b| *b != b'\n') {
-        text.push(b'\n');
+
+    #[test]
+    fn the_same_key_is_trusted_and_another_of_its_type_is_a_change() {
+        let (one, two) = (key("ssh-ed25519", 1), key("ssh-ed25519", 2));
+        assert_eq!(look(&format!("web1 {one} comment"), "WEB1", 22, &one), Verdict::Trusted);
+        let changed = Verdict::Changed { place: at(2), known: one.fingerprint() };
+        assert_eq!(look(&format!("# c\nweb1 {one}"), "web1", 22, &two), changed);
+        assert_eq!(look(&format!("web1 {one}\nweb1 {two}"), "web1", 22, &two), Verdict::Trusted);
+        let rsa = key("ssh-rsa", 1);
+        let Verdict::Unknown { other_types, .. } = look(&format!("web1 {one}"), "web1", 22, &rsa) else { panic!() };
+        assert_eq!(other_types, [(at(1), "ssh-ed25519".to_owned())]);
     }
-    text.extend_from_slice(format!("{name} {key}\n").as_bytes());
-    Ok(fsx::write_atomic(file, &text, mode)?)
+
+    #[test]
+    fn a_revoked_key_is_refused_wherever_else_it_stands() {
+        let one = key("ssh-ed25519", 1);
+        let text = format!("web1 {one}\n@revoked *  {one}");
+        assert_eq!(look(&text, "web1", 22, &one), Verdict::Revoked { place: at(2) });
+        assert_eq!(look(&text, "web1", 2222, &one), Verdict::Revoked { place: at(2) });
+        assert_eq!(look(&format!("@revoked web2 {one}\nweb1 {one}"), "web1", 22, &one), Verdict::Trusted);
+    }
+
+    #[test]
+    fn an_unusual_port_has_its_own_name_and_may_be_known_by_the_plain_one() {
+        let (one, two) = (key("ssh-ed25519", 1), key("ssh-ed25519", 2));
+        assert_eq!(look(&format!("web1 {one}"), "web1", 2222, &one), Verdict::Trusted);
+        assert!(matches!(look(&format!("web1 {one}"), "web1", 2222, &two), Verdict::Unknown { .. }));
+        assert!(matches!(look(&format!("[web1]:2222 {one}"), "web1", 22, &one), Verdict::Unknown { .. }));
+        assert!(matches!(look(&format!("[web1]:2222 {one}"), "web1", 2222, &two), Verdict::Changed { .. }));
+    }
+
+    #[test]
+    fn an_authority_is_named_and_not_used() {
+        let one = key("ssh-ed25519", 1);
+        let Verdict::Unknown { authorities, .. } = look(&format!("@cert-authority * {one}"), "web1", 22, &one) else {
+            panic!()
+        };
+        assert_eq!(authorities, [at(1)]);
+    }
+
+    #[test]
+    fn damaged_lines_are_left_out() {
+        let one = key("ssh-ed25519", 1);
+        let base64 = one.to_string();
+        let base64 = base64.split(' ').nth(1).unwrap();
+        for bad in [
+            "web1",
+            "web1 ssh-ed25519",
+            "@revoked",
+            "@what web1 ssh-ed25519 AAAA",
+            "|1|x|y ssh-ed25519 AAAA",
+            "web1 ssh-ed25519 !!!!",
+            &format!("web1 ssh-rsa {base64}"),
+            &format!("|2|web1 ssh-ed25519 {base64}"),
+            "\0",
+        ] {
+            assert_eq!(KnownHosts::parse([(Path::new("kh"), bad)]).lines.len(), 0, "{bad}");
+        }
+    }
+
+    #[test]
+    fn wildcards_do_not_take_for_ever() {
+        let text = "a".repeat(10_000);
+        let pattern = "*a".repeat(500) + "b";
+        assert!(!wildcard(pattern.as_bytes(), text.as_bytes()));
+        assert!(wildcard(b"10.0.*.?", b"10.0.1.9") && wildcard(b"", b"") && !wildcard(b"?", b""));
+    }
 }

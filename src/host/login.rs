@@ -13,8 +13,8 @@ use data_encoding::BASE64;
 use ssh2::{ErrorCode, Session};
 
 use super::known_hosts::HostKey;
-use super::ssh::{Ask, Options};
 use super::ssh_config::{AgentAt, Effective, home};
+use super::target::{Ask, Options};
 use super::transport::TransportError;
 
 const TIMEOUT: i32 = -9;
@@ -98,9 +98,14 @@ fn clean(text: &str) -> String {
 }
 
 fn classify(error: &ssh2::Error, tries: &str) -> Attempt {
+    // libssh2 gives a dead connection the code of a refused key; only its words tell them apart.
+    let gone = error.message().starts_with("Waiting for");
     match error.code() {
-        ErrorCode::Session(code) if REFUSED.contains(&code) => Attempt::No("refused".to_owned()),
-        ErrorCode::Session(code) if GONE.contains(&code) => Attempt::Gone(format!(
+        ErrorCode::Session(-19) if error.message().starts_with("Callback") => {
+            Attempt::No("the agent did not sign".to_owned())
+        }
+        ErrorCode::Session(code) if !gone && REFUSED.contains(&code) => Attempt::No("refused".to_owned()),
+        ErrorCode::Session(code) if gone || GONE.contains(&code) => Attempt::Gone(format!(
             "the host hung up{tries}; if it counts refused keys (`MaxAuthTries`), name the right one as `ssh.identity`"
         )),
         ErrorCode::Session(TIMEOUT) => Attempt::Gone("no answer in time".to_owned()),

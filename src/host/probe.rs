@@ -11,7 +11,7 @@ use crate::plan::manifest;
 use crate::plan::state::{
     Access, DesiredHost, Digest, Facts, Follow, Observed, ObservedFile, ObservedUnit, Recorded, Version,
 };
-use crate::service::firewall::script as firewall;
+use crate::service::firewall::observe;
 use crate::service::platform;
 
 /// Packages whose versions are facts, whoever asked for them.
@@ -20,7 +20,11 @@ const VERSIONED: [&str; 8] =
 
 /// The probe script; the same for every host.
 pub fn script() -> Script {
-    Script::new("observe", format!("{}\n{}\nexit 0\n", include_str!("scripts/probe.sh"), firewall::observe_fragment()))
+    let firewall = observe::observe_fragment();
+    Script::new(
+        "observe",
+        format!("{}\nemit firewall \"$(\n{firewall}\n)\"\nexit 0\n", include_str!("scripts/probe.sh")),
+    )
 }
 
 /// What the probe script reads on stdin: the paths, units and packages that matter for `desired`.
@@ -91,13 +95,14 @@ pub fn parse(answer: &[u8]) -> Result<Observed, ParseError> {
     let get = |key: &'static str| one.get(key).copied().ok_or(ParseError::Missing(key));
     let installed = packages(one.get("packages").copied().unwrap_or(""));
     let (facts, refusal) = facts(&one, &installed);
+    let firewall = observe::parse_observed(get("firewall")?);
     let mut observed = Observed {
         facts,
         packages: installed,
         files: BTreeMap::new(),
         folders: BTreeMap::new(),
         units: units(one.get("units").copied().unwrap_or("")),
-        firewall: firewall::parse_observed(get("firewall")?).map_err(|e| bad("firewall", e.to_string()))?,
+        firewall: firewall.firewall.clone(),
         manifest: BTreeMap::new(),
         owed,
         controller: get("ssh")?.split(' ').next().and_then(|a| a.parse::<IpAddr>().ok()).map(|a| a.to_canonical()),
@@ -105,6 +110,8 @@ pub fn parse(answer: &[u8]) -> Result<Observed, ParseError> {
         free: get("free")?.trim().parse::<u64>().map_err(|_| bad("free", "is no number"))?.saturating_mul(1024),
         refusal,
     };
+    observed.facts.guest_forwarding |= firewall.guest_forwarding;
+    observed.firewall.pending = firewall.armed.is_some();
     observed.manifest = manifest_lines(one.get("manifest").copied().unwrap_or(""))?;
     stat(one.get("stat").copied().unwrap_or(""), get("sums")?, &mut texts, &mut observed)?;
     Ok(observed)
@@ -121,7 +128,7 @@ fn manifest_lines(text: &str) -> Result<BTreeMap<String, Recorded>, ParseError> 
 
 fn owed_line(value: &str, owed: &mut BTreeMap<String, Follow>) -> Result<(), ParseError> {
     let (unit, follow) = value.trim().split_once(' ').ok_or_else(|| bad("owed", "has no unit"))?;
-    let follow = if follow.trim() == "restart" { Follow::Restart } else { Follow::Reload };
+    let follow = follow.trim().parse::<Follow>().map_err(|e| bad("owed", e.to_string()))?;
     owed.insert(unit.to_owned(), follow);
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::process::{Conversation, Ended};
-use super::ssh::{Config, Target};
+use super::target::{Config, Target};
 use super::transport::TransportError;
 use super::wrap::words;
 
@@ -49,6 +49,8 @@ pub struct Effective {
     pub user_known_hosts_files: Vec<PathBuf>,
     /// The machine's files of host keys.
     pub global_known_hosts_files: Vec<PathBuf>,
+    /// A file of revoked keys, in one of the two forms that `ssh-keygen -Q` reads.
+    pub revoked_host_keys: Option<PathBuf>,
     /// The name under which the host's key is known, where that is not `hostname`.
     pub host_key_alias: Option<String>,
     /// The bound of a TCP connection.
@@ -108,6 +110,7 @@ impl Effective {
             proxy_command: None,
             user_known_hosts_files: Vec::new(),
             global_known_hosts_files: Vec::new(),
+            revoked_host_keys: None,
             host_key_alias: one("hostkeyalias").map(ToOwned::to_owned),
             connect_timeout: one("connecttimeout").and_then(|s| s.parse().ok()).map(Duration::from_secs),
         };
@@ -131,6 +134,7 @@ impl Effective {
             files("userknownhostsfile", &["~/.ssh/known_hosts", "~/.ssh/known_hosts2"], &effective);
         effective.global_known_hosts_files =
             files("globalknownhostsfile", &["/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"], &effective);
+        effective.revoked_host_keys = one("revokedhostkeys").map(|f| expand(f, &effective));
         effective.proxy_command = one("proxycommand").map(|c| tokens(c, target, &effective, home));
         effective.agent = match all("identityagent").first().copied() {
             None | Some("SSH_AUTH_SOCK") => AgentAt::Environment,
@@ -146,7 +150,7 @@ impl Effective {
         effective
     }
 
-    /// The name and the port that known_hosts is searched for (`HostKeyAlias` stands without a port, ssh_config(5)).
+    /// The name and the port that known_hosts is searched for (`HostKeyAlias` stands without a port, `ssh_config(5)`).
     pub fn key_name(&self) -> (&str, u16) {
         self.host_key_alias.as_deref().map_or((self.hostname.as_str(), self.port), |alias| (alias, 22))
     }
@@ -169,7 +173,7 @@ fn tilde(path: &str, home: &Path) -> String {
     }
 }
 
-/// The tokens of ssh_config(5) that make sense here; an unknown one is left as it stands.
+/// The tokens of `ssh_config(5)` that make sense here; an unknown one is left as it stands.
 fn tokens(text: &str, target: &Target, effective: &Effective, home: &Path) -> String {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars();
@@ -179,7 +183,6 @@ fn tokens(text: &str, target: &Target, effective: &Effective, home: &Path) -> St
             continue;
         }
         match chars.next() {
-            Some('%') => out.push('%'),
             Some('h') => out.push_str(target.address.as_deref().unwrap_or(&effective.hostname)),
             Some('n') => out.push_str(&target.host),
             Some('p') => out.push_str(&target.port.unwrap_or(effective.port).to_string()),
@@ -187,8 +190,8 @@ fn tokens(text: &str, target: &Target, effective: &Effective, home: &Path) -> St
             Some('k') => out.push_str(effective.host_key_alias.as_deref().unwrap_or(&target.host)),
             Some('d') => out.push_str(&home.to_string_lossy()),
             Some('u') => out.push_str(&std::env::var("USER").unwrap_or_default()),
+            Some('%') | None => out.push('%'),
             Some(other) => out.extend(['%', other]),
-            None => out.push('%'),
         }
     }
     out

@@ -141,7 +141,7 @@ mod tests {
         let answer = wrap.answer(b"motd\nM\n1\0\nM\n".to_vec(), b"lecture\nM\nbad\nM 3\n".to_vec());
         assert_eq!(answer.output, Output { status: 3, stdout: b"1\0\nM\n".to_vec(), stderr: b"bad\n".to_vec() });
         assert!(answer.started);
-        assert_eq!(wrap.answer(vec![], b"no such user\n".to_vec()).started, false);
+        assert!(!wrap.answer(vec![], b"no such user\n".to_vec()).started);
         assert_eq!(wrap.answer(b"M\n".to_vec(), b"M\nKilled".to_vec()).ended, None);
     }
 

@@ -94,7 +94,9 @@ impl Files {
             next += 1;
             if self.seen.len() >= MAX_FILES {
                 self.problems.push(
-                    Diagnostic::error(format!("the inventory includes more than {MAX_FILES} files")).at(&mark.span()),
+                    Diagnostic::error(format!("the inventory includes more than {MAX_FILES} files"))
+                        .at(&mark.span())
+                        .help("join some of them"),
                 );
                 break;
             }
@@ -184,7 +186,7 @@ impl Files {
             return None;
         }
         if let Some(first) = self.seen.get(&real) {
-            let diagnostic = Diagnostic::error(format!("`{name}` is included twice")).at(&span);
+            let diagnostic = Diagnostic::error(format!("`{name}` is included twice")).at(&span).help("remove one");
             self.problems.push(match first {
                 Some(first) => diagnostic.related(&first.span(), "first included here"),
                 None => diagnostic.label("this is the inventory itself"),

@@ -26,7 +26,7 @@ pub(crate) fn is_sensitive(key: &str, parent: Option<&str>) -> bool {
 /// Masks every scalar in `node`.
 pub(crate) fn all(node: &Node, out: &mut Vec<Span>) {
     match &node.value {
-        Value::Null => {}
+        Value::Null | Value::Broken => {}
         Value::Scalar { .. } => out.push(whole(node)),
         Value::List(items) => items.iter().for_each(|item| all(item, out)),
         Value::Map(entries) => entries.iter().for_each(|entry| all(&entry.value, out)),

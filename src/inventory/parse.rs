@@ -68,7 +68,7 @@ struct Frame {
 
 enum Content {
     List(Vec<Node>),
-    Map { entries: Vec<Entry>, seen: HashMap<String, Mark>, pending: Pending },
+    Map { entries: Vec<Entry>, seen: HashMap<String, Mark>, pending: Pending, broken: bool },
 }
 
 /// The key that waits for its value.
@@ -79,6 +79,8 @@ enum Pending {
     Key(Key),
     /// The next value belongs to a key that cannot be used; it is dropped.
     Unusable,
+    /// The next value is what `<<` would merge; it is dropped.
+    Merge,
 }
 
 struct Builder<'s> {
@@ -120,38 +122,41 @@ impl Builder<'_> {
             }
             Event::SequenceStart(_, anchor, _) => self.open(mark, anchor, Content::List(Vec::new())),
             Event::MappingStart(_, anchor, _) => {
-                let content = Content::Map { entries: Vec::new(), seen: HashMap::new(), pending: Pending::None };
+                let content =
+                    Content::Map { entries: Vec::new(), seen: HashMap::new(), pending: Pending::None, broken: false };
                 self.open(mark, anchor, content)
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 let Some(mut frame) = self.frames.pop() else { return Ok(()) };
                 frame.mark.end = mark.end.max(frame.mark.start);
                 let value = match frame.content {
+                    Content::List(items) if !items.is_empty() && items.iter().all(Node::is_broken) => Value::Broken,
                     Content::List(items) => Value::List(items),
+                    Content::Map { entries, broken: true, .. } if entries.is_empty() => Value::Broken,
                     Content::Map { entries, .. } => Value::Map(entries),
                 };
                 let node = Node { mark: frame.mark, value };
                 self.finish(Built { node, count: frame.count + 1, height: frame.height + 1 }, frame.anchor)
             }
-            Event::Alias(id) => match self.anchors.get(&id) {
-                Some(Some(built)) => {
-                    let built = built.clone();
-                    self.finish(built, 0)
+            Event::Alias(id) => {
+                let built = self.anchors.get(&id).cloned().flatten();
+                if built.is_none() {
+                    self.error(
+                        Diagnostic::error("an alias inside of what it stands for")
+                            .at(&mark.span())
+                            .help("write the value out"),
+                    );
                 }
-                _ => {
-                    self.error(Diagnostic::error("an alias inside of what it stands for").at(&mark.span()));
-                    self.finish(Built { node: Node { mark, value: Value::Null }, count: 1, height: 0 }, 0)
-                }
-            },
+                let broken = Built { node: Node { mark, value: Value::Broken }, count: 1, height: 0 };
+                self.finish(built.unwrap_or(broken), 0)
+            }
             Event::UnresolvedAlias(name) => {
                 self.error(
                     Diagnostic::error(format!("no anchor `&{name}` stands before this alias"))
                         .at(&mark.span())
                         .help("a text that begins with `*` stands in quotes"),
                 );
-                let text = format!("*{name}");
-                let value = Value::Scalar { text, plain: true };
-                self.finish(Built { node: Node { mark, value }, count: 1, height: 0 }, 0)
+                self.finish(Built { node: Node { mark, value: Value::Broken }, count: 1, height: 0 }, 0)
             }
             Event::DocumentStart(..) if self.out.root.is_some() => Err(Box::new(
                 Diagnostic::error("a second document begins here")
@@ -164,7 +169,7 @@ impl Builder<'_> {
 
     fn open(&mut self, mark: Mark, anchor: usize, content: Content) -> Result<(), Box<Diagnostic>> {
         if self.frames.len() >= MAX_DEPTH {
-            return Err(too_deep(&mark));
+            return Err(Box::new(too_deep(&mark)));
         }
         if anchor != 0 {
             self.anchors.insert(anchor, None);
@@ -186,12 +191,13 @@ impl Builder<'_> {
             ));
         }
         if self.frames.len() + built.height > MAX_DEPTH {
-            return Err(too_deep(&built.node.mark));
+            return Err(Box::new(too_deep(&built.node.mark)));
         }
         if anchor != 0 {
             self.anchors.insert(anchor, Some(built.clone()));
         }
         let parent = self.parent_key();
+        let merge = is_merge(&built.node);
         let Some(frame) = self.frames.last_mut() else {
             self.out.root = Some(built.node);
             return Ok(());
@@ -200,12 +206,14 @@ impl Builder<'_> {
         frame.height = frame.height.max(built.height);
         match &mut frame.content {
             Content::List(items) => items.push(built.node),
-            Content::Map { entries, seen, pending } => match std::mem::replace(pending, Pending::None) {
+            Content::Map { entries, seen, pending, broken } => match std::mem::replace(pending, Pending::None) {
+                Pending::Merge => {}
                 Pending::None => match key(built.node) {
                     Ok(key) => *pending = Pending::Key(key),
                     Err(diagnostic) => {
-                        *pending = Pending::Unusable;
-                        self.out.diagnostics.push(*diagnostic);
+                        *pending = if merge { Pending::Merge } else { Pending::Unusable };
+                        *broken = true;
+                        self.out.diagnostics.extend(diagnostic.map(|boxed| *boxed));
                     }
                 },
                 Pending::Unusable => mask::all(&built.node, &mut self.out.secrets),
@@ -236,32 +244,31 @@ impl Builder<'_> {
     }
 }
 
-fn too_deep(mark: &Mark) -> Box<Diagnostic> {
-    Box::new(
-        Diagnostic::error(format!("nested deeper than {MAX_DEPTH} levels"))
-            .at(&mark.span())
-            .help("an inventory needs no more than six: look for a bracket that is never closed"),
-    )
+fn too_deep(mark: &Mark) -> Diagnostic {
+    Diagnostic::error(format!("nested deeper than {MAX_DEPTH} levels"))
+        .at(&mark.span())
+        .help("an inventory needs no more than six: look for a bracket that is never closed")
 }
 
-fn key(node: Node) -> Result<Key, Box<Diagnostic>> {
-    let span = node.span();
-    match node.value {
-        Value::Scalar { text, plain: true } if text == "<<" => Err(Box::new(
-            Diagnostic::error("merge keys (`<<`) are not read")
-                .at(&span)
-                .help("write the keys out, or give an alias as the whole value: `ssh: *admin`"),
-        )),
-        Value::Scalar { text, .. } => Ok(Key { text, mark: node.mark }),
-        Value::Null => {
-            Err(Box::new(Diagnostic::error("a value without a key").at(&span).help("write the key before the colon")))
+fn is_merge(node: &Node) -> bool {
+    matches!(&node.value, Value::Scalar { text, plain: true } if text == "<<")
+}
+
+/// A key, or why it is none; `None` where that was said before.
+fn key(node: Node) -> Result<Key, Option<Box<Diagnostic>>> {
+    let (message, help) = match node.value {
+        _ if is_merge(&node) => {
+            ("merge keys (`<<`) are not read", "write the keys out, or give an alias as the whole value: `ssh: *admin`")
         }
-        Value::List(_) | Value::Map(_) => {
-            Err(Box::new(Diagnostic::error("a key must be text").at(&span).help(
-                "a text that begins with `{` or `[` stands in quotes; `{{ … }}` is not replaced in an inventory",
-            )))
-        }
-    }
+        Value::Scalar { text, .. } => return Ok(Key { text, mark: node.mark }),
+        Value::Broken => return Err(None),
+        Value::Null => ("a value without a key", "write the key before the colon"),
+        Value::List(_) | Value::Map(_) => (
+            "a key must be text",
+            "a text that begins with `{` or `[` stands in quotes; `{{ … }}` is not replaced in an inventory",
+        ),
+    };
+    Err(Some(Box::new(Diagnostic::error(message).at(&node.span()).help(help))))
 }
 
 /// The diagnostic for a key that was given before.
@@ -335,5 +342,5 @@ fn syntax(source: &Arc<Source>, error: &ScanError) -> Diagnostic {
         kind => (format!("this is no YAML: {kind}"), None),
     };
     let diagnostic = Diagnostic::error(message).at(&span);
-    if let Some(help) = help { diagnostic.help(help) } else { diagnostic }
+    diagnostic.help(help.unwrap_or("look at the brackets, quotes and colons of this line and of the one before"))
 }

@@ -45,6 +45,8 @@ pub(crate) struct Node {
 pub(crate) enum Value {
     /// Nothing after the colon, `~` or `null`.
     Null,
+    /// What cannot be used and was reported: readers say nothing more about it.
+    Broken,
     /// Text; `plain` when it has no quotes.
     Scalar { text: String, plain: bool },
     /// `[a, b]` or lines that begin with `-`.
@@ -76,11 +78,16 @@ impl Node {
     /// The kind in a person's words: «found a list».
     pub(crate) fn kind(&self) -> &'static str {
         match self.value {
-            Value::Null => "nothing",
+            Value::Null | Value::Broken => "nothing",
             Value::Scalar { .. } => "text",
             Value::List(_) => "a list",
             Value::Map(_) => "a map",
         }
+    }
+
+    /// Whether it was reported already.
+    pub(crate) fn is_broken(&self) -> bool {
+        matches!(self.value, Value::Broken)
     }
 
     /// The text of a scalar.

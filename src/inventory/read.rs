@@ -21,12 +21,21 @@ pub(crate) struct Fields<'a> {
     pub(crate) node: &'a Node,
     /// What a missing key is missed at.
     head: &'a Mark,
+    /// Its keys.
+    known: &'static [&'static str],
 }
 
 impl<'a> Fields<'a> {
     /// The entry of a key that has a value; one without was reported by [`Problems::fields`].
     pub(crate) fn get(&self, key: &str) -> Option<&'a Entry> {
         self.node.get(key).filter(|entry| !matches!(entry.value.value, Value::Null))
+    }
+
+    /// Whether a key is not there, nor misspelled: only then it is worth a word of its own.
+    pub(crate) fn lacks(&self, key: &str) -> bool {
+        let hint = Some(format!("did you mean `{key}`?"));
+        let mut unknown = self.node.entries().iter().map(|e| e.key.text.as_str()).filter(|k| !self.known.contains(k));
+        self.node.get(key).is_none() && !unknown.any(|word| did_you_mean(word, self.known.iter().copied()) == hint)
     }
 
     /// The value of a key.
@@ -57,7 +66,12 @@ impl Problems {
     }
 
     /// A map with known keys: anything else, and a known key without a value, is reported.
-    pub(crate) fn fields<'a>(&mut self, entry: &'a Entry, what: &str, known: &[&str]) -> Option<Fields<'a>> {
+    pub(crate) fn fields<'a>(
+        &mut self,
+        entry: &'a Entry,
+        what: &str,
+        known: &'static [&'static str],
+    ) -> Option<Fields<'a>> {
         self.fields_of(&entry.value, &entry.key.mark, what, known)
     }
 
@@ -67,8 +81,11 @@ impl Problems {
         node: &'a Node,
         head: &'a Mark,
         what: &str,
-        known: &[&str],
+        known: &'static [&'static str],
     ) -> Option<Fields<'a>> {
+        if matches!(node.value, Value::Broken) {
+            return None;
+        }
         let Value::Map(entries) = &node.value else {
             self.push(
                 Diagnostic::error(format!("{what} must be a map, found {}", node.kind()))
@@ -91,12 +108,12 @@ impl Problems {
                 ));
             }
         }
-        Some(Fields { node, head })
+        Some(Fields { node, head, known })
     }
 
     /// A key that must be there.
     pub(crate) fn require<'a>(&mut self, fields: Fields<'a>, what: &str, key: &str, help: &str) -> Option<&'a Entry> {
-        if fields.node.get(key).is_none() {
+        if fields.lacks(key) {
             self.push(Diagnostic::error(format!("{what} has no `{key}`")).at(&fields.head.span()).help(help));
         }
         fields.get(key)
@@ -107,8 +124,9 @@ impl Problems {
         let key = &entry.key.text;
         match &entry.value.value {
             Value::Map(entries) if !entries.is_empty() => return Some(entries),
+            Value::Broken => {}
             Value::Map(_) => {
-                self.push(Diagnostic::error(format!("`{key}` is empty")).at(&entry.value.span()).help(help))
+                self.push(Diagnostic::error(format!("`{key}` is empty")).at(&entry.value.span()).help(help));
             }
             _ => self.push(
                 Diagnostic::error(format!("`{key}` must be a map, found {}", entry.value.kind()))
@@ -121,27 +139,23 @@ impl Problems {
 
     /// Text. A number counts as text.
     pub(crate) fn text<'a>(&mut self, node: &'a Node, key: &str) -> Option<&'a str> {
-        match &node.value {
-            Value::Scalar { text, .. } => {
-                if text.trim().is_empty() {
-                    self.push(Diagnostic::error(format!("`{key}` is empty")).at(&node.span()));
-                    return None;
-                }
-                if let Some(c) = text.chars().find(|c| c.is_control()) {
-                    self.push(
-                        Diagnostic::error(format!("`{key}` has the control character `{}`", c.escape_default()))
-                            .at(&node.span())
-                            .help("write one line of text"),
-                    );
-                    return None;
-                }
-                Some(text)
+        let (message, help) = match &node.value {
+            Value::Broken => return None,
+            Value::Scalar { text, .. } if text.trim().is_empty() => {
+                (format!("`{key}` is empty"), "write a text, or remove the key")
             }
+            Value::Scalar { text, .. } => match text.chars().find(|c| c.is_control()) {
+                None => return Some(text),
+                Some(c) => {
+                    (format!("`{key}` has the control character `{}`", c.escape_default()), "write one line of text")
+                }
+            },
             _ => {
-                self.push(Diagnostic::error(format!("`{key}` must be text, found {}", node.kind())).at(&node.span()));
-                None
+                (format!("`{key}` must be text, found {}", node.kind()), "write one text, without brackets and dashes")
             }
-        }
+        };
+        self.push(Diagnostic::error(message).at(&node.span()).help(help));
+        None
     }
 
     /// A whole number, decimal, without quotes.
@@ -153,7 +167,11 @@ impl Problems {
                     if let Ok(number) = text.parse() {
                         return Some(number);
                     }
-                    self.push(Diagnostic::error(format!("`{key}` is out of range")).at(&node.span()));
+                    self.push(
+                        Diagnostic::error(format!("`{key}` is out of range"))
+                            .at(&node.span())
+                            .help("write a smaller number"),
+                    );
                     return None;
                 }
                 if decimal {
@@ -166,6 +184,7 @@ impl Problems {
                 }
                 "text"
             }
+            Value::Broken => return None,
             _ => node.kind(),
         };
         self.push(
@@ -186,6 +205,7 @@ impl Problems {
     pub(crate) fn list<'a>(&mut self, node: &'a Node, key: &str, example: &str) -> Option<&'a [Node]> {
         match &node.value {
             Value::List(items) if !items.is_empty() => return Some(items),
+            Value::Broken => {}
             Value::List(_) => {
                 self.push(
                     Diagnostic::error(format!("`{key}` is empty"))
@@ -230,9 +250,12 @@ impl Problems {
     /// Reports a newtype's verdict about `text`.
     pub(crate) fn invalid(&mut self, invalid: &Invalid, text: &str, mark: &Mark) {
         let diagnostic = Diagnostic::error(format!("`{text}` {invalid}")).at(&mark.span());
+        let lower = text.to_ascii_lowercase();
         self.push(match &invalid.help {
+            // The newtype sees one label and would give that alone.
+            Some(help) if lower != text && help.starts_with("write `") => diagnostic.help(format!("write `{lower}`")),
             Some(help) => diagnostic.help(help.clone()),
-            None => diagnostic,
+            None => diagnostic.help("write another name"),
         });
     }
 

@@ -58,10 +58,10 @@ pub(crate) fn resolve(root: &Node, path: &Path, problems: &mut Problems) -> Opti
     ports::check(&ports, &hosts, &sites, problems);
     Some(Site {
         name: name?,
-        hosts: hosts.hosts,
+        hosts: hosts.whole,
         ports: ports.ports,
         firewall: firewall?,
-        sites: sites.sites,
+        sites: sites.whole,
         certificates: certificates?,
         database,
         monitoring,

@@ -4,10 +4,10 @@ use strict;
 use warnings;
 use IO::Socket::INET;
 use IO::Select;
-use Sys::Hostname;
+use POSIX ();
 
 my $port = shift // die "usage: app.pl PORT\n";
-my $host = hostname();
+my $host = (POSIX::uname())[1];
 my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Proto => 'tcp', Listen => 1024, ReuseAddr => 1)
   or die "cannot listen on 127.0.0.1:$port: $@\n";
 $listener->blocking(0);

@@ -2,6 +2,7 @@
 //! the processes of a lab.
 
 use std::ffi::OsStr;
+use std::fmt::Write as _;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -59,6 +60,14 @@ pub(super) fn search_path() -> String {
 pub(super) fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
     lines.iter().skip(lines.len().saturating_sub(count)).copied().collect::<Vec<_>>().join(" · ")
+}
+
+/// The first `count` bytes in hexadecimal.
+pub(super) fn hex(bytes: &[u8], count: usize) -> String {
+    bytes.iter().take(count).fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}"); // writing to a string cannot fail
+        text
+    })
 }
 
 /// Whether this process is root (the effective user of /proc/self/status).

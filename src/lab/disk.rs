@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::Error;
-use super::net;
 use super::spec::{Spec, SpecHost};
+use super::{command, net};
 
 /// Debian's first ordinary user (adduser.conf(5)).
 const FIRST_UID: u32 = 1000;
 const APP: &str = include_str!("app.pl");
-const APP_UNIT: &str = "[Unit]\nDescription=The lab's web program on port %i\n\n[Service]\n\
+const APP_UNIT: &str = "[Unit]\nDescription=The lab's web program on port %i\nStartLimitIntervalSec=0\n\n[Service]\n\
     ExecStart=/usr/bin/perl /usr/local/lib/lab/app.pl %i\nUser=nobody\nRestart=always\nRestartSec=200ms\n\n\
     [Install]\nWantedBy=multi-user.target\n";
 
@@ -78,12 +78,12 @@ impl Disk<'_> {
         for entry in fs_err::read_dir(keys)? {
             let entry = entry?;
             let file = entry.file_name().to_string_lossy().into_owned();
-            let mode = if file.ends_with(".pub") { 0o644 } else { 0o600 };
+            let mode = if Path::new(&file).extension().is_some_and(|e| e == "pub") { 0o644 } else { 0o600 };
             self.write(&format!("/etc/ssh/{file}"), fs_err::read(entry.path())?, mode)?;
         }
         // As unique as the host's key is (machine-id(5): 32 lower-case hexadecimal digits).
         let key = fs_err::read(keys.join("ssh_host_ed25519_key.pub"))?;
-        let id: String = Sha256::digest(key).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let id = command::hex(Sha256::digest(key).as_slice(), 16);
         self.write("/etc/machine-id", format!("{id}\n"), 0o444)?;
         if host.port() != 22 {
             self.write("/etc/ssh/sshd_config.d/lab.conf", format!("Port {}\n", host.port()), 0o644)?;

@@ -51,7 +51,7 @@ impl Image {
 /// The folder's name: what goes into the image decides it, where it came from does not.
 fn digest(release: Release) -> String {
     let recipe = format!("{release}\n{}\n{}\n{REPOSITORY_NAME}\n{HOOK}", BASE.join(" "), PACKAGES.join(" "));
-    let hex: String = Sha256::digest(recipe).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let hex = command::hex(Sha256::digest(recipe).as_slice(), 8);
     format!("{release}-{hex}")
 }
 
@@ -135,6 +135,9 @@ fn follow(mmdebstrap: &mut Command, progress: Progress<'_>) -> Result<(), Error>
         for line in BufReader::new(stderr).split(b'\n') {
             let line = String::from_utf8_lossy(&line?).trim_end().to_owned();
             match line.strip_prefix("I: ") {
+                Some(step) if step.starts_with("running --customize-hook") => {
+                    progress("fetching packages for the hosts");
+                }
                 Some(step) => progress(step),
                 None => words = words + &line + "\n",
             }

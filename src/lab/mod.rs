@@ -22,6 +22,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::TryLockError;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output};
 use std::thread;
@@ -60,9 +61,6 @@ pub enum Error {
     /// No such lab.
     #[error("no lab `{0}` is up")]
     NotUp(String),
-    /// A lab of that name is up and is another one.
-    #[error("the lab `{0}` is up with other hosts, addresses or names than are asked for now; take it down first")]
-    Differs(String),
     /// No such host.
     #[error("the lab `{lab}` has no host `{host}`; it has {known}")]
     NoHost {
@@ -284,34 +282,23 @@ fn remove(dir: &Path) -> Result<(), Error> {
 }
 
 impl Lab {
-    /// Boots a lab and waits until every host greets. When it is up already, starts what of it is off. What a crashed one of
-    /// that name has left is removed first.
+    /// Boots a lab and waits until every host greets. When it is up already, starts what of it is off, and makes of it what
+    /// `spec` wants: hosts that are the same stay, others are removed or made anew. What a crashed one of that name has left
+    /// is removed first.
     ///
     /// # Errors
-    /// [`Error::Differs`] when a lab of that name is up with another spec. On any other error nothing is left.
+    /// What could not be done. Of a lab that was not up before, nothing is left then.
     pub fn up(spec: &Spec, progress: Progress<'_>) -> Result<Self, Error> {
         spec.validate()?;
         requirements::check()?;
-        let outside = spec.choose_outside()?;
+        let outside = spec.choose_outside(None)?;
         let image = image::ensure(&root().join("images"), spec.release, progress)?;
         let dir = dir_of(&spec.name);
         let _lock = lock(&dir)?;
         if let Ok(lab) = Self::read(&dir, &spec.name)
             && lab.is_alive()
         {
-            if lab.record.spec != *spec {
-                return Err(Error::Differs(spec.name.clone()));
-            }
-            progress(&format!("the lab `{}` is up", spec.name));
-            lab.each(|twin| {
-                if !twin.is_on() {
-                    progress(&format!("starting `{}`", twin.host.name));
-                    twin.start(&lab.record.tree)?;
-                    twin.wait(BOOT)?;
-                }
-                Ok(())
-            })?;
-            return Ok(Self { found: true, ..lab });
+            return lab.converge(spec, image, progress);
         }
         if fs_err::read_dir(&dir)?.next().is_some() || !net::of_lab(&spec.name).is_empty() {
             progress("removing what an earlier lab of that name has left");
@@ -320,12 +307,13 @@ impl Lab {
         let record =
             Record { spec: spec.clone(), outside, tree: image.tree, repository: image.repository, complete: false };
         let mut lab = Self { dir, record, found: false };
-        let built = lab.build(progress);
-        if let Err(error) = built {
+        if let Err(error) = lab.build(progress) {
             // The first error is the one to tell; what is left now the next `up` or `down` removes.
             let _ = clean(&spec.name, &lab.dir).and_then(|()| remove(&lab.dir));
             return Err(error);
         }
+        lab.record.complete = true;
+        lab.write_record()?;
         Ok(lab)
     }
 
@@ -339,37 +327,82 @@ impl Lab {
         Ok(())
     }
 
-    fn build(&mut self, progress: Progress<'_>) -> Result<(), Error> {
-        let Record { spec, outside, repository, tree, .. } = &self.record;
+    fn build(&self, progress: Progress<'_>) -> Result<(), Error> {
+        let spec = &self.record.spec;
         self.write_record()?;
         fs_err::write(self.dir.join("supervise.sh"), twin::SUPERVISOR)?;
         ssh::key(&self.dir.join("key"), "ed25519", &format!("lab {}", spec.name))?;
-        let login = fs_err::read_to_string(self.dir.join("key.pub"))?;
         progress("making the network");
         net::create_bridge(&spec.name)?;
         progress(&format!("booting {} hosts of {}", spec.hosts.len(), spec.release));
+        self.finish(progress)
+    }
+
+    /// Makes of the lab that is up what `spec` wants: a host that is the same stays as it is.
+    fn converge(self, spec: &Spec, image: Image, progress: Progress<'_>) -> Result<Self, Error> {
+        let before = self.record.clone();
+        let outside = spec.choose_outside(Some(&before.outside))?;
+        let same = |host: &&SpecHost| {
+            let (old, new) = (&before.spec, spec);
+            new.host(&host.name).is_some_and(|now| now == *host && new.user_of(now) == old.user_of(host))
+                && old.apps.get(&host.name) == new.apps.get(&host.name)
+                && (old.release == new.release && before.tree == image.tree)
+        };
+        let gone: Vec<&SpecHost> = before.spec.hosts.iter().filter(|h| !same(h)).collect();
+        for host in gone {
+            progress(&format!("removing `{}`, which is to be another or none", host.name));
+            let twin = self.twin(host);
+            twin.kill()?;
+            remove(&twin.folder())?;
+        }
+        progress(&format!("the lab `{}` is up", spec.name));
+        let (tree, repository) = (image.tree, image.repository);
+        let moved = outside.services != before.outside.services;
+        let record = Record { spec: spec.clone(), outside, tree, repository, complete: true };
+        let lab = Self { dir: self.dir.clone(), record, found: true };
+        lab.write_record()?;
+        lab.finish(progress)?;
+        if moved {
+            lab.each(|twin| {
+                let text = net::resolv_conf(&lab.record.outside.services, |a| twin.host.speaks(a));
+                let host = Target::Host(twin.host.name.clone());
+                lab.output(&host, ["sh", "-c", "printf %s \"$1\" >/etc/resolv.conf", "sh", &text]).map(drop)
+            })?;
+        }
+        Ok(lab)
+    }
+
+    /// Makes and starts what is not there yet, and waits for it.
+    fn finish(&self, progress: Progress<'_>) -> Result<(), Error> {
+        let Record { spec, outside, repository, tree, .. } = &self.record;
+        let login = fs_err::read_to_string(self.dir.join("key.pub"))?;
         self.each(|twin| {
             let dir = twin.folder();
-            let (upper, keys) = (dir.join("disk/upper"), dir.join("keys"));
-            [&upper, &dir.join("root")].into_iter().try_for_each(fs_err::create_dir_all)?;
-            ssh::host_keys(&keys, &twin.host.name)?;
-            disk::Disk { tree, upper }.write_host(spec, twin.host, &outside.services, &keys, &login)?;
-            let index = spec.hosts.iter().position(|h| h.name == twin.host.name).unwrap_or_default();
-            let addresses: Vec<IpAddr> = twin.host.all_addresses().collect();
-            fs_err::write(dir.join("net.sh"), net::script(&spec.name, &twin.host.name, index, &addresses))?;
+            if !dir.exists() {
+                // Under another name until it is whole.
+                let new = self.dir.join("hosts").join(format!(".{}", twin.host.name));
+                if new.exists() {
+                    remove(&new)?;
+                }
+                let (upper, keys) = (new.join("disk/upper"), new.join("keys"));
+                [&upper, &new.join("root")].into_iter().try_for_each(fs_err::create_dir_all)?;
+                ssh::host_keys(&keys, &twin.host.name)?;
+                disk::Disk { tree, upper }.write_host(spec, twin.host, &outside.services, &keys, &login)?;
+                let addresses: Vec<IpAddr> = twin.host.all_addresses().collect();
+                fs_err::write(new.join("net.sh"), net::script(&spec.name, &twin.host.name, &addresses, &[]))?;
+                fs_err::rename(new, dir)?;
+            }
             twin.start(tree)
         })?;
         let known = spec.hosts.iter().map(|h| ssh::known_hosts(&self.dir.join("hosts").join(&h.name).join("keys"), h));
         fs_err::write(self.dir.join("known_hosts"), known.collect::<Result<String, Error>>()?)?;
         fs_err::write(self.dir.join("ssh_config"), self.ssh_config())?;
-        outside::create(spec, outside, &self.dir, repository, spec.hosts.len())?;
+        outside::create(spec, outside, &self.dir, repository)?;
         self.each(|twin| {
             twin.wait(BOOT)?;
             progress(&format!("`{}` is up", twin.host.name));
             Ok(())
-        })?;
-        self.record.complete = true;
-        self.write_record()
+        })
     }
 
     /// The lab of that name.
@@ -422,7 +455,9 @@ impl Lab {
         thread::scope(|scope| {
             let hosts = self.record.spec.hosts.iter();
             let threads: Vec<_> = hosts.map(|host| scope.spawn(move || work(&self.twin(host)))).collect();
-            let results: Vec<Result<(), Error>> = threads.into_iter().filter_map(|t| t.join().ok()).collect();
+            let join = |thread: thread::ScopedJoinHandle<'_, _>| thread.join().unwrap_or_else(|e| resume_unwind(e));
+            // All are joined before the first error is looked for.
+            let results: Vec<Result<(), Error>> = threads.into_iter().map(join).collect();
             results.into_iter().collect()
         })
     }
@@ -469,12 +504,12 @@ impl Lab {
         self.dir.join("key")
     }
 
-    /// The host keys of all hosts, as a known_hosts file.
+    /// The host keys of all hosts, as a `known_hosts` file.
     pub fn known_hosts(&self) -> PathBuf {
         self.dir.join("known_hosts")
     }
 
-    /// An ssh_config(5) by which root on this machine reaches the hosts by name and address; also in the lab's folder as
+    /// An `ssh_config`(5) by which root on this machine reaches the hosts by name and address; also in the lab's folder as
     /// `ssh_config`.
     pub fn ssh_config(&self) -> String {
         ssh::config(self.spec(), &self.key(), &self.known_hosts(), ssh::From::Machine)

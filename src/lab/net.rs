@@ -55,24 +55,32 @@ pub(super) fn create_bridge(lab: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// A script that makes (`up`) or removes (`down`) the namespace of the member that is `index`th on the bridge. `up` begins
-/// with a fresh one, as a machine's kernel begins with no rule, route or connection.
-pub(super) fn script(lab: &str, member: &str, index: usize, addresses: &[IpAddr]) -> String {
+/// A script that makes (`up`) or removes (`down`) the namespace of a member and its cable to the bridge. `up` begins with
+/// a fresh one, as a machine's kernel begins with no rule, route or connection.
+///
+/// `others` are addresses that it holds too and that nothing of it comes from unless told to.
+pub(super) fn script(lab: &str, member: &str, addresses: &[IpAddr], others: &[IpAddr]) -> String {
     let (bridge, name) = (bridge(lab), namespace(lab, member));
     // The same after each boot, else the others' neighbour tables would be wrong for a while.
-    let mac = Sha256::digest(&name).iter().take(5).fold("02".to_owned(), |mac, byte| format!("{mac}:{byte:02x}"));
+    let digest = Sha256::digest(&name);
+    let mac = digest.iter().take(5).fold("02".to_owned(), |mac, byte| format!("{mac}:{byte:02x}"));
+    // A name of an interface has at most 15 characters.
+    let port = format!("p{}", command::hex(digest.as_slice(), 6));
     let mut batch = String::from("link set lo up\nlink set eth0 up\n");
-    for address in addresses {
+    let preferred = addresses.iter().map(|a| (a, ""));
+    // Of IPv4 addresses the first is the source; of IPv6 one that is not deprecated (RFC 6724 §5, rule 3).
+    for (address, lifetime) in preferred.chain(others.iter().map(|a| (a, " preferred_lft 0"))) {
         // Writing to a string cannot fail.
         let _ = match address {
             IpAddr::V4(a) => writeln!(batch, "addr add {a}/32 dev eth0"),
-            IpAddr::V6(a) => writeln!(batch, "addr add {a}/128 dev eth0 nodad"),
+            IpAddr::V6(a) => writeln!(batch, "addr add {a}/128 dev eth0 nodad{lifetime}"),
         };
     }
-    if addresses.iter().any(IpAddr::is_ipv4) {
+    let mut all = addresses.iter().chain(others);
+    if all.clone().any(IpAddr::is_ipv4) {
         batch += "route add default dev eth0\n";
     }
-    if addresses.iter().any(IpAddr::is_ipv6) {
+    if all.any(IpAddr::is_ipv6) {
         batch += "-6 route add default dev eth0\n";
     }
     // `-6` is an option, not a part of a batch line.
@@ -81,7 +89,7 @@ pub(super) fn script(lab: &str, member: &str, index: usize, addresses: &[IpAddr]
     let v6 = if v6.is_empty() { v6 } else { format!("ip -6 -n {name} -batch - <<E\n{v6}E\n") };
     format!(
         "set -u\n\
-         ip -n {bridge} link del p{index} 2>/dev/null || :\n\
+         ip -n {bridge} link del {port} 2>/dev/null || :\n\
          if ip netns pids {name} >/dev/null 2>&1; then\n\
          \x20 ip netns pids {name} | xargs -r kill -9 2>/dev/null || :\n\
          \x20 ip netns del {name}\n\
@@ -90,8 +98,8 @@ pub(super) fn script(lab: &str, member: &str, index: usize, addresses: &[IpAddr]
          set -e\n\
          ip netns add {name}\n\
          ip netns exec {name} sh -c 'echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad' 2>/dev/null || :\n\
-         ip -n {bridge} link add p{index} type veth peer name eth0 address {mac} netns {name}\n\
-         ip -n {bridge} link set p{index} master br0 up\n\
+         ip -n {bridge} link add {port} type veth peer name eth0 address {mac} netns {name}\n\
+         ip -n {bridge} link set {port} master br0 up\n\
          ip -n {name} -batch - <<E\n{}\nE\n{v6}",
         v4.join("\n"),
     )
@@ -136,6 +144,8 @@ pub(super) fn tidy() {
         let _ = command::run("tidy up", Command::new("umount").arg(NAMES));
         let _ = std::fs::remove_dir(NAMES);
     }
+    // The mount point of the supervisors' own tmpfs; systemd-nspawn makes it again when it needs it.
+    let _ = std::fs::remove_dir("/run/systemd/nspawn");
 }
 
 /// Makes the folder whose files `ip netns exec` shows under /etc.
@@ -164,12 +174,12 @@ mod tests {
     #[test]
     fn a_member_holds_each_address_alone_and_routes_the_families_that_it_has() {
         let addresses = ["10.0.2.11".parse().unwrap(), "fd00:2::11".parse().unwrap()];
-        let both = script("shop", "web1", 3, &addresses);
+        let both = script("shop", "web1", &addresses, &[]);
         assert!(
             both.contains("addr add 10.0.2.11/32 dev eth0\naddr add fd00:2::11/128 dev eth0 nodad\nroute add default")
         );
         assert!(both.contains("ip -6 -n il-shop.web1 -batch - <<E\nroute add default dev eth0\nE\n"));
-        assert!(!script("shop", "web1", 3, &addresses[..1]).contains("-6"));
+        assert!(!script("shop", "web1", &addresses[..1], &[]).contains("-6"));
         let services = ["192.0.2.254".parse().unwrap(), "2001:db8::1".parse().unwrap()];
         let conf = resolv_conf(&services, |a| a.is_ipv4());
         assert_eq!(conf, "nameserver 192.0.2.254\noptions timeout:1 attempts:2\n");

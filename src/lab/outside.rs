@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use super::command::Process;
 use super::spec::{Outside, REPOSITORY_NAME, Spec};
 use super::{Error, command, net, requirements, ssh};
 use crate::base::fsx;
@@ -50,25 +51,32 @@ fn dnsmasq(spec: &Spec, outside: &Outside, hosts: &Path) -> String {
     text
 }
 
-/// Makes both namespaces and starts what `outside` serves. `first` is the place of the first of the two on the bridge.
-pub(super) fn create(spec: &Spec, outside: &Outside, dir: &Path, repository: &Path, first: usize) -> Result<(), Error> {
+/// Makes both namespaces, or only what of them is not as it should be, and starts what `outside` serves.
+pub(super) fn create(spec: &Spec, outside: &Outside, dir: &Path, repository: &Path) -> Result<(), Error> {
     let lab = &spec.name;
-    let own: Vec<IpAddr> =
-        [&outside.clients, &outside.services, &spec.outside].into_iter().flatten().copied().collect();
-    net::run_script(&net::script(lab, "outside", first, &own), "up")?;
-    net::run_script(&net::script(lab, "controller", first + 1, &spec.controller), "up")?;
-    for member in ["outside", "controller"] {
-        let etc = net::etc(&net::namespace(lab, member))?;
+    let here = dir.join("outside");
+    fs_err::create_dir_all(&here)?;
+    // Shown in place of root's own ~/.ssh to what runs in the controller.
+    fsx::private_dir(&dir.join("dot-ssh"))?;
+    let others: Vec<IpAddr> = outside.services.iter().chain(&spec.outside).copied().collect();
+    let outside_script = net::script(lab, "outside", &outside.clients, &others);
+    let controller_script = net::script(lab, "controller", &spec.controller, &[]);
+    for (member, script) in [("outside", outside_script), ("controller", controller_script)] {
+        let namespace = net::namespace(lab, member);
+        let path = dir.join(format!("{member}.sh"));
+        if !net::exists(&namespace) || std::fs::read_to_string(&path).is_ok_and(|old| old != script) {
+            net::run_script(&script, "up")?;
+        }
+        fs_err::write(path, script)?;
+        let etc = net::etc(&namespace)?;
         let speaks = |a: IpAddr| member == "outside" || spec.controller.iter().any(|c| c.is_ipv4() == a.is_ipv4());
         fs_err::write(etc.join("resolv.conf"), net::resolv_conf(&outside.services, speaks))?;
         fs_err::write(etc.join("hosts"), "127.0.0.1 localhost\n::1 localhost ip6-localhost\n")?;
         // A machine whose names go through systemd-resolved would ask it past the namespace.
         if let Ok(switch) = std::fs::read_to_string("/etc/nsswitch.conf") {
             let others = switch.lines().filter(|l| !l.trim_start().starts_with("hosts:"));
-            fs_err::write(
-                etc.join("nsswitch.conf"),
-                others.fold("hosts: files dns\n".to_owned(), |all, l| all + l + "\n"),
-            )?;
+            let switch = others.fold("hosts: files dns\n".to_owned(), |all, l| all + l + "\n");
+            fs_err::write(etc.join("nsswitch.conf"), switch)?;
         }
         if member == "controller" {
             fs_err::create_dir_all(etc.join("ssh"))?;
@@ -76,10 +84,6 @@ pub(super) fn create(spec: &Spec, outside: &Outside, dir: &Path, repository: &Pa
             fs_err::write(etc.join("ssh/ssh_config"), config)?;
         }
     }
-    let here = dir.join("outside");
-    fs_err::create_dir_all(&here)?;
-    // Shown in place of root's own ~/.ssh to what runs in the controller.
-    fsx::private_dir(&dir.join("dot-ssh"))?;
     fs_err::write(here.join("hosts"), names(spec, outside))?;
     fs_err::write(here.join("dnsmasq.conf"), dnsmasq(spec, outside, &here.join("hosts")))?;
     start(spec, outside, dir, repository)
@@ -87,36 +91,34 @@ pub(super) fn create(spec: &Spec, outside: &Outside, dir: &Path, repository: &Pa
 
 fn start(spec: &Spec, outside: &Outside, dir: &Path, repository: &Path) -> Result<(), Error> {
     let here = dir.join("outside");
-    let enter = OsString::from(format!("--net={}", net::file(&net::namespace(&spec.name, "outside")).display()));
+    let namespace = net::namespace(&spec.name, "outside");
+    let enter = OsString::from(format!("--net={}", net::file(&namespace).display()));
     let launch = |log: &str, program: &[&OsStr]| {
-        let argv: Vec<&OsStr> =
-            ["nsenter".as_ref(), enter.as_os_str()].into_iter().chain(program.iter().copied()).collect();
-        command::detach("start what `outside` serves", &here.join(log), &argv)
+        let argv = ["nsenter".as_ref(), enter.as_os_str()].into_iter().chain(program.iter().copied());
+        command::detach("start what `outside` serves", &here.join(log), &argv.collect::<Vec<_>>())
     };
     let config = OsString::from(format!("--conf-file={}", here.join("dnsmasq.conf").display()));
+    // Those of an earlier `up` are told what changed by being started again.
+    let (inside, all) = (net::pids(&namespace), command::processes());
+    let served =
+        |p: &&Process| p.has(&config.to_string_lossy()) || p.has("httpd") && p.has(&repository.to_string_lossy());
+    let old: Vec<u32> = all.iter().filter(|p| inside.contains(&p.pid)).filter(served).map(|p| p.pid).collect();
+    command::kill(&old);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let ended = || net::pids(&namespace).iter().all(|pid| !old.contains(pid)).then_some(());
+    command::wait_for(deadline, Duration::from_millis(20), ended);
     launch("dnsmasq.log", &["dnsmasq".as_ref(), &config])?;
     for address in &outside.services {
         let listen = match address {
             IpAddr::V4(a) => format!("{a}:80"),
             IpAddr::V6(a) => format!("[{a}]:80"),
         };
-        let listen = listen.as_ref();
-        launch(
-            "httpd.log",
-            &[
-                "busybox".as_ref(),
-                "httpd".as_ref(),
-                "-f".as_ref(),
-                "-p".as_ref(),
-                listen,
-                "-h".as_ref(),
-                repository.as_ref(),
-            ],
-        )?;
+        let argv = ["busybox", "httpd", "-f", "-p", &listen, "-h"].map(OsStr::new);
+        launch("httpd.log", &argv.into_iter().chain([repository.as_os_str()]).collect::<Vec<_>>())?;
     }
     let deadline = Instant::now() + Duration::from_secs(10);
-    let serves = || is_serving(spec, outside).then_some(());
-    if command::wait_for(deadline, Duration::from_millis(50), serves).is_some() {
+    let answers = || is_serving(spec, outside).then_some(());
+    if command::wait_for(deadline, Duration::from_millis(50), answers).is_some() {
         return Ok(());
     }
     let words =
@@ -171,7 +173,7 @@ mod tests {
             .into(),
             ..Spec::default()
         };
-        let outside = spec.choose_outside().unwrap();
+        let outside = spec.choose_outside(None).unwrap();
         let hosts = names(&spec, &outside);
         assert!(
             hosts.contains(

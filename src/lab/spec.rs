@@ -176,14 +176,17 @@ impl Spec {
     }
 
     /// Chooses addresses for `outside` from the ranges for documentation and benchmarks (RFC 5737, RFC 2544, RFC 3849)
-    /// that neither a host, a name nor a rule of the spec has.
+    /// that neither a host, a name nor a rule of the spec has; `before` when that still holds.
     ///
     /// # Errors
     /// [`Error::Spec`] when the rules leave no room.
-    pub fn choose_outside(&self) -> Result<Outside, Error> {
+    pub fn choose_outside(&self, before: Option<&Outside>) -> Result<Outside, Error> {
         let mut used: BTreeSet<IpAddr> = self.hosts.iter().flat_map(SpecHost::all_addresses).collect();
         used.extend(self.controller.iter().chain(&self.outside).chain(self.names.values().flatten()));
         let free = |address: &IpAddr| !used.contains(address) && !self.avoid.iter().any(|net| net.contains(address));
+        if let Some(before) = before.filter(|b| b.services.iter().chain(&b.clients).all(free)) {
+            return Ok(before.clone());
+        }
         let v4 = [[192, 0, 2], [198, 51, 100], [203, 0, 113], [198, 18, 0], [198, 19, 255]];
         let v4 =
             v4.into_iter().flat_map(|[a, b, c]| (1..=254).rev().map(move |d| IpAddr::from(Ipv4Addr::new(a, b, c, d))));
@@ -292,11 +295,14 @@ mod tests {
         let mut spec = spec();
         spec.avoid = vec!["192.0.2.0/24".parse().unwrap(), "2001:db8:f00::/48".parse().unwrap()];
         spec.outside = vec!["198.51.100.254".parse().unwrap()];
-        let outside = spec.choose_outside().unwrap();
+        let outside = spec.choose_outside(None).unwrap();
         let text = |list: &[IpAddr]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(text(&outside.services), ["198.51.100.253", "2001:db8:e00::fe"]);
         assert_eq!(text(&outside.clients), ["198.51.100.252", "2001:db8:e00::fd"]);
         spec.avoid.push("0.0.0.0/0".parse().unwrap());
-        assert!(spec.choose_outside().is_err());
+        assert!(spec.choose_outside(Some(&outside)).is_err());
+        spec.avoid.pop();
+        spec.avoid.push("198.51.100.254/32".parse().unwrap());
+        assert_eq!(spec.choose_outside(Some(&outside)).unwrap(), outside);
     }
 }

@@ -25,7 +25,7 @@ pub(super) fn host_keys(dir: &Path, host: &str) -> Result<(), Error> {
     KINDS.iter().try_for_each(|kind| key(&dir.join(format!("ssh_host_{kind}_key")), kind, &format!("root@{host}")))
 }
 
-/// One host's lines of known_hosts (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT), from its keys in `dir`.
+/// One host's lines of `known_hosts` (sshd(8), «`SSH_KNOWN_HOSTS` FILE FORMAT»), from its keys in `dir`.
 pub(super) fn known_hosts(dir: &Path, host: &SpecHost) -> Result<String, Error> {
     let names = std::iter::once(host.name.clone()).chain(host.all_addresses().map(|a| a.to_string()));
     let names: Vec<String> = names
@@ -53,7 +53,7 @@ pub(super) enum From {
     Machine,
 }
 
-/// ssh_config(5): each host under its name and its addresses.
+/// `ssh_config`(5): each host under its name and its addresses.
 pub(super) fn config(spec: &Spec, key: &Path, known_hosts: &Path, from: From) -> String {
     let mut text = String::new();
     for host in &spec.hosts {

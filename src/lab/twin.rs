@@ -154,7 +154,7 @@ impl Twin<'_> {
         Ok(())
     }
 
-    /// The process that is number 1 inside (`NSpid` of proc_pid_status(5)).
+    /// The process that is number 1 inside (`NSpid` of `proc_pid_status`(5)).
     pub(super) fn leader(&self) -> Option<u32> {
         net::pids(&self.namespace()).into_iter().find(|pid| {
             let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();

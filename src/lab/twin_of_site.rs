@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::spec::{Release, Spec, SpecHost};
-use crate::base::net::Cidr;
+use crate::base::net::{Cidr, Port};
 use crate::inventory::site::{Party, Role, Site};
 
 /// Who logs in where the inventory names nobody.
@@ -23,7 +23,7 @@ impl Spec {
             addresses: host.addresses.clone(),
             public: host.public.iter().filter(|a| !host.addresses.contains(a)).copied().collect(),
             user: host.ssh.user.clone(),
-            ssh_port: host.ssh.port.map(|p| p.get()),
+            ssh_port: host.ssh.port.map(Port::get),
             files: BTreeMap::new(),
         });
         let front: Vec<IpAddr> = site
@@ -39,15 +39,32 @@ impl Spec {
         });
         let networks: Vec<Cidr> = networks.collect();
         let manage = site.firewall.manage_from.iter().map(|(net, _)| *net);
+        let block = site.firewall.block.iter().map(|(net, _)| *net);
+        // Each address is held once, though networks may lie within others.
+        let mut held = held;
+        let mut choose = |net: Cidr| {
+            let address = free(net.net(), &held)?;
+            held.push(address);
+            Some(address)
+        };
+        let controller = manage.clone().filter_map(&mut choose).collect();
+        // One address of each network that a rule lets in from afar, so that the rule can be tried from `outside`.
+        let outside = networks.iter().copied().filter_map(&mut choose).collect();
         Self {
             name: name.to_owned(),
             release,
             hosts: hosts.collect(),
             names,
-            controller: manage.clone().filter_map(|net| free(net.net(), &held)).collect(),
-            // One address of each network that a rule lets in from afar, so that the rule can be tried from `outside`.
-            outside: networks.iter().filter_map(|net| free(net.net(), &held)).collect(),
-            avoid: networks.iter().copied().chain(manage).map(Cidr::net).filter(|net| net.prefix_len() > 0).collect(),
+            controller,
+            outside,
+            avoid: networks
+                .iter()
+                .copied()
+                .chain(manage)
+                .chain(block)
+                .map(Cidr::net)
+                .filter(|net| net.prefix_len() > 0)
+                .collect(),
             user: site.hosts.values().find_map(|h| h.ssh.user.clone()).unwrap_or_else(|| USER.to_owned()),
             apps: site.with_role(Role::App).map(|h| (h.name.to_string(), ports.clone())).collect(),
         }

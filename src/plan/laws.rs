@@ -45,10 +45,11 @@ fn after(plan: &HostPlan, mut host: Observed) -> Observed {
             Action::MakeFolder { path, access, .. } => {
                 host.folders.insert(path, access);
             }
-            Action::Write { path, body, file, .. } => {
+            Action::Write { path, file, .. } => {
+                let body = file.body;
                 let digest = Some(body.digest.clone());
                 host.files.insert(path.clone(), ObservedFile { digest, access: file.access, text: None });
-                host.manifest.insert(path, Recorded { digest: body.digest, phase: file.phase, then: file.then });
+                host.manifest.insert(path, Recorded { digest: body.digest, then: file.then });
             }
             Action::Adopt { path, recorded } => {
                 host.manifest.insert(path, recorded);
@@ -61,10 +62,14 @@ fn after(plan: &HostPlan, mut host: Observed) -> Observed {
                 host.firewall =
                     ObservedFirewall { loaded: Some(*to), intact: true, boot_current: true, ..host.firewall };
             }
-            Action::Follow { unit, .. } => {
+            Action::Follow { unit, follow, .. } => {
                 host.owed.remove(&unit);
-                let running =
-                    ObservedUnit { active: "active".into(), enabled: "enabled".into(), load: "loaded".into() };
+                let up = follow != Follow::Stop;
+                let running = ObservedUnit {
+                    active: if up { "active" } else { "inactive" }.into(),
+                    enabled: if up { "enabled" } else { "disabled" }.into(),
+                    load: "loaded".into(),
+                };
                 host.units.insert(unit, running);
             }
         }
@@ -94,9 +99,9 @@ fn follow() -> impl Strategy<Value = Follow> {
 }
 
 prop_compose! {
-    fn file()(phase in phase(), content in 0u8..4, wide in prop::option::of(0u8..4), mode in prop::sample::select(vec![0o600, 0o644]),
+    fn file()(phase in phase(), content in 0u8..4, mode in prop::sample::select(vec![0o600, 0o644]),
               then in prop::collection::btree_map(unit(), follow(), 0..2)) -> File {
-        File { service: "t", phase, access: Access::root(mode), body: body(content), wide: wide.map(body), then, about: None }
+        File { service: "t", phase, access: Access::root(mode), body: body(content), then, about: None }
     }
 }
 

@@ -1,11 +1,11 @@
 //! The manifest of a host: path and digest of everything that we put there, as a text that is read by the next run.
 //!
-//! A line: `DIGEST PHASE UNIT=reload,UNIT=restart PATH`, `-` where no unit follows; sorted by path.
+//! A line: `DIGEST UNIT=reload,UNIT=restart PATH`, `-` where no unit follows; sorted by path.
 
 use std::collections::BTreeMap;
 
 use crate::base::net::Invalid;
-use crate::plan::state::{Digest, Follow, Phase, Recorded};
+use crate::plan::state::{Digest, Recorded};
 
 /// All lines.
 pub fn to_text(manifest: &BTreeMap<String, Recorded>) -> String {
@@ -13,7 +13,7 @@ pub fn to_text(manifest: &BTreeMap<String, Recorded>) -> String {
     for (path, recorded) in manifest {
         let units: Vec<String> = recorded.then.iter().map(|(unit, follow)| format!("{unit}={follow}")).collect();
         let units = if units.is_empty() { "-".to_owned() } else { units.join(",") };
-        text.push_str(&format!("{} {} {units} {path}\n", recorded.digest, recorded.phase));
+        text.push_str(&format!("{} {units} {path}\n", recorded.digest));
     }
     text
 }
@@ -25,22 +25,19 @@ pub fn to_text(manifest: &BTreeMap<String, Recorded>) -> String {
 pub fn from_text(text: &str) -> Result<BTreeMap<String, Recorded>, Invalid> {
     let mut manifest = BTreeMap::new();
     for line in text.lines().filter(|line| !line.is_empty()) {
-        let fields: Vec<&str> = line.splitn(4, ' ').collect();
-        let [digest, phase, units, path] = fields[..] else {
-            return Err(Invalid::new("has a line without four fields"));
+        let fields: Vec<&str> = line.splitn(3, ' ').collect();
+        let [digest, units, path] = fields[..] else {
+            return Err(Invalid::new("has a line without three fields"));
         };
-        let phase =
-            Phase::ALL.into_iter().find(|p| p.as_str() == phase).ok_or_else(|| Invalid::new("has an unknown phase"))?;
         if !path.starts_with('/') || path.contains(char::is_whitespace) {
             return Err(Invalid::new("has a path that is not absolute"));
         }
         let mut then = BTreeMap::new();
         for entry in units.split(',').filter(|_| units != "-") {
             let (unit, follow) = entry.split_once('=').ok_or_else(|| Invalid::new("has a unit without `=`"))?;
-            let follow = if follow == "restart" { Follow::Restart } else { Follow::Reload };
-            then.insert(unit.to_owned(), follow);
+            then.insert(unit.to_owned(), follow.parse()?);
         }
-        manifest.insert(path.to_owned(), Recorded { digest: Digest(digest.to_owned()), phase, then });
+        manifest.insert(path.to_owned(), Recorded { digest: Digest(digest.to_owned()), then });
     }
     Ok(manifest)
 }
@@ -48,12 +45,12 @@ pub fn from_text(text: &str) -> Result<BTreeMap<String, Recorded>, Invalid> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::state::Follow;
 
     #[test]
     fn the_text_reads_back() {
         let recorded = |then: &[(&str, Follow)]| Recorded {
             digest: Digest::of(b"x"),
-            phase: Phase::Web,
             then: then.iter().map(|(unit, follow)| ((*unit).to_owned(), *follow)).collect(),
         };
         let manifest = BTreeMap::from([
@@ -61,6 +58,6 @@ mod tests {
             ("/etc/b".to_owned(), recorded(&[("nginx.service", Follow::Reload), ("x.service", Follow::Restart)])),
         ]);
         assert_eq!(from_text(&to_text(&manifest)).unwrap(), manifest);
-        assert!(from_text("a b c").is_err());
+        assert!(from_text("a b").is_err());
     }
 }

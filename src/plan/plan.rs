@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::base::net::HostName;
-use crate::base::secret;
 use crate::plan::ruleset::{Rule, Ruleset};
 use crate::plan::state::{
     Access, Body, Desired, DesiredHost, Digest, File, Follow, Observed, ObservedFile, ObservedFleet, Phase, Recorded,
@@ -74,8 +73,6 @@ pub enum Action {
     Write {
         /// Absolute.
         path: String,
-        /// New content; `file.body` or `file.wide`.
-        body: Body,
         /// The file as wanted.
         file: File,
         /// Why.
@@ -96,8 +93,6 @@ pub enum Action {
         path: String,
         /// Whether someone else changed it since.
         drift: bool,
-        /// Units that follow.
-        then: BTreeMap<String, Follow>,
     },
     /// Rules are loaded, armed.
     Firewall {
@@ -110,11 +105,11 @@ pub enum Action {
         /// Why.
         why: Reload,
     },
-    /// A unit is enabled and reloaded, restarted or started.
+    /// A unit is enabled and reloaded, restarted or started; or stopped for good.
     Follow {
         /// Its name.
         unit: String,
-        /// Reload or restart; either starts a unit that does not run.
+        /// Reload or restart, which both start a unit that does not run; or stop.
         follow: Follow,
         /// Why.
         because: Because,
@@ -189,8 +184,10 @@ pub fn host(desired: &DesiredHost, observed: &Observed) -> HostPlan {
     }
     remove(desired, observed, &mut plan, &mut follows);
     for (unit, follow) in &observed.owed {
-        let phase = desired.units.get(unit).map_or(Phase::Monitor, |u| u.phase);
-        follow_in(&mut follows, phase, unit, *follow, Because::Owed);
+        match desired.units.get(unit) {
+            Some(wanted) => follow_in(&mut follows, wanted.phase, unit, (*follow).min(Follow::Restart), Because::Owed),
+            None => follow_in(&mut follows, Phase::Narrow, unit, Follow::Stop, Because::Owed),
+        }
     }
     for (unit, wanted) in &desired.units {
         let state = observed.units.get(unit);
@@ -234,54 +231,29 @@ fn folders(desired: &DesiredHost, observed: &Observed, plan: &mut HostPlan) {
 
 type Follows = BTreeMap<Phase, BTreeMap<String, (Follow, Because)>>;
 
-/// A file goes in place in its own phase; one with a transitional form gets that first, and its last form in `Narrow`.
 fn write(path: &str, file: &File, observed: &Observed, plan: &mut HostPlan, follows: &mut Follows) {
     let seen = observed.files.get(path);
-    let recorded = observed.manifest.get(path);
-    let steps: Vec<(Phase, &Body)> = match &file.wide {
-        Some(wide) if wide.digest != file.body.digest => {
-            // Already in its last form: nothing to go through again.
-            if holds(seen, file, &file.body) {
-                vec![(file.phase, &file.body)]
-            } else {
-                vec![(file.phase, wide), (Phase::Narrow, &file.body)]
-            }
+    let known = observed.manifest.get(path);
+    if holds(seen, file) {
+        let recorded = Recorded { digest: file.body.digest.clone(), then: file.then.clone() };
+        if known != Some(&recorded) {
+            plan.add(file.phase, Action::Adopt { path: path.to_owned(), recorded });
         }
-        _ => vec![(file.phase, &file.body)],
-    };
-    let mut current = seen.cloned();
-    let mut known = recorded.cloned();
-    for (phase, body) in steps {
-        let entry = Recorded { digest: body.digest.clone(), phase: file.phase, then: file.then.clone() };
-        if holds(current.as_ref(), file, body) {
-            if known.as_ref() != Some(&entry) {
-                plan.add(phase, Action::Adopt { path: path.to_owned(), recorded: entry.clone() });
-            }
-        } else {
-            let change = change(current.as_ref(), known.as_ref(), body);
-            if change == Change::Drift {
-                plan.drift.push(format!("{path} was changed by someone else since the last run"));
-            }
-            let old = current.as_ref().and_then(|c| c.text.clone());
-            plan.add(
-                phase,
-                Action::Write { path: path.to_owned(), body: body.clone(), file: file.clone(), change, old },
-            );
-            for (unit, follow) in &file.then {
-                follow_in(follows, phase, unit, *follow, Because::Changed);
-            }
-        }
-        current = Some(ObservedFile {
-            digest: Some(body.digest.clone()),
-            access: file.access.clone(),
-            text: Some(secret::display(&body.text)),
-        });
-        known = Some(entry);
+        return;
+    }
+    let change = change(seen, known, &file.body);
+    if change == Change::Drift {
+        plan.drift.push(format!("{path} was changed by someone else since the last run"));
+    }
+    let old = seen.and_then(|s| s.text.clone());
+    plan.add(file.phase, Action::Write { path: path.to_owned(), file: file.clone(), change, old });
+    for (unit, follow) in &file.then {
+        follow_in(follows, file.phase, unit, *follow, Because::Changed);
     }
 }
 
-fn holds(seen: Option<&ObservedFile>, file: &File, body: &Body) -> bool {
-    seen.is_some_and(|s| s.digest.as_ref() == Some(&body.digest) && s.access == file.access)
+fn holds(seen: Option<&ObservedFile>, file: &File) -> bool {
+    seen.is_some_and(|s| s.digest.as_ref() == Some(&file.body.digest) && s.access == file.access)
 }
 
 fn change(seen: Option<&ObservedFile>, recorded: Option<&Recorded>, body: &Body) -> Change {
@@ -295,7 +267,8 @@ fn change(seen: Option<&ObservedFile>, recorded: Option<&Recorded>, body: &Body)
     }
 }
 
-/// Only what the manifest says that we put there is ever removed.
+/// Only what the manifest says that we put there is ever removed, and only in `Narrow`: until then the old configuration
+/// stands beside the new one, so that a listener that moves is reached in both places. A unit that nothing wants is stopped.
 fn remove(desired: &DesiredHost, observed: &Observed, plan: &mut HostPlan, follows: &mut Follows) {
     for (path, recorded) in &observed.manifest {
         if desired.files.contains_key(path) {
@@ -305,9 +278,10 @@ fn remove(desired: &DesiredHost, observed: &Observed, plan: &mut HostPlan, follo
         if drift {
             plan.drift.push(format!("{path}, to be removed, was changed by someone else since the last run"));
         }
-        plan.add(recorded.phase, Action::Remove { path: path.clone(), drift, then: recorded.then.clone() });
+        plan.add(Phase::Narrow, Action::Remove { path: path.clone(), drift });
         for (unit, follow) in &recorded.then {
-            follow_in(follows, recorded.phase, unit, *follow, Because::Changed);
+            let follow = if desired.units.contains_key(unit) { *follow } else { Follow::Stop };
+            follow_in(follows, Phase::Narrow, unit, follow, Because::Changed);
         }
     }
 }

@@ -158,6 +158,20 @@ pub enum Follow {
     Reload,
     /// `systemctl restart`.
     Restart,
+    /// `systemctl disable --now`: nothing of it is wanted any more.
+    Stop,
+}
+
+impl std::str::FromStr for Follow {
+    type Err = crate::base::net::Invalid;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "reload" => Ok(Self::Reload),
+            "restart" => Ok(Self::Restart),
+            "stop" => Ok(Self::Stop),
+            _ => Err(crate::base::net::Invalid::new("is neither reload, restart nor stop")),
+        }
+    }
 }
 
 impl fmt::Display for Follow {
@@ -165,6 +179,7 @@ impl fmt::Display for Follow {
         f.pad(match self {
             Self::Reload => "reload",
             Self::Restart => "restart",
+            Self::Stop => "stop",
         })
     }
 }
@@ -180,9 +195,6 @@ pub struct File {
     pub access: Access,
     /// Its content.
     pub body: Body,
-    /// What it holds between its own phase and `Narrow`, where clients of the old and of the new configuration must both
-    /// be served for a while (a listener whose port moves). `body` follows in `Narrow`.
-    pub wide: Option<Body>,
     /// Units that must follow a change.
     pub then: BTreeMap<String, Follow>,
     /// One line for a person where the content cannot be shown (a certificate's name and dates).
@@ -337,8 +349,6 @@ pub struct ObservedFirewall {
 pub struct Recorded {
     /// What we wrote.
     pub digest: Digest,
-    /// The phase in which it belongs.
-    pub phase: Phase,
     /// Units that must follow its removal.
     pub then: BTreeMap<String, Follow>,
 }

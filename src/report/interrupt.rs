@@ -33,6 +33,11 @@ impl Interrupt {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// The flag itself, for the engine.
+    pub fn flag(&self) -> &AtomicBool {
+        &self.0
+    }
+
     /// Ends the run as Ctrl-C does.
     pub fn set(&self) {
         self.0.store(true, Ordering::Relaxed);

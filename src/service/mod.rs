@@ -6,12 +6,18 @@ use crate::base::diagnostic::Diagnostic;
 use crate::base::net::HostName;
 use crate::base::secret::Materials;
 use crate::inventory::site::{Host, Site};
-use crate::plan::ruleset::Ruleset;
 use crate::plan::state::{Body, Desired, DesiredHost, Digest, Facts};
 
+pub mod app;
+pub mod base_system;
+pub mod certificates;
 pub mod firewall;
+pub mod haproxy;
+mod nginx;
 pub mod platform;
+pub mod recovery;
 pub mod render;
+pub mod web;
 
 /// What a service may look at while it decides.
 #[derive(Debug, Clone, Copy)]
@@ -26,8 +32,6 @@ pub struct Context<'a> {
     pub materials: &'a Materials,
     /// The templates, embedded or shadowed.
     pub templates: &'a render::Templates,
-    /// The flows that the host accepts now, where it was seen: what is served on them goes on being served until `Narrow`.
-    pub before: Option<&'a Ruleset>,
 }
 
 impl Context<'_> {
@@ -62,7 +66,15 @@ pub trait Service: Sync {
 }
 
 /// All services, in apply order: what others lean on comes first.
-pub const ALL: &[&dyn Service] = &[];
+pub const ALL: &[&dyn Service] = &[
+    &base_system::BaseSystem,
+    &firewall::Firewall,
+    &recovery::Recovery,
+    &app::App,
+    &web::Web,
+    &certificates::Certificates,
+    &haproxy::Haproxy,
+];
 
 /// The whole fleet as it should be. A host without facts is taken for the oldest supported release.
 ///
@@ -71,7 +83,6 @@ pub const ALL: &[&dyn Service] = &[];
 pub fn desire(
     site: &Site,
     facts: &BTreeMap<HostName, Facts>,
-    before: &BTreeMap<HostName, Ruleset>,
     materials: &Materials,
     templates: &render::Templates,
 ) -> Result<Desired, Vec<Diagnostic>> {
@@ -79,7 +90,7 @@ pub fn desire(
     let oldest = platform::oldest();
     for host in site.hosts.values() {
         let facts = facts.get(&host.name).unwrap_or(&oldest);
-        let context = Context { site, host, facts, materials, templates, before: before.get(&host.name) };
+        let context = Context { site, host, facts, materials, templates };
         let mut out = DesiredHost::default();
         for service in ALL {
             if let Err(error) = service.want(&context, &mut out)

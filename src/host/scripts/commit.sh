@@ -4,24 +4,13 @@
 #   follows  UNIT=reload|restart ...       make_folders, probes   functions of this run
 failed='' words='' advice=''
 
-folder_of() { d=${1%/*}; printf '%s' "$ROOT${d:-/}"; }
-
-# swap SOURCE PATH: rename into place on the same file system, with the bytes and the folder on disk.
-swap() {
-	dir=$(folder_of "$2")
-	temp="$dir/.${2##*/}.infra-new"
-	cp -a "$1" "$temp" && sync "$temp" && mv -fT "$temp" "$ROOT$2" && sync "$dir" && return
-	rm -f "$temp"
-	return 1
-}
-
 fail() {
 	failed=$1 words=$2
 	return 1
 }
 
 keep() {
-	mkdir -p "$old" && : >"$old.absent" || return 1
+	mkdir -p "$old" && : >"$old.absent" && printf '%s\n' $files $gones >"$old.paths" || return 1
 	for path in $files $gones; do
 		if [ -e "$ROOT$path" ] || [ -L "$ROOT$path" ]; then
 			mkdir -p "$(dirname "$old$path")" && cp -a "$ROOT$path" "$old$path" || return 1
@@ -35,6 +24,8 @@ keep() {
 	done
 	if [ -e "$infra/manifest" ]; then cp -a "$infra/manifest" "$old.manifest"; fi
 	find "$old" "$old".* -type f -exec sync {} +
+	# From here to the end, a boot puts the old copies back: never half of a phase.
+	echo "$RUN $PHASE" >"$infra/.unfinished" && sync "$infra/.unfinished" && mv -fT "$infra/.unfinished" "$infra/unfinished" && sync "$infra"
 }
 
 owe() {
@@ -55,7 +46,7 @@ put() {
 }
 
 save_manifest() {
-	printf '%s' "${manifest%.}" >"$infra/.manifest.new" && sync "$infra/.manifest.new" &&
+	printf '%s' "$manifest" >"$infra/.manifest.new" && sync "$infra/.manifest.new" &&
 		mv -fT "$infra/.manifest.new" "$infra/manifest" && sync "$infra"
 }
 
@@ -67,6 +58,10 @@ said_by() {
 # follow UNIT reload|restart: a unit that does not run is started, so that a first run and a dead daemon need no other way.
 follow() {
 	began=$(date +%s)
+	if [ "$2" = stop ]; then
+		out=$(systemctl disable --now "$1" 2>&1) || fail "$1" "$out"
+		return
+	fi
 	case $(systemctl is-enabled "$1" 2>/dev/null) in
 	enabled* | static | alias | generated | indirect | transient) ;;
 	*) out=$(systemctl -q enable "$1" 2>&1) || fail "$1" "$out" || return 1 ;;
@@ -102,22 +97,7 @@ probe() {
 
 # The old copies come back, and the daemons with them. What did not run before is stopped again.
 put_back() {
-	bad='' count=0
-	for path in $files $gones; do
-		if [ -e "$old$path" ] || [ -L "$old$path" ]; then
-			swap "$old$path" "$path" 2>/dev/null || bad="$bad $path"
-		elif grep -qxF "$path" "$old.absent" 2>/dev/null; then
-			rm -f "$ROOT$path" || bad="$bad $path"
-		else
-			continue
-		fi
-		count=$((count + 1))
-	done
-	if [ -e "$old.manifest" ]; then
-		cp -a "$old.manifest" "$infra/.manifest.new" && mv -fT "$infra/.manifest.new" "$infra/manifest"
-	else
-		rm -f "$infra/manifest"
-	fi
+	restore_files
 	systemctl daemon-reload 2>/dev/null
 	units=''
 	for entry in $follows; do
@@ -125,6 +105,8 @@ put_back() {
 		if grep -qxF "$unit" "$old.inactive" 2>/dev/null; then
 			systemctl -q stop "$unit" 2>/dev/null
 			units="$units, $unit stopped again as before"
+		elif [ "${entry#*=}" = stop ] && systemctl enable --now "$unit" 2>/dev/null; then
+			units="$units, $unit runs again"
 		elif { [ "${entry#*=}" = reload ] && systemctl -q is-active "$unit" && systemctl reload "$unit" 2>/dev/null; } ||
 			systemctl restart "$unit" 2>/dev/null; then
 			units="$units, $unit runs with the old configuration"
@@ -147,9 +129,14 @@ put_back() {
 
 commit() {
 	manifest=$(cat; echo .)
+	# A controller that died while it sent leaves half a manifest: nothing is begun then.
+	case $manifest in *"# end
+.") manifest=${manifest%"# end
+."} ;; *) exit 1 ;; esac
 	old="$run/old/$PHASE" new="$run/new/$PHASE"
 	journal "$PHASE begins"
 	if keep && owe && make_folders && put && save_manifest && follow_all && probes; then
+		rm -f "$infra/unfinished"
 		for entry in $follows; do rm -f "$infra/owed/${entry%%=*}"; done
 		journal "$PHASE done"
 		exit 0

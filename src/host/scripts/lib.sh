@@ -6,6 +6,8 @@ export LC_ALL DEBIAN_FRONTEND
 trap '' HUP PIPE INT TERM
 infra="$ROOT/var/lib/infra"
 run="$infra/runs/$RUN"
+# A step that outlived its controller is waited for, so that no two ever work on a host at once.
+mkdir -p "$infra" && exec 8>>"$infra/step.lock" && flock -w 600 8 || exit 1
 emit() { printf '%s\0%s\0' "$1" "$2"; }
 # A journal line is on disk before what it announces is done.
 journal() { printf '%s\n' "$*" >>"$run/journal" && sync "$run/journal"; }

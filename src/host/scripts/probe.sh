@@ -47,7 +47,7 @@ fi
 
 if [ -r "$infra/manifest" ]; then
 	emit manifest "$(cat "$infra/manifest")"
-	while read -r _ _ _ path; do files="$files .$path"; done <"$infra/manifest"
+	while read -r _ _ path; do files="$files .$path"; done <"$infra/manifest"
 fi
 for owed in "$infra"/owed/*; do
 	[ -f "$owed" ] && emit owed "${owed##*/} $(cat "$owed")"

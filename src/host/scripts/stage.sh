@@ -1,5 +1,10 @@
 # Takes a tar stream on stdin, PHASE/PATH for each new file, and asks the daemons. Changes nothing outside of $run.
 # The caller's lines after this text: own, gone, folder, then stage_view, check, and stage_end.
+for earlier in "$infra"/runs/*; do
+	# What was staged there is in place or was given up; the kept copies of the last ten runs stay.
+	rm -rf "$earlier/new" "$earlier/view"
+done
+ls -1d "$infra"/runs/* 2>/dev/null | sort -r | tail -n +10 | xargs -r rm -rf
 rm -rf "$run"
 mkdir -p "$run/new" "$run/old" && tar -C "$run/new" --no-same-owner --no-same-permissions -xf - || {
 	emit failed 'upload' && exit 10
@@ -17,16 +22,16 @@ own() {
 	exit 10
 }
 
-# stage_view PHASE...: /etc as it will be once these phases are done, in a copy.
+# stage_view with|without: /etc as it will be, in a copy; with what is to be removed last, or without it.
 stage_view() {
 	rm -rf "$view"
 	mkdir -p "$view"
 	cp -a "$ROOT/etc/." "$view/" || exit 1
-	for gone in $gones; do
+	[ "$1" = with ] || for gone in $gones; do
 		case $gone in /etc/*) rm -f "$view/${gone#/etc/}" ;; esac
 	done
-	for phase in "$@"; do
-		[ -d "$run/new/$phase/etc" ] && cp -a "$run/new/$phase/etc/." "$view/"
+	for staged in "$run"/new/*/etc; do
+		[ -d "$staged" ] && cp -a "$staged/." "$view/"
 	done
 	# Folders come into being with the access of the staging folder: let the daemons' own users through.
 	for folder in $folders; do

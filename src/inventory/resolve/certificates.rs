@@ -11,7 +11,7 @@ const WORDS: [&str; 3] = ["letsencrypt", "letsencrypt-staging", "internal"];
 /// Reads the section.
 pub(super) fn certificates(root: Fields<'_>, sites: &Sites<'_>, problems: &mut Problems) -> Option<Certificates> {
     let Some(entry) = root.get("certificates") else {
-        if root.node.get("certificates").is_none()
+        if root.lacks("certificates")
             && let Some(sites) = root.get("sites")
         {
             problems.push(
@@ -37,7 +37,7 @@ pub(super) fn certificates(root: Fields<'_>, sites: &Sites<'_>, problems: &mut P
     let contact = fields.value("contact").map(|node| mail(node, problems));
     let challenge = challenge(fields, entry, problems);
     let public = issuer.as_ref().is_some_and(|issuer| *issuer != Issuer::Internal);
-    if public && fields.node.get("contact").is_none() {
+    if public && fields.lacks("contact") {
         problems.push(
             Diagnostic::error("`certificates` has no `contact`")
                 .at(&entry.key.mark.span())
@@ -143,7 +143,7 @@ fn challenge(fields: Fields<'_>, section: &Entry, problems: &mut Problems) -> Op
     };
     let hook = fields.value("hook").map(|node| problems.argv(node, "hook", "[/usr/local/bin/dns-hook]"));
     if dns {
-        if fields.node.get("hook").is_none() {
+        if fields.lacks("hook") {
             let place = fields.get("challenge").map_or(&section.key.mark, |entry| &entry.key.mark);
             problems.push(
                 Diagnostic::error("`challenge: dns-01` has no `hook`")

@@ -9,9 +9,9 @@ use crate::inventory::raw::{Entry, Node};
 use crate::inventory::read::{Fields, Problems};
 use crate::inventory::site::{Database, DatabaseUser, Engine, Role};
 
-/// Longest name of a schema in either engine (MySQL 9.7 reference manual, 11.2.1).
+/// Longest name of a schema in either engine (`MySQL` 9.7 reference manual, 11.2.1).
 const MAX_SCHEMA: usize = 64;
-/// Longest name of a user in MySQL (reference manual, 8.2.3); MariaDB's is longer.
+/// Longest name of a user in `MySQL` (reference manual, 8.2.3); `MariaDB`'s is longer.
 const MAX_USER: usize = 32;
 /// Schemas that the engines have already.
 const SYSTEM_SCHEMAS: [&str; 4] = ["mysql", "sys", "information_schema", "performance_schema"];
@@ -21,7 +21,7 @@ const SYSTEM_USERS: [&str; 4] = ["root", "mysql", "mariadb", "infra"];
 /// Reads the section.
 pub(super) fn database(root: Fields<'_>, hosts: &Hosts<'_>, problems: &mut Problems) -> Option<Database> {
     let Some(entry) = root.get("database") else {
-        if root.node.get("database").is_none()
+        if root.lacks("database")
             && let Some(host) = hosts.roles.get(&Role::Db).and_then(|entries| entries.first())
         {
             problems.push(

@@ -1,5 +1,6 @@
 //! `firewall:`: takes the section, gives the policy, and refuses rules that nothing can match or that cut us off.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::hosts::Hosts;
@@ -20,8 +21,7 @@ const MANAGE: &str =
 pub(super) fn firewall(root: Fields<'_>, hosts: &Hosts<'_>, problems: &mut Problems) -> Option<FirewallPolicy> {
     let help = format!("write `firewall:` and below it {}", MANAGE.trim_start_matches("write "));
     let entry = problems.require(root, "the inventory", "firewall", &help)?;
-    let keys = ["backend", "manage_from", "allow", "block", "resolvers"];
-    let fields = problems.fields(entry, "`firewall`", &keys)?;
+    let fields = problems.fields(entry, "`firewall`", &["backend", "manage_from", "allow", "block", "resolvers"])?;
     let backend = fields.value("backend").map_or(Some(Backend::Nftables), |node| {
         problems.word(node, "backend", &[("nftables", Backend::Nftables), ("iptables", Backend::Iptables)])
     });
@@ -41,9 +41,10 @@ fn networks<'a>(node: &'a Node, key: &str, problems: &mut Problems) -> Vec<Place
     }
     let items = problems.some(node, key, "[198.51.100.0/24]").unwrap_or_default();
     let mut out: Vec<Placed<'_>> = Vec::new();
+    let mut seen: BTreeMap<Cidr, &Node> = BTreeMap::new();
     for item in items {
         let Some(net) = problems.parse::<Cidr>(item, key) else { continue };
-        if let Some((_, first)) = out.iter().find(|(other, _)| *other == net) {
+        if let Some(first) = seen.insert(net, item) {
             problems.push(
                 Diagnostic::warning(format!("`{net}` is given twice"))
                     .at(&item.span())
@@ -58,7 +59,7 @@ fn networks<'a>(node: &'a Node, key: &str, problems: &mut Problems) -> Vec<Place
 }
 
 fn manage_from<'a>(fields: Fields<'a>, head: &Mark, problems: &mut Problems) -> Vec<Placed<'a>> {
-    if fields.node.get("manage_from").is_none() {
+    if fields.lacks("manage_from") {
         problems.push(missing(head, "`firewall` has no `manage_from`", MANAGE));
     }
     let Some(entry) = fields.get("manage_from") else { return Vec::new() };
@@ -114,7 +115,10 @@ fn way_in(manage: &[Placed<'_>], block: &[Placed<'_>], hosts: &Hosts<'_>, proble
                     .help("make sure that you do not manage the hosts from there"),
             );
         }
-        let hit = hosts.hosts.values().find_map(|host| {
+        if problems.0.last().is_some_and(|d| d.is_error() && d.span.as_ref() == Some(&node.span())) {
+            continue; // told already
+        }
+        let hit = hosts.whole.values().find_map(|host| {
             host.addresses.iter().chain(&host.public).find(|a| blocked.contains(**a)).map(|a| (host, a))
         });
         if let Some((host, address)) = hit {
@@ -138,7 +142,7 @@ fn way_in(manage: &[Placed<'_>], block: &[Placed<'_>], hosts: &Hosts<'_>, proble
                 && host.ssh.jump.is_none()
                 && host.addresses.first().is_some_and(|a| a.is_ipv4() == ipv4)
         };
-        if let (Some(host), Some((_, node))) = (hosts.hosts.values().find(cut), manage.first()) {
+        if let (Some(host), Some((_, node))) = (hosts.whole.values().find(cut), manage.first()) {
             let (family, address) = (if ipv4 { "IPv4" } else { "IPv6" }, host.addresses.first());
             let address = address.map(ToString::to_string).unwrap_or_default();
             problems.push(
@@ -234,7 +238,8 @@ fn futile(to: &Party, from: &Party, hosts: &Hosts<'_>, block: &[Placed<'_>]) -> 
         }
     };
     let (to_families, from_families) = (families(to)?, families(from)?);
-    if !(to_families.0 && from_families.0) && !(to_families.1 && from_families.1) {
+    let common = (to_families.0 && from_families.0) || (to_families.1 && from_families.1);
+    if !common {
         return Some((
             format!("nothing can match: `{from}` and `{to}` have no address family in common"),
             "IPv4 does not reach IPv6: name addresses of the family that both have",
@@ -245,11 +250,11 @@ fn futile(to: &Party, from: &Party, hosts: &Hosts<'_>, block: &[Placed<'_>]) -> 
 
 /// Which families the addresses of some hosts have; `None` when that is not certain.
 fn family(hosts: &Hosts<'_>, wanted: impl Fn(&Host) -> bool) -> Option<(bool, bool)> {
-    if hosts.hosts.len() < hosts.entries.len() {
+    if hosts.whole.len() < hosts.entries.len() {
         return None;
     }
     let mut found = None;
-    for host in hosts.hosts.values().filter(|host| wanted(host)) {
+    for host in hosts.whole.values().filter(|host| wanted(host)) {
         let (v4, v6) = found.unwrap_or((false, false));
         let mut all = host.addresses.iter().chain(&host.public);
         found = Some((v4 || all.clone().any(IpAddr::is_ipv4), v6 || all.any(IpAddr::is_ipv6)));

@@ -23,7 +23,7 @@ const MAX_INTERNAL: usize = 64;
 #[derive(Default)]
 pub(super) struct Hosts<'a> {
     /// Those without a mistake.
-    pub(super) hosts: BTreeMap<HostName, Host>,
+    pub(super) whole: BTreeMap<HostName, Host>,
     /// All of them.
     pub(super) entries: BTreeMap<&'a str, &'a Entry>,
     /// Names by role, as far as roles could be read.
@@ -51,8 +51,8 @@ pub(super) fn hosts<'a>(root: Fields<'a>, common: &Ssh, site: Option<&HostName>,
         let name = name(entry, site, problems);
         out.entries.insert(&entry.key.text, entry);
         let what = format!("host `{}`", entry.key.text);
-        let keys = ["address", "public", "roles", "allow_mixed_roles", "ssh"];
-        let Some(fields) = problems.fields(entry, &what, &keys) else {
+        let Some(fields) = problems.fields(entry, &what, &["address", "public", "roles", "allow_mixed_roles", "ssh"])
+        else {
             out.complete = false;
             continue;
         };
@@ -84,7 +84,7 @@ pub(super) fn hosts<'a>(root: Fields<'a>, common: &Ssh, site: Option<&HostName>,
             ssh: merged,
             place: entry.key.mark.place(),
         };
-        out.hosts.insert(name, host);
+        out.whole.insert(name, host);
     }
     out
 }

@@ -63,7 +63,7 @@ fn fits(fields: Fields<'_>, section: &Entry, service: MonitoringService, agent: 
         (_, Agent::Telegraf) => "`agent: telegraf`",
         (_, Agent::OtelcolSumo) => "`agent: otelcol-sumo`",
     };
-    if fields.node.get(needed).is_none() {
+    if fields.lacks(needed) {
         problems
             .push(Diagnostic::error(format!("{combination} needs `{needed}`")).at(&section.key.mark.span()).help(help));
     }

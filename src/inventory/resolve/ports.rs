@@ -44,7 +44,7 @@ struct Use<'a> {
 pub(super) fn check(ports: &RawPorts<'_>, hosts: &Hosts<'_>, sites: &Sites<'_>, problems: &mut Problems) {
     let mut kinds = BTreeSet::new();
     let mut told = BTreeSet::new();
-    for host in hosts.hosts.values() {
+    for host in hosts.whole.values() {
         let ssh = host.ssh.port.map_or(SSH, Port::get);
         if !kinds.insert((&host.roles, ssh)) {
             continue; // such a host was looked at
@@ -64,15 +64,13 @@ pub(super) fn check(ports: &RawPorts<'_>, hosts: &Hosts<'_>, sites: &Sites<'_>, 
         if host.has(Role::App) {
             let mark = ports.app.map(|node| &node.mark);
             uses.push(Use { port: ports.ports.app.get(), what: "the TLS front (`ports.app`)".into(), mark });
-            for (name, node, port) in &sites.programs {
+            for (port, (name, node)) in &sites.programs {
                 uses.push(Use { port: port.get(), what: format!("the program of `{name}`"), mark: Some(&node.mark) });
             }
         }
         for (index, second) in uses.iter().enumerate() {
             for first in uses.iter().take(index).filter(|first| first.port == second.port) {
-                // Two programs of sites are told by `sites`.
-                let programs = first.what.starts_with("the program") && second.what.starts_with("the program");
-                if programs || !told.insert((first.what.clone(), second.what.clone())) {
+                if !told.insert((first.what.clone(), second.what.clone())) {
                     continue;
                 }
                 let key = hosts.entries.get(host.name.as_str()).map(|entry| &entry.key.mark);

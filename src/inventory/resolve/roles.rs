@@ -13,7 +13,7 @@ pub(super) fn check(root: Fields<'_>, hosts: &Hosts<'_>, sites: &Sites<'_>, prob
         if !hosts.lacks(role) {
             continue;
         }
-        let site = sites.sites.values().find(|site| role != Role::App || site.app.is_some());
+        let site = sites.whole.values().find(|site| role != Role::App || site.app.is_some());
         let needer = match role {
             Role::Lb => Some(Role::Web),
             Role::Web => Some(Role::Lb).filter(|role| hosts.roles.contains_key(role)).or(Some(Role::App)),
@@ -35,7 +35,7 @@ pub(super) fn check(root: Fields<'_>, hosts: &Hosts<'_>, sites: &Sites<'_>, prob
     }
     if let Some(entry) = hosts.roles.get(&Role::App).and_then(|entries| entries.first())
         && sites.complete
-        && !sites.sites.values().any(|site| site.app.is_some())
+        && !sites.whole.values().any(|site| site.app.is_some())
     {
         problems.push(
             Diagnostic::warning("there are app hosts, and no site has a program for them")
@@ -43,7 +43,7 @@ pub(super) fn check(root: Fields<'_>, hosts: &Hosts<'_>, sites: &Sites<'_>, prob
                 .help("write `app: { port: 8080, health: /healthz }` under a site"),
         );
     }
-    if root.node.get("sites").is_none()
+    if root.lacks("sites")
         && let Some(entry) = hosts.roles.get(&Role::Lb).and_then(|entries| entries.first())
     {
         problems.push(

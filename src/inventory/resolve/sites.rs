@@ -36,11 +36,11 @@ const SHARED: [&str; 9] = ["/", "/home", "/media", "/mnt", "/tmp", "/usr", "/var
 #[derive(Default)]
 pub(super) struct Sites<'a> {
     /// Those without a mistake.
-    pub(super) sites: BTreeMap<DnsName, WebSite>,
+    pub(super) whole: BTreeMap<DnsName, WebSite>,
     /// All of them.
     pub(super) entries: BTreeMap<&'a str, &'a Entry>,
-    /// Name, place and port of each program.
-    pub(super) programs: Vec<(&'a str, &'a Node, Port)>,
+    /// The programs by port: the site's name and the port's place.
+    pub(super) programs: BTreeMap<Port, (&'a str, &'a Node)>,
     /// Every name, with its place.
     pub(super) names: BTreeMap<DnsName, &'a Mark>,
     /// Whether all sites are without a mistake.
@@ -69,7 +69,7 @@ pub(super) fn sites<'a>(root: Fields<'a>, problems: &mut Problems) -> Sites<'a> 
         let name = mains.get(entry.key.text.as_str());
         match site(entry, name, &mut out, problems) {
             Some(site) => {
-                out.sites.insert(site.name.clone(), site);
+                out.whole.insert(site.name.clone(), site);
             }
             None => out.complete = false,
         }
@@ -80,7 +80,7 @@ pub(super) fn sites<'a>(root: Fields<'a>, problems: &mut Problems) -> Sites<'a> 
 fn site<'a>(entry: &'a Entry, name: Option<&DnsName>, out: &mut Sites<'a>, problems: &mut Problems) -> Option<WebSite> {
     let what = format!("site `{}`", entry.key.text);
     let fields = problems.fields(entry, &what, &["aliases", "static", "app", "hsts"])?;
-    let before = problems.0.iter().filter(|d| d.is_error()).count();
+    let before = problems.0.len();
     let mut aliases = Vec::new();
     if let Some(node) = fields.value("aliases") {
         for item in problems.some(node, "aliases", "[www.example.com]").unwrap_or_default() {
@@ -92,7 +92,7 @@ fn site<'a>(entry: &'a Entry, name: Option<&DnsName>, out: &mut Sites<'a>, probl
     let app = fields.get("app").map(|app| program(app, &what, &entry.key.text, out, problems));
     let has_app = fields.node.get("app").is_some();
     let files = fields.get("static").map(|files| static_files(files, &what, has_app, problems));
-    if fields.node.get("static").is_none() && !has_app {
+    if fields.lacks("static") && fields.lacks("app") {
         problems.push(missing(
             &entry.key.mark,
             format!("{what} has neither `static` nor `app`"),
@@ -100,7 +100,7 @@ fn site<'a>(entry: &'a Entry, name: Option<&DnsName>, out: &mut Sites<'a>, probl
         ));
     }
     let hsts = fields.value("hsts").map_or(Some(HSTS), |node| hsts(node, problems));
-    let failed = problems.0.iter().filter(|d| d.is_error()).count() > before;
+    let failed = problems.0.iter().skip(before).any(Diagnostic::is_error);
     if failed {
         return None;
     }
@@ -148,7 +148,7 @@ fn program<'a>(
                     .at(&node.span())
                     .help("80 and 443 are the load balancers': write a port above 1023, such as 8080"),
             );
-        } else if let Some((other, first, _)) = out.programs.iter().find(|(_, _, taken)| *taken == port) {
+        } else if let Some((other, first)) = out.programs.get(&port) {
             problems.push(
                 Diagnostic::error(format!("the programs of `{other}` and `{site}` have the same port"))
                     .at(&node.span())
@@ -156,21 +156,20 @@ fn program<'a>(
                     .help("all programs run on every app host: give each site a port of its own"),
             );
         }
-        out.programs.push((site, node, port));
+        out.programs.entry(port).or_insert((site, node));
     }
-    let health = match fields.value("health") {
-        Some(node) => url_path(node, "health", "?=&", problems),
-        None => {
-            if fields.node.get("health").is_none() {
-                problems.push(
-                    Diagnostic::warning(format!("{what} has no `health`"))
-                        .at(&entry.key.mark.span())
-                        .label("`/` is asked instead, which may be slow, or answer while the program is ill")
-                        .help("write `health: /healthz`, a path that answers 200 when the program is well"),
-                );
-            }
-            Some("/".into())
+    let health = if let Some(node) = fields.value("health") {
+        url_path(node, "health", "?=&", problems)
+    } else {
+        if fields.lacks("health") {
+            problems.push(
+                Diagnostic::warning(format!("{what} has no `health`"))
+                    .at(&entry.key.mark.span())
+                    .label("`/` is asked instead, which may be slow, or answer while the program is ill")
+                    .help("write `health: /healthz`, a path that answers 200 when the program is well"),
+            );
         }
+        Some("/".into())
     };
     Some(AppProgram { port: port?, health: health? })
 }

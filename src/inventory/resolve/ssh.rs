@@ -9,8 +9,11 @@ use crate::inventory::site::{Become, Ssh};
 
 /// Reads one `ssh` map; `what` names it in messages.
 pub(super) fn ssh(entry: &Entry, what: &str, problems: &mut Problems) -> Ssh {
-    let keys = ["user", "become", "port", "identity", "jump", "config", "address"];
-    let Some(fields) = problems.fields(entry, what, &keys) else { return Ssh::default() };
+    let Some(fields) =
+        problems.fields(entry, what, &["user", "become", "port", "identity", "jump", "config", "address"])
+    else {
+        return Ssh::default();
+    };
     let user = fields.value("user").and_then(|node| user(node, problems));
     let r#become = fields
         .value("become")

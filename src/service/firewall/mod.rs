@@ -1,2 +1,80 @@
-//! stub
+//! The firewall: takes the roles and the policy of an inventory, gives every host's rules, the files that hold them, the
+//! scripts that load them without a lockout, and the probes that show that they hold.
+
+pub mod admit;
+pub mod explain;
+pub mod flows;
+pub mod iptables;
+pub mod matrix;
+pub mod nft;
+pub mod observe;
 pub mod script;
+pub mod verify;
+
+use crate::base::diagnostic::Diagnostic;
+use crate::base::net::Cidr;
+use crate::inventory::site::Backend;
+use crate::plan::ruleset::Ruleset;
+use crate::plan::state::DesiredHost;
+use crate::service::{Context, Service};
+
+/// `SO_MARK` of the sockets of `infra firewall verify`. A marked connection that no rule accepts is dropped where
+/// others are rejected, so that a refusal can only have come from the other host. It opens nothing.
+pub const PROBE_MARK: u32 = 0x0001_f7a5;
+
+/// The firewall as a service: wants rules and the tool that holds them, on every host.
+#[derive(Debug, Clone, Copy)]
+pub struct Firewall;
+
+impl Service for Firewall {
+    fn name(&self) -> &'static str {
+        "firewall"
+    }
+
+    fn want(&self, context: &Context<'_>, out: &mut DesiredHost) -> Result<(), Diagnostic> {
+        let flows = flows::derive(context.site);
+        out.packages.insert(
+            match context.site.firewall.backend {
+                Backend::Nftables => "nftables",
+                Backend::Iptables => "iptables",
+            }
+            .into(),
+        );
+        out.firewall = Some(flows::host_ruleset(context.site, context.host, context.facts, &flows));
+        Ok(())
+    }
+}
+
+/// The files of a ruleset by their name in `/etc/infra`, as they are loaded and as they are read at boot.
+pub fn files(set: &Ruleset) -> Vec<(&'static str, String)> {
+    match set.backend {
+        Backend::Nftables => vec![("firewall.nft", nft::render(set))],
+        Backend::Iptables => vec![
+            ("firewall.v4", iptables::render(set, iptables::Family::V4)),
+            ("firewall.v6", iptables::render(set, iptables::Family::V6)),
+            ("firewall.sh", script::iptables_loader()),
+        ],
+    }
+}
+
+/// The peers of one family without those that another one holds already.
+fn family(peers: impl IntoIterator<Item = Cidr>, ipv4: bool) -> Vec<Cidr> {
+    let mut nets: Vec<Cidr> = peers.into_iter().filter(|net| net.is_ipv4() == ipv4).collect();
+    nets.sort_by_key(|net| (net.net().network(), net.net().prefix_len()));
+    let mut kept: Vec<Cidr> = Vec::with_capacity(nets.len());
+    for net in nets {
+        // Sorted by first address, then widest first: only the last kept one can hold this one.
+        if !kept.last().is_some_and(|last| last.net().contains(&net.net())) {
+            kept.push(net);
+        }
+    }
+    kept
+}
+
+/// A flow's name as it may stand between double quotes in a comment of either tool.
+fn comment(flow: &str) -> String {
+    flow.chars()
+        .map(|c| if c.is_ascii_graphic() && !matches!(c, '"' | '\\') || c == ' ' { c } else { '?' })
+        .take(120)
+        .collect()
+}

@@ -1,32 +1,267 @@
-//! stub
-use crate::base::net::Invalid;
+//! The scripts that load a ruleset without a lockout: takes a [`Ruleset`], gives POSIX sh texts that the executor runs as root.
+//!
+//! `check` → `load` (snapshot, arm a timer that brings the snapshot back, load) → over a *new* connection `confirm` (disarm,
+//! record, and the boot file last), or `undo`. Whoever renames the token file first, the timer or the confirmation, wins.
+//! Every path is prefixed with `"$ROOT"`, which is empty on a real host.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::inventory::site::Backend;
 use crate::plan::ruleset::Ruleset;
-use crate::plan::state::ObservedFirewall;
-/// s
-pub fn observe_fragment() -> String {
-    "emit firewall ''".into()
+
+use super::{files, iptables, nft};
+
+/// How long the old rules wait to come back where nobody confirms.
+pub const WINDOW: Duration = Duration::from_secs(60);
+
+/// What the scripts' exit statuses mean, beyond 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// 0: done.
+    Done,
+    /// 20: the rollback could not be armed; nothing was loaded.
+    NotArmed,
+    /// 21: the tool refused the rules; the old ones are in place.
+    Refused,
+    /// 22: the old rules came back before the confirmation.
+    RolledBack,
+    /// 23: nothing was armed, so there is nothing to confirm.
+    NothingArmed,
+    /// 24: the old rules could not be brought back; the host needs a look.
+    RollbackFailed,
+    /// Another status: a step failed, its words are on stderr.
+    Failed,
 }
-/// s
-pub fn parse_observed(_t: &str) -> Result<ObservedFirewall, Invalid> {
-    Ok(ObservedFirewall::default())
+
+impl Status {
+    /// From an exit status.
+    pub fn of(status: i32) -> Self {
+        match status {
+            0 => Self::Done,
+            20 => Self::NotArmed,
+            21 => Self::Refused,
+            22 => Self::RolledBack,
+            23 => Self::NothingArmed,
+            24 => Self::RollbackFailed,
+            _ => Self::Failed,
+        }
+    }
 }
-/// s
-pub fn check_script(_r: &Ruleset) -> String {
-    "true".into()
+
+const LIB: &str = include_str!("../../../templates/firewall/lib.sh");
+const ROLLBACK: &str = include_str!("../../../templates/firewall/rollback.sh");
+const UNIT: &str = include_str!("../../../templates/firewall/infra-firewall.service");
+/// A dying connection stops nothing half-way.
+const IMMUNE: &str = "trap '' HUP INT TERM PIPE";
+const END: &str = "END_OF_INFRA_TEXT";
+
+/// `COMMAND <<'END' … END`. The text holds no such line: comments in it are cleaned, all else is made here.
+fn here(command: &str, text: &str) -> String {
+    let newline = if text.ends_with('\n') || text.is_empty() { "" } else { "\n" };
+    format!("{command} <<'{END}'\n{text}{newline}{END}\n")
 }
-/// s
-pub fn check_title(_r: &Ruleset) -> &'static str {
-    "nft -c"
+
+/// A script of which sh runs nothing before it has read all: half of it, from a connection that died, is a syntax error.
+fn whole(text: &str) -> String {
+    format!("{{\n{text}}}\n")
 }
-/// s
-pub fn load_script(_r: &Ruleset) -> String {
-    "true".into()
+
+/// `"$ROOT/var/lib/…"`, quoted for sh.
+fn rooted(path: &str) -> String {
+    format!("\"$ROOT\"{}", quote(path))
 }
-/// s
-pub fn load_stdin(_r: &Ruleset) -> String {
-    String::new()
+
+fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
-/// s
-pub fn confirm_script(_r: &Ruleset) -> String {
-    "true".into()
+
+/// Writes all files of the ruleset into `$dir`.
+fn write_files(set: &Ruleset) -> String {
+    files(set).iter().map(|(name, text)| here(&format!("cat >\"$dir/{name}\" || exit 1"), text)).collect()
 }
+
+/// The commands that load the files in `$dir`, chained by `&&`.
+fn load_commands(set: &Ruleset) -> &'static str {
+    match set.backend {
+        Backend::Nftables => "nft -f \"$dir/firewall.nft\"",
+        Backend::Iptables => "load_family iptables \"$dir/firewall.v4\" && load_family ip6tables \"$dir/firewall.v6\"",
+    }
+}
+
+/// What stands at `/etc/infra/firewall.sh` and loads the iptables files beside it, at boot too.
+pub fn iptables_loader() -> String {
+    format!(
+        "#!/bin/sh\n# Loads the files beside it, as often as one likes. Made by infra.\n{LIB}\n\
+         dir=${{0%/*}}\nload_family iptables \"$dir/firewall.v4\" && load_family ip6tables \"$dir/firewall.v6\"\n"
+    )
+}
+
+/// Checks a ruleset on the host without touching the live rules: loaded twice in a network namespace of its own where
+/// the host allows one, then tried against the live ones. Exit 0 accepts; else the tool's words are on stderr.
+pub fn check_script(set: &Ruleset) -> String {
+    let mut text = format!("{LIB}\ndir=$(mktemp -d) || exit 1\ntrap 'rm -rf \"$dir\"' EXIT\n");
+    text.push_str(&write_files(set));
+    text.push_str("alone=; unshare -n true 2>/dev/null && alone=1\n");
+    text.push_str(match set.backend {
+        Backend::Nftables => {
+            "has nft || { say 'nft is not installed'; exit 1; }\n\
+             if [ -n \"$alone\" ]; then\n\
+             \tunshare -n nft -f \"$dir/firewall.nft\" || exit 1\n\
+             fi\n\
+             nft -c -f \"$dir/firewall.nft\"\n"
+        }
+        Backend::Iptables => {
+            "for f in iptables ip6tables; do has $f || { say \"$f is not installed\"; exit 1; }; done\n\
+             case $(iptables -V) in\n\
+             *nf_tables*) other=iptables-legacy-save ;;\n\
+             *) other=iptables-nft-save ;;\n\
+             esac\n\
+             if has $other && $other 2>/dev/null | grep -q '^-A INFRA-'; then\n\
+             \tsay \"our chains are in the other backend of iptables ($other shows them); switch back with update-alternatives, or remove them there\"\n\
+             \texit 1\n\
+             fi\n\
+             if [ -n \"$alone\" ]; then\n\
+             \tunshare -n sh -c 'sh \"$1\" && sh \"$1\"' sh \"$dir/firewall.sh\" || exit 1\n\
+             else\n\
+             \tfor p in iptables:v4 ip6tables:v6; do\n\
+             \t\t${p%:*}-restore --test <\"$dir/firewall.${p#*:}\" || exit 1\n\
+             \tdone\n\
+             fi\n"
+        }
+    });
+    text
+}
+
+/// Loads a ruleset, armed: exit 0 means loaded, and that the old rules come back after `window` unless
+/// [`confirm_script`] runs. `run_dir` is an absolute path on the host, e.g. `/var/lib/infra/runs/ID/widen`; snapshot
+/// and rollback stand in it. An armed change that a dead run left is rolled back first.
+pub fn load_script(set: &Ruleset, run_dir: &str, window: Duration) -> String {
+    let seconds = window.as_secs().max(1);
+    let mut text = format!("{LIB}\n{IMMUNE}\ndir={}\n", rooted(run_dir));
+    text.push_str(TAKE_OVER);
+    text.push_str(
+        "mkdir -p \"$dir\" \"${marker%/*}\" && rm -f \"$dir/rolled-back\" \"$dir/rollback-failed\" || exit 1\n",
+    );
+    text.push_str(&write_files(set));
+    // The timer starts it without our environment, so the root is written into it.
+    let write = "{ printf \"ROOT='%s'\\n\" \"$ROOT\"; cat; } >\"$dir/rollback.sh\" || exit 1";
+    text.push_str(&here(write, &format!("{LIB}{ROLLBACK}")));
+    text.push_str(SNAPSHOT);
+    let _ = write!(
+        text,
+        "token=$(mktemp \"$dir/token.XXXXXX\") && printf '%s\\n' \"$token\" >\"$marker\" || exit 20\n\
+         if systemd; then\n\
+         \tsystemctl stop \"$timer.timer\" >/dev/null 2>&1 || :\n\
+         \tsystemctl reset-failed \"$timer.service\" >/dev/null 2>&1 || :\n\
+         \tsystemd-run --quiet --collect --on-active={seconds} --timer-property=AccuracySec=1s --unit=\"$timer\" \
+         /bin/sh \"$dir/rollback.sh\" \"$token\" || {{ rm -f \"$token\" \"$marker\"; exit 20; }}\n\
+         else\n\
+         \tsetsid sh -c 'i=0; while [ $i -lt {seconds} ] && [ -e \"$2\" ]; do sleep 1; i=$((i + 1)); done; exec sh \"$1\" \"$2\"' \
+         sh \"$dir/rollback.sh\" \"$token\" </dev/null >/dev/null 2>&1 &\n\
+         fi\n"
+    );
+    let _ = write!(
+        text,
+        "if {{ {}; }} 2>\"$dir/load.log\"; then\n\t: loaded\nelse\n\tcat \"$dir/load.log\" >&2\n\
+         \tsh \"$dir/rollback.sh\" \"$token\"; disarm\n\
+         \t[ -e \"$dir/rollback-failed\" ] && exit 24\n\texit 21\nfi\n",
+        load_commands(set)
+    );
+    text.push_str("exit 0\n");
+    whole(&text)
+}
+
+/// Confirms what was loaded, over a new connection: takes the token, disarms, records the rules and their live digest,
+/// and writes what is read at boot, last. See [`Status`] for its exit status.
+pub fn confirm_script(set: &Ruleset) -> String {
+    let mut text = format!("{LIB}\n{IMMUNE}\n{TAKE_TOKEN}");
+    text.push_str("disarm\nmkdir -p \"$state\" \"$ROOT/etc/systemd/system\" || exit 1\n");
+    text.push_str("[ -d \"$etc\" ] || { mkdir -p \"$etc\" && chmod 755 \"$etc\"; } || exit 1\n");
+    // The other backend's rules go only now, so that a rollback finds them, and their bans, as they were.
+    text.push_str(match set.backend {
+        Backend::Nftables => "for f in iptables ip6tables; do unload_family $f || exit 1; done\n",
+        Backend::Iptables => "unload_nft || exit 1\n",
+    });
+    text.push_str(&here("put \"$state/firewall.rules\" 600 || exit 1", &set.to_text()));
+    let _ = writeln!(
+        text,
+        "{{ {}; }} | sha256sum | {{ read -r sum rest; printf '%s\\n' \"$sum\"; }} | put \"$state/firewall.live\" 600 || exit 1",
+        live_command(set.backend)
+    );
+    for (name, body) in files(set) {
+        text.push_str(&here(&format!("put \"$etc/{name}\" 600 || exit 1"), &body));
+    }
+    let (command, other) = match set.backend {
+        Backend::Nftables => ("/usr/sbin/nft -f /etc/infra/firewall.nft", "firewall.v4 firewall.v6 firewall.sh"),
+        Backend::Iptables => ("/bin/sh /etc/infra/firewall.sh", "firewall.nft"),
+    };
+    text.push_str(&here("put \"$ROOT/etc/systemd/system/$unit\" 644 || exit 1", &UNIT.replace("COMMAND", command)));
+    let _ = writeln!(text, "(cd \"$etc\" && rm -f {other})");
+    let _ = writeln!(text, "{} | put \"$state/firewall.boot\" 600 || exit 1", boot_digests(set.backend));
+    text.push_str(
+        "if systemd; then\n\
+         \tsystemctl daemon-reload && systemctl enable --quiet \"$unit\" || exit 1\n\
+         fi\n\
+         rm -f \"$marker\" \"$taken\"\nexit 0\n",
+    );
+    whole(&text)
+}
+
+/// Brings the old rules back now, if a change is armed. Exit 0: they are back, or nothing was armed.
+pub fn undo_script() -> String {
+    whole(&format!("{LIB}\n{IMMUNE}\n{TAKE_OVER}"))
+}
+
+/// The sh command line whose output's digest tells whether the live rules are still ours.
+pub fn live_command(backend: Backend) -> &'static str {
+    match backend {
+        Backend::Nftables => nft::live_command(),
+        Backend::Iptables => iptables::live_command(),
+    }
+}
+
+/// The sh command line that prints digests of what is read at boot.
+pub(super) fn boot_digests(backend: Backend) -> &'static str {
+    match backend {
+        Backend::Nftables => {
+            "(cd \"$ROOT/etc\" && sha256sum infra/firewall.nft systemd/system/infra-firewall.service) 2>&1"
+        }
+        Backend::Iptables => {
+            "(cd \"$ROOT/etc\" && sha256sum infra/firewall.v4 infra/firewall.v6 infra/firewall.sh systemd/system/infra-firewall.service) 2>&1"
+        }
+    }
+}
+
+const TAKE_OVER: &str = "\
+if read -r token 2>/dev/null <\"$marker\"; then
+	old=${token%/*}
+	sh \"$old/rollback.sh\" \"$token\"
+	disarm
+	if [ -e \"$old/rollback-failed\" ]; then cat \"$old/rollback.log\" >&2; exit 24; fi
+	rm -f \"$marker\"
+fi
+";
+
+const TAKE_TOKEN: &str = "\
+if ! read -r token 2>/dev/null <\"$marker\"; then
+	say 'no firewall change is armed here: the old rules came back, or the host was started anew'
+	exit 23
+fi
+dir=${token%/*}
+taken=$dir/confirmed
+mv \"$token\" \"$taken\" 2>/dev/null || {
+	say 'the confirmation came too late: the old rules are back'
+	exit 22
+}
+";
+
+const SNAPSHOT: &str = "\
+snapshot_nft \"$dir/old.nft\" 2>\"$dir/snapshot.log\" || {
+	cat \"$dir/snapshot.log\" >&2
+	say 'the present rules cannot be saved in a form that loads, so there would be no way back'
+	exit 20
+}
+for f in iptables ip6tables; do snapshot_family $f \"$dir/old.$f\" || exit 20; done
+sync \"$dir\"
+";

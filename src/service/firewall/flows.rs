@@ -1,0 +1,321 @@
+//! Who may talk to whom: takes a [`Site`], gives its flows for the whole fleet, and the [`Ruleset`] of one host from them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use crate::base::net::{Cidr, HostName, Port, Proto};
+use crate::inventory::site::{Host, Party, Place, Role, Site};
+use crate::plan::ruleset::{Direction, Rule, Ruleset};
+use crate::plan::state::Facts;
+
+/// SSH where the inventory names no port (RFC 4253 §4.1).
+pub const SSH: u16 = 22;
+/// The port of both database engines.
+pub const DATABASE: u16 = 3306;
+/// `HAProxy`'s Prometheus endpoint.
+pub const METRICS: u16 = 8405;
+/// The numeric users that fetch packages: root and Debian's `_apt` (base-passwd assigns 42 statically). Numbers, because
+/// a rule with the name of a user who does not exist yet fails to load.
+pub const PACKAGE_UIDS: [u32; 2] = [0, 42];
+
+/// Why a flow exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// The internet to the load balancers.
+    Edge,
+    /// SSH, from `manage_from` or a jump host.
+    Manage,
+    /// From one tier to the next.
+    Tier,
+    /// To and between databases.
+    Database,
+    /// Scraping of metrics.
+    Monitoring,
+    /// `firewall.allow`.
+    Allow,
+    /// What every host needs from outside: names, time, packages.
+    Egress,
+}
+
+/// One accepted kind of connection, fleet-wide.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Flow {
+    /// Who opens it.
+    pub from: Party,
+    /// Who answers.
+    pub to: Party,
+    /// TCP or UDP.
+    pub proto: Proto,
+    /// Destination port.
+    pub port: Port,
+    /// Only processes of these numeric users may open it; empty means any.
+    pub uids: BTreeSet<u32>,
+    /// Why it exists, by kind.
+    pub kind: Kind,
+    /// Why it exists, in words.
+    pub why: String,
+    /// The inventory line that asks for it, where there is one.
+    pub place: Option<Place>,
+}
+
+impl Flow {
+    /// What the rules made from it are called: `lb -> web`, `manage_from -> all`, `all -> internet: dns`.
+    pub fn name(&self) -> String {
+        match (self.kind, &self.from) {
+            (Kind::Manage, Party::Net(_)) => format!("manage_from -> {}", self.to),
+            (Kind::Egress, from) => format!("{from} -> {}: {}", self.to, self.why),
+            (_, from) => format!("{from} -> {}", self.to),
+        }
+    }
+}
+
+impl fmt::Display for Flow {
+    /// `lb -> web 8443/tcp`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {} {}/{}", self.from, self.to, self.port, self.proto)
+    }
+}
+
+fn port(number: u16) -> Port {
+    // The constants of this file are never 0; should one be, HTTPS is the least harmful.
+    Port::try_from(u64::from(number)).unwrap_or(Port::HTTPS)
+}
+
+fn flow(kind: Kind, from: Party, to: Party, port: Port, why: &str) -> Flow {
+    Flow { from, to, proto: Proto::Tcp, port, uids: BTreeSet::new(), kind, why: why.into(), place: None }
+}
+
+impl Flow {
+    fn at(mut self, place: &Place) -> Self {
+        self.place = Some(place.clone());
+        self
+    }
+    fn udp(mut self) -> Self {
+        self.proto = Proto::Udp;
+        self
+    }
+    fn only(mut self, uids: &[u32]) -> Self {
+        self.uids = uids.iter().copied().collect();
+        self
+    }
+}
+
+/// All flows of the fleet: those that the roles imply, then SSH, `firewall.allow`, and what every host needs from outside.
+pub fn derive(site: &Site) -> Vec<Flow> {
+    let has = |role| site.with_role(role).next().is_some();
+    let role = Party::Role;
+    let mut flows = Vec::new();
+    if has(Role::Lb) {
+        let public = "redirect to HTTPS, and certificate challenges";
+        flows.push(flow(Kind::Edge, Party::Internet, role(Role::Lb), Port::HTTP, public));
+        flows.push(flow(Kind::Edge, Party::Internet, role(Role::Lb), Port::HTTPS, "the sites"));
+    }
+    if has(Role::Lb) && has(Role::Web) {
+        flows.push(flow(Kind::Tier, role(Role::Lb), role(Role::Web), site.ports.web, "requests and health checks"));
+    }
+    if has(Role::Web) && has(Role::App) {
+        flows.push(flow(Kind::Tier, role(Role::Web), role(Role::App), site.ports.app, "requests to the program"));
+    }
+    if let Some(database) = site.database.as_ref().filter(|_| has(Role::Db)) {
+        let mut from = BTreeSet::from([Role::App]);
+        from.extend(database.users.values().map(|user| user.from));
+        from.remove(&Role::Db);
+        for client in from.into_iter().filter(|r| has(*r)) {
+            let one = flow(Kind::Database, role(client), role(Role::Db), port(DATABASE), "queries");
+            flows.push(one.at(&database.place));
+        }
+        // Both ways: after a failover replication runs the other way round.
+        let one = flow(Kind::Database, role(Role::Db), role(Role::Db), port(DATABASE), "replication, either way");
+        flows.push(one.at(&database.place));
+    }
+    if let Some(monitoring) = site.monitoring.as_ref().filter(|_| has(Role::Lb)) {
+        for net in &monitoring.from {
+            let one = flow(Kind::Monitoring, Party::Net(*net), role(Role::Lb), port(METRICS), "metrics of HAProxy");
+            flows.push(one.at(&monitoring.place));
+        }
+    }
+    flows.extend(manage(site));
+    for allow in &site.firewall.allow {
+        for from in &allow.from {
+            let one = flow(Kind::Allow, from.clone(), allow.to.clone(), allow.port, &allow.why).at(&allow.place);
+            flows.push(if allow.proto == Proto::Udp { one.udp() } else { one });
+        }
+    }
+    flows.extend(egress(site));
+    flows
+}
+
+/// The ports at which a host's sshd may be reached. Behind `ssh.address` a NAT may translate the port, so 22 counts too.
+fn ssh_ports(host: &Host) -> BTreeSet<Port> {
+    let mut ports = BTreeSet::from([host.ssh.port.unwrap_or(port(SSH))]);
+    if host.ssh.address.is_some() {
+        ports.insert(port(SSH));
+    }
+    ports
+}
+
+/// SSH from `manage_from`, and from jump hosts that are part of the inventory: without their flow the default deny
+/// would cut the way that the controller itself takes.
+fn manage(site: &Site) -> Vec<Flow> {
+    let mut flows = Vec::new();
+    let sets: BTreeSet<BTreeSet<Port>> = site.hosts.values().map(ssh_ports).collect();
+    let uniform = sets.len() == 1;
+    for (net, place) in &site.firewall.manage_from {
+        let from = || Party::Net(*net);
+        if let Some(ports) = sets.first().filter(|_| uniform) {
+            let one = |p: &Port| flow(Kind::Manage, from(), Party::All, *p, "ssh").at(place);
+            flows.extend(ports.iter().map(one));
+        } else {
+            for host in site.hosts.values() {
+                let one = |p: Port| flow(Kind::Manage, from(), Party::Host(host.name.clone()), p, "ssh").at(place);
+                flows.extend(ssh_ports(host).into_iter().map(one));
+            }
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for host in site.hosts.values() {
+        let Some(jump) = &host.ssh.jump else { continue };
+        let mut previous: Option<HostName> = None;
+        for hop in jump.split(',').map(|hop| hop_host(site, hop)).chain([Some(host)]) {
+            let name = hop.map(|h| h.name.clone());
+            if let (Some(from), Some(to)) = (&previous, hop)
+                && *from != to.name
+                && seen.insert((from.clone(), to.name.clone()))
+            {
+                let one = |p| {
+                    flow(
+                        Kind::Manage,
+                        Party::Host(from.clone()),
+                        Party::Host(to.name.clone()),
+                        p,
+                        "ssh through a jump host",
+                    )
+                };
+                flows.extend(ssh_ports(to).into_iter().map(|p| one(p).at(&host.place)));
+            }
+            previous = name;
+        }
+    }
+    flows
+}
+
+/// The inventory's host that a hop of `ssh -J` (`[user@]host[:port]`) names, if it is one.
+fn hop_host<'a>(site: &'a Site, hop: &str) -> Option<&'a Host> {
+    let hop = hop.trim().trim_start_matches("ssh://");
+    let target = hop.rsplit_once('@').map_or(hop, |(_, rest)| rest);
+    let target = match target.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or(rest),
+        None if target.matches(':').count() == 1 => target.split(':').next().unwrap_or(target),
+        None => target,
+    };
+    let address = target.parse::<IpAddr>().ok();
+    site.hosts.values().find(|host| {
+        host.name.as_str() == target
+            || host.ssh.address.as_deref() == Some(target)
+            || address.is_some_and(|a| host.addresses.contains(&a) || host.public.contains(&a))
+    })
+}
+
+fn egress(site: &Site) -> Vec<Flow> {
+    let mut flows = Vec::new();
+    let resolvers = &site.firewall.resolvers;
+    let targets: Vec<Party> = if resolvers.is_empty() {
+        vec![Party::Internet]
+    } else {
+        // A resolver on loopback needs no rule: loopback is always open.
+        resolvers.iter().filter(|r| !r.is_loopback()).map(|r| Party::Net(Cidr::from(*r))).collect()
+    };
+    let egress = |to: &Party, number, why| flow(Kind::Egress, Party::All, to.clone(), port(number), why);
+    for to in &targets {
+        flows.push(egress(to, 53, "dns").udp());
+        flows.push(egress(to, 53, "dns"));
+    }
+    flows.push(egress(&Party::Internet, 123, "ntp").udp());
+    for number in [80, 443] {
+        flows.push(egress(&Party::Internet, number, "packages").only(&PACKAGE_UIDS));
+    }
+    flows
+}
+
+/// Whether `party` means `host`. A network does when it is one address and that is the host's: a bastion of the
+/// inventory that stands in `manage_from` must be let out as well as in.
+pub fn is_host(party: &Party, host: &Host) -> bool {
+    match party {
+        Party::All => true,
+        Party::Role(role) => host.has(*role),
+        Party::Host(name) => host.name == *name,
+        Party::Net(net) => host.addresses.iter().chain(&host.public).any(|a| Cidr::from(*a) == *net),
+        Party::Internet => false,
+    }
+}
+
+/// The addresses behind `party` as `host` meets them; `None` means anyone. Hosts connect *from* their inside addresses
+/// only, and are reached at the public ones too (`reached`). A host without an address of one family meets no host there.
+fn peers(site: &Site, party: &Party, host: &Host, reached: bool) -> Option<BTreeSet<Cidr>> {
+    if let Party::Internet = party {
+        return None;
+    }
+    let named: Vec<&Host> = match party {
+        Party::Host(name) => site.hosts.get(name).into_iter().collect(),
+        Party::Role(_) | Party::All => site.hosts.values().filter(|h| is_host(party, h)).collect(),
+        Party::Net(_) | Party::Internet => Vec::new(),
+    };
+    let families = |a: &&IpAddr| host.address(a.is_ipv4()).is_some();
+    let mut set: BTreeSet<Cidr> = named
+        .into_iter()
+        .filter(|h| h.name != host.name)
+        .flat_map(|h| h.addresses.iter().chain(if reached { h.public.as_slice() } else { &[] }))
+        .filter(families)
+        .map(|a| Cidr::from(*a))
+        .collect();
+    if let Party::Net(net) = party {
+        set.insert(*net);
+    }
+    Some(set)
+}
+
+/// What one host's firewall accepts. Flows of the same name, port, protocol and users become one rule.
+pub fn host_ruleset(site: &Site, host: &Host, facts: &Facts, flows: &[Flow]) -> Ruleset {
+    type Key = (Direction, Proto, Port, BTreeSet<u32>, String);
+    let mut merged: BTreeMap<Key, Option<BTreeSet<Cidr>>> = BTreeMap::new();
+    let mut add = |key: Key, found: Option<BTreeSet<Cidr>>| {
+        // An empty set here is «nobody» (all peers are the host itself or of a family that it lacks), not «anyone».
+        if found.as_ref().is_some_and(BTreeSet::is_empty) {
+            return;
+        }
+        let entry = merged.entry(key).or_insert_with(|| Some(BTreeSet::new()));
+        match (entry.as_mut(), found) {
+            (Some(set), Some(more)) => set.extend(more),
+            (_, None) => *entry = None,
+            (None, Some(_)) => {}
+        }
+    };
+    for flow in flows {
+        if is_host(&flow.to, host) {
+            let key = (Direction::In, flow.proto, flow.port, BTreeSet::new(), flow.name());
+            add(key, peers(site, &flow.from, host, false));
+        }
+        if is_host(&flow.from, host) {
+            let key = (Direction::Out, flow.proto, flow.port, flow.uids.clone(), flow.name());
+            add(key, peers(site, &flow.to, host, true));
+        }
+    }
+    let rules = merged.into_iter().map(|((direction, proto, port, uids, flow), peers)| Rule {
+        direction,
+        proto,
+        port,
+        peers: peers.unwrap_or_default(),
+        uids,
+        flow,
+    });
+    Ruleset {
+        backend: site.firewall.backend,
+        rules: rules.collect(),
+        block: site.firewall.block.iter().map(|(net, _)| *net).collect(),
+        guest_forwarding: facts.guest_forwarding,
+    }
+}

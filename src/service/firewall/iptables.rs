@@ -1,0 +1,204 @@
+//! A [`Ruleset`] as two files for `iptables-restore --noflush` and `ip6tables-restore --noflush`: own chains only.
+//!
+//! The chains only tighten, as an own table of nftables does: what a flow allows returns to the rules of others, and what
+//! none allows ends here. `# jumps of TABLE` is where the loader puts the removal of jumps that are there already.
+
+use std::fmt::Write as _;
+
+use crate::plan::ruleset::{Direction, Rule, Ruleset};
+
+use super::{PROBE_MARK, comment, family};
+
+/// Which of the two tools.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// iptables.
+    V4,
+    /// ip6tables.
+    V6,
+}
+
+impl Family {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    fn is_ipv4(self) -> bool {
+        self == Self::V4
+    }
+}
+
+/// Answers what says whether the live rules are still those that were loaded: own chains but for the bans, the jumps
+/// to them, and rules of others that accept before them.
+pub fn live_command() -> &'static str {
+    "{ iptables-save; ip6tables-save; } 2>/dev/null | awk '\
+/^\\*/{split(\"\",passed);print;next}\
+/^:INFRA-/{print $1;next}\
+/^-A INFRA-BAN /{next}\
+/^-A INFRA-/{print;next}\
+/^-A (INPUT|OUTPUT|FORWARD|PREROUTING) -j INFRA-/{passed[$2]=1;print;next}\
+/^-A (INPUT|OUTPUT|FORWARD) .*-j ACCEPT/{if(!passed[$2])print}'"
+}
+
+/// The lines of one rule in one family; one for each peer.
+pub fn rule_lines(rule: &Rule, family: Family) -> Vec<String> {
+    let (chain, side) = match rule.direction {
+        Direction::In => ("INFRA-IN", "-s"),
+        Direction::Out => ("INFRA-OUT", "-d"),
+    };
+    let (proto, port, note) = (rule.proto, rule.port, comment(&rule.flow));
+    let users: Vec<String> = if rule.uids.is_empty() {
+        vec![String::new()]
+    } else {
+        rule.uids.iter().map(|uid| format!("-m owner --uid-owner {uid} ")).collect()
+    };
+    let mut lines = Vec::new();
+    for peer in matches(rule, family, side) {
+        for user in &users {
+            lines.push(format!(
+                "-A {chain} {peer}-p {proto} -m {proto} --dport {port} {user}-m comment --comment \"{note}\" -j RETURN"
+            ));
+        }
+    }
+    lines
+}
+
+fn matches(rule: &Rule, which: Family, side: &str) -> Vec<String> {
+    if rule.peers.is_empty() {
+        return vec![String::new()];
+    }
+    family(rule.peers.iter().copied(), which.is_ipv4()).into_iter().map(|net| format!("{side} {net} ")).collect()
+}
+
+/// The file of one family.
+pub fn render(set: &Ruleset, which: Family) -> String {
+    let mut text = String::from(HEAD);
+    let mut line = |line: &str| {
+        let _ = writeln!(text, "{line}");
+    };
+    line("*raw\n:INFRA-BLOCK - [0:0]\n-A INFRA-BLOCK -i lo -j RETURN\n-A INFRA-BLOCK -j INFRA-BAN");
+    for net in family(set.block.iter().copied(), which.is_ipv4()) {
+        line(&format!("-A INFRA-BLOCK -s {net} -m comment --comment \"block\" -j DROP"));
+    }
+    line("# jumps of raw\n-I PREROUTING 1 -j INFRA-BLOCK\nCOMMIT\n*filter");
+    for chain in ["INFRA-IN", "INFRA-OUT", "INFRA-FWD", "INFRA-DENY-IN", "INFRA-DENY-OUT"] {
+        line(&format!(":{chain} - [0:0]"));
+    }
+    let rules = |way| set.rules.iter().filter(move |rule| rule.direction == way);
+    line(match which {
+        Family::V4 => IN_V4,
+        Family::V6 => IN_V6,
+    });
+    for rule in rules(Direction::In).flat_map(|rule| rule_lines(rule, which)) {
+        line(&rule);
+    }
+    line("-A INFRA-IN -j INFRA-DENY-IN");
+    line(match which {
+        Family::V4 => OUT_V4,
+        Family::V6 => OUT_V6,
+    });
+    for rule in rules(Direction::Out).flat_map(|rule| rule_lines(rule, which)) {
+        line(&rule);
+    }
+    line(OUT_TAIL);
+    line(DENY_IN);
+    line(&format!("-A INFRA-DENY-OUT -m mark --mark {PROBE_MARK:#x} -j DROP"));
+    line(DENY_OUT);
+    line(match which {
+        Family::V4 => "-A INFRA-DENY-OUT -j REJECT --reject-with icmp-admin-prohibited",
+        Family::V6 => "-A INFRA-DENY-OUT -j REJECT --reject-with icmp6-adm-prohibited",
+    });
+    if set.guest_forwarding {
+        line("-A INFRA-FWD -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN");
+        line("-A INFRA-FWD -m conntrack ! --ctstate DNAT -j RETURN");
+        for rule in rules(Direction::In) {
+            let (proto, port, note) = (rule.proto, rule.port, comment(&rule.flow));
+            for peer in matches(rule, which, "-s") {
+                line(&format!(
+                    "-A INFRA-FWD {peer}-p {proto} -m conntrack --ctorigdstport {port} -m comment --comment \"{note}\" -j RETURN"
+                ));
+            }
+        }
+    }
+    line("-A INFRA-FWD -j DROP");
+    line("# jumps of filter\n-I INPUT 1 -j INFRA-IN\n-I OUTPUT 1 -j INFRA-OUT\n-I FORWARD 1 -j INFRA-FWD\nCOMMIT");
+    text
+}
+
+const HEAD: &str = "\
+# The firewall of this host. Made by infra from the inventory: changes by hand are lost, and are reported as drift.
+# Read by /etc/infra/firewall.sh, never by iptables-restore alone. Bans: iptables -t raw -A INFRA-BAN -s 203.0.113.7 -j DROP
+";
+
+const IN_V4: &str = "\
+-A INFRA-IN -i lo -j RETURN
+-A INFRA-IN -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN
+-A INFRA-IN -m conntrack --ctstate INVALID -j DROP
+-A INFRA-IN -p icmp -m icmp --icmp-type destination-unreachable -j RETURN
+-A INFRA-IN -p icmp -m icmp --icmp-type time-exceeded -j RETURN
+-A INFRA-IN -p icmp -m icmp --icmp-type parameter-problem -j RETURN
+-A INFRA-IN -p icmp -m icmp --icmp-type echo-request -m limit --limit 20/second --limit-burst 40 -j RETURN
+-A INFRA-IN -p udp -m udp --sport 67 --dport 68 -j RETURN";
+
+// RFC 4890 §4.3 and §4.4; neighbour discovery only with the hop limit of the own link (RFC 4861).
+const IN_V6: &str = "\
+-A INFRA-IN -i lo -j RETURN
+-A INFRA-IN -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN
+-A INFRA-IN -p icmpv6 -m icmp6 --icmpv6-type router-solicitation -m hl --hl-eq 255 -j RETURN
+-A INFRA-IN -p icmpv6 -m icmp6 --icmpv6-type router-advertisement -m hl --hl-eq 255 -j RETURN
+-A INFRA-IN -p icmpv6 -m icmp6 --icmpv6-type neighbour-solicitation -m hl --hl-eq 255 -j RETURN
+-A INFRA-IN -p icmpv6 -m icmp6 --icmpv6-type neighbour-advertisement -m hl --hl-eq 255 -j RETURN
+-A INFRA-IN -p icmpv6 -m icmp6 --icmpv6-type redirect -m hl --hl-eq 255 -j RETURN
+-A INFRA-IN -s fe80::/10 -p icmpv6 -m icmp6 --icmpv6-type 130 -j RETURN
+-A INFRA-IN -s fe80::/10 -p icmpv6 -m icmp6 --icmpv6-type 131 -j RETURN
+-A INFRA-IN -s fe80::/10 -p icmpv6 -m icmp6 --icmpv6-type 132 -j RETURN
+-A INFRA-IN -s fe80::/10 -p icmpv6 -m icmp6 --icmpv6-type 143 -j RETURN
+-A INFRA-IN -m conntrack --ctstate INVALID -j DROP
+-A INFRA-IN -p icmpv6 -m icmp6 --icmpv6-type destination-unreachable -j RETURN
+-A INFRA-IN -p icmpv6 -m icmp6 --icmpv6-type packet-too-big -j RETURN
+-A INFRA-IN -p icmpv6 -m icmp6 --icmpv6-type time-exceeded -j RETURN
+-A INFRA-IN -p icmpv6 -m icmp6 --icmpv6-type parameter-problem -j RETURN
+-A INFRA-IN -p icmpv6 -m icmp6 --icmpv6-type echo-request -m limit --limit 20/second --limit-burst 40 -j RETURN
+-A INFRA-IN -s fe80::/10 -p udp -m udp --sport 547 --dport 546 -j RETURN";
+
+const OUT_V4: &str = "\
+-A INFRA-OUT -o lo -j RETURN
+-A INFRA-OUT -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN
+-A INFRA-OUT -m conntrack --ctstate INVALID -j DROP
+-A INFRA-OUT -p icmp -m icmp --icmp-type echo-request -j RETURN
+-A INFRA-OUT -p icmp -m icmp --icmp-type destination-unreachable -j RETURN
+-A INFRA-OUT -p icmp -m icmp --icmp-type time-exceeded -j RETURN
+-A INFRA-OUT -p icmp -m icmp --icmp-type parameter-problem -j RETURN
+-A INFRA-OUT -p udp -m udp --sport 68 --dport 67 -j RETURN";
+
+const OUT_V6: &str = "\
+-A INFRA-OUT -o lo -j RETURN
+-A INFRA-OUT -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN
+-A INFRA-OUT -p icmpv6 -m icmp6 --icmpv6-type router-solicitation -m hl --hl-eq 255 -j RETURN
+-A INFRA-OUT -p icmpv6 -m icmp6 --icmpv6-type neighbour-solicitation -m hl --hl-eq 255 -j RETURN
+-A INFRA-OUT -p icmpv6 -m icmp6 --icmpv6-type neighbour-advertisement -m hl --hl-eq 255 -j RETURN
+-A INFRA-OUT -p icmpv6 -m icmp6 --icmpv6-type 131 -j RETURN
+-A INFRA-OUT -p icmpv6 -m icmp6 --icmpv6-type 132 -j RETURN
+-A INFRA-OUT -p icmpv6 -m icmp6 --icmpv6-type 143 -j RETURN
+-A INFRA-OUT -m conntrack --ctstate INVALID -j DROP
+-A INFRA-OUT -p icmpv6 -m icmp6 --icmpv6-type destination-unreachable -j RETURN
+-A INFRA-OUT -p icmpv6 -m icmp6 --icmpv6-type packet-too-big -j RETURN
+-A INFRA-OUT -p icmpv6 -m icmp6 --icmpv6-type time-exceeded -j RETURN
+-A INFRA-OUT -p icmpv6 -m icmp6 --icmpv6-type parameter-problem -j RETURN
+-A INFRA-OUT -p icmpv6 -m icmp6 --icmpv6-type echo-request -j RETURN
+-A INFRA-OUT -p udp -m udp --sport 546 --dport 547 -j RETURN";
+
+// A connection that is older than the tracking of connections shows up as new in the middle: rejecting its packet would
+// reset the session that loads these rules.
+const OUT_TAIL: &str = "\
+-A INFRA-OUT -p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -j RETURN
+-A INFRA-OUT -j INFRA-DENY-OUT";
+
+const DENY_IN: &str = "\
+-A INFRA-DENY-IN -m pkttype --pkt-type multicast -j DROP
+-A INFRA-DENY-IN -m pkttype --pkt-type broadcast -j DROP
+-A INFRA-DENY-IN -m limit --limit 5/second --limit-burst 20 -j LOG --log-prefix \"infra-in-drop: \" --log-level info
+-A INFRA-DENY-IN -j DROP";
+
+const DENY_OUT: &str = "\
+-A INFRA-DENY-OUT -m limit --limit 5/second --limit-burst 20 -j LOG --log-prefix \"infra-out-drop: \" --log-level info
+-A INFRA-DENY-OUT -p tcp -j REJECT --reject-with tcp-reset";

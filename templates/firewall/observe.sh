@@ -1,0 +1,68 @@
+# Prints what the firewall is, a line a fact. Reads only, few forks.
+fw_state=$ROOT/var/lib/infra
+fw_backend=
+if [ -r "$fw_state/firewall.rules" ]; then
+	while read -r fw_word fw_rest; do
+		printf 'rule %s %s\n' "$fw_word" "$fw_rest"
+		case $fw_word in backend) fw_backend=$fw_rest ;; esac
+	done <"$fw_state/firewall.rules"
+	fw_sum= fw_want=
+	read -r fw_want 2>/dev/null <"$fw_state/firewall.live" || :
+	case $fw_backend in
+	nftables) fw_sum=$({ LIVE_NFTABLES; } | sha256sum) fw_now=$(BOOT_NFTABLES) ;;
+	iptables) fw_sum=$({ LIVE_IPTABLES; } | sha256sum) fw_now=$(BOOT_IPTABLES) ;;
+	*) fw_now= ;;
+	esac
+	[ -n "$fw_want" ] && [ "${fw_sum%% *}" = "$fw_want" ] && printf 'intact\n'
+	fw_old=
+	while IFS= read -r fw_line; do fw_old="$fw_old${fw_old:+
+}$fw_line"; done 2>/dev/null <"$fw_state/firewall.boot" || :
+	[ -n "$fw_old" ] && [ "$fw_now" = "$fw_old" ] && printf 'boot\n'
+fi
+if read -r fw_line 2>/dev/null <"$ROOT/run/infra/firewall.armed"; then printf 'armed %s\n' "${fw_line%/*}"; fi
+if [ -d "$ROOT/run/systemd/system" ]; then
+	systemctl show -p Id -p ActiveState -p UnitFileState firewalld ufw shorewall shorewall6 foomuuri nftables \
+		netfilter-persistent docker infra-firewall 2>/dev/null | {
+		fw_active= fw_enabled= fw_id=
+		while :; do
+			read -r fw_line || fw_line=end
+			case $fw_line in
+			Id=*) fw_id=${fw_line#Id=} ;;
+			ActiveState=*) fw_active=${fw_line#ActiveState=} ;;
+			UnitFileState=*) fw_enabled=${fw_line#UnitFileState=} ;;
+			'' | end)
+				[ -n "$fw_id" ] && printf 'unit %s %s %s\n' "$fw_id" "${fw_active:--}" "${fw_enabled:--}"
+				fw_active= fw_enabled= fw_id=
+				[ "$fw_line" = end ] && break
+				;;
+			esac
+		done
+	}
+fi
+# ufw's unit is active even where ufw is switched off.
+if [ -r "$ROOT/etc/ufw/ufw.conf" ]; then
+	while read -r fw_line; do case $fw_line in ENABLED=yes*) printf 'ufw on\n' ;; esac; done <"$ROOT/etc/ufw/ufw.conf"
+fi
+if [ -r "$ROOT/etc/nftables.conf" ]; then
+	while read -r fw_line; do case $fw_line in 'flush ruleset'*) printf 'flushes /etc/nftables.conf\n' ;; esac; done <"$ROOT/etc/nftables.conf"
+fi
+# Tables of the old interface: the file names them only where they were made.
+if [ -s /proc/net/ip_tables_names ] || [ -s /proc/net/ip6_tables_names ]; then
+	for fw_line in iptables-legacy-save ip6tables-legacy-save; do
+		command -v $fw_line >/dev/null 2>&1 && $fw_line 2>/dev/null | grep -q -e '^-A' -e '^:[A-Z]* DROP' && printf 'legacy %s\n' "$fw_line"
+	done
+	case $(iptables -V 2>/dev/null) in *legacy*) printf 'iptables legacy\n' ;; esac
+fi
+if command -v nft >/dev/null 2>&1; then
+	nft list chains 2>/dev/null | awk '
+		/^table / { table = $2 " " $3 }
+		/hook (input|output) .*policy drop/ && table !~ /^inet infra/ { for (i = 1; i < NF; i++) if ($i == "hook") print "drops " $(i + 1) " " table }'
+fi
+# Docker, podman, libvirt and their kind: bridges of their own, and forwarding switched on.
+fw_line=0
+read -r fw_line 2>/dev/null </proc/sys/net/ipv4/ip_forward || :
+if [ "$fw_line" = 1 ]; then
+	for fw_line in /sys/class/net/docker0 /sys/class/net/br-* /sys/class/net/podman* /sys/class/net/cni* /sys/class/net/virbr* /sys/class/net/lxdbr* /sys/class/net/incusbr*; do
+		[ -e "$fw_line" ] && printf 'guest %s\n' "${fw_line##*/}"
+	done
+fi
