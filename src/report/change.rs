@@ -8,7 +8,7 @@ use crate::base::secret;
 use crate::plan::diff;
 use crate::plan::plan::{Action, Because, Change, HostPlan, Reload};
 use crate::plan::ruleset::{Direction, Rule};
-use crate::plan::state::{Access, Body, File, Follow, Phase};
+use crate::plan::state::{Access, File, Follow};
 
 /// A new file of up to so many lines is shown without being asked for.
 const SHORT: usize = 5;
@@ -18,7 +18,7 @@ pub(super) fn lines(plan: &HostPlan, verbose: bool, paint: Paint) -> Vec<String>
     let mut out: Vec<String> =
         plan.drift.iter().map(|d| format!("  {}", paint.warn(&format!("! drift: {}", clean(d))))).collect();
     let mut firewall_shown = false;
-    for (phase, actions) in &plan.phases {
+    for actions in plan.phases.values() {
         for action in actions {
             match action {
                 Action::Firewall { .. } if firewall_shown => {}
@@ -26,7 +26,8 @@ pub(super) fn lines(plan: &HostPlan, verbose: bool, paint: Paint) -> Vec<String>
                     firewall_shown = true;
                     out.extend(firewall(plan, verbose, paint));
                 }
-                _ => out.extend(one(*phase, action, verbose, paint)),
+                Action::Follow { because: Because::Changed, .. } if told(action, actions) => {}
+                _ => out.extend(one(action, verbose, paint)),
             }
         }
     }
@@ -35,44 +36,49 @@ pub(super) fn lines(plan: &HostPlan, verbose: bool, paint: Paint) -> Vec<String>
 
 /// How many things a person sees in a phase; a reload that follows a file is told with the file.
 pub(super) fn weight(actions: &[Action]) -> usize {
-    let follows = |a: &&Action| matches!(a, Action::Follow { because: Because::Changed, .. });
-    actions.len() - actions.iter().filter(follows).count()
+    actions.iter().filter(|action| !told(action, actions)).count()
 }
 
-fn one(phase: Phase, action: &Action, verbose: bool, paint: Paint) -> Vec<String> {
+/// Whether it follows a change of a file of the same phase, whose line says so.
+fn told(action: &Action, actions: &[Action]) -> bool {
+    let Action::Follow { unit, follow, because: Because::Changed } = action else { return false };
+    actions.iter().any(|other| matches!(other, Action::Write { file, .. } if file.then.get(unit) == Some(follow)))
+}
+
+fn one(action: &Action, verbose: bool, paint: Paint) -> Vec<String> {
     match action {
         Action::Install { packages } => vec![item('+', "packages", &[packages.join(" ")], paint)],
         Action::MakeFolder { path, access, exists } => {
             let sign = if *exists { '~' } else { '+' };
             vec![item(sign, &format!("{path}/"), &[access_text(access)], paint)]
         }
-        Action::Write { path, body, file, change, old } => {
-            let mut notes = notes(file, *change, body);
-            if phase != file.phase {
-                notes.insert(0, format!("once more in {phase}"));
-            }
+        Action::Write { path, file, change, old } => {
+            let mut notes = notes(file, *change);
             notes.extend(then(&file.then));
             let sign = if *change == Change::New { '+' } else { '~' };
             let mut out = vec![item(sign, path, &notes, paint)];
-            out.extend(content(body, file, *change, old.as_deref(), verbose, paint));
+            out.extend(content(file, *change, old.as_deref(), verbose, paint));
             out
         }
         Action::Adopt { path, .. } => {
             vec![item('=', path, &["right already, from now on kept by infra".to_owned()], paint)]
         }
-        Action::Remove { path, drift, then: units } => {
+        Action::Remove { path, drift } => {
             let mut notes = vec!["no longer wanted".to_owned()];
             if *drift {
                 notes.push("with someone else's changes".to_owned());
             }
-            notes.extend(then(units));
             vec![item('-', path, &notes, paint)]
         }
-        Action::Follow { unit, follow, because } => match because {
-            Because::Changed => Vec::new(),
-            Because::Owed => vec![item('~', unit, &[format!("{follow}, owed by an earlier run")], paint)],
-            Because::Down => vec![item('~', unit, &["enable and start, it does not run".to_owned()], paint)],
-        },
+        Action::Follow { unit, follow, because } => {
+            let note = match because {
+                Because::Changed => follow.to_string(),
+                Because::Owed => format!("{follow}, owed by an earlier run"),
+                Because::Down => "enable and start, it does not run".to_owned(),
+            };
+            let sign = if *follow == Follow::Stop { '-' } else { '~' };
+            vec![item(sign, unit, &[note], paint)]
+        }
         Action::Firewall { .. } => Vec::new(),
     }
 }
@@ -91,12 +97,12 @@ fn item(sign: char, name: &str, notes: &[String], paint: Paint) -> String {
     format!("  {line}")
 }
 
-fn notes(file: &File, change: Change, body: &Body) -> Vec<String> {
+fn notes(file: &File, change: Change) -> Vec<String> {
     let mut notes = Vec::new();
     match change {
         Change::New => {
             if file.about.is_none() {
-                notes.push(format!("({})", count(body.text.lines().count(), "line")));
+                notes.push(format!("({})", count(file.body.text.lines().count(), "line")));
             }
             if file.access != Access::root(0o644) {
                 notes.push(access_text(&file.access));
@@ -120,19 +126,19 @@ fn then(units: &BTreeMap<String, Follow>) -> Option<String> {
     if words.is_empty() { None } else { Some(format!("then {}", words.join(", "))) }
 }
 
-fn content(body: &Body, file: &File, change: Change, old: Option<&str>, verbose: bool, paint: Paint) -> Vec<String> {
+fn content(file: &File, change: Change, old: Option<&str>, verbose: bool, paint: Paint) -> Vec<String> {
     let indented = |line: &str| format!("    {}", diff_line(line, paint));
     if let Some(about) = &file.about {
         return vec![indented(about)];
     }
-    let new = secret::display(&body.text);
+    let new = secret::display(&file.body.text);
     let whole = || new.lines().map(|line| indented(&format!("+{line}"))).collect();
     match (change, old) {
         (Change::Access, _) => Vec::new(),
         (_, Some(old)) => {
             let lines = diff::unified(old, &new);
             if lines.is_empty() {
-                let behind: BTreeSet<&str> = secret::names(&body.text).into_iter().collect();
+                let behind: BTreeSet<&str> = secret::names(&file.body.text).into_iter().collect();
                 let behind: Vec<String> = behind.into_iter().map(|name| format!("‹{name}›")).collect();
                 let what = if behind.is_empty() { "white space at the end".to_owned() } else { behind.join(", ") };
                 return vec![indented(&format!("{what} changes, the rest of the text stays"))];

@@ -57,19 +57,19 @@ fn action(action: &Action) -> Value {
         Action::MakeFolder { path, access: a, exists } => {
             json!({ "action": "folder", "path": path, "access": access(a), "exists": exists })
         }
-        Action::Write { path, body, file, change, old } => {
-            let new = secret::display(&body.text);
+        Action::Write { path, file, change, old } => {
+            let new = secret::display(&file.body.text);
             let lines = old.as_ref().filter(|_| file.about.is_none()).map(|old| diff::unified(old, &new));
             json!({
                 "action": "write", "path": path, "service": file.service, "change": change, "access": access(&file.access),
-                "digest": body.digest, "about": file.about, "diff": lines,
+                "digest": file.body.digest, "about": file.about, "diff": lines,
                 "text": if old.is_none() && file.about.is_none() { Some(new) } else { None },
                 "then": file.then,
             })
         }
         Action::Adopt { path, .. } => json!({ "action": "adopt", "path": path }),
-        Action::Remove { path, drift, then } => {
-            json!({ "action": "remove", "path": path, "drift": drift, "then": then })
+        Action::Remove { path, drift } => {
+            json!({ "action": "remove", "path": path, "drift": drift })
         }
         Action::Firewall { added, removed, why, .. } => {
             json!({ "action": "firewall", "why": why, "added": rules(added), "removed": rules(removed) })

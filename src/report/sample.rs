@@ -78,14 +78,13 @@ fn file(service: &'static str, phase: Phase, text: &str, follow: Option<(&str, F
         phase,
         access: Access::root(0o644),
         body: body(text),
-        wide: None,
         then: follow.into_iter().map(|(unit, follow)| (unit.to_owned(), follow)).collect(),
         about: None,
     }
 }
 
 fn write(path: &str, file: File, change: Change, old: Option<&str>) -> Action {
-    Action::Write { path: path.to_owned(), body: file.body.clone(), file, change, old: old.map(ToOwned::to_owned) }
+    Action::Write { path: path.to_owned(), file, change, old: old.map(ToOwned::to_owned) }
 }
 
 fn rule(direction: Direction, flow: &str, number: u64, peers: &[&str]) -> Rule {
@@ -176,14 +175,14 @@ pub(crate) fn port_move() -> (Site, Plan) {
         let config = |port: u16| format!("server {{\n    listen {address}:{port} ssl;\n    http2 on;\n}}\n");
         let flow = |way, port| rule(way, "lb -> web", port, &["10.0.0.11", "10.0.0.12"]);
         if h.has(Role::Web) {
-            let web = |text: &str| file("nginx", Phase::Web, text, Some(("nginx.service", Follow::Reload)));
-            let wide = config(8443).replace("    http2", &format!("    listen {address}:8444 ssl;\n    http2"));
-            let path = "/etc/nginx/conf.d/shop.conf";
+            let nginx = Some(("nginx.service", Follow::Reload));
+            let path = |port: u16| format!("/etc/nginx/conf.d/shop-{port}.conf");
+            let new = file("nginx", Phase::Web, &config(8444), nginx);
             host([
                 (Phase::Widen, load(&[flow(Direction::In, 8444)], &[], Reload::Flows)),
-                (Phase::Web, write(path, web(&wide), Change::Content, Some(&config(8443)))),
+                (Phase::Web, write(&path(8444), new, Change::New, None)),
                 (Phase::Web, follow("nginx.service", Follow::Reload, Because::Changed)),
-                (Phase::Narrow, write(path, web(&config(8444)), Change::Content, Some(&wide))),
+                (Phase::Narrow, Action::Remove { path: path(8443), drift: false }),
                 (Phase::Narrow, follow("nginx.service", Follow::Reload, Because::Changed)),
                 (Phase::Narrow, load(&[], &[flow(Direction::In, 8443)], Reload::Flows)),
             ])
@@ -234,20 +233,14 @@ pub(crate) fn drift() -> (Site, Plan) {
             Phase::Web,
             Action::Adopt {
                 path: "/etc/hosts.infra".into(),
-                recorded: Recorded { digest: Digest::of(b""), phase: Phase::Web, then: BTreeMap::new() },
+                recorded: Recorded { digest: Digest::of(b""), then: BTreeMap::new() },
             },
         ),
-        (
-            Phase::Web,
-            Action::Remove {
-                path: "/etc/nginx/conf.d/old.conf".into(),
-                drift: true,
-                then: BTreeMap::from([("nginx.service".to_owned(), Follow::Reload)]),
-            },
-        ),
+        (Phase::Web, Action::Remove { path: "/etc/nginx/conf.d/old.conf".into(), drift: true }),
         (Phase::Web, follow("nginx.service", Follow::Reload, Because::Changed)),
         (Phase::Web, follow("haproxy.service", Follow::Restart, Because::Owed)),
         (Phase::Web, follow("infra-firewall.service", Follow::Reload, Because::Down)),
+        (Phase::Narrow, follow("telegraf.service", Follow::Stop, Because::Changed)),
         (
             Phase::Widen,
             load(
