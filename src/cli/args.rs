@@ -9,7 +9,6 @@ use clap::{Parser, Subcommand};
 use super::exit;
 use super::limit::Term;
 use crate::base::net::{HostName, Invalid, Port, Proto};
-use crate::fleet::run::Wave;
 use crate::lab::Release;
 
 /// From one inventory file, a secured and monitored web infrastructure, over SSH.
@@ -114,7 +113,7 @@ pub struct Apply {
     #[arg(short, long)]
     pub yes: bool,
     /// Hosts of a phase that change at the same time, as a number or a share
-    #[arg(long, value_name = "N|P%", value_parser = wave)]
+    #[arg(long, value_name = "N|P%")]
     pub wave: Option<Wave>,
     /// Go on until more than N hosts have failed; unreachable hosts count
     #[arg(long, value_name = "N", default_value = "0")]
@@ -253,14 +252,37 @@ pub struct Man {
     pub to: Option<PathBuf>,
 }
 
-/// A number of hosts from 1, or a share from 1 to 100 with `%`.
-fn wave(text: &str) -> Result<Wave, String> {
-    let read = |number: &str| number.parse().ok().filter(|n| *n > 0);
-    let wave = match text.strip_suffix('%') {
-        Some(share) => read(share).filter(|p| *p <= 100).map(Wave::Percent),
-        None => read(text).map(Wave::Count),
-    };
-    wave.ok_or_else(|| "write a number of hosts from 1, or a share such as `25%`".to_owned())
+/// How many hosts of a phase change at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wave {
+    /// So many.
+    Hosts(NonZeroUsize),
+    /// Such a share of them, 1 to 100.
+    Percent(u8),
+}
+
+impl Wave {
+    /// The size of a wave among `hosts`, rounded up; never zero.
+    pub fn of(self, hosts: usize) -> NonZeroUsize {
+        match self {
+            Self::Hosts(n) => n,
+            Self::Percent(p) => NonZeroUsize::new((hosts * usize::from(p)).div_ceil(100)).unwrap_or(NonZeroUsize::MIN),
+        }
+    }
+}
+
+impl FromStr for Wave {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let wrong = || Invalid::new("write a number of hosts from 1, or a share such as `25%`");
+        match text.strip_suffix('%') {
+            Some(share) => {
+                let share = share.parse().ok().filter(|p| (1..=100).contains(p));
+                share.map(Self::Percent).ok_or_else(wrong)
+            }
+            None => text.parse().map(Self::Hosts).map_err(|_| wrong()),
+        }
+    }
 }
 
 /// A port with its protocol; TCP where nothing is said.
@@ -373,10 +395,10 @@ mod tests {
     }
 
     #[test]
-    fn waves() {
-        assert_eq!(wave("25%"), Ok(Wave::Percent(25)));
-        assert_eq!(wave("4"), Ok(Wave::Count(4)));
-        assert!(["0", "0%", "101%", "%", "-1", "x"].iter().all(|text| wave(text).is_err()));
+    fn a_wave_is_never_empty() {
+        assert_eq!("25%".parse::<Wave>().unwrap().of(10).get(), 3);
+        assert_eq!("1%".parse::<Wave>().unwrap().of(0).get(), 1);
+        assert_eq!("4".parse::<Wave>().unwrap().of(2).get(), 4);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::base::secret;
 use crate::plan::diff;
 use crate::plan::plan::{Action, Because, Change, HostPlan, Reload};
 use crate::plan::ruleset::{Direction, Rule};
-use crate::plan::state::{Access, File, Follow};
+use crate::plan::state::{Access, Body, File, Follow, Phase};
 
 /// A new file of up to so many lines is shown without being asked for.
 const SHORT: usize = 5;
@@ -18,7 +18,7 @@ pub(super) fn lines(plan: &HostPlan, verbose: bool, paint: Paint) -> Vec<String>
     let mut out: Vec<String> =
         plan.drift.iter().map(|d| format!("  {}", paint.warn(&format!("! drift: {}", clean(d))))).collect();
     let mut firewall_shown = false;
-    for actions in plan.phases.values() {
+    for (phase, actions) in &plan.phases {
         for action in actions {
             match action {
                 Action::Firewall { .. } if firewall_shown => {}
@@ -26,8 +26,7 @@ pub(super) fn lines(plan: &HostPlan, verbose: bool, paint: Paint) -> Vec<String>
                     firewall_shown = true;
                     out.extend(firewall(plan, verbose, paint));
                 }
-                Action::Follow { because: Because::Changed, .. } if told(action, actions) => {}
-                _ => out.extend(one(action, verbose, paint)),
+                _ => out.extend(one(*phase, action, verbose, paint)),
             }
         }
     }
@@ -36,16 +35,11 @@ pub(super) fn lines(plan: &HostPlan, verbose: bool, paint: Paint) -> Vec<String>
 
 /// How many things a person sees in a phase; a reload that follows a file is told with the file.
 pub(super) fn weight(actions: &[Action]) -> usize {
-    actions.iter().filter(|action| !told(action, actions)).count()
+    let follows = |a: &&Action| matches!(a, Action::Follow { because: Because::Changed, .. });
+    actions.len() - actions.iter().filter(follows).count()
 }
 
-/// Whether it follows a change of a file of the same phase, whose line says so.
-fn told(action: &Action, actions: &[Action]) -> bool {
-    let Action::Follow { unit, follow, because: Because::Changed } = action else { return false };
-    actions.iter().any(|other| matches!(other, Action::Write { file, .. } if file.then.get(unit) == Some(follow)))
-}
-
-fn one(action: &Action, verbose: bool, paint: Paint) -> Vec<String> {
+fn one(phase: Phase, action: &Action, verbose: bool, paint: Paint) -> Vec<String> {
     match action {
         Action::Install { packages } => vec![item('+', "packages", &[packages.join(" ")], paint)],
         Action::MakeFolder { path, access, exists } => {
@@ -53,11 +47,12 @@ fn one(action: &Action, verbose: bool, paint: Paint) -> Vec<String> {
             vec![item(sign, &format!("{path}/"), &[access_text(access)], paint)]
         }
         Action::Write { path, file, change, old } => {
-            let mut notes = notes(file, *change);
+            let body = &file.body;
+            let mut notes = notes(file, *change, body);
             notes.extend(then(&file.then));
             let sign = if *change == Change::New { '+' } else { '~' };
             let mut out = vec![item(sign, path, &notes, paint)];
-            out.extend(content(file, *change, old.as_deref(), verbose, paint));
+            out.extend(content(body, file, *change, old.as_deref(), verbose, paint));
             out
         }
         Action::Adopt { path, .. } => {
@@ -70,15 +65,16 @@ fn one(action: &Action, verbose: bool, paint: Paint) -> Vec<String> {
             }
             vec![item('-', path, &notes, paint)]
         }
-        Action::Follow { unit, follow, because } => {
-            let note = match because {
-                Because::Changed => follow.to_string(),
-                Because::Owed => format!("{follow}, owed by an earlier run"),
-                Because::Down => "enable and start, it does not run".to_owned(),
-            };
-            let sign = if *follow == Follow::Stop { '-' } else { '~' };
-            vec![item(sign, unit, &[note], paint)]
-        }
+        Action::Follow { unit, follow, because } => match because {
+            _ if *follow == Follow::Stop => {
+                vec![item('-', unit, &["stopped and disabled, nothing wants it".to_owned()], paint)]
+            }
+            // The files that go in this phase name no unit themselves.
+            Because::Changed if phase == Phase::Narrow => vec![item('~', unit, &[follow.to_string()], paint)],
+            Because::Changed => Vec::new(),
+            Because::Owed => vec![item('~', unit, &[format!("{follow}, owed by an earlier run")], paint)],
+            Because::Down => vec![item('~', unit, &["enable and start, it does not run".to_owned()], paint)],
+        },
         Action::Firewall { .. } => Vec::new(),
     }
 }
@@ -97,12 +93,12 @@ fn item(sign: char, name: &str, notes: &[String], paint: Paint) -> String {
     format!("  {line}")
 }
 
-fn notes(file: &File, change: Change) -> Vec<String> {
+fn notes(file: &File, change: Change, body: &Body) -> Vec<String> {
     let mut notes = Vec::new();
     match change {
         Change::New => {
             if file.about.is_none() {
-                notes.push(format!("({})", count(file.body.text.lines().count(), "line")));
+                notes.push(format!("({})", count(body.text.lines().count(), "line")));
             }
             if file.access != Access::root(0o644) {
                 notes.push(access_text(&file.access));
@@ -126,19 +122,19 @@ fn then(units: &BTreeMap<String, Follow>) -> Option<String> {
     if words.is_empty() { None } else { Some(format!("then {}", words.join(", "))) }
 }
 
-fn content(file: &File, change: Change, old: Option<&str>, verbose: bool, paint: Paint) -> Vec<String> {
+fn content(body: &Body, file: &File, change: Change, old: Option<&str>, verbose: bool, paint: Paint) -> Vec<String> {
     let indented = |line: &str| format!("    {}", diff_line(line, paint));
     if let Some(about) = &file.about {
         return vec![indented(about)];
     }
-    let new = secret::display(&file.body.text);
+    let new = secret::display(&body.text);
     let whole = || new.lines().map(|line| indented(&format!("+{line}"))).collect();
     match (change, old) {
         (Change::Access, _) => Vec::new(),
         (_, Some(old)) => {
             let lines = diff::unified(old, &new);
             if lines.is_empty() {
-                let behind: BTreeSet<&str> = secret::names(&file.body.text).into_iter().collect();
+                let behind: BTreeSet<&str> = secret::names(&body.text).into_iter().collect();
                 let behind: Vec<String> = behind.into_iter().map(|name| format!("‹{name}›")).collect();
                 let what = if behind.is_empty() { "white space at the end".to_owned() } else { behind.join(", ") };
                 return vec![indented(&format!("{what} changes, the rest of the text stays"))];

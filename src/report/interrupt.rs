@@ -33,7 +33,7 @@ impl Interrupt {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// The flag itself, for the engine.
+    /// The flag itself, for those who may not know the reporter.
     pub fn flag(&self) -> &AtomicBool {
         &self.0
     }

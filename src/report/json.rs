@@ -30,14 +30,15 @@ use crate::plan::state::Access;
 
 /// `plan`.
 pub fn plan(site: &HostName, plan: &Plan) -> Value {
-    let hosts: serde_json::Map<String, Value> = plan.hosts.iter().map(|(n, h)| (n.to_string(), host(h))).collect();
+    let hosts: serde_json::Map<String, Value> = plan.hosts.iter().map(|(n, h)| (n.to_string(), host_plan(h))).collect();
     let changed = plan.changed().count();
     json!({
         "event": "plan", "site": site, "changed": changed, "unchanged": plan.hosts.len() - changed, "hosts": hosts,
     })
 }
 
-fn host(plan: &HostPlan) -> Value {
+/// One host's part of a plan.
+pub fn host_plan(plan: &HostPlan) -> Value {
     let phases: serde_json::Map<String, Value> =
         plan.phases.iter().map(|(phase, actions)| (phase.to_string(), actions.iter().map(action).collect())).collect();
     json!({ "drift": plan.drift, "phases": phases })
@@ -58,11 +59,12 @@ fn action(action: &Action) -> Value {
             json!({ "action": "folder", "path": path, "access": access(a), "exists": exists })
         }
         Action::Write { path, file, change, old } => {
-            let new = secret::display(&file.body.text);
+            let body = &file.body;
+            let new = secret::display(&body.text);
             let lines = old.as_ref().filter(|_| file.about.is_none()).map(|old| diff::unified(old, &new));
             json!({
                 "action": "write", "path": path, "service": file.service, "change": change, "access": access(&file.access),
-                "digest": file.body.digest, "about": file.about, "diff": lines,
+                "digest": body.digest, "about": file.about, "diff": lines,
                 "text": if old.is_none() && file.about.is_none() { Some(new) } else { None },
                 "then": file.then,
             })

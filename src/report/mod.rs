@@ -64,6 +64,11 @@ impl Reporter {
         self.json
     }
 
+    /// Columns of the terminal, or the usual number.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
     /// How often `-v` was given.
     pub fn verbose(&self) -> u8 {
         self.verbose

@@ -2,6 +2,8 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
+use crate::base::secret::Secret;
+
 /// Nobody can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("nobody can be asked: standard input is no terminal")]
@@ -12,10 +14,24 @@ pub struct NoTerminal;
 /// # Errors
 /// [`NoTerminal`] where stdin or stderr is no terminal.
 pub fn confirm(question: &str) -> Result<bool, NoTerminal> {
-    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+    if !possible() {
         return Err(NoTerminal);
     }
     Ok(ask(question, &mut io::stdin().lock(), &mut io::stderr().lock()).unwrap_or(false))
+}
+
+/// Whether a person sits at the terminal.
+pub fn possible() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Asks for a password without echo; nothing where there is no terminal or no answer.
+pub fn hidden(question: &str) -> Option<Secret> {
+    if !possible() {
+        return None;
+    }
+    let answer = rpassword::prompt_password(question).ok()?;
+    (!answer.is_empty()).then(|| Secret::new("a password that was typed", answer))
 }
 
 fn ask(question: &str, input: &mut dyn BufRead, out: &mut dyn Write) -> io::Result<bool> {
