@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use super::exit;
 use super::limit::Term;
 use crate::base::net::{HostName, Invalid, Port, Proto};
+use crate::lab::Release;
 
 /// From one inventory file, a secured and monitored web infrastructure, over SSH.
 #[derive(Debug, Clone, Parser)]
@@ -183,9 +184,9 @@ pub enum Lab {
 /// Which lab.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LabName {
-    /// The lab's name; labs of different names stand side by side
-    #[arg(long, value_name = "NAME", default_value = "lab")]
-    pub name: HostName,
+    /// The lab's name, where several stand side by side; else the inventory's, or the one that is up
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<HostName>,
 }
 
 /// What a lab is made of.
@@ -195,7 +196,7 @@ pub struct LabImage {
     #[command(flatten)]
     pub lab: LabName,
     /// Debian release of the hosts
-    #[arg(long, value_enum, default_value = "bookworm")]
+    #[arg(long, value_name = "bookworm|trixie", default_value = "bookworm")]
     pub release: Release,
     /// Install the packages that the lab needs on this machine, with apt
     #[arg(long)]
@@ -233,15 +234,6 @@ pub struct LabDemo {
     /// Name, release, packages
     #[command(flatten)]
     pub image: LabImage,
-}
-
-/// Debian releases that the lab boots.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Release {
-    /// Debian 12
-    Bookworm,
-    /// Debian 13
-    Trixie,
 }
 
 /// `completions`.

@@ -1,172 +1,161 @@
 //! `lab …`: a twin of the inventory on this machine.
 
-use std::ffi::OsString;
-use std::path::Path;
-use std::time::Instant;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 
-use super::args::{Global, Lab as Verb, LabDemo, LabExec, LabImage, LabName, LabUp, Release};
-use super::{Done, Stop, exit, stages};
-use crate::inventory::site::{Role, Site};
-use crate::lab::{self, Lab, Spec, Target, requirements};
+use super::args::{Global, Lab, LabExec, LabName, LabUp};
+use super::{Done, Stop, demo, exit};
+
+use crate::inventory::load;
+use crate::lab::{self, Power, Spec, Target, requirements};
 use crate::report::Reporter;
 use crate::report::text::count;
 
-/// The demonstration's inventory, so that the binary alone is enough.
-const DEMO: &str = include_str!("../../inventories/three-tier.yml");
-
-pub(super) fn run(verb: &Verb, _: &Global, reporter: &Reporter) -> Done {
+pub(super) fn run(verb: &Lab, _: &Global, reporter: &Reporter) -> Done {
     match verb {
-        Verb::Up(up) => start(up, reporter),
-        Verb::Exec(exec) => execute(exec),
-        Verb::SshConfig(name) => {
-            reporter.data(&open(name)?.ssh_config())?;
+        Lab::Up(args) => up(args, reporter),
+        Lab::Exec(args) => exec(args),
+        Lab::SshConfig(args) => {
+            reporter.data(&open(args)?.ssh_config())?;
             Ok(exit::DONE)
         }
-        Verb::Status(name) => status(name, reporter),
-        Verb::Down(name) => {
-            let name = name.name.as_str();
-            let was = lab::down(name).map_err(failed)?;
-            reporter.note(&if was {
-                format!("lab {name} is down, nothing of it is left")
-            } else {
-                format!("there is no lab {name}")
-            });
-            Ok(exit::DONE)
-        }
-        Verb::Demo(demo) => show(demo, reporter),
+        Lab::Status(args) => status(args, reporter),
+        Lab::Down(args) => down(args, reporter),
+        Lab::Demo(args) => demo::run(args, reporter),
     }
 }
 
-/// A lab's errors are sentences with their way out.
-fn failed(error: lab::Error) -> Stop {
-    Stop::Failed(error.into())
-}
-
-fn open(name: &LabName) -> Result<Lab, Stop> {
-    Lab::open(name.name.as_str()).map_err(failed)
-}
-
-fn up(site: &Site, image: &LabImage, reporter: &Reporter) -> Result<Lab, Stop> {
-    if image.install {
-        requirements::install(&|line| reporter.note(line)).map_err(failed)?;
+impl From<lab::Error> for Stop {
+    fn from(error: lab::Error) -> Self {
+        match error {
+            lab::Error::Missing(_) => Self::Refused(
+                error.to_string(),
+                vec!["or add `--install` to `infra lab up` or `infra lab demo`".to_owned()],
+            ),
+            lab::Error::Spec(_) | lab::Error::NotRoot | lab::Error::NotUp(_) | lab::Error::NoHost { .. } => {
+                Self::Refused(error.to_string(), Vec::new())
+            }
+            other => Self::Failed(other.into()),
+        }
     }
-    let release = match image.release {
-        Release::Bookworm => lab::Release::Bookworm,
-        Release::Trixie => lab::Release::Trixie,
-    };
-    let spec = Spec::of_site(site, image.lab.name.as_str(), release);
-    Lab::up(&spec, &|line| reporter.note(line)).map_err(failed)
 }
 
-fn start(verb: &LabUp, reporter: &Reporter) -> Done {
-    let site = stages::site(&verb.inventory.inventory, reporter)?;
-    let began = Instant::now();
-    let lab = up(&site, &verb.image, reporter)?;
-    let (name, hosts) = (lab.name(), count(site.hosts.len(), "host"));
-    let state = if lab.was_up() { "was up already" } else { "is up" };
-    reporter.note(&format!("lab {name} {state}: {hosts}, {:.1} s", began.elapsed().as_secs_f64()));
-    reporter.note(&format!(
-        "  infra lab exec --name {name} controller -- infra apply {}",
-        verb.inventory.inventory.display()
-    ));
+fn up(args: &LabUp, reporter: &Reporter) -> Done {
+    let (site, warnings) = load::load(&args.inventory.inventory)?;
+    reporter.diagnostics(&warnings)?;
+    let progress = |line: &str| reporter.note(&format!("  {line}"));
+    if args.image.install {
+        requirements::install(&progress)?;
+    }
+    let name = args.image.lab.name.as_ref().unwrap_or(&site.name);
+    let lab = lab::Lab::up(&Spec::of_site(&site, name.as_str(), args.image.release), &progress)?;
+    let hosts = count(lab.spec().hosts.len(), "host");
+    let word = if lab.was_up() { "was up already" } else { "is up" };
+    reporter.note(&format!("lab `{name}` with {hosts} {word}"));
+    let inventory = args.inventory.inventory.display();
+    reporter
+        .note(&format!("next: `infra lab exec controller -- infra apply {inventory}`; `infra lab down` removes it"));
     Ok(exit::DONE)
 }
 
-/// The command's own exit code is ours.
-fn execute(exec: &LabExec) -> Done {
-    let target = Target::from(exec.host.as_str());
-    let status = open(&exec.lab)?.exec(&target, &exec.command).map_err(failed)?;
+/// The lab that is meant: by its name, or the only one that there is.
+fn name(args: &LabName) -> Result<String, Stop> {
+    if let Some(name) = &args.name {
+        return Ok(name.to_string());
+    }
+    match lab::list()?.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => Err(Stop::Refused("no lab is up".to_owned(), vec!["`infra lab up INVENTORY` starts one".to_owned()])),
+        several => {
+            let message = format!("there are several labs: {}", several.join(", "));
+            Err(Stop::Refused(message, vec!["say which one is meant by `--name NAME`".to_owned()]))
+        }
+    }
+}
+
+fn open(args: &LabName) -> Result<lab::Lab, Stop> {
+    Ok(lab::Lab::open(&name(args)?)?)
+}
+
+/// The command's own exit code is ours, as with `ssh`.
+fn exec(args: &LabExec) -> Done {
+    let status = open(&args.lab)?.exec(&Target::from(args.host.as_str()), &args.command)?;
     Ok(code(status))
 }
 
-fn code(status: std::process::ExitStatus) -> u8 {
-    use std::os::unix::process::ExitStatusExt;
-    let number = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
-    u8::try_from(number).unwrap_or(exit::FAILED)
+pub(super) fn code(status: ExitStatus) -> u8 {
+    // A signal counts as shells count it.
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(exit::FAILED)
 }
 
-fn status(name: &LabName, reporter: &Reporter) -> Done {
-    let lab = open(name)?;
-    for host in lab.status() {
-        let addresses: Vec<String> = host.addresses.iter().map(ToString::to_string).collect();
-        reporter.data(&format!("{:<12} {:<10} {}\n", host.name, format!("{:?}", host.power).to_lowercase(), addresses.join(" ")))?;
-    }
-    Ok(exit::DONE)
-}
-
-/// The whole main job on this machine: up, apply, a page from the internet's side, the matrix as measured, apply again.
-fn show(demo: &LabDemo, reporter: &Reporter) -> Done {
-    let folder = lab::root().join("demo").join(demo.image.lab.name.as_str());
-    fs_err::create_dir_all(&folder)?;
-    let inventory = folder.join("inventory.yml");
-    crate::base::fsx::write_atomic(&inventory, DEMO.as_bytes(), 0o644)?;
-    let site = stages::site(&inventory, reporter)?;
-    let lab = up(&site, &demo.image, reporter)?;
-    // A lab whose hosts are new knows nothing of an earlier demonstration's certificates, nor they of it: both start anew.
-    let here = std::env::current_exe()?;
-    let infra = |words: &[&str]| {
-        let mut argv: Vec<OsString> = vec![here.clone().into()];
-        argv.extend(words.iter().map(OsString::from));
-        argv.push(inventory.clone().into());
-        argv
+fn status(args: &LabName, reporter: &Reporter) -> Done {
+    let names = match &args.name {
+        Some(name) => vec![name.to_string()],
+        None => lab::list()?,
     };
-    page(&lab, &site)?;
-    step(&lab, reporter, "infra apply inventory.yml --yes", &Target::Controller, infra(&["apply", "--yes"]))?;
-    let name = site.sites.keys().next().map(ToString::to_string).unwrap_or_default();
-    let ca = site.state.join("sites-ca.crt");
-    trusted(&site, &ca)?;
-    for path in ["/", "/static/"] {
-        let url = format!("https://{name}{path}");
-        let argv = ["curl", "-sS", "--fail-with-body", "--max-time", "10", "--cacert"].map(OsString::from);
-        let argv = argv.into_iter().chain([ca.clone().into(), OsString::from(&url)]).collect();
-        step(&lab, reporter, &format!("curl {url}"), &Target::Outside, argv)?;
+    if names.is_empty() {
+        reporter.note("no lab is up");
     }
-    step(&lab, reporter, "infra firewall matrix inventory.yml", &Target::Controller, infra(&["firewall", "matrix"]))?;
-    step(&lab, reporter, "infra firewall verify inventory.yml", &Target::Controller, infra(&["firewall", "verify"]))?;
-    step(&lab, reporter, "infra apply inventory.yml --yes", &Target::Controller, infra(&["apply", "--yes"]))?;
-    let (lab, inventory) = (lab.name(), inventory.display());
-    reporter.note(&format!(
-        "\nlook around:\n  infra lab exec --name {lab} lb1 -- bash\n  infra lab exec --name {lab} outside -- curl --cacert {} https://{name}/\n  \
-         infra lab exec --name {lab} controller -- infra diff {inventory}\nthe inventory is {inventory}; when you are done:\n  infra lab down --name {lab}",
-        ca.display()
-    ));
-    Ok(exit::DONE)
-}
-
-/// Shows the command, runs it, and ends the demonstration where it fails.
-fn step(lab: &Lab, reporter: &Reporter, shown: &str, target: &Target, argv: Vec<OsString>) -> Result<(), Stop> {
-    let place = match target {
-        Target::Host(name) => name.as_str(),
-        Target::Controller => "controller",
-        Target::Outside => "outside",
-    };
-    reporter.note(&format!("\n{place}$ {shown}"));
-    let status = lab.exec(target, argv).map_err(failed)?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(Stop::Failed(anyhow::anyhow!("`{shown}` ended with exit code {}", code(status))))
-}
-
-/// The user's own content: infra serves it and does not make it.
-fn page(lab: &Lab, site: &Site) -> Result<(), Stop> {
-    for files in site.sites.values().filter_map(|s| s.r#static.as_ref()) {
-        let script =
-            format!("mkdir -p '{0}' && printf 'a static file of %s\\n' \"$(hostname)\" >'{0}/index.html'", files.root);
-        for host in site.with_role(Role::Web) {
-            let output = lab.output(&Target::Host(host.name.to_string()), ["sh", "-c", &script]).map_err(failed)?;
-            if !output.status.success() {
-                return Err(Stop::Failed(anyhow::anyhow!("cannot write {} on {}", files.root, host.name)));
+    for name in names {
+        let lab = match lab::Lab::open(&name) {
+            Ok(lab) => lab,
+            Err(lab::Error::NotUp(_)) if args.name.is_none() => {
+                reporter
+                    .note(&format!("lab `{name}` has crashed; `infra lab down --name {name}` removes what it left"));
+                continue;
             }
+            Err(error) => return Err(error.into()),
+        };
+        let hosts = lab.status();
+        if reporter.is_json() {
+            reporter.line(&serde_json::json!({ "event": "lab", "name": name, "hosts": hosts }))?;
+            continue;
         }
+        let mut text = format!("lab {name}: {}\n", count(hosts.len(), "host"));
+        for host in hosts {
+            let addresses: Vec<String> = host.addresses.iter().map(ToString::to_string).collect();
+            let power = match host.power {
+                Power::Up => "up",
+                Power::Booting => "booting",
+                Power::Off => "off",
+            };
+            text.push_str(
+                &[format!("  {:<12} {power:<8} ", host.name), addresses.join(", "), "\n".to_owned()].concat(),
+            );
+        }
+        reporter.data(&text)?;
     }
-    Ok(())
+    Ok(exit::DONE)
 }
 
-/// The authority of the public names, for a client on the internet's side to trust.
-fn trusted(site: &Site, to: &Path) -> Result<(), Stop> {
-    let issued =
-        crate::pki::ensure(site, &site.state, time::OffsetDateTime::now_utc()).map_err(|e| Stop::Failed(e.into()))?;
-    let text = issued.materials.public("pki/sites-ca.crt").unwrap_or_default();
-    Ok(crate::base::fsx::write_atomic(to, text.as_bytes(), 0o644)?)
+fn down(args: &LabName, reporter: &Reporter) -> Done {
+    let names = match &args.name {
+        None if lab::list()?.is_empty() => {
+            reporter.note("no lab is up");
+            return Ok(exit::DONE);
+        }
+        _ => name(args)?,
+    };
+    let there_was = lab::down(&names)?;
+    reporter
+        .note(&format!("lab `{names}` {}", if there_was { "is down, nothing of it is left" } else { "was not up" }));
+    Ok(exit::DONE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_ends_with_its_own_code() {
+        assert_eq!(code(ExitStatus::from_raw(3 << 8)), 3);
+        assert_eq!(code(ExitStatus::from_raw(9)), 137);
+    }
+
+    #[test]
+    fn a_named_lab_is_meant_even_if_there_are_others() {
+        let twin = "twin".parse().unwrap();
+        assert_eq!(name(&LabName { name: Some(twin) }).unwrap(), "twin");
+    }
 }

@@ -175,14 +175,14 @@ pub(crate) fn port_move() -> (Site, Plan) {
         let config = |port: u16| format!("server {{\n    listen {address}:{port} ssl;\n    http2 on;\n}}\n");
         let flow = |way, port| rule(way, "lb -> web", port, &["10.0.0.11", "10.0.0.12"]);
         if h.has(Role::Web) {
-            let web = |text: &str| file("nginx", Phase::Web, text, Some(("nginx.service", Follow::Reload)));
-            let wide = config(8443).replace("    http2", &format!("    listen {address}:8444 ssl;\n    http2"));
-            let path = "/etc/nginx/conf.d/shop.conf";
+            let nginx = Some(("nginx.service", Follow::Reload));
+            let path = |port: u16| format!("/etc/nginx/conf.d/shop-{port}.conf");
+            let new = file("nginx", Phase::Web, &config(8444), nginx);
             host([
                 (Phase::Widen, load(&[flow(Direction::In, 8444)], &[], Reload::Flows)),
-                (Phase::Web, write(path, web(&wide), Change::Content, Some(&config(8443)))),
+                (Phase::Web, write(&path(8444), new, Change::New, None)),
                 (Phase::Web, follow("nginx.service", Follow::Reload, Because::Changed)),
-                (Phase::Narrow, write(path, web(&config(8444)), Change::Content, Some(&wide))),
+                (Phase::Narrow, Action::Remove { path: path(8443), drift: false }),
                 (Phase::Narrow, follow("nginx.service", Follow::Reload, Because::Changed)),
                 (Phase::Narrow, load(&[], &[flow(Direction::In, 8443)], Reload::Flows)),
             ])
@@ -240,6 +240,7 @@ pub(crate) fn drift() -> (Site, Plan) {
         (Phase::Web, follow("nginx.service", Follow::Reload, Because::Changed)),
         (Phase::Web, follow("haproxy.service", Follow::Restart, Because::Owed)),
         (Phase::Web, follow("infra-firewall.service", Follow::Reload, Because::Down)),
+        (Phase::Narrow, follow("telegraf.service", Follow::Stop, Because::Changed)),
         (
             Phase::Widen,
             load(
