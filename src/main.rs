@@ -1,2 +1,5 @@
-//! x
-fn main() {}
+//! The binary: all of it is in the library.
+
+fn main() -> std::process::ExitCode {
+    infra::cli::main()
+}
