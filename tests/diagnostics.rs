@@ -197,11 +197,12 @@ fn no_damaged_inventory_panics() {
 /// What an inventory of a thousand hosts costs is held by reading it within a generous bound; `benches/` has the figures.
 #[test]
 fn a_thousand_hosts_are_no_effort() {
-    let mut text = String::from("name: big\nhosts:\n");
-    for i in 0..1000 {
+    let host = |i: usize| {
         let (role, a, b) = (["lb", "web", "app", "web"][i % 4], i / 250, i % 250);
-        text += &format!("  h{i}: {{ address: [10.1.{a}.{b}, \"fd00::{a}:{b:x}\"], roles: [{role}] }}\n");
-    }
+        format!("  h{i}: {{ address: [10.1.{a}.{b}, \"fd00::{a}:{b:x}\"], roles: [{role}] }}\n")
+    };
+    let mut text = String::from("name: big\nhosts:\n");
+    text.extend((0..1000).map(host));
     text += "firewall: { manage_from: [10.0.0.0/24] }\ncertificates: { issuer: internal }\n";
     text += "sites: { shop.example.com: { app: { port: 8080, health: /up } } }\n";
     let begin = std::time::Instant::now();
@@ -218,7 +219,7 @@ fn what_is_no_file_is_told() {
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(
         told(&folder.path().join("none.yml")),
-        "error: cannot read the inventory `PATH`: there is no such file\n  |\n  = help: pass its path, or set \
+        "error: cannot read the inventory `PATH`: there is no such file\n |\n = help: pass its path, or set \
          `INFRA_INVENTORY`; without either it is `./inventory.yml`\n\n1 error\n"
     );
     assert!(told(folder.path()).contains("is a folder"));

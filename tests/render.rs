@@ -1,9 +1,9 @@
 //! Every file of every fixture's hosts as it would be pushed, as snapshots.
-#![expect(missing_docs, clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -50,10 +50,15 @@ fn snapshot(name: &str, site: &Site, facts: &Facts) {
     let templates = Templates::load(None).unwrap();
     let facts: BTreeMap<_, _> = site.hosts.keys().map(|h| (h.clone(), facts.clone())).collect();
     let desired = desire(site, &facts, &pki::placeholders(site), &templates).unwrap();
+    // What several hosts share is shown once.
+    let mut shown = BTreeSet::new();
     insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
         for (host, wanted) in &desired {
             insta::assert_snapshot!(format!("{name}__{host}"), listing(wanted));
             for (path, file) in wanted.files.iter().filter(|(_, f)| !is_material(f)) {
+                if !shown.insert((path, &file.body.digest)) {
+                    continue;
+                }
                 let text = display(&file.body.text);
                 insta::assert_snapshot!(format!("{name}__{host}__{}", path.trim_start_matches('/').replace('/', "_")), text);
             }
@@ -69,4 +74,25 @@ fn three_tier_on_the_oldest_release() {
 #[test]
 fn single_on_trixie() {
     snapshot("single", &common::single(Path::new("state")), &platform::shipped("debian", "13").unwrap());
+}
+
+#[test]
+fn a_port_that_moves_is_served_until_its_clients_have_moved() {
+    // The old file stays until `Narrow`, so the two must be able to stand side by side: no name may be in both.
+    let names = |web: u64, app: u64| {
+        let mut site = common::three_tier(Path::new("state"));
+        (site.ports.web, site.ports.app) = (web.try_into().unwrap(), app.try_into().unwrap());
+        let templates = Templates::load(None).unwrap();
+        let desired = desire(&site, &BTreeMap::new(), &pki::placeholders(&site), &templates).unwrap();
+        let files = desired.values().flat_map(|h| &h.files).filter(|(path, _)| path.contains("conf.d"));
+        let mut names = BTreeSet::new();
+        for (path, file) in files {
+            names.insert(path.clone());
+            let defined = file.body.text.lines().filter(|l| l.starts_with("map ") || l.starts_with("upstream "));
+            names.extend(defined.map(|l| l.rsplit(' ').nth(1).unwrap().to_owned()));
+        }
+        names
+    };
+    let (old, new) = (names(8443, 9443), names(8444, 9444));
+    assert_eq!((old.len(), old.intersection(&new).count()), (7, 0), "{old:?} {new:?}");
 }

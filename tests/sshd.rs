@@ -78,7 +78,7 @@ impl Sshd {
             let config = format!(
                 "Port {port}\nListenAddress 127.0.0.1\nHostKey {d}/host\nAuthorizedKeysFile {d}/authorized\nPidFile none\n\
                  UsePAM no\nStrictModes no\nPermitRootLogin yes\nPasswordAuthentication no\nMaxStartups 100\n\
-                 KbdInteractiveAuthentication no\nLogLevel VERBOSE\n{extra}\n",
+                 KbdInteractiveAuthentication no\n{extra}\nLogLevel VERBOSE\n",
                 d = path.display()
             );
             fs::write(path.join("sshd_config"), config).unwrap();
@@ -245,6 +245,35 @@ fn twenty_megabytes_go_both_ways() {
     let out = host.run(&Script::new("t", "tee /dev/stderr"), &bytes).unwrap();
     assert!(out.stdout == bytes && out.stderr == bytes && out.ok());
     println!("20 MB in, 40 MB out: {:?}", started.elapsed());
+}
+
+#[test]
+fn keys_are_exchanged_anew_in_the_middle_of_a_stream() {
+    let server = Sshd::start("RekeyLimit 1M\nLogLevel DEBUG1");
+    let mut host = server.connect().unwrap();
+    let bytes: Vec<u8> = (0..8_000_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+    let out = host.run(&Script::new("t", "cat"), &bytes).unwrap();
+    assert!(out.stdout == bytes && out.ok());
+    assert!(server.log().matches("SSH2_MSG_NEWKEYS received").count() > 3, "{}", server.log());
+    assert_eq!(text(&mut host, "echo x"), "x\n");
+}
+
+#[test]
+fn a_waiting_connection_costs_no_time() {
+    let server = Sshd::start("");
+    let mut host = server.connect().unwrap();
+    let mine = || -> u64 {
+        // Fields 14 and 15 of proc(5) stat of this thread: ticks in user and kernel mode.
+        let stat = fs::read_to_string("/proc/thread-self/stat").unwrap();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    };
+    let before = mine();
+    // The window is full all the time, and some output comes.
+    let out =
+        host.run(&Script::new("t", "for n in 1 2 3 4; do sleep 0.5; echo $n; done"), &vec![0; 5_000_000]).unwrap();
+    assert_eq!(out.stdout, b"1\n2\n3\n4\n");
+    assert!(mine() - before < 30, "{} ticks", mine() - before);
 }
 
 #[test]

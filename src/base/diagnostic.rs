@@ -219,7 +219,7 @@ fn snippet<'a>(
     let first = starts.partition_point(|start| *start <= from).max(1);
     let begin = starts.get(first - 1).copied().unwrap_or(0);
     let end = text.get(to..).and_then(|rest| rest.find('\n')).map_or(text.len(), |at| to + at);
-    let cut = text.get(begin..end).unwrap_or("");
+    let cut = text.get(begin..end).unwrap_or("").trim_end_matches('\r');
     let mut snippet = Snippet::source(cut).line_start(first).path(source.path.to_string_lossy());
     for (kind, span, label) in shown {
         let start = span.range.start.saturating_sub(begin).min(cut.len());
@@ -231,4 +231,61 @@ fn snippet<'a>(
         });
     }
     snippet
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(text: &str, part: &str) -> Span {
+        let start = text.find(part).unwrap();
+        Span { source: Arc::new(Source { path: "a.yml".into(), text: text.into() }), range: start..start + part.len() }
+    }
+
+    #[test]
+    fn a_place_is_counted_in_lines_and_characters() {
+        let span = span("a\nb\u{00e9}c: wrong\n", "wrong");
+        assert_eq!(span.to_string(), "a.yml:2:6");
+    }
+
+    #[test]
+    fn drawn_as_rustc_does_in_the_order_of_the_file() {
+        let text = "one: 1\ntwo: 2\n";
+        let (one, two) = (span(text, "one"), span(text, "two"));
+        let two = Span { source: Arc::clone(&one.source), ..two };
+        let late =
+            Diagnostic::warning("`two` is odd").at(&two).label("here").related(&one, "after this").help("remove it");
+        let early = Diagnostic::error("`one` is\u{1b}[31m wrong").at(&one);
+        let expected = "\
+error: `one` is\u{241b}[31m wrong
+ --> a.yml:1:1
+  |
+1 | one: 1
+  | ^^^
+
+warning: `two` is odd
+ --> a.yml:2:1
+  |
+1 | one: 1
+  | --- after this
+2 | two: 2
+  | ^^^ here
+  |
+  = help: remove it
+
+1 error, 1 warning
+";
+        assert_eq!(draw(&[late, early.clone()], false), expected);
+        assert_eq!(draw(&[], true), "");
+        assert!(draw(&[early], true).contains("\u{1b}["));
+        assert_eq!((count(2, 0), count(0, 2)), ("2 errors".into(), "2 warnings".into()));
+    }
+
+    #[test]
+    fn the_nearest_word_is_meant() {
+        let meant = |word| did_you_mean(word, ["web", "app", "db", "aliases", "address"]);
+        assert_eq!(meant("wbe").as_deref(), Some("did you mean `web`?"));
+        assert_eq!(meant("adress").as_deref(), Some("did you mean `address`?"));
+        assert_eq!(meant("zebra"), None);
+    }
 }

@@ -99,7 +99,7 @@ impl Materials {
     /// # Errors
     /// [`Missing`] names a sentinel without a value.
     pub fn materialize(&self, text: &str) -> Result<String, Missing> {
-        self.replace(text, |name| {
+        replace(text, |name| {
             let secret = self.secret.get(name).map(Secret::reveal);
             secret.or_else(|| self.public(name)).map(ToOwned::to_owned)
         })
@@ -116,19 +116,19 @@ impl Materials {
         }
         out
     }
+}
 
-    fn replace(&self, text: &str, value: impl Fn(&str) -> Option<String>) -> Result<String, Missing> {
-        let mut out = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some((before, tail)) = rest.split_once(OPEN) {
-            let (name, after) = tail.split_once(CLOSE).ok_or_else(|| Missing(tail.chars().take(40).collect()))?;
-            out.push_str(before);
-            out.push_str(&value(name).ok_or_else(|| Missing(name.to_owned()))?);
-            rest = after;
-        }
-        out.push_str(rest);
-        Ok(out)
+fn replace(text: &str, value: impl Fn(&str) -> Option<String>) -> Result<String, Missing> {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, tail)) = rest.split_once(OPEN) {
+        let (name, after) = tail.split_once(CLOSE).ok_or_else(|| Missing(tail.chars().take(40).collect()))?;
+        out.push_str(before);
+        out.push_str(&value(name).ok_or_else(|| Missing(name.to_owned()))?);
+        rest = after;
     }
+    out.push_str(rest);
+    Ok(out)
 }
 
 /// The names of all sentinels of `text`, in order, with repetitions.

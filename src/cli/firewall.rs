@@ -1,17 +1,76 @@
 //! `firewall …`: who may talk to whom, as derived, why, and as measured.
 
-use super::args::{Firewall, Global};
-use super::{Done, not_built};
+use super::args::{Explain, Firewall, Global, Inventory};
+use super::{Done, Stop, exit, stages};
+use crate::fleet::verify::{self, Finding};
 use crate::report::Reporter;
+use crate::report::interrupt::Interrupt;
+use crate::report::text::count;
+use crate::service::firewall::explain::Verdict;
+use crate::service::firewall::{explain, flows, matrix};
+use crate::service::platform;
 
-// The flow, to be wired: load and resolve; then
-// - matrix: the flows of `service::firewall` as a table by `reporter.data`, as JSON by `reporter.line`.
-// - explain: the flow, its inventory line, the rule on both hosts; exit 0 where allowed, 1 where not.
-// - verify: every pair measured on the hosts; exit 0 where measured and declared are the same set, 1 where not.
-pub(super) fn run(firewall: &Firewall, _: &Global, _: &Reporter) -> Done {
+pub(super) fn run(firewall: &Firewall, global: &Global, reporter: &Reporter) -> Done {
     match firewall {
-        Firewall::Matrix(_) => not_built("firewall matrix"),
-        Firewall::Explain(_) => not_built("firewall explain"),
-        Firewall::Verify(_) => not_built("firewall verify"),
+        Firewall::Matrix(inventory) => show(inventory, reporter),
+        Firewall::Explain(what) => why(what, reporter),
+        Firewall::Verify(inventory) => measure(inventory, global, reporter),
     }
+}
+
+fn show(inventory: &Inventory, reporter: &Reporter) -> Done {
+    let site = stages::site(&inventory.inventory, reporter)?;
+    let matrix = matrix::matrix(&site, &flows::derive(&site));
+    if reporter.is_json() {
+        reporter.line(&serde_json::to_value(&matrix).map_err(anyhow::Error::from)?)?;
+    } else {
+        reporter.data(&matrix.to_table(reporter.width()))?;
+    }
+    Ok(exit::DONE)
+}
+
+fn why(what: &Explain, reporter: &Reporter) -> Done {
+    let site = stages::site(&what.inventory.inventory, reporter)?;
+    let flows = flows::derive(&site);
+    let facts = platform::oldest();
+    let ends = (what.from.as_str(), what.to.as_str());
+    let answer = explain::explain(&site, &facts, &flows, ends, what.port.port, what.port.proto)?;
+    if reporter.is_json() {
+        reporter.line(&serde_json::to_value(&answer).map_err(anyhow::Error::from)?)?;
+    } else {
+        reporter.data(&answer.to_string())?;
+    }
+    Ok(if answer.verdict == Verdict::Denied { exit::FAILED } else { exit::DONE })
+}
+
+fn measure(inventory: &Inventory, global: &Global, reporter: &Reporter) -> Done {
+    let site = stages::site(&inventory.inventory, reporter)?;
+    let hosts = stages::selected(&site, global)?;
+    let connector = stages::connector(reporter);
+    let measured = reporter.during(&Interrupt::default(), |events| {
+        verify::measure(&site, &hosts, &connector, global.parallel.get(), &events)
+    });
+    if reporter.is_json() {
+        reporter.line(&serde_json::to_value(&measured).map_err(anyhow::Error::from)?)?;
+    } else {
+        let mut text = String::new();
+        for finding in &measured.findings {
+            text.push_str(&format!("{finding}\n"));
+        }
+        text.push_str(&format!(
+            "{} measured from {}: {}\n",
+            count(measured.probes, "connection"),
+            count(measured.sources, "place"),
+            if measured.findings.is_empty() {
+                "exactly what is declared".to_owned()
+            } else {
+                count(measured.findings.len(), "deviation")
+            }
+        ));
+        reporter.data(&text)?;
+    }
+    if measured.findings.iter().any(|f| matches!(f, Finding::NoAnswer { .. })) {
+        return Err(Stop::Unreachable);
+    }
+    Ok(if measured.findings.is_empty() { exit::DONE } else { exit::FAILED })
 }

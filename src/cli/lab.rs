@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
 use super::args::{Global, Lab, LabExec, LabName, LabUp};
-use super::{Done, Stop, exit, not_built};
+use super::{Done, Stop, demo, exit};
 
 use crate::inventory::load;
 use crate::lab::{self, Power, Spec, Target, requirements};
@@ -21,8 +21,7 @@ pub(super) fn run(verb: &Lab, _: &Global, reporter: &Reporter) -> Done {
         }
         Lab::Status(args) => status(args, reporter),
         Lab::Down(args) => down(args, reporter),
-        // up, apply, a page over HTTPS from `outside`, the matrix as measured, apply again, how to look around.
-        Lab::Demo(_) => not_built("lab demo"),
+        Lab::Demo(args) => demo::run(args, reporter),
     }
 }
 
@@ -84,7 +83,7 @@ fn exec(args: &LabExec) -> Done {
     Ok(code(status))
 }
 
-fn code(status: ExitStatus) -> u8 {
+pub(super) fn code(status: ExitStatus) -> u8 {
     // A signal counts as shells count it.
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(exit::FAILED)

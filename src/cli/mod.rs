@@ -12,6 +12,7 @@ mod apply;
 pub mod args;
 mod check;
 mod completions;
+mod demo;
 mod diff;
 pub mod exit;
 mod firewall;
@@ -19,6 +20,8 @@ mod lab;
 pub mod limit;
 mod man;
 mod render;
+mod saved;
+mod stages;
 mod trust;
 
 use args::{Args, Verb};
@@ -120,9 +123,4 @@ fn run(args: &Args, reporter: &Reporter) -> Done {
         Verb::Completions(completions) => completions::run(completions, reporter),
         Verb::Man(man) => man::run(man, reporter),
     }
-}
-
-/// For verbs whose engine is not wired yet.
-fn not_built(verb: &str) -> Done {
-    Err(Stop::Failed(anyhow::anyhow!("`infra {verb}` is not built yet")))
 }

@@ -3,36 +3,57 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
 
 use crate::base::fsx;
 use crate::base::net::HostName;
 use crate::fleet::event::{HostOutcome, Outcome};
-use crate::plan::state::Facts;
+use crate::plan::state::{Facts, ObservedFleet};
 
-fn facts_file(state: &Path) -> PathBuf {
-    state.join("facts.json")
+/// How a host was when it was last asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Seen {
+    facts: Facts,
+    controller: Option<IpAddr>,
+}
+
+fn seen_file(state: &Path) -> PathBuf {
+    state.join("seen.json")
+}
+
+fn seen(state: &Path) -> BTreeMap<HostName, Seen> {
+    let text = fs_err::read(seen_file(state)).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_default()
 }
 
 /// The facts that the hosts had when they were last seen; empty where nothing reads.
 pub fn facts(state: &Path) -> BTreeMap<HostName, Facts> {
-    let text = fs_err::read(facts_file(state)).unwrap_or_default();
-    serde_json::from_slice(&text).unwrap_or_default()
+    seen(state).into_iter().map(|(name, seen)| (name, seen.facts)).collect()
 }
 
-/// Remembers the facts of the hosts that were seen, beside those of the others.
+/// This controller's address as the hosts last saw it.
+pub fn controller(state: &Path) -> BTreeMap<HostName, IpAddr> {
+    seen(state).into_iter().filter_map(|(name, seen)| Some((name, seen.controller?))).collect()
+}
+
+/// Remembers the hosts that were asked, beside the others.
 ///
 /// # Errors
 /// Any error of the file system.
-pub fn save_facts(state: &Path, seen: &BTreeMap<HostName, Facts>) -> io::Result<()> {
-    let mut all = facts(state);
-    let before = all.clone();
-    all.extend(seen.iter().map(|(name, facts)| (name.clone(), facts.clone())));
+pub fn save(state: &Path, observed: &ObservedFleet) -> io::Result<()> {
+    let before = seen(state);
+    let mut all = before.clone();
+    for (name, host) in observed {
+        all.insert(name.clone(), Seen { facts: host.facts.clone(), controller: host.controller });
+    }
     if all == before {
         return Ok(());
     }
     fsx::private_dir(state)?;
-    fsx::write_atomic(&facts_file(state), &serde_json::to_vec_pretty(&all)?, 0o600)
+    fsx::write_atomic(&seen_file(state), &serde_json::to_vec_pretty(&all)?, 0o600)
 }
 
 /// Writes a run's outcome to `runs/RUN.json`.

@@ -343,4 +343,25 @@ mod tests {
         assert!(!wildcard(pattern.as_bytes(), text.as_bytes()));
         assert!(wildcard(b"10.0.*.?", b"10.0.1.9") && wildcard(b"", b"") && !wildcard(b"?", b""));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_panics_or_hides_a_line(
+            text in "(([@|*?!,\\[\\]:a-c1 \n=]|@revoked |ssh-rsa |AAAAB3NzaC1yc2EA|\\PC){0,20}\n){0,5}",
+            host in "[a-c1:.*]{0,6}",
+            port in 0..3_u16,
+        ) {
+            let own = key("ssh-rsa", 0);
+            let known = KnownHosts::parse([(Path::new("kh"), text.as_str())]);
+            let verdict = known.lookup(&host, port + 21, &own);
+            proptest::prop_assert_eq!(
+                known.refusal(&host, &host, port, &own, &verdict).is_none(),
+                verdict == Verdict::Trusted
+            );
+            let more = format!("{text}\nweb1 {own}\n");
+            let verdict = look(&more, "web1", 22, &own);
+            let ok = matches!(verdict, Verdict::Trusted | Verdict::Revoked { .. });
+            proptest::prop_assert!(ok, "{:?}", verdict);
+        }
+    }
 }

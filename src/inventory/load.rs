@@ -28,7 +28,7 @@ const MAX_FILES: usize = 1000;
 /// Everything that is wrong with it, errors and warnings, sorted by place.
 pub fn load(path: &Path) -> Result<(Site, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut files = Files::default();
-    let root = read(path).map(|source| files.add(source, path));
+    let root = read(path, "inventory").map(|source| files.add(source, path));
     match root {
         Ok(root) => finish(files, root, path),
         Err(diagnostic) => Err(vec![*diagnostic]),
@@ -41,7 +41,7 @@ pub fn load(path: &Path) -> Result<(Site, Vec<Diagnostic>), Vec<Diagnostic>> {
 /// As [`load`].
 pub fn load_text(text: &str, path: &Path) -> Result<(Site, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut files = Files::default();
-    match decode(text.as_bytes().to_vec(), path) {
+    match decode(text.as_bytes().to_vec(), path, "inventory") {
         Ok(source) => {
             let root = files.add(source, path);
             finish(files, root, path)
@@ -118,6 +118,7 @@ impl Files {
         let start = Span { source: Arc::clone(source), range: 0..0 };
         match parsed.root {
             Some(root) if matches!(root.value, Value::Map(_)) => return Some(root),
+            Some(root) if root.is_broken() => {}
             Some(root) if !matches!(root.value, Value::Null) => {
                 if let Some(text) = root.text() {
                     // A file of one text is no inventory; it may be a key that was named by mistake.
@@ -177,6 +178,11 @@ impl Files {
                 return None;
             }
         };
+        if !real.is_file() {
+            let diagnostic = Diagnostic::error(format!("cannot include `{name}`: it is no file")).at(&span);
+            self.problems.push(diagnostic.help("name each file that is to be included"));
+            return None;
+        }
         if !real.starts_with(fence) {
             self.problems.push(
                 Diagnostic::error(format!("`{name}` lies outside of the inventory's folder"))
@@ -194,7 +200,7 @@ impl Files {
             return None;
         }
         self.seen.insert(real, Some(mark.clone()));
-        match read(&path) {
+        match read(&path, "included file") {
             Ok(source) => Some((source, path)),
             Err(diagnostic) => {
                 let place = if diagnostic.span.is_none() { diagnostic.at(&span) } else { *diagnostic };
@@ -243,16 +249,17 @@ fn words(error: &std::io::Error) -> String {
     }
 }
 
-fn read(path: &Path) -> Result<Source, Box<Diagnostic>> {
+/// Reads a file; `what` names it in messages.
+fn read(path: &Path, what: &str) -> Result<Source, Box<Diagnostic>> {
     let shown = path.display();
     let fail = |error: &std::io::Error| {
-        let diagnostic = Diagnostic::error(format!("cannot read the inventory `{shown}`: {}", words(error)));
+        let diagnostic = Diagnostic::error(format!("cannot read the {what} `{shown}`: {}", words(error)));
         Box::new(diagnostic.help(format!("pass its path, or set `{VARIABLE}`; without either it is `{DEFAULT}`")))
     };
     let meta = std::fs::metadata(path).map_err(|error| fail(&error))?;
     if meta.is_dir() {
         let inside = path.join("inventory.yml");
-        let diagnostic = Diagnostic::error(format!("the inventory `{shown}` is a folder"));
+        let diagnostic = Diagnostic::error(format!("the {what} `{shown}` is a folder"));
         return Err(Box::new(if inside.is_file() {
             diagnostic.help(format!("did you mean `{}`?", inside.display()))
         } else {
@@ -263,21 +270,21 @@ fn read(path: &Path) -> Result<Source, Box<Diagnostic>> {
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(|error| fail(&error))?;
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|error| fail(&error))?;
-    decode(bytes, path)
+    decode(bytes, path, what)
 }
 
 /// From bytes to text: the size, the encoding, a byte order mark, NUL.
-fn decode(mut bytes: Vec<u8>, path: &Path) -> Result<Source, Box<Diagnostic>> {
+fn decode(mut bytes: Vec<u8>, path: &Path, what: &str) -> Result<Source, Box<Diagnostic>> {
     let shown = path.display();
     if bytes.len() as u64 > MAX_BYTES {
         return Err(Box::new(
-            Diagnostic::error(format!("the inventory `{shown}` is larger than {} MiB", MAX_BYTES / 1024 / 1024))
+            Diagnostic::error(format!("the {what} `{shown}` is larger than {} MiB", MAX_BYTES / 1024 / 1024))
                 .help("pass the inventory's path; a thousand hosts need a hundredth of that"),
         ));
     }
     if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {
         return Err(Box::new(
-            Diagnostic::error(format!("the inventory `{shown}` is UTF-16"))
+            Diagnostic::error(format!("the {what} `{shown}` is UTF-16"))
                 .help(format!("save it as UTF-8: `iconv -f UTF-16 -t UTF-8 {shown}`")),
         ));
     }
@@ -306,4 +313,66 @@ fn decode(mut bytes: Vec<u8>, path: &Path) -> Result<Source, Box<Diagnostic>> {
     mask::apply(&mut diagnostics, &secrets);
     let [diagnostic] = diagnostics;
     Err(Box::new(diagnostic))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::diagnostic::draw;
+    use crate::inventory::site::{Become, Challenge, Issuer, Role};
+
+    const SMALL: &str = "name: shop\nfirewall: { manage_from: 10.0.0.0/24 }\n";
+
+    fn site(rest: &str) -> Site {
+        match load_text(&format!("{SMALL}{rest}"), Path::new("some/where.yml")) {
+            Ok((site, _)) => site,
+            Err(diagnostics) => panic!("{}", draw(&diagnostics, false)),
+        }
+    }
+
+    #[test]
+    fn what_is_not_said_has_its_default() {
+        let site = site(
+            "hosts: { a: { address: 10.0.1.1, roles: [lb, web, app], allow_mixed_roles: one } }\n\
+             sites: { x.example.com: { app: { port: 8080 } }, y.example.com: { static: { root: /srv/y/ } } }\n",
+        );
+        assert_eq!((site.ports.web.get(), site.ports.app.get()), (8443, 9443));
+        assert_eq!(site.certificates.issuer, Issuer::Internal);
+        assert_eq!(site.certificates.challenge, Challenge::Http01);
+        assert_eq!((site.state, site.folder), (PathBuf::from("some/state"), PathBuf::from("some")));
+        let sites: Vec<_> = site.sites.values().collect();
+        assert_eq!((sites[0].hsts, sites[0].place.line), (300, 4));
+        assert_eq!(sites[0].app.as_ref().map(|app| app.health.as_str()), Some("/"));
+        let files = sites[1].r#static.as_ref().unwrap();
+        assert_eq!((files.root.as_str(), files.prefix.as_str()), ("/srv/y", "/"));
+    }
+
+    #[test]
+    fn a_hosts_ssh_is_laid_over_the_common_one_key_by_key() {
+        let site = site(
+            "ssh: { user: ops, port: 2222, jump: gate, identity: ~/.ssh/key }\nhosts:\n  \
+             a: { address: 10.0.1.1, roles: db, ssh: { user: root, become: none, address: a.example.com } }\n  \
+             b: { address: 10.0.1.2, roles: db }\n",
+        );
+        let hosts: Vec<_> = site.hosts.values().collect();
+        let (a, b) = (&hosts[0].ssh, &hosts[1].ssh);
+        assert_eq!(
+            (a.user.as_deref(), a.r#become, a.port.map(u16::from)),
+            (Some("root"), Some(Become::None), Some(2222))
+        );
+        assert_eq!((a.jump.as_deref(), a.address.as_deref()), (Some("gate"), Some("a.example.com")));
+        assert_eq!((b.user.as_deref(), b.r#become, b.address.as_deref()), (Some("ops"), None, None));
+        assert!(a.identity.as_ref().unwrap().is_absolute() || std::env::home_dir().is_none());
+        assert!(hosts[0].has(Role::Db));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_the_order_of_the_file() {
+        let text =
+            "hosts: { a: { address: x, roles: [db] } }\nname: Shop\nfirewall: { manage_from: 10.0.0.1/8 }\nzz: 1\n";
+        let diagnostics = load_text(text, Path::new("a.yml")).unwrap_err();
+        let lines: Vec<_> = diagnostics.iter().filter_map(|d| d.span.as_ref().map(Span::line)).collect();
+        assert_eq!(lines, [1, 1, 2, 3, 4]);
+        assert_eq!(diagnostics.len(), 5);
+    }
 }

@@ -39,7 +39,8 @@ pub(crate) fn value(node: &Node, out: &mut Vec<Span>) {
     for entry in entries {
         let fine = match (entry.key.text.as_str(), &entry.value.value) {
             ("env", Value::Scalar { text, .. }) => is_variable(text),
-            ("file", Value::Scalar { .. }) | ("command", Value::List(_)) => true,
+            ("file", Value::Scalar { text, .. }) => !text.contains("://"),
+            ("command", Value::List(_)) => true,
             _ => false,
         };
         if !fine {
@@ -173,5 +174,86 @@ fn moved(replaced: &[Replaced], offset: usize, to_end: bool) -> usize {
         if to_end { last.new.end } else { last.new.start }
     } else {
         last.tail + (offset - last.old.end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::diagnostic::draw;
+    use crate::inventory::parse::parse;
+
+    fn source(text: &str) -> Arc<Source> {
+        Arc::new(Source { path: "a.yml".into(), text: text.into() })
+    }
+
+    /// What of `text` is shown when every line of it has something wrong.
+    fn shown(text: &str) -> String {
+        let source = source(text);
+        let parsed = parse(&source);
+        let mut diagnostics = parsed.diagnostics;
+        let mut start = 0;
+        for line in text.split_inclusive('\n') {
+            let span = Span { source: Arc::clone(&source), range: start..start + line.trim_end().len() };
+            diagnostics.push(Diagnostic::error("a line").at(&span));
+            start += line.len();
+        }
+        apply(&mut diagnostics, &parsed.secrets);
+        draw(&diagnostics, false)
+    }
+
+    #[test]
+    fn secrets_are_hidden_in_whatever_form_they_stand() {
+        for text in [
+            "monitoring:\n  source: hunter2\n  service: x\n",
+            "monitoring: { source: 'hunter2', service: x }\n",
+            "a:\n  password: |\n    hunter2\n    hunter2\n  b: 1\n",
+            "a:\n  passwrod: \"hunter2\\\n    hunter2\"\n  b: 1\n",
+            "a: { token: [hunter2, { x: hunter2 }], sorce: { value: hunter2 } }\n",
+            "a: { key: first-hunter2, key: second-hunter2 }\n",
+            "a: { source: { env: \"https://hunter2\" } }\n",
+            "x: &x hunter2\npassword: *x\n",
+            "API_TOKEN: hunter2\n",
+        ] {
+            let shown = shown(text);
+            assert!(shown.contains("***") && !shown.contains("hunter2"), "{text}\n{shown}");
+        }
+    }
+
+    #[test]
+    fn references_and_names_are_shown() {
+        for text in ["source: { env: SUMO }\n", "password: { file: a/b }\n", "key: { command: [pass, show] }\n"] {
+            assert!(!shown(text).contains("***"), "{text}");
+        }
+        assert!(!shown("hosts: { token: { address: 10.0.0.1 } }\n").contains("***"));
+    }
+
+    #[test]
+    fn places_move_with_the_text() {
+        let old = source("a: 1\npassword: |\n  x\n  y\nb: 2 # after\n");
+        let after = old.text.find("b:").unwrap();
+        let secret = old.text.find("  x").unwrap()..after;
+        let mut diagnostics = [Diagnostic::error("e").at(&Span { source: Arc::clone(&old), range: after..after + 1 })];
+        apply(&mut diagnostics, &[Span { source: Arc::clone(&old), range: secret }]);
+        let span = diagnostics[0].span.clone().unwrap();
+        assert_eq!((span.line(), &span.source.text[span.range.clone()]), (5, "b"));
+    }
+
+    #[test]
+    fn a_line_that_does_not_parse_hides_its_secret_too() {
+        for (text, line) in [
+            ("a: 1\n  password: hunter2: x\n", 2),
+            ("users: { shop: { password: hunter2 ] }\n", 1),
+            ("password: \"hunter2\n  hunter2\n", 2),
+            ("source: https://hunter2\n", 1),
+        ] {
+            let source = source(text);
+            let start: usize = text.split_inclusive('\n').take(line - 1).map(str::len).sum();
+            let place = Span { source: Arc::clone(&source), range: start..start + 1 };
+            let mut diagnostics = [Diagnostic::error("e").at(&place)];
+            apply(&mut diagnostics, &guess(&source, line));
+            let shown = draw(&diagnostics, false);
+            assert!(shown.contains("***") && !shown.contains("hunter2"), "{text}\n{shown}");
+        }
     }
 }

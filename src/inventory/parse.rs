@@ -118,7 +118,7 @@ impl Builder<'_> {
                 let plain = style == ScalarStyle::Plain;
                 let null = plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
                 let value = if null { Value::Null } else { Value::Scalar { text: text.into_owned(), plain } };
-                self.finish(Built { node: Node { mark, value }, count: 1, height: 0 }, anchor)
+                self.finish(Built { node: Node { mark, value }, count: 1, height: 0 }, anchor, false)
             }
             Event::SequenceStart(_, anchor, _) => self.open(mark, anchor, Content::List(Vec::new())),
             Event::MappingStart(_, anchor, _) => {
@@ -136,7 +136,7 @@ impl Builder<'_> {
                     Content::Map { entries, .. } => Value::Map(entries),
                 };
                 let node = Node { mark: frame.mark, value };
-                self.finish(Built { node, count: frame.count + 1, height: frame.height + 1 }, frame.anchor)
+                self.finish(Built { node, count: frame.count + 1, height: frame.height + 1 }, frame.anchor, false)
             }
             Event::Alias(id) => {
                 let built = self.anchors.get(&id).cloned().flatten();
@@ -148,7 +148,7 @@ impl Builder<'_> {
                     );
                 }
                 let broken = Built { node: Node { mark, value: Value::Broken }, count: 1, height: 0 };
-                self.finish(built.unwrap_or(broken), 0)
+                self.finish(built.unwrap_or(broken), 0, true)
             }
             Event::UnresolvedAlias(name) => {
                 self.error(
@@ -156,7 +156,7 @@ impl Builder<'_> {
                         .at(&mark.span())
                         .help("a text that begins with `*` stands in quotes"),
                 );
-                self.finish(Built { node: Node { mark, value: Value::Broken }, count: 1, height: 0 }, 0)
+                self.finish(Built { node: Node { mark, value: Value::Broken }, count: 1, height: 0 }, 0, false)
             }
             Event::DocumentStart(..) if self.out.root.is_some() => Err(Box::new(
                 Diagnostic::error("a second document begins here")
@@ -179,10 +179,11 @@ impl Builder<'_> {
     }
 
     /// Gives a finished node to the collection that is open.
-    fn finish(&mut self, built: Built, anchor: usize) -> Result<(), Box<Diagnostic>> {
-        // A collection's parts were counted one by one; what an alias or an anchor copies is counted whole.
-        let copied = if anchor == 0 { 1 } else { built.count + 1 };
-        self.nodes += if built.height > 0 || anchor != 0 { copied.max(built.count) } else { 1 };
+    fn finish(&mut self, built: Built, anchor: usize, alias: bool) -> Result<(), Box<Diagnostic>> {
+        self.nodes += if alias { built.count } else { 1 };
+        if anchor != 0 {
+            self.nodes += built.count; // the copy that aliases are made of
+        }
         if self.nodes > MAX_NODES {
             return Err(Box::new(
                 Diagnostic::error(format!("the file grows to more than {MAX_NODES} values"))
@@ -343,4 +344,61 @@ fn syntax(source: &Arc<Source>, error: &ScanError) -> Diagnostic {
     };
     let diagnostic = Diagnostic::error(message).at(&span);
     diagnostic.help(help.unwrap_or("look at the brackets, quotes and colons of this line and of the one before"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Parsed {
+        parse(&Arc::new(Source { path: "a.yml".into(), text: text.into() }))
+    }
+
+    #[test]
+    fn every_part_knows_its_line() {
+        let root = read("a: 1\nb:\n  - x\n  - { c: ~ }\n").root.unwrap();
+        let Value::List(items) = &root.get("b").unwrap().value.value else { panic!("no list") };
+        assert_eq!(items.iter().map(|item| item.mark.line).collect::<Vec<_>>(), [3, 4]);
+        assert!(matches!(items[1].get("c").unwrap().value.value, Value::Null));
+        assert_eq!(root.get("a").unwrap().value.text(), Some("1"));
+    }
+
+    #[test]
+    fn an_alias_is_its_value() {
+        let parsed = read("a: &x { b: 1 }\nc: *x\n");
+        assert!(parsed.diagnostics.is_empty());
+        assert_eq!(parsed.root.unwrap().get("c").unwrap().value.get("b").unwrap().value.text(), Some("1"));
+    }
+
+    #[test]
+    fn what_grows_is_bounded() {
+        // Each alias adds a level that the text does not show.
+        let mut chain = String::from("a0: &a0 [x]\n");
+        chain.extend((1..200).map(|i| format!("a{i}: &a{i} [*a{}]\n", i - 1)));
+        assert!(read(&chain).diagnostics[0].message.contains("deeper"));
+        assert!(read(&"[".repeat(100_000)).root.is_none());
+        assert!(read(&"- ".repeat(100_000)).root.is_none());
+        assert!(read(&"? ".repeat(100_000)).root.is_none());
+        // A large file without aliases is no bomb.
+        let mut hosts = String::new();
+        hosts.extend((0..20_000).map(|i| format!("h{i}: {{ a: [1, 2], r: [x], s: {{ u: y }} }}\n")));
+        assert!(read(&hosts).diagnostics.is_empty());
+    }
+
+    #[test]
+    fn the_reading_goes_on_after_a_mistake() {
+        let parsed = read("a: !t 1\na: 2\n? [x]\n: 3\nb: *none\n<<: {}\n");
+        let messages: Vec<&str> = parsed.diagnostics.iter().map(|d| d.message.as_str()).collect();
+        assert_eq!(
+            messages,
+            [
+                "the tag `!t` has no meaning here",
+                "`a` is given twice",
+                "a key must be text",
+                "no anchor `&none` stands before this alias",
+                "merge keys (`<<`) are not read"
+            ]
+        );
+        assert!(parsed.root.is_some());
+    }
 }

@@ -2,6 +2,7 @@
 //! not hide the next.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::base::diagnostic::{Diagnostic, did_you_mean};
@@ -41,6 +42,14 @@ impl<'a> Fields<'a> {
     /// The value of a key.
     pub(crate) fn value(&self, key: &str) -> Option<&'a Node> {
         self.get(key).map(|entry| &entry.value)
+    }
+}
+
+/// `~/` as the home folder, as a shell does it.
+pub(crate) fn expand(text: &str) -> PathBuf {
+    match (text.strip_prefix("~/"), std::env::home_dir()) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => text.into(),
     }
 }
 
@@ -253,7 +262,9 @@ impl Problems {
         let lower = text.to_ascii_lowercase();
         self.push(match &invalid.help {
             // The newtype sees one label and would give that alone.
-            Some(help) if lower != text && help.starts_with("write `") => diagnostic.help(format!("write `{lower}`")),
+            Some(_) if lower != text && invalid.reason.contains("upper-case") => {
+                diagnostic.help(format!("write `{lower}`"))
+            }
             Some(help) => diagnostic.help(help.clone()),
             None => diagnostic.help("write another name"),
         });
@@ -325,7 +336,15 @@ impl Problems {
             return Some(SecretRef::Env(name.to_owned()));
         }
         if let Some(file) = fields.value("file") {
-            return Some(SecretRef::File(self.text(file, "file")?.into()));
+            if file.text().is_some_and(|text| text.contains("://")) {
+                self.push(
+                    Diagnostic::error("`file` must be a path, found a URL")
+                        .at(&file.span())
+                        .help("write the path of the file that holds the secret"),
+                );
+                return None;
+            }
+            return Some(SecretRef::File(expand(self.text(file, "file")?)));
         }
         Some(SecretRef::Command(self.argv(fields.value("command")?, "command", "[pass, show, shop/db]")?))
     }

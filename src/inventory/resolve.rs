@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use crate::base::diagnostic::Diagnostic;
 use crate::base::net::HostName;
 use crate::inventory::raw::{Mark, Node};
-use crate::inventory::read::{Fields, Problems};
+use crate::inventory::read::{Fields, Problems, expand};
 use crate::inventory::site::Site;
 
 /// The keys of an inventory, in the order of the manual. `include` is gone by now, but a misspelling of it is told.
@@ -101,14 +101,6 @@ fn state(fields: Fields<'_>, folder: &Path, problems: &mut Problems) -> Option<P
         return None;
     }
     Some(state)
-}
-
-/// `~/` as the home folder, as a shell does it.
-fn expand(text: &str) -> PathBuf {
-    match (text.strip_prefix("~/"), std::env::home_dir()) {
-        (Some(rest), Some(home)) => home.join(rest),
-        _ => text.into(),
-    }
 }
 
 /// An absolute path of a host, fit to stand in any configuration file without quoting; reports what it is not.

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use sha2::{Digest, Sha256};
 
@@ -17,6 +18,41 @@ const APP: &str = include_str!("app.pl");
 const APP_UNIT: &str = "[Unit]\nDescription=The lab's web program on port %i\nStartLimitIntervalSec=0\n\n[Service]\n\
     ExecStart=/usr/bin/perl /usr/local/lib/lab/app.pl %i\nUser=nobody\nRestart=always\nRestartSec=200ms\n\n\
     [Install]\nWantedBy=multi-user.target\n";
+
+/// Whether mount(8) takes `path` in the options of an overlay.
+pub(super) fn check_path(path: &Path) -> Result<(), Error> {
+    match path.to_str() {
+        Some(text) if !text.contains([':', ',', '\\', '"']) => Ok(()),
+        _ => Err(Error::Spec(format!(
+            "the folder `{}` cannot hold labs: no `:`, `,`, `\\` or quote in its path",
+            path.display()
+        ))),
+    }
+}
+
+/// Makes the folder for the hosts' disks. Where it lies on an overlay itself (in a container), which cannot be the upper
+/// layer of another, the disks are in memory.
+pub(super) fn prepare(dir: &Path) -> Result<(), Error> {
+    fs_err::create_dir_all(dir)?;
+    let kind = command::run("look at the file system", Command::new("stat").args(["-f", "-c", "%T"]).arg(dir))?;
+    if kind.trim() == "overlayfs" {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "mode=0755", "infra-lab"]).arg(dir);
+        command::run("mount memory for the hosts' disks", &mut mount)?;
+    }
+    Ok(())
+}
+
+/// Undoes the mount of [`prepare`], if there is one.
+pub(super) fn release(dir: &Path) -> Result<(), Error> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    // `proc_pid_mountinfo`(5) writes a space as \\040.
+    let point = dir.to_string_lossy().replace(' ', "\\040");
+    if mounts.lines().any(|l| l.split(' ').nth(4) == Some(&point)) {
+        command::run("unmount the hosts' disks", Command::new("umount").arg(dir))?;
+    }
+    Ok(())
+}
 
 /// The layer of one host.
 pub(super) struct Disk<'a> {

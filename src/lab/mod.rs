@@ -19,7 +19,6 @@ mod twin;
 mod twin_of_site;
 
 use std::ffi::{OsStr, OsString};
-use std::fs::TryLockError;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::panic::resume_unwind;
@@ -217,7 +216,10 @@ pub fn down(name: &str) -> Result<bool, Error> {
     }
     // Only when no other lab is there.
     let _ = std::fs::remove_dir(root().join("labs"));
-    net::tidy();
+    if root().is_dir() {
+        let _names = hold(&root())?;
+        net::tidy();
+    }
     Ok(was_there)
 }
 
@@ -225,17 +227,19 @@ pub fn down(name: &str) -> Result<bool, Error> {
 fn lock(dir: &Path) -> Result<fs_err::File, Error> {
     loop {
         fs_err::create_dir_all(dir)?;
-        let file = fs_err::File::open(dir)?;
-        match file.file().try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => file.file().lock()?,
-            Err(TryLockError::Error(e)) => return Err(e.into()),
-        }
+        let file = hold(dir)?;
         // Who held it before us may have removed the folder.
         if std::fs::metadata(dir).is_ok_and(|now| file.metadata().is_ok_and(|held| held.ino() == now.ino())) {
             return Ok(file);
         }
     }
+}
+
+/// Holds a folder for this process alone, until what is given is dropped.
+fn hold(dir: &Path) -> Result<fs_err::File, Error> {
+    let file = fs_err::File::open(dir)?;
+    file.file().lock()?;
+    Ok(file)
 }
 
 /// Ends every process of the lab, then removes its networks and control groups; leaves the folder.
@@ -272,6 +276,7 @@ fn clean(name: &str, dir: &Path) -> Result<(), Error> {
 
 /// Removes the folder.
 fn remove(dir: &Path) -> Result<(), Error> {
+    disk::release(&dir.join("hosts"))?;
     let deadline = Instant::now() + Duration::from_secs(5);
     // A mount that ended with its processes may take a moment to let go.
     let gone = command::wait_for(deadline, Duration::from_millis(50), || std::fs::remove_dir_all(dir).ok());
@@ -291,6 +296,7 @@ impl Lab {
     pub fn up(spec: &Spec, progress: Progress<'_>) -> Result<Self, Error> {
         spec.validate()?;
         requirements::check()?;
+        disk::check_path(&root())?;
         let outside = spec.choose_outside(None)?;
         let image = image::ensure(&root().join("images"), spec.release, progress)?;
         let dir = dir_of(&spec.name);
@@ -322,6 +328,7 @@ impl Lab {
         clean(name, dir)?;
         for entry in fs_err::read_dir(dir)? {
             let path = entry?.path();
+            disk::release(&path)?;
             if path.is_dir() { remove(&path)? } else { fs_err::remove_file(path)? }
         }
         Ok(())
@@ -332,8 +339,13 @@ impl Lab {
         self.write_record()?;
         fs_err::write(self.dir.join("supervise.sh"), twin::SUPERVISOR)?;
         ssh::key(&self.dir.join("key"), "ed25519", &format!("lab {}", spec.name))?;
+        disk::prepare(&self.dir.join("hosts"))?;
         progress("making the network");
-        net::create_bridge(&spec.name)?;
+        {
+            // No other lab's `down` may find the list of namespaces empty just now.
+            let _names = hold(&root())?;
+            net::create_bridge(&spec.name)?;
+        }
         progress(&format!("booting {} hosts of {}", spec.hosts.len(), spec.release));
         self.finish(progress)
     }

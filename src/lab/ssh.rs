@@ -72,7 +72,7 @@ pub(super) fn config(spec: &Spec, key: &Path, known_hosts: &Path, from: From) ->
     }
     let _ = writeln!(
         text,
-        "Host *\n  IdentityFile {}\n  IdentitiesOnly yes\n  IdentityAgent none\n  UserKnownHostsFile {}\n  \
+        "Host *\n  IdentityFile \"{}\"\n  IdentitiesOnly yes\n  IdentityAgent none\n  UserKnownHostsFile \"{}\"\n  \
          GlobalKnownHostsFile none\n  StrictHostKeyChecking yes\n  ConnectTimeout 10",
         key.display(),
         known_hosts.display(),

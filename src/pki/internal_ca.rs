@@ -238,8 +238,7 @@ impl Leaf {
     fn fingerprint(&self) -> String {
         let names = self.wish.names.join(" ");
         let dates = format!("{} {} {:?} {:?}", self.not_before, self.not_after, self.wish.addresses, self.wish.purpose);
-        let all =
-            [&names, &dates, &self.issuer, &self.certificate, self.key.reveal()].map(|s| s.as_bytes()).join(&b'\0');
+        let all = [&names, &dates, &self.issuer, &self.certificate, self.key.reveal()].map(str::as_bytes).join(&b'\0');
         Digest::of(&all).0
     }
 }

@@ -129,9 +129,8 @@ fn advance(site: &Site, authorities: &mut Authorities, now: OffsetDateTime) -> R
                 hops.rotation = None;
                 hops
             }
-            Some(_) => hops,
             None if hops.trusted.iter().any(|a| a.is_due(now)) => begin(site, hops, now)?,
-            None => hops,
+            Some(_) | None => hops,
         },
     };
     authorities.hops = Some(hops);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::base::diagnostic::Diagnostic;
 use crate::base::secret::sentinel;
-use crate::inventory::site::{Backend, Issuer};
+use crate::inventory::site::Issuer;
 use crate::plan::state::{Access, DesiredHost, File, Folder, Phase};
 use crate::service::{Context, Service};
 
@@ -24,11 +24,7 @@ impl Service for BaseSystem {
     }
 
     fn want(&self, context: &Context<'_>, out: &mut DesiredHost) -> Result<(), Diagnostic> {
-        let firewall = match context.site.firewall.backend {
-            Backend::Nftables => "nftables",
-            Backend::Iptables => "iptables",
-        };
-        out.packages.extend(["ca-certificates", "curl", "openssl", "socat", firewall].map(ToOwned::to_owned));
+        out.packages.extend(["ca-certificates", "curl", "openssl", "socat"].map(ToOwned::to_owned));
         // Before anything that may want to use them.
         let phase = Phase::Widen;
         out.folders.entry("/etc/infra".into()).or_insert(Folder { phase, access: Access::root(0o755) });

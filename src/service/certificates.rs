@@ -62,7 +62,7 @@ impl Holder {
         materials: &[String],
     ) -> Result<(), Diagnostic> {
         let text: String = materials.iter().map(|m| sentinel(m)).collect();
-        let secret = names(&text).iter().any(|n| context.materials.is_secret(n) || n.ends_with(".key"));
+        let secret = names(&text).iter().any(|n| context.materials.is_secret(n) || n.strip_suffix(".key").is_some());
         let file = File {
             service: self.service,
             phase: self.phase,

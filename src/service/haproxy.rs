@@ -214,7 +214,7 @@ fn loopback(model: &Model<'_>) -> &'static str {
     if model.ipv4 { "127.0.0.1" } else { "[::1]" }
 }
 
-/// What s_client trusts.
+/// What `s_client` trusts.
 fn trust(context: &Context<'_>) -> &'static str {
     match context.site.certificates.issuer {
         Issuer::Internal => "-CAfile /etc/infra/sites-ca.crt",

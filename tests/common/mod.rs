@@ -1,5 +1,15 @@
 //! Sites built in code, for the tests that need no inventory.
-#![allow(dead_code, missing_docs, reason = "each test crate uses its own part of this module")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::allow_attributes,
+    missing_docs,
+    reason = "each test crate uses its own part"
+)]
+
+pub mod twin;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -85,4 +95,16 @@ pub fn single(state: &Path) -> Site {
     let hosts = vec![host("one", &["192.0.2.10"], &[Role::Lb, Role::Web, Role::App])];
     let sites = vec![web_site("tiny.example.com", &[], Some(("/srv/tiny", "/")), Some(3000))];
     site("tiny", hosts, sites, state)
+}
+
+/// What `apply` would put on hosts of one release: real certificates, real files.
+pub fn built(
+    site: &Site,
+    facts: &infra::plan::state::Facts,
+) -> (infra::plan::state::Desired, infra::base::secret::Materials) {
+    let issued = infra::pki::ensure(site, &site.state, time::OffsetDateTime::now_utc()).unwrap();
+    let templates = infra::service::render::Templates::load(None).unwrap();
+    let facts: BTreeMap<_, _> = site.hosts.keys().map(|h| (h.clone(), facts.clone())).collect();
+    let desired = infra::service::desire(site, &facts, &issued.materials, &templates).unwrap();
+    (desired, issued.materials)
 }

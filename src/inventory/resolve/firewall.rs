@@ -189,6 +189,12 @@ fn rule(item: &Node, hosts: &Hosts<'_>, block: &[Placed<'_>], problems: &mut Pro
             if let Some((message, help)) = futile(to, party, hosts, block) {
                 let diagnostic = Diagnostic::error(message).at(&node.span()).related(&to_entry.value.span(), "to here");
                 problems.push(diagnostic.help(help));
+            } else if port.is_some_and(|port| port.get() == 22) && is_everyone(party) {
+                problems.push(
+                    Diagnostic::warning("this lets the whole internet try to log in")
+                        .at(&node.span())
+                        .help("name the networks that need SSH, best in `manage_from`"),
+                );
             } else if *to == Party::Role(Role::Db) && is_everyone(party) {
                 problems.push(
                     Diagnostic::warning("this opens the databases to the internet")

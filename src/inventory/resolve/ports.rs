@@ -14,6 +14,8 @@ const WEB: u64 = 8443;
 const APP: u64 = 9443;
 const SSH: u16 = 22;
 const DATABASE: u16 = 3306;
+/// `HAProxy`'s metrics, as the firewall's flows and the template have it.
+const METRICS: u16 = 8405;
 
 /// The ports, and where they were said.
 pub(super) struct RawPorts<'a> {
@@ -53,6 +55,7 @@ pub(super) fn check(ports: &RawPorts<'_>, hosts: &Hosts<'_>, sites: &Sites<'_>, 
         if host.has(Role::Lb) {
             uses.push(Use { port: 80, what: "HTTP of the load balancer".into(), mark: None });
             uses.push(Use { port: 443, what: "HTTPS of the load balancer".into(), mark: None });
+            uses.push(Use { port: METRICS, what: "the load balancer's metrics".into(), mark: None });
         }
         if host.has(Role::Db) {
             uses.push(Use { port: DATABASE, what: "the database".into(), mark: None });

@@ -55,6 +55,32 @@ pub(super) fn check(root: Fields<'_>, hosts: &Hosts<'_>, sites: &Sites<'_>, prob
     if hosts.complete {
         single(hosts, problems);
     }
+    families(hosts, problems);
+}
+
+/// Tiers that talk to each other, and hosts in them that have no address family in common.
+fn families(hosts: &Hosts<'_>, problems: &mut Problems) {
+    let only = |role: Role, ipv4: bool| {
+        hosts.whole.values().find(|host| host.has(role) && host.addresses.iter().all(|a| a.is_ipv4() == ipv4))
+    };
+    for (from, to) in [(Role::Lb, Role::Web), (Role::Web, Role::App), (Role::App, Role::Db), (Role::Db, Role::Db)] {
+        for ipv4 in [true, false] {
+            let (Some(a), Some(b)) = (only(from, ipv4), only(to, !ipv4)) else { continue };
+            let places = [a, b].map(|host| hosts.entries.get(host.name.as_str()).map(|entry| entry.key.mark.span()));
+            let [Some(first), Some(second)] = places else { continue };
+            let (v4, v6) = if ipv4 { (a, b) } else { (b, a) };
+            problems.push(
+                Diagnostic::error(format!(
+                    "`{}` has only IPv4 and `{}` only IPv6, and they must talk",
+                    v4.name, v6.name
+                ))
+                .at(&second)
+                .related(&first, "the other one")
+                .help("give both an address of the same family"),
+            );
+            break;
+        }
+    }
 }
 
 /// One host in a role where another role has more: everything waits for that one.

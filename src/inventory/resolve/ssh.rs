@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::base::diagnostic::Diagnostic;
 use crate::inventory::raw::{Entry, Node};
-use crate::inventory::read::Problems;
+use crate::inventory::read::{Problems, expand};
 use crate::inventory::site::{Become, Ssh};
 
 /// Reads one `ssh` map; `what` names it in messages.
@@ -30,9 +30,9 @@ pub(super) fn ssh(entry: &Entry, what: &str, problems: &mut Problems) -> Ssh {
         user,
         r#become,
         port: fields.value("port").and_then(|node| problems.port(node, "port")),
-        identity: fields.value("identity").and_then(|n| problems.text(n, "identity")).map(super::expand),
+        identity: fields.value("identity").and_then(|n| problems.text(n, "identity")).map(expand),
         jump: fields.value("jump").and_then(|node| jump(node, problems)),
-        config: fields.value("config").and_then(|n| problems.text(n, "config")).map(super::expand),
+        config: fields.value("config").and_then(|n| problems.text(n, "config")).map(expand),
         address,
     }
 }

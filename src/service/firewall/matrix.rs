@@ -1,6 +1,7 @@
 //! The flows as a table, from rows to columns: takes flows, gives cells of ports, and the table as plain text.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 use serde::Serialize;
 
@@ -176,7 +177,7 @@ impl Matrix {
         let mut text = String::new();
         for row in &self.rows {
             for column in self.columns.iter().filter(|c| row.to.contains_key(*c)) {
-                text.push_str(&format!("{} -> {column}: {}\n", row.from, cell(row, column).join(", ")));
+                let _ = writeln!(text, "{} -> {column}: {}", row.from, cell(row, column).join(", "));
             }
         }
         self.with_note(text)
@@ -187,7 +188,7 @@ impl Matrix {
             self.rows.iter().flat_map(|r| r.to.values().flatten()).flat_map(|e| e.uids.clone()).collect();
         if !users.is_empty() {
             let users: Vec<String> = users.iter().map(ToString::to_string).collect();
-            text.push_str(&format!("* only processes of the users {}\n", users.join(", ")));
+            let _ = writeln!(text, "* only processes of the users {}", users.join(", "));
         }
         text
     }

@@ -56,10 +56,10 @@ const UNIT: &str = include_str!("../../../templates/firewall/infra-firewall.serv
 const IMMUNE: &str = "trap '' HUP INT TERM PIPE";
 const END: &str = "END_OF_INFRA_TEXT";
 
-/// `COMMAND <<'END' … END`. The text holds no such line: comments in it are cleaned, all else is made here.
+/// `COMMAND <<'END' || exit 1 … END`. The text holds no such line: comments in it are cleaned, all else is made here.
 fn here(command: &str, text: &str) -> String {
     let newline = if text.ends_with('\n') || text.is_empty() { "" } else { "\n" };
-    format!("{command} <<'{END}'\n{text}{newline}{END}\n")
+    format!("{command} <<'{END}' || exit 1\n{text}{newline}{END}\n")
 }
 
 /// A script of which sh runs nothing before it has read all: half of it, from a connection that died, is a syntax error.
@@ -78,7 +78,7 @@ fn quote(text: &str) -> String {
 
 /// Writes all files of the ruleset into `$dir`.
 fn write_files(set: &Ruleset) -> String {
-    files(set).iter().map(|(name, text)| here(&format!("cat >\"$dir/{name}\" || exit 1"), text)).collect()
+    files(set).iter().map(|(name, text)| here(&format!("cat >\"$dir/{name}\""), text)).collect()
 }
 
 /// The commands that load the files in `$dir`, chained by `&&`.
@@ -145,7 +145,7 @@ pub fn load_script(set: &Ruleset, run_dir: &str, window: Duration) -> String {
     );
     text.push_str(&write_files(set));
     // The timer starts it without our environment, so the root is written into it.
-    let write = "{ printf \"ROOT='%s'\\n\" \"$ROOT\"; cat; } >\"$dir/rollback.sh\" || exit 1";
+    let write = "{ printf \"ROOT='%s'\\n\" \"$ROOT\"; cat; } >\"$dir/rollback.sh\"";
     text.push_str(&here(write, &format!("{LIB}{ROLLBACK}")));
     text.push_str(SNAPSHOT);
     let _ = write!(
@@ -183,20 +183,20 @@ pub fn confirm_script(set: &Ruleset) -> String {
         Backend::Nftables => "for f in iptables ip6tables; do unload_family $f || exit 1; done\n",
         Backend::Iptables => "unload_nft || exit 1\n",
     });
-    text.push_str(&here("put \"$state/firewall.rules\" 600 || exit 1", &set.to_text()));
+    text.push_str(&here("put \"$state/firewall.rules\" 600", &set.to_text()));
     let _ = writeln!(
         text,
         "{{ {}; }} | sha256sum | {{ read -r sum rest; printf '%s\\n' \"$sum\"; }} | put \"$state/firewall.live\" 600 || exit 1",
         live_command(set.backend)
     );
     for (name, body) in files(set) {
-        text.push_str(&here(&format!("put \"$etc/{name}\" 600 || exit 1"), &body));
+        text.push_str(&here(&format!("put \"$etc/{name}\" 600"), &body));
     }
     let (command, other) = match set.backend {
         Backend::Nftables => ("/usr/sbin/nft -f /etc/infra/firewall.nft", "firewall.v4 firewall.v6 firewall.sh"),
         Backend::Iptables => ("/bin/sh /etc/infra/firewall.sh", "firewall.nft"),
     };
-    text.push_str(&here("put \"$ROOT/etc/systemd/system/$unit\" 644 || exit 1", &UNIT.replace("COMMAND", command)));
+    text.push_str(&here("put \"$ROOT/etc/systemd/system/$unit\" 644", &UNIT.replace("COMMAND", command)));
     let _ = writeln!(text, "(cd \"$etc\" && rm -f {other})");
     let _ = writeln!(text, "{} | put \"$state/firewall.boot\" 600 || exit 1", boot_digests(set.backend));
     text.push_str(

@@ -161,7 +161,8 @@ const PROBE: &str = include_str!("../../../templates/firewall/probe.pl");
 /// The script that tries `targets` in parallel, as root on one host: perl-base and nothing else, no more than `patience`
 /// for every 400 of them. A line each on stdout, for [`parse_answers`].
 pub fn probe_script(targets: &[(IpAddr, Port)], patience: Duration) -> String {
-    let list: String = targets.iter().map(|(address, port)| format!("{address} {port}\n")).collect();
+    let lines: Vec<String> = targets.iter().map(|(address, port)| format!("{address} {port}")).collect();
+    let list = if lines.is_empty() { String::new() } else { lines.join("\n") + "\n" };
     format!(
         "exec 3<<'END_OF_TARGETS'\n{list}END_OF_TARGETS\nexec perl - {PROBE_MARK} {} <<'END_OF_PROBE'\n{PROBE}END_OF_PROBE\n",
         patience.as_millis()

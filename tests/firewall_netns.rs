@@ -1,0 +1,577 @@
+//! The firewall against the real nft and iptables, in network namespaces: what was declared gets through, and nothing else.
+
+mod firewall_support;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use firewall_support::{Net, port, site};
+use infra::inventory::site::{Backend, Site};
+use infra::plan::ruleset::Ruleset;
+use infra::service::firewall::script::{self, Status};
+use infra::service::firewall::verify::{self, Answer};
+use infra::service::firewall::{admit, flows, nft, observe};
+use infra::service::platform;
+
+const RUN: &str = "/var/lib/infra/runs/1";
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn ruleset(site: &Site, host: &str, guest: bool) -> Ruleset {
+    let mut facts = platform::oldest();
+    facts.guest_forwarding = guest;
+    flows::host_ruleset(site, &site.hosts[&host.parse().unwrap()], &facts, &flows::derive(site))
+}
+
+/// All hosts, `manage` and `client`.
+fn fleet(site: &Site) -> Net {
+    let mut nodes: Vec<(&str, Vec<IpAddr>)> =
+        site.hosts.values().map(|h| (h.name.as_str(), h.addresses.clone())).collect();
+    nodes.push(("manage", vec![ip("10.99.0.1"), ip("fd99::1")]));
+    nodes.push(("client", vec![ip("10.99.0.200"), ip("fd99::200")]));
+    Net::up(&nodes)
+}
+
+/// Loads and confirms; the state stands under `root`.
+fn apply(net: &Net, node: &str, root: &Path, set: &Ruleset) {
+    let root = root.to_str().unwrap();
+    for (step, text) in [
+        ("check", script::check_script(set)),
+        ("load", script::load_script(set, RUN, script::WINDOW)),
+        ("confirm", script::confirm_script(set)),
+    ] {
+        let out = net.sh(node, root, &text);
+        let words = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(Status::of(out.status.code().unwrap()), Status::Done, "{node}: {step}: {words}");
+        assert_eq!(words, "", "{node}: {step}");
+    }
+}
+
+fn observed(net: &Net, node: &str, root: &Path) -> observe::Answer {
+    let out = net.sh(node, root.to_str().unwrap(), &observe::observe_fragment());
+    assert_eq!(String::from_utf8_lossy(&out.stderr), "");
+    observe::parse_observed(&String::from_utf8(out.stdout).unwrap())
+}
+
+fn connect(net: &Net, node: &str, address: &str, number: u64) -> Answer {
+    let target = (ip(address), port(number));
+    let out = net.ok(node, &verify::probe_script(&[target], Duration::from_millis(700)));
+    verify::parse_answers(&out)[&target]
+}
+
+/// What the site in `firewall_support` must allow, written down by hand: source, destination, port.
+const DECLARED: &[(&str, &str, u16)] = &[
+    ("client", "lb1", 80),
+    ("client", "lb1", 443),
+    ("manage", "lb1", 80),
+    ("manage", "lb1", 443),
+    ("lb1", "web1", 8443),
+    ("lb1", "web2", 8443),
+    ("web1", "app1", 9443),
+    ("web2", "app1", 9443),
+    ("app1", "db1", 3306),
+    ("app1", "db2", 3306),
+    ("db1", "db2", 3306),
+    ("db2", "db1", 3306),
+    ("manage", "lb1", 22),
+    ("manage", "web1", 22),
+    ("manage", "web2", 22),
+    ("manage", "app1", 22),
+    ("manage", "db1", 22),
+    ("manage", "db2", 22),
+    // `firewall.allow`, of one IPv4 address:
+    ("client", "web1", 9000),
+    ("client", "web2", 9000),
+];
+const PORTS: &[u16] = &[22, 80, 443, 3306, 5555, 8080, 8405, 8443, 9000, 9443];
+
+/// Every source, destination, port and family is tried; exactly the declared ones get through.
+fn sweep(backend: Backend) {
+    let site = site(backend);
+    let mut net = fleet(&site);
+    let folder = tempfile::tempdir().unwrap();
+    for host in site.hosts.keys().map(|name| name.as_str()) {
+        let root = folder.path().join(host);
+        fs_err::create_dir(&root).unwrap();
+        apply(&net, host, &root, &ruleset(&site, host, false));
+        net.listen(host, PORTS);
+    }
+    let (mut expected, mut found) = (BTreeSet::new(), BTreeSet::new());
+    let mut tried = 0;
+    std::thread::scope(|scope| {
+        let jobs: Vec<_> = site
+            .hosts
+            .keys()
+            .map(|name| name.as_str())
+            .chain(["manage", "client"])
+            .map(|source| {
+                let (net, site) = (&net, &site);
+                scope.spawn(move || {
+                    let targets: Vec<(IpAddr, infra::base::net::Port)> = site
+                        .hosts
+                        .values()
+                        .filter(|target| target.name.as_str() != source)
+                        .flat_map(|target| target.addresses.clone())
+                        .filter(|address| source != "web2" || address.is_ipv4())
+                        .flat_map(|address| PORTS.iter().map(move |p| (address, port(u64::from(*p)))))
+                        .collect();
+                    let out = net.ok(source, &verify::probe_script(&targets, Duration::from_millis(1500)));
+                    let answers = verify::parse_answers(&out);
+                    assert_eq!(answers.len(), targets.len(), "{source}: {out}");
+                    (source, answers)
+                })
+            })
+            .collect();
+        for job in jobs {
+            let (source, answers) = job.join().unwrap();
+            for ((address, port), answer) in answers {
+                tried += 1;
+                let target = site.hosts.values().find(|h| h.addresses.contains(&address)).unwrap();
+                match answer {
+                    Answer::Open => {
+                        found.insert((source, address, port.get()));
+                    }
+                    Answer::Drop => {}
+                    Answer::Refused | Answer::Unreachable => panic!("{source} {address} {port}: {answer:?}"),
+                }
+                let declared = DECLARED.contains(&(source, target.name.as_str(), port.get()));
+                if declared && !(port.get() == 9000 && !address.is_ipv4()) {
+                    expected.insert((source, address, port.get()));
+                }
+            }
+        }
+    });
+    assert_eq!(found, expected);
+    assert!(tried > 700, "{tried}");
+
+    // The plan of `firewall verify` says the same, and finds no deviation but the one that we make.
+    let all = flows::derive(&site);
+    let probes = verify::probes_from(&site, &all, &verify::Source::Host("app1".parse().unwrap()));
+    let targets: Vec<_> = probes.iter().map(|p| (p.address, p.port)).collect();
+    let patience = Duration::from_millis(1000);
+    let measure = || verify::parse_answers(&net.ok("app1", &verify::probe_script(&targets, patience)));
+    assert_eq!(verify::compare(&probes, &measure()), []);
+    let hole = match backend {
+        Backend::Nftables => "nft insert rule inet infra input tcp dport 22 accept",
+        Backend::Iptables => "iptables -I INFRA-IN 1 -p tcp --dport 22 -j RETURN",
+    };
+    net.ok("lb1", hole);
+    assert_eq!(verify::compare(&probes, &measure()), [], "the way out is still closed");
+    net.ok("app1", &hole.replace("input", "output").replace("INFRA-IN", "INFRA-OUT"));
+    let deviations = verify::compare(&probes, &measure());
+    assert!(
+        !deviations.is_empty() && deviations.iter().all(|d| d.probe.to.as_str() == "lb1" && d.probe.port == port(22))
+    );
+    assert!(!observed(&net, "lb1", &folder.path().join("lb1")).firewall.intact, "drift is seen");
+}
+
+#[test]
+fn exactly_the_declared_flows_get_through_with_nftables() {
+    sweep(Backend::Nftables);
+}
+
+#[test]
+fn exactly_the_declared_flows_get_through_with_iptables() {
+    sweep(Backend::Iptables);
+}
+
+/// Two hosts: `web1` with its rules, and `lb1`, `manage`, `client` without.
+fn one(backend: Backend) -> (Site, Net, tempfile::TempDir) {
+    let site = site(backend);
+    let mut net = Net::up(&[
+        ("web1", vec![ip("10.99.0.21"), ip("fd99::21")]),
+        ("lb1", vec![ip("10.99.0.11"), ip("fd99::11")]),
+        ("manage", vec![ip("10.99.0.1"), ip("fd99::1")]),
+        ("client", vec![ip("10.99.0.200"), ip("fd99::200")]),
+    ]);
+    net.listen("web1", &[22, 8443, 9000]);
+    (site, net, tempfile::tempdir().unwrap())
+}
+
+fn record_and_twice(backend: Backend) {
+    let (site, net, root) = one(backend);
+    let set = ruleset(&site, "web1", false);
+    assert_eq!(observed(&net, "web1", root.path()), observe::Answer::default());
+    for _ in 0..2 {
+        apply(&net, "web1", root.path(), &set);
+        let answer = observed(&net, "web1", root.path());
+        assert_eq!(answer.firewall.loaded.as_ref(), Some(&set));
+        assert!(answer.firewall.intact && answer.firewall.boot_current && answer.armed.is_none(), "{answer:?}");
+        assert_eq!(answer.firewall.rivals, Vec::<String>::new());
+    }
+    // Traffic moves counters and changes nothing.
+    assert_eq!(connect(&net, "lb1", "10.99.0.21", 8443), Answer::Open);
+    assert_eq!(connect(&net, "client", "10.99.0.21", 22), Answer::Drop);
+    assert!(observed(&net, "web1", root.path()).firewall.intact);
+    // A boot file that someone edited is seen.
+    let name = if backend == Backend::Nftables { "firewall.nft" } else { "firewall.v6" };
+    let path = root.path().join("etc/infra").join(name);
+    fs_err::write(&path, fs_err::read_to_string(&path).unwrap() + "# x\n").unwrap();
+    let answer = observed(&net, "web1", root.path());
+    assert!(answer.firewall.intact && !answer.firewall.boot_current);
+}
+
+#[test]
+fn what_was_loaded_is_recorded_and_twice_is_the_same_with_nftables() {
+    record_and_twice(Backend::Nftables);
+}
+
+#[test]
+fn what_was_loaded_is_recorded_and_twice_is_the_same_with_iptables() {
+    record_and_twice(Backend::Iptables);
+}
+
+fn until(what: &str, mut seen: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(15);
+    while !seen() {
+        assert!(Instant::now() < end, "not within 15 s: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A ruleset that shuts the controller out comes off by itself, and a late confirmation says so.
+fn lockout(backend: Backend) {
+    let (mut site, net, root) = one(backend);
+    let dir = root.path().to_str().unwrap();
+    let good = ruleset(&site, "web1", false);
+    apply(&net, "web1", root.path(), &good);
+    site.firewall.manage_from[0].0 = "10.99.0.99".parse().unwrap();
+    let bad = ruleset(&site, "web1", false);
+    assert!(admit::controller_is_admitted(&good, ip("10.99.0.1"), port(22)));
+    assert!(!admit::controller_is_admitted(&bad, ip("10.99.0.1"), port(22)));
+    let out = net.sh("web1", dir, &script::load_script(&bad, RUN, Duration::from_secs(2)));
+    assert_eq!(Status::of(out.status.code().unwrap()), Status::Done, "{}", String::from_utf8_lossy(&out.stderr));
+    assert!(observed(&net, "web1", root.path()).armed.is_some_and(|run| run.ends_with(RUN)));
+    assert_eq!(connect(&net, "manage", "10.99.0.21", 22), Answer::Drop);
+    until("the old rules are back", || connect(&net, "manage", "10.99.0.21", 22) == Answer::Open);
+    until("the marker is gone", || observed(&net, "web1", root.path()).armed.is_none());
+    let answer = observed(&net, "web1", root.path());
+    assert!(answer.firewall.intact && answer.firewall.boot_current, "{answer:?}");
+    assert_eq!(answer.firewall.loaded, Some(good));
+    let out = net.sh("web1", dir, &script::confirm_script(&bad));
+    assert_eq!(Status::of(out.status.code().unwrap()), Status::NothingArmed);
+
+    // A change that a dead run left armed is undone by the next one, and by `undo`.
+    let slow = script::load_script(&bad, RUN, script::WINDOW);
+    assert!(net.sh("web1", dir, &slow).status.success());
+    assert_eq!(connect(&net, "manage", "10.99.0.21", 22), Answer::Drop);
+    assert!(net.sh("web1", dir, &script::undo_script()).status.success());
+    assert_eq!(connect(&net, "manage", "10.99.0.21", 22), Answer::Open);
+    assert!(net.sh("web1", dir, &slow).status.success());
+    apply(
+        &net,
+        "web1",
+        root.path(),
+        &ruleset(
+            &{
+                let mut s = site.clone();
+                s.firewall.manage_from[0].0 = "10.99.0.1".parse().unwrap();
+                s
+            },
+            "web1",
+            false,
+        ),
+    );
+    assert_eq!(connect(&net, "manage", "10.99.0.21", 22), Answer::Open);
+    assert!(net.sh("web1", dir, &script::undo_script()).status.success(), "nothing to undo");
+    assert_eq!(connect(&net, "client", "10.99.0.21", 22), Answer::Drop);
+}
+
+#[test]
+fn a_lockout_rolls_itself_back_with_nftables() {
+    lockout(Backend::Nftables);
+}
+
+#[test]
+fn a_lockout_rolls_itself_back_with_iptables() {
+    lockout(Backend::Iptables);
+}
+
+#[test]
+fn a_first_ruleset_that_is_undone_leaves_nothing() {
+    for backend in [Backend::Nftables, Backend::Iptables] {
+        let (site, net, root) = one(backend);
+        let dir = root.path().to_str().unwrap();
+        let set = ruleset(&site, "web1", false);
+        assert!(net.sh("web1", dir, &script::load_script(&set, RUN, script::WINDOW)).status.success());
+        assert_eq!(connect(&net, "client", "10.99.0.21", 22), Answer::Drop);
+        assert!(net.sh("web1", dir, &script::undo_script()).status.success());
+        assert_eq!(connect(&net, "client", "10.99.0.21", 22), Answer::Open);
+        assert_eq!(connect(&net, "client", "fd99::21", 22), Answer::Open);
+        assert!(!net.ok("web1", "nft list ruleset").to_lowercase().contains("infra"));
+        assert_eq!(observed(&net, "web1", root.path()), observe::Answer::default());
+    }
+}
+
+#[test]
+fn the_backend_changes_over_and_back() {
+    let (mut site, net, root) = one(Backend::Nftables);
+    let list = || net.ok("web1", "nft list ruleset");
+    apply(&net, "web1", root.path(), &ruleset(&site, "web1", false));
+    for backend in [Backend::Iptables, Backend::Nftables] {
+        site.firewall.backend = backend;
+        apply(&net, "web1", root.path(), &ruleset(&site, "web1", false));
+        let text = list();
+        assert_eq!(text.contains("table inet infra"), backend == Backend::Nftables, "{text}");
+        assert_eq!(text.contains("INFRA-IN"), backend == Backend::Iptables, "{text}");
+        assert_eq!(connect(&net, "lb1", "fd99::21", 8443), Answer::Open);
+        assert_eq!(connect(&net, "client", "fd99::21", 22), Answer::Drop);
+        let answer = observed(&net, "web1", root.path());
+        assert!(answer.firewall.intact && answer.firewall.boot_current, "{answer:?}");
+        // Undone after a change of backend, the other one is back.
+        let mut other = site.clone();
+        other.firewall.backend = if backend == Backend::Nftables { Backend::Iptables } else { Backend::Nftables };
+        let dir = root.path().to_str().unwrap();
+        assert!(
+            net.sh("web1", dir, &script::load_script(&ruleset(&other, "web1", false), RUN, script::WINDOW))
+                .status
+                .success()
+        );
+        assert!(net.sh("web1", dir, &script::undo_script()).status.success());
+        assert!(observed(&net, "web1", root.path()).firewall.intact);
+    }
+}
+
+#[test]
+fn bans_and_the_rules_of_others_outlive_a_reload() {
+    let (mut site, net, root) = one(Backend::Nftables);
+    net.ok("web1", "nft 'table ip other { chain c { type filter hook input priority 5; tcp dport 7 drop; }; }'");
+    apply(&net, "web1", root.path(), &ruleset(&site, "web1", false));
+    net.ok("web1", "nft add element inet infra_block banned4 '{ 10.99.0.11 timeout 1h }'");
+    assert_eq!(connect(&net, "lb1", "10.99.0.21", 8443), Answer::Drop);
+    assert!(observed(&net, "web1", root.path()).firewall.intact, "a ban is no drift");
+    site.firewall.block = vec![("10.99.0.200".parse().unwrap(), firewall_support::place(30))];
+    apply(&net, "web1", root.path(), &ruleset(&site, "web1", false));
+    assert_eq!(connect(&net, "lb1", "10.99.0.21", 8443), Answer::Drop);
+    assert_eq!(connect(&net, "lb1", "fd99::21", 8443), Answer::Open);
+    assert_eq!(connect(&net, "client", "10.99.0.21", 9000), Answer::Drop, "blocked, though a flow allows it");
+    site.firewall.block.clear();
+    let dir = root.path().to_str().unwrap();
+    let open = script::load_script(&ruleset(&site, "web1", false), RUN, script::WINDOW);
+    assert!(net.sh("web1", dir, &open).status.success());
+    assert_eq!(connect(&net, "client", "10.99.0.21", 9000), Answer::Open);
+    assert!(net.sh("web1", dir, &script::undo_script()).status.success());
+    assert_eq!(connect(&net, "client", "10.99.0.21", 9000), Answer::Drop);
+    assert_eq!(connect(&net, "lb1", "10.99.0.21", 8443), Answer::Drop, "the ban outlives a rollback too");
+    assert!(net.ok("web1", "nft list ruleset").contains("tcp dport 7 drop"));
+}
+
+#[test]
+fn bans_and_the_rules_of_others_outlive_a_reload_with_iptables() {
+    let (site, net, root) = one(Backend::Iptables);
+    net.ok("web1", "iptables -A INPUT -p tcp --dport 7 -j DROP; iptables -N f2b; iptables -I INPUT 1 -j f2b");
+    apply(&net, "web1", root.path(), &ruleset(&site, "web1", false));
+    net.ok("web1", "iptables -t raw -A INFRA-BAN -s 10.99.0.11 -j DROP");
+    assert!(observed(&net, "web1", root.path()).firewall.intact, "a ban is no drift");
+    apply(&net, "web1", root.path(), &ruleset(&site, "web1", false));
+    assert_eq!(connect(&net, "lb1", "10.99.0.21", 8443), Answer::Drop);
+    assert_eq!(connect(&net, "lb1", "fd99::21", 8443), Answer::Open);
+    let rules = net.ok("web1", "iptables -S INPUT");
+    assert_eq!(
+        rules,
+        "-P INPUT ACCEPT\n-A INPUT -j INFRA-IN\n-A INPUT -j f2b\n-A INPUT -p tcp -m tcp --dport 7 -j DROP\n"
+    );
+    net.ok("web1", "iptables -I INPUT 1 -j ACCEPT");
+    assert!(!observed(&net, "web1", root.path()).firewall.intact, "a rule that accepts before ours is drift");
+}
+
+#[test]
+fn a_reload_loses_no_packet_and_cuts_no_connection() {
+    let (site, mut net, root) = one(Backend::Nftables);
+    let set = ruleset(&site, "web1", false);
+    // A connection that is older than the firewall: the host speaks first, and every 20 ms.
+    net.daemon(
+        "web1",
+        "use Socket; $|=1; socket(S,AF_INET,SOCK_STREAM,0); setsockopt(S,SOL_SOCKET,SO_REUSEADDR,1);\
+         bind(S,pack_sockaddr_in(2222,INADDR_ANY)) or die; listen(S,5); print \"ready\\n\"; accept(C,S);\
+         while(defined syswrite(C,'x')) { select(undef,undef,undef,0.02) }",
+    );
+    let log = root.path().join("got");
+    net.daemon(
+        "manage",
+        &format!(
+            "use Socket; $|=1; socket(S,AF_INET,SOCK_STREAM,0); connect(S,pack_sockaddr_in(2222,inet_aton('10.99.0.21'))) or die;\
+             sysread(S,my $b,1) or die; print \"ready\\n\"; my $n=0; while(sysread(S,$b,99)) {{ $n+=length $b;\
+             open(F,'>','{}'); print F $n; close F; }} open(F,'>','{}'); print F 'cut'; close F;",
+            log.display(),
+            log.display()
+        ),
+    );
+    let got = || fs_err::read_to_string(&log).unwrap_or_default();
+    until("data flows", || !got().is_empty());
+    apply(&net, "web1", root.path(), &set);
+    for _ in 0..8 {
+        let before: u32 = got().parse().unwrap_or(0);
+        let load = script::load_script(&set, RUN, script::WINDOW);
+        assert!(net.sh("web1", root.path().to_str().unwrap(), &load).status.success());
+        until("data still flows", || {
+            assert_ne!(got(), "cut");
+            got().parse::<u32>().is_ok_and(|now| now > before)
+        });
+        assert!(net.sh("web1", root.path().to_str().unwrap(), &script::confirm_script(&set)).status.success());
+    }
+    // New connections while rules are loaded anew, one transaction each.
+    let rules = root.path().join("etc/infra/firewall.nft");
+    let stop = root.path().join("stop");
+    std::thread::scope(|scope| {
+        let (net, rules, stop) = (&net, &rules, &stop);
+        scope.spawn(move || {
+            net.ok(
+                "web1",
+                &format!("while ! [ -e {} ]; do nft -f {} || exit 1; done", stop.display(), rules.display()),
+            );
+        });
+        let targets = vec![(ip("10.99.0.21"), port(8443))];
+        let end = Instant::now() + Duration::from_secs(2);
+        let mut tried = 0;
+        while Instant::now() < end {
+            let out = net.ok("lb1", &verify::probe_script(&targets, Duration::from_millis(900)));
+            tried += 1;
+            assert_eq!(verify::parse_answers(&out)[&targets[0]], Answer::Open, "attempt {tried}");
+        }
+        fs_err::write(stop, "").unwrap();
+        assert!(tried > 20, "{tried}");
+    });
+}
+
+#[test]
+fn broken_rules_leave_the_old_ones() {
+    for backend in [Backend::Nftables, Backend::Iptables] {
+        let (site, net, root) = one(backend);
+        let dir = root.path().to_str().unwrap();
+        let set = ruleset(&site, "web1", false);
+        apply(&net, "web1", root.path(), &set);
+        let breakage = |text: String| match backend {
+            Backend::Nftables => text.replace("tcp dport 8443", "tcp dport eightyfour"),
+            Backend::Iptables => text.replace("--dport 8443", "--dport eightyfour"),
+        };
+        let out = net.sh("web1", dir, &breakage(script::check_script(&set)));
+        assert!(!out.status.success());
+        let words = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(words.contains("eightyfour") || words.contains("line"), "{words}");
+        let out = net.sh("web1", dir, &breakage(script::load_script(&set, RUN, script::WINDOW)));
+        assert_eq!(Status::of(out.status.code().unwrap()), Status::Refused, "{}", String::from_utf8_lossy(&out.stderr));
+        let answer = observed(&net, "web1", root.path());
+        assert!(answer.firewall.intact && answer.armed.is_none(), "{answer:?}");
+        // A script of which only a part arrived does nothing.
+        let whole = script::load_script(&set, RUN, script::WINDOW);
+        let half = &whole[..whole.len() * 9 / 10];
+        assert!(!net.sh("web1", dir, half).status.success());
+        assert!(observed(&net, "web1", root.path()).armed.is_none());
+    }
+}
+
+/// A published port of a container is no way round the rules.
+fn docker(backend: Backend) {
+    let site = site(backend);
+    let mut net = Net::up(&[
+        ("web1", vec![ip("10.99.0.21"), ip("fd99::21")]),
+        ("lb1", vec![ip("10.99.0.11"), ip("fd99::11")]),
+        ("client", vec![ip("10.99.0.200"), ip("fd99::200")]),
+        ("box", vec![]),
+    ]);
+    // The container hangs on the same wire with addresses of its own; only web1 routes to it.
+    net.ok("box", "ip addr add 172.30.0.2/24 dev eth0; ip route add default via 172.30.0.1");
+    net.ok(
+        "web1",
+        "ip addr add 172.30.0.1/24 dev eth0; sysctl -qw net.ipv4.ip_forward=1\n\
+         nft 'table ip docker { chain pre { type nat hook prerouting priority dstnat; ip daddr 10.99.0.21 tcp dport { 8443, 8099 } dnat to 172.30.0.2; }; }'",
+    );
+    net.listen("box", &[8443, 8099]);
+    let root = tempfile::tempdir().unwrap();
+    for node in ["lb1", "client"] {
+        assert_eq!(connect(&net, node, "10.99.0.21", 8099), Answer::Open);
+    }
+    apply(&net, "web1", root.path(), &ruleset(&site, "web1", true));
+    assert_eq!(connect(&net, "lb1", "10.99.0.21", 8099), Answer::Drop);
+    assert_eq!(connect(&net, "client", "10.99.0.21", 8099), Answer::Drop);
+    assert_eq!(connect(&net, "client", "10.99.0.21", 8443), Answer::Drop);
+    assert_eq!(connect(&net, "lb1", "10.99.0.21", 8443), Answer::Open, "a flow allows it");
+    // What the container itself opens goes on.
+    net.listen("client", &[7777]);
+    net.ok("client", "ip route add 172.30.0.0/24 via 10.99.0.21");
+    assert_eq!(connect(&net, "box", "10.99.0.200", 7777), Answer::Open);
+    // A snapshot of these rules loads again.
+    let dir = root.path().to_str().unwrap();
+    assert!(
+        net.sh("web1", dir, &script::load_script(&ruleset(&site, "web1", false), RUN, script::WINDOW)).status.success()
+    );
+    assert_eq!(connect(&net, "lb1", "10.99.0.21", 8443), Answer::Drop, "without guests nothing is forwarded");
+    assert!(net.sh("web1", dir, &script::undo_script()).status.success());
+    assert!(observed(&net, "web1", root.path()).firewall.intact);
+    assert_eq!(connect(&net, "lb1", "10.99.0.21", 8443), Answer::Open);
+}
+
+#[test]
+fn a_published_port_is_no_bypass_with_nftables() {
+    docker(Backend::Nftables);
+}
+
+#[test]
+fn a_published_port_is_no_bypass_with_iptables() {
+    docker(Backend::Iptables);
+}
+
+#[test]
+fn a_refusal_of_the_other_host_is_told_from_our_own() {
+    let (mut site, net, root) = one(Backend::Nftables);
+    // Out of web1 only app1:9443 is open; give that address to nobody's listener.
+    site.hosts.get_mut(&firewall_support::name("app1")).unwrap().addresses = vec![ip("10.99.0.11"), ip("fd99::11")];
+    for backend in [Backend::Nftables, Backend::Iptables] {
+        site.firewall.backend = backend;
+        apply(&net, "web1", root.path(), &ruleset(&site, "web1", false));
+        for address in ["10.99.0.11", "fd99::11"] {
+            assert_eq!(connect(&net, "web1", address, 9443), Answer::Refused, "allowed, nobody listens");
+            assert_eq!(connect(&net, "web1", address, 9444), Answer::Drop, "denied on our side");
+            // Everyone else is refused at once.
+            let start = Instant::now();
+            let out = net.sh("web1", "", &format!("bash -c 'echo > /dev/tcp/{address}/9444'"));
+            assert!(!out.status.success() && start.elapsed() < Duration::from_secs(1));
+        }
+        // Root may fetch packages, others may not.
+        let get = |user: &str| {
+            net.sh(
+                "web1",
+                "",
+                &format!("setpriv --reuid={user} --clear-groups bash -c 'echo > /dev/tcp/10.99.0.11/443'"),
+            )
+        };
+        let text = String::from_utf8_lossy(&get("0").stderr).into_owned();
+        assert!(text.contains("refused"), "{text}");
+        let before = net.ok("web1", counter(backend));
+        get("65534");
+        assert_ne!(net.ok("web1", counter(backend)), before, "the default deny counted it");
+        let before = net.ok("web1", counter(backend));
+        get("42");
+        assert_eq!(net.ok("web1", counter(backend)), before);
+    }
+}
+
+fn counter(backend: Backend) -> &'static str {
+    match backend {
+        Backend::Nftables => "nft list chain inet infra deny_out | grep 'tcp reset'",
+        Backend::Iptables => "iptables-save -c -t filter | grep tcp-reset",
+    }
+}
+
+#[test]
+fn a_network_of_everyone_and_overlapping_networks_load() {
+    for backend in [Backend::Nftables, Backend::Iptables] {
+        let (mut site, net, root) = one(backend);
+        let nets = ["0.0.0.0/0", "::/0", "10.99.0.0/24", "10.99.0.0/25", "10.99.0.7", "fd99::/64", "fd99::7"];
+        site.firewall.manage_from = nets.iter().map(|n| (n.parse().unwrap(), firewall_support::place(1))).collect();
+        site.firewall.block = ["203.0.113.0/24", "203.0.113.0/25", "2001:db8::/32", "2001:db8::1"]
+            .iter()
+            .map(|n| (n.parse().unwrap(), firewall_support::place(2)))
+            .collect();
+        apply(&net, "web1", root.path(), &ruleset(&site, "web1", false));
+        assert_eq!(connect(&net, "client", "10.99.0.21", 22), Answer::Open);
+        assert_eq!(connect(&net, "client", "fd99::21", 22), Answer::Open);
+        assert_eq!(connect(&net, "client", "fd99::21", 8443), Answer::Drop);
+    }
+    assert!(nft::render(&Ruleset::default()).contains("policy drop"));
+}
