@@ -9,9 +9,14 @@
 //! the left of its own in [`STAGES`] (`tests/layers.rs` holds it to that).
 
 pub mod base;
+pub mod cli;
+pub mod fleet;
 pub mod host;
 pub mod inventory;
+pub mod lab;
+pub mod pki;
 pub mod plan;
+pub mod report;
 pub mod service;
 
 /// The stages, left to right. A file under one of them may import from those before it, and from its own.

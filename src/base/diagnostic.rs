@@ -1,9 +1,12 @@
 //! What is wrong with something a person wrote: takes severity, message, place and help, draws them as rustc does.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet, normalize_untrusted_str};
 
 /// A text and where it came from; shared by all places in it.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,8 +67,8 @@ pub struct Diagnostic {
     pub message: String,
     /// What is underlined, if there is a place.
     pub span: Option<Span>,
-    /// The few words under the underline.
-    pub label: Option<String>,
+    /// The few words under the underline. Boxed: a smaller diagnostic passes as the error of a `Result`.
+    pub label: Option<Box<str>>,
     /// Other places that explain it, with their words (`first given here`).
     pub related: Vec<(Span, String)>,
     /// What to do, imperative.
@@ -97,7 +100,7 @@ impl Diagnostic {
     /// Sets the words under the underline.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
-        self.label = Some(label.into());
+        self.label = Some(label.into().into_boxed_str());
         self
     }
 
@@ -121,9 +124,206 @@ impl Diagnostic {
     }
 }
 
-/// `did you mean …` for an unknown word, if one of `known` is near (Jaro-Winkler above 0.8, the best one).
+/// `did you mean …` for an unknown word, if one of `known` is near: one letter wrong, missing, too many or swapped, or
+/// Jaro-Winkler above 0.8; the nearest one.
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    let near = known.into_iter().map(|k| (strsim::jaro_winkler(word, k), k)).filter(|(score, _)| *score > 0.8);
-    let (_, best) = near.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    let near = known.into_iter().filter_map(|k| {
+        let score = strsim::jaro_winkler(word, k);
+        // Short words with two letters swapped are far apart for Jaro-Winkler.
+        let slip = word.len() > 2 && word.len().abs_diff(k.len()) < 2 && strsim::osa_distance(word, k) == 1;
+        (slip || score > 0.8).then_some((slip, score, k))
+    });
+    let (_, _, best) = near.max_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)))?;
     Some(format!("did you mean `{best}`?"))
+}
+
+/// Draws diagnostics as rustc does, sorted by place (what has no place comes first), and a line that counts them. Empty for none.
+pub fn draw(diagnostics: &[Diagnostic], colour: bool) -> String {
+    if diagnostics.is_empty() {
+        return String::new();
+    }
+    // Files in the order in which they are first named: the loader names the inventory before its includes.
+    let mut files: HashMap<&Path, usize> = HashMap::new();
+    let mut lines: HashMap<*const Source, Vec<usize>> = HashMap::new();
+    for span in diagnostics.iter().flat_map(|d| d.span.iter().chain(d.related.iter().map(|(span, _)| span))) {
+        let next = files.len();
+        files.entry(&span.source.path).or_insert(next);
+        lines.entry(Arc::as_ptr(&span.source)).or_insert_with(|| line_starts(&span.source.text));
+    }
+    let mut sorted: Vec<&Diagnostic> = diagnostics.iter().collect();
+    sorted.sort_by_key(|d| d.span.as_ref().map(|s| (files.get(&*s.source.path).copied(), s.range.start, s.range.end)));
+    let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+    let mut out = String::new();
+    for diagnostic in sorted {
+        out.push_str(&draw_one(diagnostic, &lines, &renderer));
+        out.push_str("\n\n");
+    }
+    let errors = diagnostics.iter().filter(|d| d.is_error()).count();
+    out.push_str(&count(errors, diagnostics.len() - errors));
+    out.push('\n');
+    out
+}
+
+/// «2 errors, 1 warning»; what there is none of is left out.
+pub fn count(errors: usize, warnings: usize) -> String {
+    let plural = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
+    match (errors, warnings) {
+        (0, n) => plural(n, "warning"),
+        (n, 0) => plural(n, "error"),
+        (e, w) => format!("{}, {}", plural(e, "error"), plural(w, "warning")),
+    }
+}
+
+fn line_starts(text: &str) -> Vec<usize> {
+    std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect()
+}
+
+fn draw_one(diagnostic: &Diagnostic, lines: &HashMap<*const Source, Vec<usize>>, renderer: &Renderer) -> String {
+    let level = match diagnostic.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    let mut group = Group::with_title(level.primary_title(normalize_untrusted_str(&diagnostic.message)));
+    // The places of one text are drawn in one snippet; the first snippet is that of the diagnostic's own place.
+    let mut sources: Vec<(&Arc<Source>, Vec<Shown<'_>>)> = Vec::new();
+    let own = diagnostic.span.iter().map(|span| (AnnotationKind::Primary, span, diagnostic.label.as_deref()));
+    let others = diagnostic.related.iter().map(|(span, label)| (AnnotationKind::Context, span, Some(label.as_str())));
+    for (kind, span, label) in own.chain(others) {
+        // Far apart they are drawn as two, for what lies between is read each time.
+        let near = |(source, shown): &&mut (&Arc<Source>, Vec<Shown<'_>>)| {
+            let start = shown.first().map_or(0, |(_, first, _)| first.range.start);
+            Arc::ptr_eq(source, &span.source) && start.abs_diff(span.range.start) < WINDOW
+        };
+        match sources.iter_mut().find(near) {
+            Some((_, shown)) => shown.push((kind, span, label)),
+            None => sources.push((&span.source, vec![(kind, span, label)])),
+        }
+    }
+    for (source, shown) in &sources {
+        let starts = lines.get(&Arc::as_ptr(source)).map(Vec::as_slice).unwrap_or_default();
+        group = snippet(group, source, starts, shown);
+    }
+    for help in &diagnostic.help {
+        group = group.element(Level::HELP.message(normalize_untrusted_str(help)));
+    }
+    renderer.render(&[group])
+}
+
+/// A place, what it is to the diagnostic, and the words under it.
+type Shown<'a> = (AnnotationKind, &'a Span, Option<&'a str>);
+
+/// The last boundary of a character at `at` or before it.
+fn boundary(text: &str, at: usize) -> usize {
+    (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+}
+
+/// Bytes on each side of a place that are drawn at most, and between two places in one snippet.
+const WINDOW: usize = 2048;
+
+/// Adds the lines that are shown, and of a very long line a part: the whole text would be read anew for each diagnostic.
+fn snippet<'a>(group: Group<'a>, source: &'a Source, starts: &[usize], shown: &[Shown<'a>]) -> Group<'a> {
+    let text = source.text.as_str();
+    let from = shown.iter().map(|(_, span, _)| span.range.start).min().unwrap_or(0).min(text.len());
+    let to = shown.iter().map(|(_, span, _)| span.range.end).max().unwrap_or(0).clamp(from, text.len());
+    let first = starts.partition_point(|start| *start <= from).max(1);
+    let line = starts.get(first - 1).copied().unwrap_or(0);
+    let last = starts.partition_point(|start| *start <= to);
+    let end = starts.get(last).map_or(text.len(), |next| next.saturating_sub(1)).max(to);
+    let begin = boundary(text, line.max(from.saturating_sub(WINDOW)));
+    let end = boundary(text, end.min(to.saturating_add(WINDOW)));
+    let cut = text.get(begin..end).unwrap_or("").trim_end_matches('\r');
+    let mut snippet = Snippet::source(cut).line_start(first);
+    let path = source.path.to_string_lossy();
+    let mut group = group;
+    if begin == line {
+        snippet = snippet.path(path);
+    } else {
+        let place = shown.first().map_or(from, |(_, span, _)| span.range.start);
+        let column = text.get(line..place).unwrap_or("").chars().count() + 1;
+        group = group.element(Origin::path(path).line(first).char_column(column));
+    }
+    for (kind, span, label) in shown {
+        let start = span.range.start.saturating_sub(begin).min(cut.len());
+        let stop = span.range.end.saturating_sub(begin).clamp(start, cut.len());
+        let annotation = kind.span(start..stop);
+        snippet = snippet.annotation(match label {
+            Some(label) => annotation.label(normalize_untrusted_str(label)),
+            None => annotation,
+        });
+    }
+    group.element(snippet)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(text: &str, part: &str) -> Span {
+        let start = text.find(part).unwrap();
+        Span { source: Arc::new(Source { path: "a.yml".into(), text: text.into() }), range: start..start + part.len() }
+    }
+
+    #[test]
+    fn a_place_is_counted_in_lines_and_characters() {
+        let span = span("a\nb\u{00e9}c: wrong\n", "wrong");
+        assert_eq!(span.to_string(), "a.yml:2:6");
+    }
+
+    #[test]
+    fn drawn_as_rustc_does_in_the_order_of_the_file() {
+        let text = "one: 1\ntwo: 2\n";
+        let (one, two) = (span(text, "one"), span(text, "two"));
+        let two = Span { source: Arc::clone(&one.source), ..two };
+        let late =
+            Diagnostic::warning("`two` is odd").at(&two).label("here").related(&one, "after this").help("remove it");
+        let early = Diagnostic::error("`one` is\u{1b}[31m wrong").at(&one);
+        let expected = "\
+error: `one` is\u{241b}[31m wrong
+ --> a.yml:1:1
+  |
+1 | one: 1
+  | ^^^
+
+warning: `two` is odd
+ --> a.yml:2:1
+  |
+1 | one: 1
+  | --- after this
+2 | two: 2
+  | ^^^ here
+  |
+  = help: remove it
+
+1 error, 1 warning
+";
+        assert_eq!(draw(&[late, early.clone()], false), expected);
+        assert_eq!(draw(&[], true), "");
+        assert!(draw(&[early], true).contains("\u{1b}["));
+        assert_eq!((count(2, 0), count(0, 2)), ("2 errors".into(), "2 warnings".into()));
+    }
+
+    #[test]
+    fn of_a_very_long_line_a_part_is_drawn() {
+        let text = format!("a: [{}wrong, {}]\n", "\u{fc}, ".repeat(20_000), "x, ".repeat(20_000));
+        let drawn = draw(&[Diagnostic::error("odd").at(&span(&text, "wrong"))], false);
+        assert!(drawn.contains(" a.yml:1:60005") && drawn.contains("^^^^^"), "{drawn}");
+        assert!(drawn.len() < 2000, "{}", drawn.len());
+    }
+
+    #[test]
+    fn places_far_apart_are_drawn_apart() {
+        let text = format!("one: 1\n{}two: 2\n", "# x\n".repeat(20_000));
+        let (one, two) = (span(&text, "one"), span(&text, "two"));
+        let one = Span { source: Arc::clone(&two.source), ..one };
+        let drawn = draw(&[Diagnostic::error("twice").at(&two).related(&one, "first")], false);
+        assert!(drawn.contains(" --> a.yml:20002:1") && drawn.contains("::: a.yml:1:1"), "{drawn}");
+    }
+
+    #[test]
+    fn the_nearest_word_is_meant() {
+        let meant = |word| did_you_mean(word, ["web", "app", "db", "aliases", "address"]);
+        assert_eq!(meant("wbe").as_deref(), Some("did you mean `web`?"));
+        assert_eq!(meant("adress").as_deref(), Some("did you mean `address`?"));
+        assert_eq!(meant("zebra"), None);
+    }
 }

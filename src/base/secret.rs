@@ -60,6 +60,7 @@ pub struct Missing(pub String);
 pub struct Materials {
     secret: BTreeMap<String, Secret>,
     public: BTreeMap<String, String>,
+    about: BTreeMap<String, String>,
 }
 
 impl Materials {
@@ -71,6 +72,16 @@ impl Materials {
     /// Adds text that may be seen (a certificate), under a name.
     pub fn add_public(&mut self, name: impl Into<String>, text: impl Into<String>) {
         self.public.insert(name.into(), text.into());
+    }
+
+    /// Says in one line what `name` is, for a person: `web1.shop.infra.internal, 60 days, until 2027-01-22`.
+    pub fn describe(&mut self, name: impl Into<String>, line: impl Into<String>) {
+        self.about.insert(name.into(), line.into());
+    }
+
+    /// The line that [`Materials::describe`] gave.
+    pub fn about(&self, name: &str) -> Option<&str> {
+        self.about.get(name).map(String::as_str)
     }
 
     /// The public text of `name`, if there is one.
@@ -88,7 +99,7 @@ impl Materials {
     /// # Errors
     /// [`Missing`] names a sentinel without a value.
     pub fn materialize(&self, text: &str) -> Result<String, Missing> {
-        self.replace(text, |name| {
+        replace(text, |name| {
             let secret = self.secret.get(name).map(Secret::reveal);
             secret.or_else(|| self.public(name)).map(ToOwned::to_owned)
         })
@@ -105,19 +116,19 @@ impl Materials {
         }
         out
     }
+}
 
-    fn replace(&self, text: &str, value: impl Fn(&str) -> Option<String>) -> Result<String, Missing> {
-        let mut out = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some((before, tail)) = rest.split_once(OPEN) {
-            let (name, after) = tail.split_once(CLOSE).ok_or_else(|| Missing(tail.chars().take(40).collect()))?;
-            out.push_str(before);
-            out.push_str(&value(name).ok_or_else(|| Missing(name.to_owned()))?);
-            rest = after;
-        }
-        out.push_str(rest);
-        Ok(out)
+fn replace(text: &str, value: impl Fn(&str) -> Option<String>) -> Result<String, Missing> {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, tail)) = rest.split_once(OPEN) {
+        let (name, after) = tail.split_once(CLOSE).ok_or_else(|| Missing(tail.chars().take(40).collect()))?;
+        out.push_str(before);
+        out.push_str(&value(name).ok_or_else(|| Missing(name.to_owned()))?);
+        rest = after;
     }
+    out.push_str(rest);
+    Ok(out)
 }
 
 /// The names of all sentinels of `text`, in order, with repetitions.

@@ -1,3 +1,9 @@
 //! From the inventory file to a [`Site`](site::Site) that is valid by construction.
 
+pub mod load;
+mod mask;
+mod parse;
+mod raw;
+mod read;
+mod resolve;
 pub mod site;

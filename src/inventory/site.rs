@@ -28,7 +28,7 @@ impl fmt::Display for Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Load balancer: HAProxy at the edge.
+    /// Load balancer: `HAProxy` at the edge.
     Lb,
     /// nginx: static files, proxy to the app hosts.
     Web,

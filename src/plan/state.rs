@@ -158,6 +158,20 @@ pub enum Follow {
     Reload,
     /// `systemctl restart`.
     Restart,
+    /// `systemctl disable --now`: nothing of it is wanted any more.
+    Stop,
+}
+
+impl std::str::FromStr for Follow {
+    type Err = crate::base::net::Invalid;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "reload" => Ok(Self::Reload),
+            "restart" => Ok(Self::Restart),
+            "stop" => Ok(Self::Stop),
+            _ => Err(crate::base::net::Invalid::new("is neither reload, restart nor stop")),
+        }
+    }
 }
 
 impl fmt::Display for Follow {
@@ -165,6 +179,7 @@ impl fmt::Display for Follow {
         f.pad(match self {
             Self::Reload => "reload",
             Self::Restart => "restart",
+            Self::Stop => "stop",
         })
     }
 }
@@ -321,8 +336,21 @@ pub struct ObservedFirewall {
     pub intact: bool,
     /// Whether the file that is read at boot says the same as what we loaded last.
     pub boot_current: bool,
-    /// Other owners of rules that work against ours, by name and why: `ufw is active`.
+    /// Other owners of rules that undo or hide ours, each a sentence with the way out: the host is left alone until they are gone.
     pub rivals: Vec<String>,
+    /// Other owners of rules that may disturb ours, each a sentence.
+    pub warnings: Vec<String>,
+    /// An armed change of an earlier run is neither confirmed nor rolled back yet.
+    pub pending: bool,
+}
+
+/// A line of the manifest: a file that we put on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recorded {
+    /// What we wrote.
+    pub digest: Digest,
+    /// Units that must follow its removal.
+    pub then: BTreeMap<String, Follow>,
 }
 
 /// What one host is.
@@ -341,7 +369,7 @@ pub struct Observed {
     /// The firewall.
     pub firewall: ObservedFirewall,
     /// What we put there, by path, as of the last run.
-    pub manifest: BTreeMap<String, Digest>,
+    pub manifest: BTreeMap<String, Recorded>,
     /// Reloads and restarts that an earlier run did not come to.
     pub owed: BTreeMap<String, Follow>,
     /// Our own address as the host sees it.

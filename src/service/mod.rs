@@ -8,9 +8,16 @@ use crate::base::secret::Materials;
 use crate::inventory::site::{Host, Site};
 use crate::plan::state::{Body, Desired, DesiredHost, Digest, Facts};
 
+pub mod app;
+pub mod base_system;
+pub mod certificates;
 pub mod firewall;
+pub mod haproxy;
+mod nginx;
 pub mod platform;
+pub mod recovery;
 pub mod render;
+pub mod web;
 
 /// What a service may look at while it decides.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +66,15 @@ pub trait Service: Sync {
 }
 
 /// All services, in apply order: what others lean on comes first.
-pub const ALL: &[&dyn Service] = &[&firewall::Firewall];
+pub const ALL: &[&dyn Service] = &[
+    &base_system::BaseSystem,
+    &firewall::Firewall,
+    &recovery::Recovery,
+    &app::App,
+    &web::Web,
+    &certificates::Certificates,
+    &haproxy::Haproxy,
+];
 
 /// The whole fleet as it should be. A host without facts is taken for the oldest supported release.
 ///

@@ -5,7 +5,7 @@ use crate::plan::state::{Facts, Version};
 /// One supported release and what it ships.
 struct Release {
     distribution: &'static str,
-    release: &'static str,
+    version: &'static str,
     haproxy: Version,
     nginx: Version,
     openssl: Version,
@@ -16,7 +16,7 @@ struct Release {
 const RELEASES: &[Release] = &[
     Release {
         distribution: "debian",
-        release: "12",
+        version: "12",
         haproxy: Version(2, 6, 12),
         nginx: Version(1, 22, 1),
         openssl: Version(3, 0, 19),
@@ -24,7 +24,7 @@ const RELEASES: &[Release] = &[
     },
     Release {
         distribution: "ubuntu",
-        release: "24.04",
+        version: "24.04",
         haproxy: Version(2, 8, 5),
         nginx: Version(1, 24, 0),
         openssl: Version(3, 0, 13),
@@ -32,7 +32,7 @@ const RELEASES: &[Release] = &[
     },
     Release {
         distribution: "debian",
-        release: "13",
+        version: "13",
         haproxy: Version(3, 0, 11),
         nginx: Version(1, 26, 3),
         openssl: Version(3, 5, 1),
@@ -44,7 +44,7 @@ impl Release {
     fn facts(&self) -> Facts {
         Facts {
             distribution: self.distribution.into(),
-            release: self.release.into(),
+            release: self.version.into(),
             haproxy: self.haproxy,
             nginx: self.nginx,
             openssl: self.openssl,
@@ -61,5 +61,10 @@ pub fn oldest() -> Facts {
 
 /// What a release ships, if it is supported. `release` is os-release's `VERSION_ID`.
 pub fn shipped(distribution: &str, release: &str) -> Option<Facts> {
-    RELEASES.iter().find(|r| r.distribution == distribution && r.release == release).map(Release::facts)
+    RELEASES.iter().find(|r| r.distribution == distribution && r.version == release).map(Release::facts)
+}
+
+/// The supported releases, for a person.
+pub fn supported() -> Vec<String> {
+    RELEASES.iter().map(|r| format!("{} {}", r.distribution, r.version)).collect()
 }

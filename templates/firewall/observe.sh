@@ -9,8 +9,8 @@ if [ -r "$fw_state/firewall.rules" ]; then
 	fw_sum= fw_want=
 	read -r fw_want 2>/dev/null <"$fw_state/firewall.live" || :
 	case $fw_backend in
-	nftables) fw_sum=$({ LIVE_NFTABLES; } | sha256sum) fw_now=$( BOOT_NFTABLES) ;;
-	iptables) fw_sum=$({ LIVE_IPTABLES; } | sha256sum) fw_now=$( BOOT_IPTABLES) ;;
+	nftables) fw_sum=$({ LIVE_NFTABLES; } | sha256sum) fw_now=$( BOOT_NFTABLES ) ;;
+	iptables) fw_sum=$({ LIVE_IPTABLES; } | sha256sum) fw_now=$( BOOT_IPTABLES ) ;;
 	*) fw_now= ;;
 	esac
 	[ -n "$fw_want" ] && [ "${fw_sum%% *}" = "$fw_want" ] && printf 'intact\n'

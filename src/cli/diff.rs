@@ -1,0 +1,41 @@
+//! `diff`: the plan against the live hosts, shown and perhaps kept in a file.
+
+use super::args::{Diff, Global};
+use super::saved::Saved;
+use super::{Done, Stop, exit, stages};
+use crate::base::fsx;
+use crate::report::Reporter;
+use crate::report::interrupt::Interrupt;
+
+pub(super) fn run(diff: &Diff, global: &Global, reporter: &Reporter) -> Done {
+    let site = stages::site(&diff.inventory.inventory, reporter)?;
+    let hosts = stages::selected(&site, global)?;
+    stages::unbuilt(&site)?;
+    let templates = stages::templates(&site)?;
+    let issued = stages::issue(&site, reporter)?;
+    let connector = stages::connector(reporter);
+    let prepared = reporter.during(&Interrupt::default(), |events| {
+        stages::prepare(&site, &hosts, &issued, &templates, &connector, global, &events)
+    })?;
+    let survey = &prepared.survey;
+    for (host, reason) in &survey.refused {
+        reporter.error(&format!("{host} is left alone: {reason}"), &[], &[])?;
+    }
+    reporter.plan(&site, &prepared.plan)?;
+    let ours = survey.observed.iter().filter_map(|(name, seen)| Some((name.clone(), seen.controller?))).collect();
+    let cut = stages::way_in(&site, stages::planned_rules(&prepared), &ours);
+    if !cut.is_empty() {
+        return Err(Stop::Input(cut));
+    }
+    if let Some(file) = &diff.out {
+        let saved = Saved::of(&site, &prepared);
+        fsx::write_atomic(file, &serde_json::to_vec_pretty(&saved).map_err(anyhow::Error::from)?, 0o600)?;
+    }
+    if !survey.unreachable.is_empty() {
+        return Err(Stop::Unreachable);
+    }
+    if !survey.refused.is_empty() {
+        return Ok(exit::FAILED);
+    }
+    Ok(if prepared.plan.is_empty() { exit::DONE } else { exit::PENDING })
+}

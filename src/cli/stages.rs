@@ -1,0 +1,183 @@
+//! The stages that verbs share: load, select, render, survey. Each takes the value of the one before and gives the next.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use time::OffsetDateTime;
+
+use super::Stop;
+use super::args::Global;
+use super::limit::Limit;
+use crate::base::diagnostic::Diagnostic;
+use crate::base::net::{HostName, Port};
+use crate::base::secret::Secret;
+use crate::fleet::connect::SshConnector;
+use crate::fleet::event::Event;
+use crate::fleet::survey::{self, Prepared, Sources};
+use crate::fleet::{history, verify};
+use crate::host::ssh::{Ask, Prompt};
+use crate::inventory::load;
+use crate::inventory::site::{Host, Issuer, Site};
+use crate::pki::{self, Issued};
+use crate::plan::ruleset::Ruleset;
+use crate::plan::state::Desired;
+use crate::report::{Reporter, prompt};
+use crate::service::firewall::admit;
+use crate::service::render::Templates;
+
+/// Loads and resolves; tells the warnings.
+pub(super) fn site(inventory: &Path, reporter: &Reporter) -> Result<Site, Stop> {
+    let (site, warnings) = load::load(inventory)?;
+    if !warnings.is_empty() {
+        reporter.diagnostics(&warnings)?;
+    }
+    Ok(site)
+}
+
+/// The embedded templates and those beside the inventory.
+pub(super) fn templates(site: &Site) -> Result<Templates, Stop> {
+    Ok(Templates::load(Some(&site.folder))?)
+}
+
+/// The hosts that `--limit` means.
+pub(super) fn selected(site: &Site, global: &Global) -> Result<BTreeSet<HostName>, Stop> {
+    let last = history::last_undone(&site.state).unwrap_or_default();
+    Ok(Limit(global.limit.clone()).select(site, &last)?)
+}
+
+/// What the inventory may say already, and no release of this tool does yet: told before any host is touched.
+pub(super) fn unbuilt(site: &Site) -> Result<(), Stop> {
+    let mut errors = Vec::new();
+    let mut refuse = |what: &str, help: &str, place: Option<String>| {
+        let at = place.map_or(String::new(), |place| format!(" ({place})"));
+        errors.push(Diagnostic::error(format!("{what} cannot be applied yet{at}")).help(help));
+    };
+    if site.certificates.issuer != Issuer::Internal {
+        let place = site.certificates.place.as_ref().map(ToString::to_string);
+        refuse("public certificates by ACME", "write `issuer: internal` under `certificates`", place);
+    }
+    if let Some(database) = &site.database {
+        refuse("the database", "take `database` and the `db` hosts out", Some(database.place.to_string()));
+    }
+    if let Some(monitoring) = &site.monitoring {
+        refuse("monitoring", "take `monitoring` out", Some(monitoring.place.to_string()));
+    }
+    if errors.is_empty() { Ok(()) } else { Err(Stop::Input(errors)) }
+}
+
+/// Makes the certificates that are missing or due, in the state folder, and gives all of them.
+pub(super) fn issue(site: &Site, reporter: &Reporter) -> Result<Issued, Stop> {
+    let issued = pki::ensure(site, &site.state, OffsetDateTime::now_utc()).map_err(|error| {
+        let help = error.help().into_iter().collect();
+        Stop::Refused(error.to_string(), help)
+    })?;
+    for warning in &issued.warnings {
+        reporter.note(&format!("warning: {warning}"));
+    }
+    Ok(issued)
+}
+
+/// What every host should be, without asking any; the oldest release stands for hosts that were never seen.
+pub(super) fn offline(site: &Site, templates: &Templates) -> Result<Desired, Stop> {
+    let materials = pki::placeholders(site);
+    let facts = history::facts(&site.state);
+    Ok(Sources { site, materials: &materials, templates }.desire(&facts)?)
+}
+
+/// The port of sshd on a host.
+fn ssh_port(host: &Host) -> Port {
+    host.ssh.port.or_else(|| Port::try_from(22).ok()).unwrap_or(Port::HTTPS)
+}
+
+/// The first half of law 4: no plan in which a host's new rules do not admit the address that we come from.
+pub(super) fn way_in<'a>(
+    site: &Site,
+    rules: impl IntoIterator<Item = (&'a HostName, &'a Ruleset)>,
+    ours: &BTreeMap<HostName, IpAddr>,
+) -> Vec<Diagnostic> {
+    let mut cut: BTreeMap<IpAddr, Vec<&HostName>> = BTreeMap::new();
+    for (name, set) in rules {
+        if let (Some(host), Some(address)) = (site.hosts.get(name), ours.get(name))
+            && !admit::controller_is_admitted(set, *address, ssh_port(host))
+        {
+            cut.entry(*address).or_default().push(name);
+        }
+    }
+    let lines: Vec<String> = site.firewall.manage_from.iter().map(|(net, place)| format!("{net} ({place})")).collect();
+    let errors = cut.into_iter().map(|(address, hosts)| {
+        let names: Vec<&str> = hosts.iter().take(6).map(|h| h.as_str()).collect();
+        let rest = if hosts.len() > names.len() { format!(" and {} more", hosts.len() - names.len()) } else { String::new() };
+        Diagnostic::error(format!(
+            "the new firewall would lock this controller out: {}{rest} see it as {address}, which `firewall.manage_from` does not let in, or `firewall.block` drops",
+            names.join(", ")
+        ))
+        .help(format!("`manage_from` is {}; add a network that holds {address}", lines.join(", ")))
+    });
+    errors.collect()
+}
+
+/// The addresses that this machine would use towards the hosts; no packet is sent. Wrong behind NAT or a jump host, so
+/// only good for a warning.
+pub(super) fn local_addresses(site: &Site) -> BTreeMap<HostName, IpAddr> {
+    let direct = site.hosts.values().filter(|h| h.ssh.jump.is_none() && h.ssh.address.is_none());
+    direct.filter_map(|host| Some((host.name.clone(), verify::local_address(*host.addresses.first()?)?))).collect()
+}
+
+/// Asks the selected hosts and plans.
+pub(super) fn prepare(
+    site: &Site,
+    hosts: &BTreeSet<HostName>,
+    issued: &Issued,
+    templates: &Templates,
+    connector: &SshConnector,
+    global: &Global,
+    events: &Sender<Event>,
+) -> Result<Prepared, Stop> {
+    let sources = Sources { site, materials: &issued.materials, templates };
+    let those = hosts.iter().filter_map(|name| site.hosts.get(name));
+    let guess = history::facts(&site.state);
+    let prepared = survey::prepare(those, sources, &guess, connector, global.parallel.get(), events)?;
+    history::save(&site.state, &prepared.survey.observed)?;
+    Ok(prepared)
+}
+
+/// The rules that a plan brings, by host.
+pub(super) fn planned_rules(prepared: &Prepared) -> impl Iterator<Item = (&HostName, &Ruleset)> {
+    let changed = prepared.plan.hosts.iter().filter(|(_, plan)| !plan.is_empty());
+    changed.filter_map(|(name, _)| Some((name, prepared.desired.get(name)?.firewall.as_ref()?)))
+}
+
+/// A connector that asks the person at the terminal, where there is one.
+pub(super) fn connector(reporter: &Reporter) -> SshConnector {
+    let asks = !reporter.is_json() && prompt::possible();
+    SshConnector::new(asks.then(|| Arc::new(AtTerminal::default()) as Arc<dyn Prompt>))
+}
+
+/// Asks once for all hosts: a password that one host took is tried on the next before the person is asked again.
+#[derive(Default)]
+struct AtTerminal {
+    given: std::sync::Mutex<BTreeMap<String, Secret>>,
+}
+
+impl Prompt for AtTerminal {
+    fn answer(&self, ask: &Ask<'_>) -> Option<Secret> {
+        let (name, question, again) = match ask {
+            Ask::Passphrase { file, again } => {
+                (format!("passphrase/{}", file.display()), format!("passphrase of {}: ", file.display()), *again)
+            }
+            Ask::Sudo { user, host, again } => {
+                (format!("sudo/{user}"), format!("sudo password of {user} on {host}: "), *again)
+            }
+        };
+        let mut given = self.given.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(secret) = given.get(&name).filter(|_| !again) {
+            return Some(Secret::new(name, secret.reveal()));
+        }
+        let answer = prompt::hidden(&question)?;
+        given.insert(name.clone(), Secret::new(name.clone(), answer.reveal()));
+        Some(answer)
+    }
+}

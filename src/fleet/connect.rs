@@ -1,0 +1,64 @@
+//! SSH to the inventory's hosts: takes what the inventory says about a login, gives connections as root.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::fleet::survey::Connector;
+use crate::host::ssh::{self, Config, Options, Prompt, SshTransport, Target};
+use crate::host::transport::{Transport, TransportError};
+use crate::inventory::site::{self, Host};
+
+/// Connects by ssh2, one gate for all handshakes.
+pub struct SshConnector {
+    options: Options,
+}
+
+impl fmt::Debug for SshConnector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SshConnector").finish_non_exhaustive()
+    }
+}
+
+/// How `host` is reached: by its inventory name in `~/.ssh/config`, at the inventory's address.
+pub fn target(host: &Host) -> Target {
+    let ssh = &host.ssh;
+    let address = ssh.address.clone().or_else(|| host.addresses.first().map(ToString::to_string));
+    let root = ssh.user.as_deref() == Some("root");
+    let sudo = ssh.r#become.map_or(!root, |b| b == site::Become::Sudo);
+    Target {
+        host: host.name.to_string(),
+        address,
+        port: ssh.port.map(|p| p.get()),
+        user: ssh.user.clone(),
+        identity: ssh.identity.clone(),
+        jump: ssh.jump.clone(),
+        become_root: if sudo { ssh::Become::Sudo } else { ssh::Become::Direct },
+    }
+}
+
+/// Which of `ssh`'s configurations holds for `host`.
+pub fn config(host: &Host) -> Config {
+    host.ssh.config.clone().map_or(Config::Default, Config::File)
+}
+
+impl SshConnector {
+    /// Takes who answers questions for passwords, where there is someone.
+    pub fn new(prompt: Option<Arc<dyn Prompt>>) -> Self {
+        Self { options: Options { prompt, ..Options::default() } }
+    }
+
+    /// Other files of host keys than those that `ssh`'s configuration names.
+    #[must_use]
+    pub fn known_hosts(mut self, files: Vec<PathBuf>) -> Self {
+        self.options.known_hosts = Some(files);
+        self
+    }
+}
+
+impl Connector for SshConnector {
+    fn connect(&self, host: &Host) -> Result<Box<dyn Transport>, TransportError> {
+        let options = Options { config: config(host), ..self.options.clone() };
+        Ok(Box::new(SshTransport::connect(&target(host), &options)?))
+    }
+}

@@ -1,0 +1,9 @@
+//! All hosts together: who is asked, in which order they change, and what became of each.
+
+pub mod connect;
+pub mod event;
+pub mod history;
+pub mod run;
+pub mod survey;
+pub mod transaction;
+pub mod verify;

@@ -1,0 +1,158 @@
+//! A folder that stands in for a host: takes the same scripts, runs them by the local `sh` with `ROOT` set to the folder.
+//! Tests put stubs of `systemctl` and the like into a folder in front of `PATH`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::process::{Conversation, Ended};
+use super::transport::{Hold, Output, Script, Transport, TransportError};
+use super::wrap::{Place, Wrap, words};
+
+/// Scripts under a folder. Only the paths that a script prefixes with `$ROOT` are the folder's; it is no sandbox.
+#[derive(Debug)]
+pub struct DirTransport {
+    place: Place,
+    wrap: Wrap,
+}
+
+impl DirTransport {
+    /// Takes the folder that is `/` for the scripts.
+    pub fn new(root: impl AsRef<Path>) -> Self {
+        let place = Place { root: root.as_ref().to_string_lossy().into_owned(), path_prefix: Vec::new() };
+        Self { place, wrap: Wrap::new() }
+    }
+
+    /// Puts a folder in front of `PATH`; the first one added is the first one searched.
+    #[must_use]
+    pub fn path_prefix(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.place.path_prefix.push(dir.into().to_string_lossy().into_owned());
+        self
+    }
+
+    fn start(&self) -> Result<Conversation, TransportError> {
+        let [shell, args @ ..] = self.wrap.argv();
+        Conversation::start(Command::new(shell).args(args))
+            .map_err(|e| TransportError::Setup(format!("cannot start `sh`: {e}")))
+    }
+}
+
+/// The child that holds; ends with the value.
+#[derive(Debug)]
+struct Held(Conversation);
+
+impl Hold for Held {}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.finish(Duration::from_secs(2));
+    }
+}
+
+fn late(script: &Script) -> TransportError {
+    TransportError::Timeout { title: script.title.clone(), after: script.timeout }
+}
+
+impl Transport for DirTransport {
+    fn run(&mut self, script: &Script, stdin: &[u8]) -> Result<Output, TransportError> {
+        let mut child = self.start()?;
+        let head = self.wrap.head(script, &self.place);
+        let ended = child
+            .until(&[&head, stdin], true, Instant::now() + script.timeout, |_| false)
+            .map_err(|e| TransportError::Lost(e.to_string()))?;
+        let Ended::Exit(status) = ended else {
+            child.kill();
+            return Err(late(script));
+        };
+        let answer = self.wrap.answer(std::mem::take(&mut child.stdout), std::mem::take(&mut child.stderr));
+        if !answer.started {
+            return Err(TransportError::Setup(format!("`sh` did not start: {}", words(&answer.output.stderr))));
+        }
+        Ok(Output { status: answer.ended.unwrap_or(status), ..answer.output })
+    }
+
+    fn hold(&mut self, script: &Script) -> Result<(String, Box<dyn Hold>), TransportError> {
+        let mut child = self.start()?;
+        let head = self.wrap.head(script, &self.place);
+        let wrap = self.wrap.clone();
+        let line = move |out: &[u8]| {
+            let rest = out.get(wrap.start(out)?..)?;
+            rest.iter().position(|b| *b == b'\n').and_then(|n| rest.get(..n)).map(<[u8]>::to_vec)
+        };
+        let ended = child
+            .until(&[&head], false, Instant::now() + script.timeout, |out| line(out).is_some())
+            .map_err(|e| TransportError::Lost(e.to_string()))?;
+        match (ended, line(&child.stdout)) {
+            (Ended::Late, _) => Err(late(script)),
+            (_, Some(first)) => Ok((String::from_utf8_lossy(&first).into_owned(), Box::new(Held(child)))),
+            (_, None) => {
+                let answer = self.wrap.answer(std::mem::take(&mut child.stdout), std::mem::take(&mut child.stderr));
+                Err(TransportError::Setup(format!("`{}` ended: {}", script.title, words(&answer.output.stderr))))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(text: &str, stdin: &[u8]) -> Output {
+        let dir = tempfile::tempdir().unwrap();
+        DirTransport::new(dir.path()).run(&Script::new("t", text), stdin).unwrap()
+    }
+
+    #[test]
+    fn a_script_has_its_root_its_stdin_and_its_status() {
+        let dir = tempfile::tempdir().unwrap();
+        fs_err::write(dir.path().join("x"), "hello\n").unwrap();
+        let mut host = DirTransport::new(dir.path());
+        let out = host.run(&Script::new("t", "cat \"$ROOT/x\"; cat; echo no >&2; exit 3"), b"\0bin\xff").unwrap();
+        assert_eq!(out, Output { status: 3, stdout: b"hello\n\0bin\xff".to_vec(), stderr: b"no\n".to_vec() });
+    }
+
+    #[test]
+    fn twenty_megabytes_go_both_ways() {
+        let bytes: Vec<u8> = (0..20_000_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+        assert_eq!(run("cat", &bytes).stdout, bytes);
+        assert_eq!(run("exit 4", &bytes).status, 4);
+    }
+
+    #[test]
+    fn a_trap_of_the_script_is_its_own() {
+        let out = run("trap 'echo bye' EXIT\nfalse\nexit 7", b"");
+        assert_eq!((out.status, out.stdout.as_slice()), (7, b"bye\n".as_slice()));
+        assert_eq!(run("kill -9 $(sh -c 'echo $PPID')", b"").status, 137);
+    }
+
+    #[test]
+    fn a_stub_in_front_of_path_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let stub = dir.path().join("systemctl");
+        crate::base::fsx::write_atomic(&stub, b"#!/bin/sh\necho stub\n", 0o755).unwrap();
+        let mut host = DirTransport::new("/nonexistent").path_prefix(dir.path());
+        assert_eq!(host.run(&Script::new("t", "systemctl"), b"").unwrap().stdout, b"stub\n");
+    }
+
+    #[test]
+    fn a_slow_script_is_killed_with_its_children() {
+        let started = Instant::now();
+        let script = Script::new("slow", "sleep 60; echo never").within(Duration::from_millis(200));
+        let error = DirTransport::new("/nonexistent").run(&script, b"").unwrap_err();
+        assert!(matches!(error, TransportError::Timeout { .. }), "{error}");
+        assert!(started.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_hold_lasts_as_long_as_its_value() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut host = DirTransport::new(dir.path());
+        let lock = Script::new("lock", "exec 9>\"$ROOT/lock\"; flock -n 9 || exit 1; echo mine; cat >/dev/null");
+        let (line, hold) = host.hold(&lock).unwrap();
+        assert_eq!(line, "mine");
+        assert!(host.hold(&lock).is_err());
+        assert_eq!(host.run(&Script::new("t", "echo x"), b"").unwrap().stdout, b"x\n");
+        drop(hold);
+        assert_eq!(host.hold(&lock).unwrap().0, "mine");
+    }
+}

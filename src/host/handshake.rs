@@ -1,0 +1,116 @@
+//! The first half of a connection: takes effective settings, gives an SSH session with keys exchanged and the key that
+//! the host presented. Nothing is trusted yet.
+
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ssh2::{ErrorCode, MethodType, Session};
+
+use super::jump::{self, Link, place};
+use super::known_hosts::HostKey;
+use super::ssh_config::Effective;
+use super::target::{Config, Options, Target};
+use super::transport::TransportError;
+
+/// The types of host keys that we compare. Certificates are left out on purpose: libssh2 would ask for them first, and a
+/// host that has one would then show a key that no known_hosts line has.
+const PLAIN_TYPES: [&str; 5] =
+    ["ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa"];
+
+/// The descriptor that the session keeps; one and the same socket as the transport's.
+struct Shared(Arc<Link>);
+
+impl AsRawFd for Shared {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// All plain keys that a host presents, for `infra trust`: nothing is checked, nobody logs in.
+///
+/// # Errors
+/// [`TransportError`] when the host presents none.
+pub fn presented_keys(target: &Target, options: &Options) -> Result<(Effective, Vec<HostKey>), TransportError> {
+    let to = Effective::of(target, &options.config)?;
+    let _pass = options.gate.enter(to.proxy_jump.as_deref());
+    let (mut keys, mut error) = (Vec::new(), None);
+    for kind in PLAIN_TYPES {
+        match exchange_keys(&to, options, &[kind.to_owned()], false) {
+            Ok((_, link, key)) => {
+                link.shut();
+                keys.push(key);
+            }
+            // The host has no key of this type.
+            Err(TransportError::Setup(reason)) => error = error.or(Some(TransportError::Setup(reason))),
+            Err(e) => return Err(e),
+        }
+    }
+    match error {
+        Some(error) if keys.is_empty() => Err(error),
+        _ => Ok((to, keys)),
+    }
+}
+
+/// The key exchange; offers the types of `first`, and then all others when `others`.
+pub(crate) fn exchange_keys(
+    to: &Effective,
+    options: &Options,
+    first: &[String],
+    others: bool,
+) -> Result<(Session, Arc<Link>, HostKey), TransportError> {
+    let address = place(&to.hostname, to.port);
+    let config = match &options.config {
+        Config::File(file) => Some(file.as_path()),
+        _ => None,
+    };
+    let bound = to.connect_timeout.unwrap_or(options.connect_timeout).min(options.connect_timeout);
+    let link = Arc::new(jump::open(to, config, bound)?);
+    let setup = |e: ssh2::Error| TransportError::Setup(format!("libssh2: {}", e.message()));
+    let mut session = Session::new().map_err(setup)?;
+    let mut types: Vec<&str> = first.iter().map(String::as_str).filter(|t| PLAIN_TYPES.contains(t)).collect();
+    if others {
+        types.extend(PLAIN_TYPES.iter().filter(|t| !first.iter().any(|f| f == *t)));
+    }
+    let methods: Vec<&str> =
+        types.into_iter().map(|t| if t == "ssh-rsa" { "rsa-sha2-512,rsa-sha2-256" } else { t }).collect();
+    session.method_pref(MethodType::HostKey, &methods.join(",")).map_err(setup)?;
+    session.set_timeout(millis(options.handshake_timeout));
+    session.set_tcp_stream(Shared(Arc::clone(&link)));
+    if let Err(e) = session.handshake() {
+        link.shut();
+        return Err(handshake_error(&e, &link, address, options.handshake_timeout));
+    }
+    let key = session.host_key().map(|(blob, _)| HostKey::new(blob));
+    let key = key.ok_or_else(|| TransportError::Setup(format!("{address} presented no host key")))?;
+    Ok((session, link, key))
+}
+
+fn handshake_error(error: &ssh2::Error, link: &Link, address: String, bound: Duration) -> TransportError {
+    if let Some(complaint) = link.complaint() {
+        return TransportError::Unreachable { address, reason: format!("the jump says: {complaint}") };
+    }
+    let reason = match error.code() {
+        ErrorCode::Session(-9) => {
+            format!("it accepts connections and sends no SSH greeting, or no keys, within {} s", bound.as_secs())
+        }
+        ErrorCode::Session(-2 | -7 | -13 | -43) => {
+            "it closed the connection before the keys were exchanged (too many at once, `MaxStartups`? not an SSH server?)"
+                .to_owned()
+        }
+        ErrorCode::Session(-5 | -8 | -33 | -51) => {
+            return TransportError::Setup(format!(
+                "cannot agree on keys and ciphers with {address}: {}",
+                error.message().to_lowercase()
+            ));
+        }
+        _ => error.message().to_lowercase(),
+    };
+    TransportError::Unreachable { address, reason }
+}
+
+/// A bound as libssh2 takes it.
+pub(crate) fn millis(time: Duration) -> u32 {
+    // 0 would mean no bound at all.
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX).max(1)
+}

@@ -1,0 +1,41 @@
+//! The host lock: takes a connection, gives a hold that dies with it, or the name of the one who holds it.
+
+use crate::host::transport::{Hold, Script, Transport, TransportError};
+
+/// Who has the lock.
+#[derive(Debug)]
+pub enum Locked {
+    /// We have, until this is dropped.
+    Ours(Box<dyn Hold>),
+    /// Someone else: who, from where, since when, in which run.
+    Held(String),
+}
+
+/// Takes the lock of a host by `flock(1)` in a script that lives as long as the connection; nothing is left to expire.
+///
+/// # Errors
+/// [`TransportError`], also when the host cannot make its state folder (read-only, full).
+pub fn take(transport: &mut dyn Transport, who: &str, run: &str) -> Result<Locked, TransportError> {
+    let quoted = shlex::try_quote(who).map_or_else(|_| "someone".into(), std::borrow::Cow::into_owned);
+    let text = format!(
+        r#"umask 077
+infra="$ROOT/var/lib/infra"
+mkdir -p "$infra" || exit 1
+exec 9>>"$infra/lock"
+if flock -n 9; then
+	# A step of a run whose controller died is still on its way: it ends by itself.
+	flock -w 600 "$infra/step.lock" true
+	echo {quoted}", since $(date -u +%H:%M:%S) UTC, run {run}" >"$infra/lock.holder"
+	echo ours
+	# The lock goes with this process alone: nothing that is started here may inherit it.
+	exec cat >/dev/null
+fi
+echo "held by $(cat "$infra/lock.holder" 2>/dev/null)"
+"#
+    );
+    let (line, hold) = transport.hold(&Script::new("take the host lock", text))?;
+    Ok(match line.strip_prefix("held by ") {
+        Some(holder) => Locked::Held(holder.chars().filter(|c| !c.is_control()).collect()),
+        None => Locked::Ours(hold),
+    })
+}

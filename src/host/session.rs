@@ -1,0 +1,331 @@
+//! Scripts over a logged-in SSH session: takes a script and its input, gives its answer, or a channel that goes on
+//! (a held script). Knows sudo's ways, and when a session can't be used any more.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ssh2::{BlockDirections, Channel, DisconnectCode, ErrorCode, Session};
+
+use super::channel::{Exchange, Step, Stop};
+use super::handshake::millis;
+use super::jump::Link;
+use super::target::{Ask, Become, Options, Prompt, Target};
+use super::transport::{Output, Script, TransportError};
+use super::wrap::{Answer, Place, SUDO_PROMPT, Wrap, words};
+use crate::base::secret::Secret;
+
+/// The longest that opening a channel may take.
+const OPENING: Duration = Duration::from_secs(20);
+/// The longest that closing one may take; what does not answer by then is left alone.
+const CLOSING: Duration = Duration::from_secs(3);
+/// How often a wrong sudo password may be corrected.
+const TRIES: usize = 3;
+enum Sudo {
+    NotNeeded,
+    Silent,
+    Password(Secret),
+}
+
+pub(crate) struct Connection {
+    session: Session,
+    link: Arc<Link>,
+    /// `HOST:PORT`.
+    address: String,
+    user: String,
+    host: String,
+    sudo: Sudo,
+    prompt: Option<Arc<dyn Prompt>>,
+    wrap: Wrap,
+    held: BTreeMap<u64, Channel>,
+    next: u64,
+    broken: Option<String>,
+}
+
+/// How one attempt at a script went.
+pub(crate) enum Run {
+    Done(Output),
+    Line(String, Channel),
+    PasswordNeeded,
+    PasswordWrong,
+}
+
+impl Connection {
+    /// Takes a logged-in session.
+    pub(crate) fn new(
+        session: Session,
+        link: Arc<Link>,
+        address: String,
+        user: String,
+        target: &Target,
+        options: &Options,
+    ) -> Self {
+        Self {
+            session,
+            link,
+            address,
+            user,
+            host: target.host.clone(),
+            sudo: if target.become_root == Become::Sudo { Sudo::Silent } else { Sudo::NotNeeded },
+            prompt: options.prompt.clone(),
+            wrap: Wrap::new(),
+            held: BTreeMap::new(),
+            next: 0,
+            broken: None,
+        }
+    }
+
+    /// Keeps the channel of a held script; gives what [`Self::release`] takes.
+    pub(crate) fn keep(&mut self, channel: Channel) -> u64 {
+        self.next += 1;
+        self.held.insert(self.next, channel);
+        self.next
+    }
+
+    fn lost(&mut self, what: &str) -> TransportError {
+        let complaint = self.link.complaint().map(|c| format!(" ({c})")).unwrap_or_default();
+        let words = format!("{}: {what}{complaint}", self.address);
+        self.link.shut();
+        self.broken = Some(words.clone());
+        TransportError::Lost(words)
+    }
+
+    fn open(&mut self, command: &str) -> Result<Channel, TransportError> {
+        if let Some(words) = &self.broken {
+            return Err(TransportError::Lost(words.clone()));
+        }
+        self.session.set_blocking(true);
+        self.session.set_timeout(millis(OPENING));
+        let opened = self.session.channel_session().and_then(|mut channel| channel.exec(command).map(|()| channel));
+        match opened {
+            Ok(channel) => Ok(channel),
+            Err(e) => match e.code() {
+                ErrorCode::Session(-21 | -22) => Err(TransportError::Setup(format!(
+                    "{} refuses to run commands for `{}`: {}",
+                    self.address,
+                    self.user,
+                    e.message().to_lowercase()
+                ))),
+                _ => Err(self.lost(&plain(e.message()))),
+            },
+        }
+    }
+
+    /// Closes a channel and waits for the other side, bounded; a session that does not answer is given up.
+    fn close(&mut self, mut channel: Channel) {
+        if self.broken.is_none() {
+            self.session.set_blocking(true);
+            self.session.set_timeout(millis(CLOSING));
+            if channel.close().is_err() {
+                self.lost("it did not answer when a channel was closed");
+            }
+        }
+        drop(channel);
+    }
+
+    /// Says that a channel is over and does not wait: sshd answers only when the command has ended. The session keeps what
+    /// is left of the channel.
+    fn abandon(&mut self, mut channel: Channel) {
+        if self.broken.is_none() {
+            self.session.set_blocking(false);
+            let sent = match channel.close() {
+                Ok(()) => true,
+                Err(e) if e.code() == ErrorCode::Session(-37) => {
+                    matches!(self.session.block_directions(), BlockDirections::None | BlockDirections::Inbound)
+                }
+                Err(_) => false,
+            };
+            if !sent {
+                self.lost("a channel could not be closed");
+            }
+        }
+        drop(channel);
+    }
+
+    /// Ends a held script.
+    pub(crate) fn release(&mut self, id: u64) {
+        let Some(mut channel) = self.held.remove(&id) else { return };
+        if self.broken.is_none() {
+            // At the end of its stdin the script ends by itself, and what it held is free when this returns.
+            self.session.set_blocking(true);
+            self.session.set_timeout(millis(CLOSING));
+            let _ = channel.send_eof().and_then(|()| channel.wait_eof());
+        }
+        self.close(channel);
+    }
+
+    fn once(&mut self, script: &Script, stdin: Option<&[u8]>) -> Result<Run, TransportError> {
+        let deadline = Instant::now() + script.timeout;
+        let prefix = match self.sudo {
+            Sudo::NotNeeded => String::new(),
+            Sudo::Silent => "env LC_ALL=C sudo -n -- ".to_owned(),
+            Sudo::Password(_) => format!("env LC_ALL=C sudo -S -p {SUDO_PROMPT} -- "),
+        };
+        let mut channel = self.open(&self.wrap.command(&prefix))?;
+        self.session.set_blocking(false);
+        let head = self.wrap.head(script, &Place::default());
+        let password = match &self.sudo {
+            Sudo::Password(secret) => Some(format!("{}\n", secret.reveal())),
+            _ => None,
+        };
+        let mut pieces: Vec<&[u8]> = Vec::with_capacity(3);
+        pieces.extend(password.as_deref().map(str::as_bytes));
+        pieces.push(&head);
+        pieces.extend(stdin);
+        let wrap = &self.wrap;
+        let step = |out: &[u8], err: &[u8]| {
+            if stdin.is_none() && first_line(wrap, out).is_some() {
+                return Step::Stop;
+            }
+            if password.is_none() || wrap.start(out).is_some() {
+                return Step::Send;
+            }
+            // sudo asks again: the password was wrong, and nothing else may be sent, or it would be taken for another one.
+            let asked = String::from_utf8_lossy(err).matches(SUDO_PROMPT).count();
+            if asked > 1 { Step::Stop } else { Step::First }
+        };
+        let mut exchange = Exchange::new(&self.session, &self.link, &mut channel);
+        let ended = exchange.until(&pieces, stdin.is_some(), deadline, step);
+        let stuck = exchange.stuck();
+        let (stdout, stderr) = (std::mem::take(&mut exchange.stdout), std::mem::take(&mut exchange.stderr));
+        let ended = ended.map_err(|e| self.lost(&plain(&e.to_string())))?;
+        match ended {
+            Stop::Late => {
+                if stuck {
+                    self.lost("a script that took too long was cut off");
+                }
+                self.abandon(channel);
+                Err(TransportError::Timeout { title: script.title.clone(), after: script.timeout })
+            }
+            Stop::Enough => {
+                if let Some(line) = first_line(&self.wrap, &stdout) {
+                    return Ok(Run::Line(line, channel));
+                }
+                self.abandon(channel);
+                Ok(Run::PasswordWrong)
+            }
+            Stop::Closed => {
+                self.session.set_blocking(true);
+                self.session.set_timeout(millis(CLOSING));
+                let signal = channel.exit_signal().ok().and_then(|s| s.exit_signal);
+                let status = signal.map_or_else(|| channel.exit_status().unwrap_or(-1), |s| 128 + signal_number(&s));
+                self.close(channel);
+                let answer = self.wrap.answer(stdout, stderr);
+                self.judge(script, stdin.is_none(), answer, status)
+            }
+        }
+    }
+
+    /// What a closed channel means.
+    fn judge(&mut self, script: &Script, held: bool, answer: Answer, status: i32) -> Result<Run, TransportError> {
+        let said = words(&answer.output.stderr);
+        if !answer.started {
+            if matches!(self.sudo, Sudo::NotNeeded) {
+                return Err(TransportError::Setup(format!(
+                    "{} runs no `sh` for `{}` (status {status}): {said}",
+                    self.address, self.user
+                )));
+            }
+            let lower = said.to_lowercase();
+            if lower.contains("incorrect password") || lower.contains("incorrect authentication") {
+                return Ok(Run::PasswordWrong);
+            }
+            if matches!(self.sudo, Sudo::Silent) && (lower.contains("required") && !lower.contains("tty")) {
+                return Ok(Run::PasswordNeeded);
+            }
+            let reason = if said.is_empty() { format!("sudo ended with status {status}") } else { said };
+            return Err(TransportError::Become { address: self.address.clone(), reason });
+        }
+        if held {
+            return Err(TransportError::Setup(format!("`{}` ended with status {status}: {said}", script.title)));
+        }
+        match answer.ended {
+            Some(_) => Ok(Run::Done(answer.output)),
+            // Someone killed the shell itself.
+            None if status > 0 => Ok(Run::Done(Output { status, ..answer.output })),
+            None => Err(self.lost(&format!("`{}` was cut off", script.title))),
+        }
+    }
+
+    /// Runs a script with `stdin`, or holds it where there is none; asks for sudo's password when sudo does.
+    pub(crate) fn script(&mut self, script: &Script, stdin: Option<&[u8]>) -> Result<Run, TransportError> {
+        let refused = |address: &str, reason: &str| {
+            Err(TransportError::Become { address: address.to_owned(), reason: reason.to_owned() })
+        };
+        for tries in 0.. {
+            let again = match self.once(script, stdin)? {
+                Run::PasswordNeeded => false,
+                Run::PasswordWrong if tries < TRIES => true,
+                Run::PasswordWrong => {
+                    self.sudo = Sudo::Silent;
+                    return refused(&self.address, "sudo refuses the password");
+                }
+                done => return Ok(done),
+            };
+            let asked =
+                self.prompt.as_ref().map(|p| p.answer(&Ask::Sudo { user: &self.user, host: &self.host, again }));
+            match asked {
+                Some(Some(secret)) if !secret.reveal().contains(['\n', '\0']) => self.sudo = Sudo::Password(secret),
+                Some(Some(_)) => return refused(&self.address, "the password has a line break"),
+                Some(None) => return refused(&self.address, "sudo asks for a password and none was given"),
+                None => {
+                    return refused(
+                        &self.address,
+                        "sudo asks for a password and there is no terminal to ask for it; allow the user `NOPASSWD: ALL`, or \
+                         log in as root",
+                    );
+                }
+            }
+        }
+        refused(&self.address, "sudo refuses the password")
+    }
+}
+
+/// The first line of a held script's stdout.
+fn first_line(wrap: &Wrap, stdout: &[u8]) -> Option<String> {
+    let rest = stdout.get(wrap.start(stdout)?..)?;
+    let line = rest.split_inclusive(|b| *b == b'\n').next()?.strip_suffix(b"\n")?;
+    Some(String::from_utf8_lossy(line).into_owned())
+}
+
+/// libssh2's words for a dead connection say little to a person.
+fn plain(message: &str) -> String {
+    match message {
+        "transport read" | "Failure while draining incoming flow" | "Unable to send channel data" => {
+            "the host or the network closed the connection".to_owned()
+        }
+        other => other.to_lowercase(),
+    }
+}
+
+/// The number of a signal as RFC 4254 §6.10 names it, on Linux.
+fn signal_number(name: &str) -> i32 {
+    match name {
+        "HUP" => 1,
+        "INT" => 2,
+        "QUIT" => 3,
+        "ILL" => 4,
+        "ABRT" => 6,
+        "FPE" => 8,
+        "KILL" => 9,
+        "USR1" => 10,
+        "SEGV" => 11,
+        "USR2" => 12,
+        "PIPE" => 13,
+        "ALRM" => 14,
+        _ => 15,
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.broken.is_none() {
+            self.session.set_blocking(true);
+            self.session.set_timeout(500);
+            let _ = self.session.disconnect(Some(DisconnectCode::ByApplication), "done", None);
+        }
+        // libssh2 waits for the peer when it frees channels and a session; with the socket shut it does not. The server then
+        // closes the stdin of what was held.
+        self.link.shut();
+    }
+}

@@ -1,0 +1,404 @@
+//! Takes the text of a YAML file, gives its tree. Keys given twice, aliases that go nowhere, tags and a second document
+//! are collected; at a breach of YAML's grammar or of a limit the reading ends.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_yaml::granit_parser::{self, ErrorKind, Event, Parser, ScalarStyle, ScanError};
+
+use crate::base::diagnostic::{Diagnostic, Source, Span};
+use crate::inventory::mask;
+use crate::inventory::raw::{Entry, Key, Mark, Node, Value};
+
+/// Deepest nesting, aliases followed. An inventory needs 6.
+const MAX_DEPTH: usize = 64;
+/// Most values of one file, aliases followed: bounds the memory that any file can ask for.
+const MAX_NODES: usize = 1_000_000;
+
+/// What was read of a file.
+#[derive(Debug, Default)]
+pub(crate) struct Parsed {
+    /// The tree; `None` for an empty file and where the reading ended early.
+    pub(crate) root: Option<Node>,
+    /// What is wrong.
+    pub(crate) diagnostics: Vec<Diagnostic>,
+    /// Values that may be secrets and are not shown.
+    pub(crate) secrets: Vec<Span>,
+}
+
+/// Reads one file's text.
+pub(crate) fn parse(source: &Arc<Source>) -> Parsed {
+    let options = granit_parser::options! { emit_comments: false, emit_unresolved_aliases: true };
+    let mut builder = Builder { source, out: Parsed::default(), frames: Vec::new(), anchors: HashMap::new(), nodes: 0 };
+    for next in Parser::new_from_str_with_options(&source.text, options) {
+        let stop = match next {
+            Ok((event, span)) => builder.event(event, &span),
+            Err(error) => Err(Box::new(syntax(source, &error))),
+        };
+        if let Err(diagnostic) = stop {
+            if let Some(span) = &diagnostic.span {
+                builder.out.secrets.extend(mask::guess(source, span.line()));
+            }
+            builder.out.diagnostics.push(*diagnostic);
+            builder.out.root = None;
+            break;
+        }
+    }
+    builder.out
+}
+
+/// A finished node with its measures.
+#[derive(Clone)]
+struct Built {
+    node: Node,
+    /// Nodes in it.
+    count: usize,
+    /// Levels in it; 0 for a scalar.
+    height: usize,
+}
+
+/// A list or map that is still open.
+struct Frame {
+    mark: Mark,
+    anchor: usize,
+    count: usize,
+    height: usize,
+    content: Content,
+}
+
+enum Content {
+    List(Vec<Node>),
+    Map { entries: Vec<Entry>, seen: HashMap<String, Mark>, pending: Pending, broken: bool },
+}
+
+/// The key that waits for its value.
+enum Pending {
+    /// A key comes next.
+    None,
+    /// The next value is this key's.
+    Key(Key),
+    /// The next value belongs to a key that cannot be used; it is dropped.
+    Unusable,
+    /// The next value is what `<<` would merge; it is dropped.
+    Merge,
+}
+
+struct Builder<'s> {
+    source: &'s Arc<Source>,
+    out: Parsed,
+    frames: Vec<Frame>,
+    /// `None` while the anchored node is still open.
+    anchors: HashMap<usize, Option<Built>>,
+    nodes: usize,
+}
+
+impl Builder<'_> {
+    fn mark(&self, span: &granit_parser::Span) -> Mark {
+        let range = span.byte_range().unwrap_or_default();
+        Mark { source: Arc::clone(self.source), start: range.start, end: range.end, line: span.start.line() }
+    }
+
+    fn error(&mut self, diagnostic: Diagnostic) {
+        self.out.diagnostics.push(diagnostic);
+    }
+
+    fn event(&mut self, event: Event<'_>, span: &granit_parser::Span) -> Result<(), Box<Diagnostic>> {
+        if let Some(tag) = event.tag() {
+            let place = span.tag_span().map_or_else(|| self.mark(span), |span| self.mark(&span)).span();
+            let tag = tag.original();
+            self.error(
+                Diagnostic::error(format!("the tag `{tag}` has no meaning here"))
+                    .at(&place)
+                    .help("remove it; a text that begins with `!` stands in quotes"),
+            );
+        }
+        let mark = self.mark(span);
+        match event {
+            Event::Scalar(text, style, anchor, _) => {
+                let plain = style == ScalarStyle::Plain;
+                let null = plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
+                let value = if null { Value::Null } else { Value::Scalar { text: text.into_owned(), plain } };
+                self.finish(Built { node: Node { mark, value }, count: 1, height: 0 }, anchor, false)
+            }
+            Event::SequenceStart(_, anchor, _) => self.open(mark, anchor, Content::List(Vec::new())),
+            Event::MappingStart(_, anchor, _) => {
+                let content =
+                    Content::Map { entries: Vec::new(), seen: HashMap::new(), pending: Pending::None, broken: false };
+                self.open(mark, anchor, content)
+            }
+            Event::SequenceEnd | Event::MappingEnd => {
+                let Some(mut frame) = self.frames.pop() else { return Ok(()) };
+                frame.mark.end = mark.end.max(frame.mark.start);
+                let value = match frame.content {
+                    Content::List(items) if !items.is_empty() && items.iter().all(Node::is_broken) => Value::Broken,
+                    Content::List(items) => Value::List(items),
+                    Content::Map { entries, broken: true, .. } if entries.is_empty() => Value::Broken,
+                    Content::Map { entries, .. } => Value::Map(entries),
+                };
+                let node = Node { mark: frame.mark, value };
+                self.finish(Built { node, count: frame.count + 1, height: frame.height + 1 }, frame.anchor, false)
+            }
+            Event::Alias(id) => {
+                let built = self.anchors.get(&id).cloned().flatten();
+                if built.is_none() {
+                    self.error(
+                        Diagnostic::error("an alias inside of what it stands for")
+                            .at(&mark.span())
+                            .help("write the value out"),
+                    );
+                }
+                let broken = Built { node: Node { mark, value: Value::Broken }, count: 1, height: 0 };
+                self.finish(built.unwrap_or(broken), 0, true)
+            }
+            Event::UnresolvedAlias(name) => {
+                self.error(
+                    Diagnostic::error(format!("no anchor `&{name}` stands before this alias"))
+                        .at(&mark.span())
+                        .help("a text that begins with `*` stands in quotes"),
+                );
+                self.finish(Built { node: Node { mark, value: Value::Broken }, count: 1, height: 0 }, 0, false)
+            }
+            Event::DocumentStart(..) if self.out.root.is_some() => Err(Box::new(
+                Diagnostic::error("a second document begins here")
+                    .at(&mark.span())
+                    .help("keep one document in a file: remove the `---`, or move what follows to a file of its own"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn open(&mut self, mark: Mark, anchor: usize, content: Content) -> Result<(), Box<Diagnostic>> {
+        if self.frames.len() >= MAX_DEPTH {
+            return Err(Box::new(too_deep(&mark)));
+        }
+        if anchor != 0 {
+            self.anchors.insert(anchor, None);
+        }
+        self.frames.push(Frame { mark, anchor, count: 0, height: 0, content });
+        Ok(())
+    }
+
+    /// Gives a finished node to the collection that is open.
+    fn finish(&mut self, built: Built, anchor: usize, alias: bool) -> Result<(), Box<Diagnostic>> {
+        self.nodes += if alias { built.count } else { 1 };
+        if anchor != 0 {
+            self.nodes += built.count; // the copy that aliases are made of
+        }
+        if self.nodes > MAX_NODES {
+            return Err(Box::new(
+                Diagnostic::error(format!("the file grows to more than {MAX_NODES} values"))
+                    .at(&built.node.span())
+                    .help("aliases of aliases multiply: write out what is meant"),
+            ));
+        }
+        if self.frames.len() + built.height > MAX_DEPTH {
+            return Err(Box::new(too_deep(&built.node.mark)));
+        }
+        if anchor != 0 {
+            self.anchors.insert(anchor, Some(built.clone()));
+        }
+        let parent = self.parent_key();
+        let merge = is_merge(&built.node);
+        let Some(frame) = self.frames.last_mut() else {
+            self.out.root = Some(built.node);
+            return Ok(());
+        };
+        frame.count += built.count;
+        frame.height = frame.height.max(built.height);
+        match &mut frame.content {
+            Content::List(items) => items.push(built.node),
+            Content::Map { entries, seen, pending, broken } => match std::mem::replace(pending, Pending::None) {
+                Pending::Merge => {}
+                Pending::None => match key(built.node) {
+                    Ok(key) => *pending = Pending::Key(key),
+                    Err(diagnostic) => {
+                        *pending = if merge { Pending::Merge } else { Pending::Unusable };
+                        *broken = true;
+                        self.out.diagnostics.extend(diagnostic.map(|boxed| *boxed));
+                    }
+                },
+                Pending::Unusable => mask::all(&built.node, &mut self.out.secrets),
+                Pending::Key(key) => {
+                    if mask::is_sensitive(&key.text, parent.as_deref()) {
+                        mask::value(&built.node, &mut self.out.secrets);
+                    }
+                    if let Some(first) = seen.get(&key.text) {
+                        let diagnostic = twice(&key, first, parent.as_deref());
+                        self.out.diagnostics.push(diagnostic);
+                    } else {
+                        seen.insert(key.text.clone(), key.mark.clone());
+                        entries.push(Entry { key, value: built.node });
+                    }
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// The key under which the open collection stands.
+    fn parent_key(&self) -> Option<String> {
+        let above = self.frames.len().checked_sub(2).and_then(|index| self.frames.get(index))?;
+        match &above.content {
+            Content::Map { pending: Pending::Key(key), .. } => Some(key.text.clone()),
+            _ => None,
+        }
+    }
+}
+
+fn too_deep(mark: &Mark) -> Diagnostic {
+    Diagnostic::error(format!("nested deeper than {MAX_DEPTH} levels"))
+        .at(&mark.span())
+        .help("an inventory needs no more than six: look for a bracket that is never closed")
+}
+
+fn is_merge(node: &Node) -> bool {
+    matches!(&node.value, Value::Scalar { text, plain: true } if text == "<<")
+}
+
+/// A key, or why it is none; `None` where that was said before.
+fn key(node: Node) -> Result<Key, Option<Box<Diagnostic>>> {
+    let (message, help) = match node.value {
+        _ if is_merge(&node) => {
+            ("merge keys (`<<`) are not read", "write the keys out, or give an alias as the whole value: `ssh: *admin`")
+        }
+        Value::Scalar { text, .. } => return Ok(Key { text, mark: node.mark }),
+        Value::Broken => return Err(None),
+        Value::Null => ("a value without a key", "write the key before the colon"),
+        Value::List(_) | Value::Map(_) => (
+            "a key must be text",
+            "a text that begins with `{` or `[` stands in quotes; `{{ … }}` is not replaced in an inventory",
+        ),
+    };
+    Err(Some(Box::new(Diagnostic::error(message).at(&node.span()).help(help))))
+}
+
+/// The diagnostic for a key that was given before.
+pub(crate) fn twice(key: &Key, first: &Mark, parent: Option<&str>) -> Diagnostic {
+    let what = match parent {
+        Some("hosts") => "host ",
+        Some("sites") => "site ",
+        Some("users") => "user ",
+        _ => "",
+    };
+    Diagnostic::error(format!("{what}`{}` is given twice", key.text))
+        .at(&key.mark.span())
+        .label("given again here")
+        .related(&first.span(), "first given here")
+        .help("keep one of the two, or merge them under one key")
+}
+
+/// The parser's words for a breach of grammar, with what to do where that is known.
+fn syntax(source: &Arc<Source>, error: &ScanError) -> Diagnostic {
+    let start = error.marker().byte_offset().unwrap_or(0).min(source.text.len());
+    let width =
+        source.text.get(start..).and_then(|rest| rest.chars().next()).filter(|c| *c != '\n').map_or(0, char::len_utf8);
+    let span = Span { source: Arc::clone(source), range: start..start + width };
+    let (message, help): (String, Option<&str>) = match error.kind() {
+        ErrorKind::TabNotAllowed
+        | ErrorKind::TabInBlockIndentation
+        | ErrorKind::TabInIndentation
+        | ErrorKind::TabInPlainScalar
+        | ErrorKind::TabAtBlockScalarStart => {
+            ("a tab where YAML wants spaces".into(), Some("indent with spaces, two a level"))
+        }
+        ErrorKind::InvalidIndentation
+        | ErrorKind::ExpectedBlockMappingKey
+        | ErrorKind::MappingKeyNotAllowed
+        | ErrorKind::InvalidBlockScalarIndent
+        | ErrorKind::InvalidFlowScalarIndent
+        | ErrorKind::InvalidQuotedScalarIndent
+        | ErrorKind::ExpectedBlockSequenceEntry
+        | ErrorKind::BlockSequenceEntryNotAllowed => (
+            "the indentation does not fit".into(),
+            Some("keys of one map begin in one column, what belongs to a key stands two spaces deeper"),
+        ),
+        ErrorKind::MappingValueNotAllowed | ErrorKind::InvalidColonPlacement => (
+            "a second `: ` in one line, or a line that is indented too deep".into(),
+            Some("put a text that has `: ` in it in quotes; begin keys of one map in one column"),
+        ),
+        ErrorKind::SimpleKeyExpected | ErrorKind::InvalidSimpleKey => {
+            ("a line that is no `key: value`".into(), Some("write a colon and a space after the key"))
+        }
+        ErrorKind::UnclosedQuotedScalar | ErrorKind::DocumentIndicatorInQuotedScalar => {
+            ("a quote that is never closed".into(), Some("close it on the same line"))
+        }
+        ErrorKind::UnexpectedEofFlowSequence
+        | ErrorKind::UnexpectedEofFlowMapping
+        | ErrorKind::UnexpectedEofImplicitFlowMapping
+        | ErrorKind::UnclosedFlowCollection { .. } => {
+            ("a bracket that is never closed".into(), Some("close each `[` with `]` and each `{` with `}`"))
+        }
+        ErrorKind::ExpectedFlowMappingSeparator => ("expected `,` or `}`".into(), None),
+        ErrorKind::ExpectedFlowSequenceSeparator => ("expected `,` or `]`".into(), None),
+        ErrorKind::MisplacedFlowCollectionEnd => ("a closing bracket that nothing opened".into(), None),
+        ErrorKind::MismatchedFlowCollectionEnd { open, close } => (format!("`{open}` is closed by `{close}`"), None),
+        ErrorKind::UnexpectedCharacter { character } => (
+            format!("the character `{}` cannot begin a value", character.escape_default()),
+            Some("put the value in quotes"),
+        ),
+        ErrorKind::BomInsideDocument => {
+            ("a byte order mark (U+FEFF) inside of the text".into(), Some("remove this invisible character"))
+        }
+        ErrorKind::RecursionLimitExceeded => (format!("nested deeper than {MAX_DEPTH} levels"), None),
+        kind => (format!("this is no YAML: {kind}"), None),
+    };
+    let diagnostic = Diagnostic::error(message).at(&span);
+    diagnostic.help(help.unwrap_or("look at the brackets, quotes and colons of this line and of the one before"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Parsed {
+        parse(&Arc::new(Source { path: "a.yml".into(), text: text.into() }))
+    }
+
+    #[test]
+    fn every_part_knows_its_line() {
+        let root = read("a: 1\nb:\n  - x\n  - { c: ~ }\n").root.unwrap();
+        let Value::List(items) = &root.get("b").unwrap().value.value else { panic!("no list") };
+        assert_eq!(items.iter().map(|item| item.mark.line).collect::<Vec<_>>(), [3, 4]);
+        assert!(matches!(items[1].get("c").unwrap().value.value, Value::Null));
+        assert_eq!(root.get("a").unwrap().value.text(), Some("1"));
+    }
+
+    #[test]
+    fn an_alias_is_its_value() {
+        let parsed = read("a: &x { b: 1 }\nc: *x\n");
+        assert!(parsed.diagnostics.is_empty());
+        assert_eq!(parsed.root.unwrap().get("c").unwrap().value.get("b").unwrap().value.text(), Some("1"));
+    }
+
+    #[test]
+    fn what_grows_is_bounded() {
+        // Each alias adds a level that the text does not show.
+        let mut chain = String::from("a0: &a0 [x]\n");
+        chain.extend((1..200).map(|i| format!("a{i}: &a{i} [*a{}]\n", i - 1)));
+        assert!(read(&chain).diagnostics[0].message.contains("deeper"));
+        assert!(read(&"[".repeat(100_000)).root.is_none());
+        assert!(read(&"- ".repeat(100_000)).root.is_none());
+        assert!(read(&"? ".repeat(100_000)).root.is_none());
+        // A large file without aliases is no bomb.
+        let mut hosts = String::new();
+        hosts.extend((0..20_000).map(|i| format!("h{i}: {{ a: [1, 2], r: [x], s: {{ u: y }} }}\n")));
+        assert!(read(&hosts).diagnostics.is_empty());
+    }
+
+    #[test]
+    fn the_reading_goes_on_after_a_mistake() {
+        let parsed = read("a: !t 1\na: 2\n? [x]\n: 3\nb: *none\n<<: {}\n");
+        let messages: Vec<&str> = parsed.diagnostics.iter().map(|d| d.message.as_str()).collect();
+        assert_eq!(
+            messages,
+            [
+                "the tag `!t` has no meaning here",
+                "`a` is given twice",
+                "a key must be text",
+                "no anchor `&none` stands before this alias",
+                "merge keys (`<<`) are not read"
+            ]
+        );
+        assert!(parsed.root.is_some());
+    }
+}

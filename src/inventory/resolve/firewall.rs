@@ -1,0 +1,269 @@
+//! `firewall:`: takes the section, gives the policy, and refuses rules that nothing can match or that cut us off.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::hosts::Hosts;
+use super::{missing, names};
+use crate::base::diagnostic::Diagnostic;
+use crate::base::net::{Cidr, Proto};
+use crate::inventory::raw::{Mark, Node};
+use crate::inventory::read::{Fields, Problems};
+use crate::inventory::site::{Allow, Backend, FirewallPolicy, Host, Party, Role};
+
+/// A network and where it stands.
+type Placed<'a> = (Cidr, &'a Node);
+
+const MANAGE: &str =
+    "write `manage_from: [10.0.0.0/24]`: the networks that you manage the hosts from; nobody else can open SSH";
+
+/// Reads the section.
+pub(super) fn firewall(root: Fields<'_>, hosts: &Hosts<'_>, problems: &mut Problems) -> Option<FirewallPolicy> {
+    let help = format!("write `firewall:` and below it {}", MANAGE.trim_start_matches("write "));
+    let entry = problems.require(root, "the inventory", "firewall", &help)?;
+    let fields = problems.fields(entry, "`firewall`", &["backend", "manage_from", "allow", "block", "resolvers"])?;
+    let backend = fields.value("backend").map_or(Some(Backend::Nftables), |node| {
+        problems.word(node, "backend", &[("nftables", Backend::Nftables), ("iptables", Backend::Iptables)])
+    });
+    let manage = manage_from(fields, &entry.key.mark, problems);
+    let block = fields.value("block").map(|node| networks(node, "block", problems)).unwrap_or_default();
+    let allow = fields.value("allow").map(|node| allow(node, hosts, &block, problems)).unwrap_or_default();
+    let resolvers = fields.value("resolvers").map(|node| resolvers(node, problems)).unwrap_or_default();
+    way_in(&manage, &block, hosts, problems);
+    let placed = |list: Vec<Placed<'_>>| list.into_iter().map(|(net, node)| (net, node.mark.place())).collect();
+    Some(FirewallPolicy { backend: backend?, manage_from: placed(manage), allow, block: placed(block), resolvers })
+}
+
+/// Networks of a list, or one; an empty list is none.
+fn networks<'a>(node: &'a Node, key: &str, problems: &mut Problems) -> Vec<Placed<'a>> {
+    if matches!(&node.value, crate::inventory::raw::Value::List(items) if items.is_empty()) {
+        return Vec::new();
+    }
+    let items = problems.some(node, key, "[198.51.100.0/24]").unwrap_or_default();
+    let mut out: Vec<Placed<'_>> = Vec::new();
+    let mut seen: BTreeMap<Cidr, &Node> = BTreeMap::new();
+    for item in items {
+        let Some(net) = problems.parse::<Cidr>(item, key) else { continue };
+        if let Some(first) = seen.insert(net, item) {
+            problems.push(
+                Diagnostic::warning(format!("`{net}` is given twice"))
+                    .at(&item.span())
+                    .related(&first.span(), "first given here")
+                    .help("remove one"),
+            );
+            continue;
+        }
+        out.push((net, item));
+    }
+    out
+}
+
+fn manage_from<'a>(fields: Fields<'a>, head: &Mark, problems: &mut Problems) -> Vec<Placed<'a>> {
+    if fields.lacks("manage_from") {
+        problems.push(missing(head, "`firewall` has no `manage_from`", MANAGE));
+    }
+    let Some(entry) = fields.get("manage_from") else { return Vec::new() };
+    let node = &entry.value;
+    if matches!(&node.value, crate::inventory::raw::Value::List(items) if items.is_empty()) {
+        problems.push(Diagnostic::error("`manage_from` is empty: nobody could open SSH").at(&node.span()).help(MANAGE));
+    }
+    let nets = networks(node, "manage_from", problems);
+    for (net, node) in &nets {
+        if net.net().prefix_len() == 0 {
+            problems.push(
+                Diagnostic::warning(format!("`{net}` lets the whole internet try to log in"))
+                    .at(&node.span())
+                    .help("name the networks that you manage the hosts from"),
+            );
+        }
+    }
+    nets
+}
+
+fn resolvers(node: &Node, problems: &mut Problems) -> Vec<IpAddr> {
+    let mut out = Vec::new();
+    for item in problems.some(node, "resolvers", "[10.0.0.53]").unwrap_or_default() {
+        let Some(text) = problems.text(item, "resolvers") else { continue };
+        match text.parse::<IpAddr>() {
+            Ok(address) => out.push(address),
+            Err(_) => problems.push(
+                Diagnostic::error(format!("`{text}` is no address"))
+                    .at(&item.span())
+                    .help("write the addresses of the name servers that the hosts ask"),
+            ),
+        }
+    }
+    out
+}
+
+/// What would cut the controller's, or the tiers', way in.
+fn way_in(manage: &[Placed<'_>], block: &[Placed<'_>], hosts: &Hosts<'_>, problems: &mut Problems) {
+    for (blocked, node) in block {
+        let covers = |net: &Cidr| blocked.net().contains(&net.net());
+        if let Some((net, first)) = manage.iter().find(|(net, _)| covers(net)) {
+            problems.push(
+                Diagnostic::error(format!("`{blocked}` blocks `{net}` of `manage_from`: you would be locked out"))
+                    .at(&node.span())
+                    .related(&first.span(), "who may open SSH")
+                    .help("`block` comes before anything else: take this network out of one of the two"),
+            );
+        } else if let Some((net, first)) = manage.iter().find(|(net, _)| net.net().contains(&blocked.net())) {
+            problems.push(
+                Diagnostic::warning(format!("`{blocked}` blocks a part of `{net}` of `manage_from`"))
+                    .at(&node.span())
+                    .related(&first.span(), "who may open SSH")
+                    .help("make sure that you do not manage the hosts from there"),
+            );
+        }
+        if problems.0.last().is_some_and(|d| d.is_error() && d.span.as_ref() == Some(&node.span())) {
+            continue; // told already
+        }
+        let hit = hosts.whole.values().find_map(|host| {
+            host.addresses.iter().chain(&host.public).find(|a| blocked.contains(**a)).map(|a| (host, a))
+        });
+        if let Some((host, address)) = hit {
+            problems.push(
+                Diagnostic::error(format!("`{blocked}` blocks `{address}` of the host `{}`", host.name))
+                    .at(&node.span())
+                    .help("the hosts must reach each other: block smaller networks"),
+            );
+        }
+    }
+    if manage.is_empty() {
+        return;
+    }
+    // One diagnostic a family: the first host that could not be reached.
+    for ipv4 in [true, false] {
+        if manage.iter().any(|(net, _)| net.is_ipv4() == ipv4) {
+            continue;
+        }
+        let cut = |host: &&Host| {
+            host.ssh.address.is_none()
+                && host.ssh.jump.is_none()
+                && host.addresses.first().is_some_and(|a| a.is_ipv4() == ipv4)
+        };
+        if let (Some(host), Some((_, node))) = (hosts.whole.values().find(cut), manage.first()) {
+            let (family, address) = (if ipv4 { "IPv4" } else { "IPv6" }, host.addresses.first());
+            let address = address.map(ToString::to_string).unwrap_or_default();
+            problems.push(
+                Diagnostic::error(format!(
+                    "`manage_from` has no {family} network, and SSH connects to `{address}` of `{}`: you would be locked out",
+                    host.name
+                ))
+                .at(&node.span())
+                .help(format!("add the {family} network that you manage the hosts from")),
+            );
+        }
+    }
+}
+
+fn allow(node: &Node, hosts: &Hosts<'_>, block: &[Placed<'_>], problems: &mut Problems) -> Vec<Allow> {
+    if matches!(&node.value, crate::inventory::raw::Value::List(items) if items.is_empty()) {
+        return Vec::new();
+    }
+    let example = "[{ to: web, port: 9000, from: [198.51.100.7], why: status checks of the CDN }]";
+    let items = problems.list(node, "allow", example).unwrap_or_default();
+    items.iter().filter_map(|item| rule(item, hosts, block, problems)).collect()
+}
+
+fn rule(item: &Node, hosts: &Hosts<'_>, block: &[Placed<'_>], problems: &mut Problems) -> Option<Allow> {
+    let what = "the rule";
+    let fields = problems.fields_of(item, &item.mark, "a rule", &["to", "from", "port", "proto", "why"])?;
+    let to_entry = problems.require(fields, what, "to", "write `to: web`: who may be reached");
+    let to = to_entry.and_then(|e| names::party(&e.value, "to", hosts, problems));
+    let from_entry = problems.require(fields, what, "from", "write `from: [198.51.100.7]`: who may reach it");
+    let from = from_entry.and_then(|e| problems.some(&e.value, "from", "[198.51.100.7]")).map(|items| {
+        let parties = items.into_iter().map(|item| Some((names::party(item, "from", hosts, problems)?, item)));
+        parties.collect::<Vec<_>>()
+    });
+    let port = problems
+        .require(fields, what, "port", "write `port: 9000`: the destination port")
+        .and_then(|e| problems.port(&e.value, "port"));
+    let proto = fields
+        .value("proto")
+        .map_or(Some(Proto::Tcp), |node| problems.word(node, "proto", &[("tcp", Proto::Tcp), ("udp", Proto::Udp)]));
+    let help = "write `why:` and the reason: it shows in the matrix, for the one who asks in a year";
+    let why = problems.require(fields, what, "why", help).and_then(|e| problems.text(&e.value, "why"));
+    if let (Some(to), Some(from), Some(to_entry)) = (&to, &from, to_entry) {
+        for (party, node) in from.iter().flatten() {
+            if let Some((message, help)) = futile(to, party, hosts, block) {
+                let diagnostic = Diagnostic::error(message).at(&node.span()).related(&to_entry.value.span(), "to here");
+                problems.push(diagnostic.help(help));
+            } else if port.is_some_and(|port| port.get() == 22) && is_everyone(party) {
+                problems.push(
+                    Diagnostic::warning("this lets the whole internet try to log in")
+                        .at(&node.span())
+                        .help("name the networks that need SSH, best in `manage_from`"),
+                );
+            } else if *to == Party::Role(Role::Db) && is_everyone(party) {
+                problems.push(
+                    Diagnostic::warning("this opens the databases to the internet")
+                        .at(&node.span())
+                        .help("name the addresses that need it"),
+                );
+            }
+        }
+    }
+    let from = from?.into_iter().map(|party| party.map(|(party, _)| party)).collect::<Option<Vec<Party>>>()?;
+    Some(Allow { to: to?, from, port: port?, proto: proto?, why: why?.to_owned(), place: item.mark.place() })
+}
+
+fn is_everyone(party: &Party) -> bool {
+    matches!(party, Party::Internet) || matches!(party, Party::Net(net) if net.net().prefix_len() == 0)
+}
+
+/// Why a rule would match nothing, and what to do.
+fn futile(to: &Party, from: &Party, hosts: &Hosts<'_>, block: &[Placed<'_>]) -> Option<(String, &'static str)> {
+    let outside = |party: &Party| matches!(party, Party::Net(_) | Party::Internet);
+    if outside(to) && outside(from) {
+        return Some((
+            format!("nothing can match: neither `{from}` nor `{to}` is a host of the inventory"),
+            "name a role or a host on one of the two sides",
+        ));
+    }
+    if let (Party::Host(a), Party::Host(b)) = (to, from)
+        && a == b
+    {
+        return Some((format!("nothing can match: `{a}` reaches itself without a rule"), "remove the rule"));
+    }
+    if let Party::Net(net) = from
+        && let Some((blocked, _)) = block.iter().find(|(blocked, _)| blocked.net().contains(&net.net()))
+    {
+        return Some((
+            format!("nothing can match: `{blocked}` of `block` comes before"),
+            "take it out of one of the two",
+        ));
+    }
+    let families = |party: &Party| -> Option<(bool, bool)> {
+        match party {
+            Party::Net(net) => Some((net.is_ipv4(), !net.is_ipv4())),
+            Party::Internet => Some((true, true)),
+            Party::Role(role) => family(hosts, |host| host.has(*role)),
+            Party::Host(name) => family(hosts, |host| host.name == *name),
+            Party::All => family(hosts, |_| true),
+        }
+    };
+    let (to_families, from_families) = (families(to)?, families(from)?);
+    let common = (to_families.0 && from_families.0) || (to_families.1 && from_families.1);
+    if !common {
+        return Some((
+            format!("nothing can match: `{from}` and `{to}` have no address family in common"),
+            "IPv4 does not reach IPv6: name addresses of the family that both have",
+        ));
+    }
+    None
+}
+
+/// Which families the addresses of some hosts have; `None` when that is not certain.
+fn family(hosts: &Hosts<'_>, wanted: impl Fn(&Host) -> bool) -> Option<(bool, bool)> {
+    if hosts.whole.len() < hosts.entries.len() {
+        return None;
+    }
+    let mut found = None;
+    for host in hosts.whole.values().filter(|host| wanted(host)) {
+        let (v4, v6) = found.unwrap_or((false, false));
+        let mut all = host.addresses.iter().chain(&host.public);
+        found = Some((v4 || all.clone().any(IpAddr::is_ipv4), v6 || all.any(IpAddr::is_ipv6)));
+    }
+    found
+}

@@ -1,0 +1,93 @@
+//! `ports:`, and whether two programs want the same port on one host: takes hosts and sites, reports.
+
+use std::collections::BTreeSet;
+
+use super::hosts::Hosts;
+use super::sites::Sites;
+use crate::base::diagnostic::Diagnostic;
+use crate::base::net::Port;
+use crate::inventory::raw::{Mark, Node};
+use crate::inventory::read::{Fields, Problems};
+use crate::inventory::site::{Ports, Role};
+
+const WEB: u64 = 8443;
+const APP: u64 = 9443;
+const SSH: u16 = 22;
+const DATABASE: u16 = 3306;
+/// `HAProxy`'s metrics, as the firewall's flows and the template have it.
+const METRICS: u16 = 8405;
+
+/// The ports, and where they were said.
+pub(super) struct RawPorts<'a> {
+    pub(super) ports: Ports,
+    web: Option<&'a Node>,
+    app: Option<&'a Node>,
+}
+
+/// Reads `ports:`; what is wrong or not said is the default.
+pub(super) fn ports<'a>(root: Fields<'a>, problems: &mut Problems) -> RawPorts<'a> {
+    let fields = root.get("ports").and_then(|entry| problems.fields(entry, "`ports`", &["web", "app"]));
+    let (web, app) = (fields.and_then(|f| f.value("web")), fields.and_then(|f| f.value("app")));
+    let mut read = |node: Option<&Node>, key: &str, default: u64| {
+        let said = node.and_then(|node| problems.port(node, key));
+        said.or_else(|| Port::try_from(default).ok()).unwrap_or(Port::HTTPS)
+    };
+    RawPorts { ports: Ports { web: read(web, "web", WEB), app: read(app, "app", APP) }, web, app }
+}
+
+/// Someone who listens.
+struct Use<'a> {
+    port: u16,
+    what: String,
+    mark: Option<&'a Mark>,
+}
+
+/// Reports each pair that collides, once.
+pub(super) fn check(ports: &RawPorts<'_>, hosts: &Hosts<'_>, sites: &Sites<'_>, problems: &mut Problems) {
+    let mut kinds = BTreeSet::new();
+    let mut told = BTreeSet::new();
+    for host in hosts.whole.values() {
+        let ssh = host.ssh.port.map_or(SSH, Port::get);
+        if !kinds.insert((&host.roles, ssh)) {
+            continue; // such a host was looked at
+        }
+        let mut uses = vec![Use { port: ssh, what: "SSH".into(), mark: None }];
+        if host.has(Role::Lb) {
+            uses.push(Use { port: 80, what: "HTTP of the load balancer".into(), mark: None });
+            uses.push(Use { port: 443, what: "HTTPS of the load balancer".into(), mark: None });
+            uses.push(Use { port: METRICS, what: "the load balancer's metrics".into(), mark: None });
+        }
+        if host.has(Role::Db) {
+            uses.push(Use { port: DATABASE, what: "the database".into(), mark: None });
+        }
+        if host.has(Role::Web) {
+            let mark = ports.web.map(|node| &node.mark);
+            uses.push(Use { port: ports.ports.web.get(), what: "nginx (`ports.web`)".into(), mark });
+        }
+        if host.has(Role::App) {
+            let mark = ports.app.map(|node| &node.mark);
+            uses.push(Use { port: ports.ports.app.get(), what: "the TLS front (`ports.app`)".into(), mark });
+            for (port, (name, node)) in &sites.programs {
+                uses.push(Use { port: port.get(), what: format!("the program of `{name}`"), mark: Some(&node.mark) });
+            }
+        }
+        for (index, second) in uses.iter().enumerate() {
+            for first in uses.iter().take(index).filter(|first| first.port == second.port) {
+                if !told.insert((first.what.clone(), second.what.clone())) {
+                    continue;
+                }
+                let key = hosts.entries.get(host.name.as_str()).map(|entry| &entry.key.mark);
+                let Some(mark) = second.mark.or(first.mark).or(key) else { continue };
+                let diagnostic = Diagnostic::error(format!(
+                    "port {} is wanted twice on `{}`: by {} and by {}",
+                    second.port, host.name, first.what, second.what
+                ));
+                let diagnostic = diagnostic.at(&mark.span()).help("choose another port");
+                problems.push(match (second.mark, first.mark) {
+                    (Some(_), Some(other)) => diagnostic.related(&other.span(), "the same port"),
+                    _ => diagnostic,
+                });
+            }
+        }
+    }
+}

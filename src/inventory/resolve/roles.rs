@@ -1,0 +1,102 @@
+//! What the roles ask of each other, and warnings of design: takes hosts and sites, reports.
+
+use super::hosts::Hosts;
+use super::sites::Sites;
+use crate::base::diagnostic::Diagnostic;
+use crate::inventory::read::{Fields, Problems};
+use crate::inventory::site::Role;
+
+/// Reports roles that lack the ones they need.
+pub(super) fn check(root: Fields<'_>, hosts: &Hosts<'_>, sites: &Sites<'_>, problems: &mut Problems) {
+    // Who needs a role, once a role: the first site, else the first host.
+    for (role, what) in [(Role::Lb, "a load balancer"), (Role::Web, "a web host"), (Role::App, "an app host")] {
+        if !hosts.lacks(role) {
+            continue;
+        }
+        let site = sites.whole.values().find(|site| role != Role::App || site.app.is_some());
+        let needer = match role {
+            Role::Lb => Some(Role::Web),
+            Role::Web => Some(Role::Lb).filter(|role| hosts.roles.contains_key(role)).or(Some(Role::App)),
+            _ => None,
+        };
+        let host = needer.and_then(|needer| Some((needer, *hosts.roles.get(&needer)?.first()?)));
+        let (message, mark) = if let Some(entry) = site.and_then(|site| sites.entries.get(site.name.as_str())) {
+            (format!("the site `{}` needs {what}, and no host has the role `{role}`", entry.key.text), &entry.key.mark)
+        } else if let Some((needer, entry)) = host {
+            (format!("the role `{needer}` needs {what}, and no host has the role `{role}`"), &entry.key.mark)
+        } else {
+            continue;
+        };
+        problems.push(
+            Diagnostic::error(message)
+                .at(&mark.span())
+                .help(format!("give a host `roles: [{role}]`; requests go lb, web, app")),
+        );
+    }
+    if let Some(entry) = hosts.roles.get(&Role::App).and_then(|entries| entries.first())
+        && sites.complete
+        && !sites.whole.values().any(|site| site.app.is_some())
+    {
+        problems.push(
+            Diagnostic::warning("there are app hosts, and no site has a program for them")
+                .at(&entry.key.mark.span())
+                .help("write `app: { port: 8080, health: /healthz }` under a site"),
+        );
+    }
+    if root.lacks("sites")
+        && let Some(entry) = hosts.roles.get(&Role::Lb).and_then(|entries| entries.first())
+    {
+        problems.push(
+            Diagnostic::warning("there are load balancers, and no site")
+                .at(&entry.key.mark.span())
+                .help("write `sites:` and below it a DNS name with `static` or `app`"),
+        );
+    }
+    if hosts.complete {
+        single(hosts, problems);
+    }
+    families(hosts, problems);
+}
+
+/// Tiers that talk to each other, and hosts in them that have no address family in common.
+fn families(hosts: &Hosts<'_>, problems: &mut Problems) {
+    let only = |role: Role, ipv4: bool| {
+        hosts.whole.values().find(|host| host.has(role) && host.addresses.iter().all(|a| a.is_ipv4() == ipv4))
+    };
+    for (from, to) in [(Role::Lb, Role::Web), (Role::Web, Role::App), (Role::App, Role::Db), (Role::Db, Role::Db)] {
+        for ipv4 in [true, false] {
+            let (Some(a), Some(b)) = (only(from, ipv4), only(to, !ipv4)) else { continue };
+            let places = [a, b].map(|host| hosts.entries.get(host.name.as_str()).map(|entry| entry.key.mark.span()));
+            let [Some(first), Some(second)] = places else { continue };
+            let (v4, v6) = if ipv4 { (a, b) } else { (b, a) };
+            problems.push(
+                Diagnostic::error(format!(
+                    "`{}` has only IPv4 and `{}` only IPv6, and they must talk",
+                    v4.name, v6.name
+                ))
+                .at(&second)
+                .related(&first, "the other one")
+                .help("give both an address of the same family"),
+            );
+            break;
+        }
+    }
+}
+
+/// One host in a role where another role has more: everything waits for that one.
+fn single(hosts: &Hosts<'_>, problems: &mut Problems) {
+    let Some((most, many)) = hosts.roles.iter().max_by_key(|(_, entries)| entries.len()) else { return };
+    if many.len() < 2 {
+        return;
+    }
+    for (role, entries) in &hosts.roles {
+        if let [only] = entries[..] {
+            problems.push(
+                Diagnostic::warning(format!("`{}` is the only host of the role `{role}`", only.key.text))
+                    .at(&only.key.mark.span())
+                    .label("everything stops with it")
+                    .help(format!("`{most}` has {} hosts: give `{role}` a second one", many.len())),
+            );
+        }
+    }
+}

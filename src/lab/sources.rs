@@ -1,0 +1,192 @@
+//! Where Debian's packages come from on this machine: takes apt's own view of its configuration, gives `deb` lines for the
+//! wanted suite, apt's options for fetching, and the keyrings. Only Debian's archives are taken, never a vendor's.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use super::Error;
+use super::command;
+use super::spec::Release;
+
+const DEBIAN: &str = "http://deb.debian.org/debian/";
+const SECURITY: &str = "http://deb.debian.org/debian-security/";
+
+/// What mmdebstrap is told.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Sources {
+    /// One-line-style sources (sources.list(5)).
+    pub(super) lines: Vec<String>,
+    /// Options of apt.conf(5): proxies, certificates, dates.
+    pub(super) options: Vec<String>,
+    /// Key files or folders.
+    pub(super) keyrings: Vec<String>,
+}
+
+/// A source as `apt-get indextargets` tells it: one stanza for each index file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Target {
+    uri: String,
+    release: String,
+    component: String,
+    label: String,
+    entry: String,
+}
+
+/// Asks apt. Its lists are read where they are; when there are none yet, they are fetched into `scratch`, so that the
+/// machine's own stay as they are.
+pub(super) fn of_this_machine(release: Release, scratch: &Path) -> Result<Sources, Error> {
+    let indextargets = |extra: &[String]| {
+        let mut apt = Command::new("apt-get");
+        apt.arg("indextargets").args(extra).arg("Created-By: Packages");
+        Ok::<_, Error>(parse(&command::run("ask apt for its sources", &mut apt)?))
+    };
+    let mut targets = indextargets(&[])?;
+    if !targets.iter().any(Target::is_debian) {
+        fs_err::create_dir_all(scratch.join("partial"))?;
+        let lists = ["-o".to_owned(), format!("Dir::State::Lists={}", scratch.display())];
+        let mut update = Command::new("apt-get");
+        update.args(&lists).args(["-o", "APT::Sandbox::User=root", "-o", "APT::Update::Post-Invoke-Success::=true"]);
+        // A vendor's source that fails is none of our business; Debian's that fails shows below.
+        let _ = command::run("fetch the package lists", update.arg("update"));
+        targets = indextargets(&lists)?;
+    }
+    let config = command::run("ask apt for its configuration", Command::new("apt-config").arg("dump"))?;
+    let mut keyrings: BTreeSet<String> = ["/usr/share/keyrings/debian-archive-keyring.gpg", "/etc/apt/trusted.gpg.d"]
+        .into_iter()
+        .filter(|path| Path::new(path).exists())
+        .map(ToOwned::to_owned)
+        .collect();
+    for entry in targets.iter().filter(|t| t.is_debian()).map(|t| t.entry.as_str()).collect::<BTreeSet<_>>() {
+        let file = entry.rsplit_once(':').map_or(entry, |(file, _line)| file);
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        keyrings.extend(signed_by(&text).filter(|path| Path::new(path).exists()));
+    }
+    Ok(Sources { lines: lines(release, &targets), options: options(&config), keyrings: keyrings.into_iter().collect() })
+}
+
+impl Target {
+    fn is_debian(&self) -> bool {
+        self.label == "Debian" || self.is_security()
+    }
+
+    fn is_security(&self) -> bool {
+        self.label == "Debian-Security"
+    }
+}
+
+fn parse(text: &str) -> Vec<Target> {
+    let stanzas = text.split("\n\n").map(|stanza| {
+        let field = |name: &str| {
+            let line = stanza.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'));
+            line.unwrap_or_default().trim().to_owned()
+        };
+        Target {
+            uri: field("Repo-URI"),
+            release: field("Release"),
+            component: field("Component"),
+            label: field("Label"),
+            entry: field("Sourcesentry"),
+        }
+    });
+    stanzas.filter(|t| !t.uri.is_empty()).collect()
+}
+
+/// The machine's mirrors with the wanted suite. What the machine takes for its own suite (updates, security) is taken here
+/// too; for another suite all three, where the mirror of each kind is known.
+fn lines(release: Release, targets: &[Target]) -> Vec<String> {
+    let suite = release.suite();
+    let suites = [suite.to_owned(), format!("{suite}-updates"), format!("{suite}-security")];
+    let main: Vec<&Target> = targets.iter().filter(|t| t.is_debian() && t.component == "main").collect();
+    let mut lines = BTreeSet::new();
+    if main.iter().any(|t| t.release == suite) {
+        lines.extend(
+            main.iter().filter(|t| suites.contains(&t.release)).map(|t| format!("deb {} {} main", t.uri, t.release)),
+        );
+    } else {
+        let archive = main.iter().find(|t| !t.is_security()).map_or(DEBIAN, |t| &t.uri);
+        let security = main.iter().find(|t| t.is_security()).map(|t| t.uri.as_str());
+        let security = security.or_else(|| (archive == DEBIAN).then_some(SECURITY));
+        lines.insert(format!("deb {archive} {suite} main"));
+        if let Some(security) = security {
+            lines.insert(format!("deb {archive} {suite}-updates main"));
+            lines.insert(format!("deb {security} {suite}-security main"));
+        }
+    }
+    lines.into_iter().collect()
+}
+
+/// `Acquire::` options of `apt-config dump`, and where credentials for mirrors are.
+fn options(dump: &str) -> Vec<String> {
+    let skip = ["Acquire::Changelogs", "Acquire::IndexTargets", "Acquire::CompressionTypes", "Acquire::Languages"];
+    let kept = dump.lines().filter(|l| l.starts_with("Acquire::") && !skip.iter().any(|s| l.starts_with(s)));
+    // A line with an empty value only opens a group.
+    let kept = kept.filter(|l| !l.ends_with(" \"\";")).map(ToOwned::to_owned);
+    let credentials = ["Dir::Etc::netrc \"/etc/apt/auth.conf\";", "Dir::Etc::netrcparts \"/etc/apt/auth.conf.d\";"];
+    kept.chain(credentials.map(ToOwned::to_owned)).collect()
+}
+
+/// Paths of `Signed-By: /path` (deb822) and of `[signed-by=/path]`.
+fn signed_by(text: &str) -> impl Iterator<Item = String> {
+    let paths = text.lines().filter(|l| !l.trim_start().starts_with('#')).filter_map(|line| {
+        let lower = line.to_ascii_lowercase();
+        let after = lower.find("signed-by").and_then(|at| line.get(at + "signed-by".len()..))?;
+        let after = after.trim_start_matches([':', '=', ' ', '\t']);
+        let path = after.split([' ', ']', ',']).next()?;
+        path.starts_with('/').then(|| path.to_owned())
+    });
+    paths.collect::<Vec<_>>().into_iter()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(uri: &str, release: &str, label: &str) -> String {
+        format!(
+            "MetaKey: main/binary-amd64/Packages\nLabel: {label}\nComponent: main\nRelease: {release}\nRepo-URI: {uri}\n\
+             Sourcesentry: /etc/apt/sources.list.d/debian.sources:1\n\n"
+        )
+    }
+
+    fn machine() -> Vec<Target> {
+        let text = target("http://mirror/debian/", "bookworm", "Debian")
+            + &target("http://mirror/debian/", "bookworm-updates", "Debian")
+            + &target("http://mirror/sec/", "bookworm-security", "Debian-Security")
+            + &target("http://mariadb/debian/", "bookworm", "MariaDB");
+        parse(&text)
+    }
+
+    #[test]
+    fn the_machines_mirrors_are_used_and_no_vendors() {
+        let expected = [
+            "deb http://mirror/debian/ bookworm main",
+            "deb http://mirror/debian/ bookworm-updates main",
+            "deb http://mirror/sec/ bookworm-security main",
+        ];
+        assert_eq!(lines(Release::Bookworm, &machine()), expected);
+        let trixie: Vec<String> = expected.iter().map(|l| l.replace("bookworm", "trixie")).collect();
+        assert_eq!(lines(Release::Trixie, &machine()), trixie);
+    }
+
+    #[test]
+    fn a_machine_of_another_family_takes_debians_own_mirror() {
+        let ubuntu = parse(&target("http://archive.ubuntu/", "noble", "Ubuntu"));
+        assert_eq!(lines(Release::Bookworm, &ubuntu).len(), 3);
+        assert_eq!(
+            lines(Release::Bookworm, &[])[0],
+            "deb http://deb.debian.org/debian-security/ bookworm-security main"
+        );
+    }
+
+    #[test]
+    fn options_and_keys_are_carried_over() {
+        let dump = "Acquire \"\";\nAcquire::http \"\";\nAcquire::http::Proxy \"http://p:3128\";\nDir \"/\";\n\
+                    Acquire::Changelogs::URI \"\";\n";
+        assert_eq!(options(dump)[0], "Acquire::http::Proxy \"http://p:3128\";");
+        assert_eq!(options(dump).len(), 3);
+        let keys =
+            "Signed-By: /usr/a.gpg\n# Signed-By: /no\ndeb [arch=amd64 signed-by=/usr/b.gpg] http://x y z\nSigned-By:\n";
+        assert_eq!(signed_by(keys).collect::<Vec<_>>(), ["/usr/a.gpg", "/usr/b.gpg"]);
+    }
+}

@@ -1,0 +1,297 @@
+//! Certificates: takes the site, the state folder and the clock, gives every certificate and key as materials.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
+
+use ipnet::IpNet;
+use time::OffsetDateTime;
+
+use crate::base::secret::{Materials, Secret};
+use crate::inventory::site::{Host, Issuer, Site, WebSite};
+use crate::pki::internal_ca::{Authority, LEAF_LIFE, Leaf, Permitted, Problem, Purpose, Signer, Wish, date};
+use crate::pki::store::{Authorities, Hops, Leaves, Rotation, Step, Store};
+
+pub mod internal_ca;
+pub mod store;
+
+pub use store::Error;
+
+/// Addresses that are nobody's on the internet (RFC 1918, RFC 6598, RFC 4193): the hop authority may sign them all, so that a
+/// new host needs no new authority.
+const INSIDE: [&str; 5] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"];
+
+/// What [`ensure`] gives.
+#[derive(Debug)]
+pub struct Issued {
+    /// Every certificate and key by name, with a line about each.
+    pub materials: Materials,
+    /// What was made in this call: `pki/web1/server`.
+    pub made: Vec<String>,
+    /// What a person should know: an authority that ends, an address that its authority does not permit.
+    pub warnings: Vec<String>,
+    /// The step of a rotation that these materials belong to; for [`mark_deployed`].
+    pub step: Option<Step>,
+}
+
+/// Makes what is missing or due and gives everything. The same call again makes nothing and gives the same.
+///
+/// # Errors
+/// See [`Error`]; a damaged store is never mended by making another authority.
+pub fn ensure(site: &Site, state: &Path, now: OffsetDateTime) -> Result<Issued, Error> {
+    let store = Store::open(state)?;
+    let before = store.authorities()?;
+    let mut authorities = before.clone();
+    let mut warnings = Vec::new();
+    advance(site, &mut authorities, now)?;
+    let wishes = wishes(site, &authorities, &mut warnings);
+    add_site_authorities(site, &mut authorities, now)?;
+    // Authorities are on disk before anything that they sign is.
+    if authorities != before {
+        store.put_authorities(&authorities)?;
+    }
+    let mut leaves = store.leaves()?;
+    let made = renew(&mut leaves, &wishes, &authorities, &store, now)?;
+    let known = leaves.len();
+    leaves.retain(|name, _| wishes.contains_key(name));
+    if !made.is_empty() || leaves.len() != known {
+        store.put_leaves(&leaves)?;
+    }
+    for authority in authorities.sites.iter().filter(|a| a.is_due(now)) {
+        let (domains, end) = (authority.permitted.domains.join(", "), date(authority.not_after));
+        warnings.push(format!("the authority that signs {domains} ends on {end}; clients must then trust a new one"));
+    }
+    let step = authorities.hops.as_ref().and_then(|h| h.rotation).map(|r| r.step);
+    Ok(Issued { materials: materials(&authorities, &leaves), made, warnings, step })
+}
+
+/// Begins to replace the hop authority: in three applies hosts learn to trust the new one, get leaves from it, forget the old one.
+///
+/// # Errors
+/// [`Error::Rotating`] if a rotation is under way; [`Error`].
+pub fn start_rotation(site: &Site, state: &Path, now: OffsetDateTime) -> Result<(), Error> {
+    let store = Store::open(state)?;
+    let mut authorities = store.authorities()?;
+    let hops = match authorities.hops.take() {
+        None => first(site, now)?,
+        Some(hops) if hops.rotation.is_some() => return Err(Error::Rotating),
+        Some(hops) => begin(site, hops, now)?,
+    };
+    authorities.hops = Some(hops);
+    store.put_authorities(&authorities)
+}
+
+/// To be called after an apply to **all** hosts has succeeded, with the step of the [`Issued`] that was applied: the next
+/// [`ensure`] then takes the next step. Without a rotation it does nothing.
+///
+/// # Errors
+/// See [`Error`].
+pub fn mark_deployed(state: &Path, step: Option<Step>) -> Result<(), Error> {
+    let Some(step) = step else { return Ok(()) };
+    let store = Store::open(state)?;
+    let mut authorities = store.authorities()?;
+    match authorities.hops.as_mut().and_then(|h| h.rotation.as_mut()) {
+        Some(rotation) if rotation.step == step && !rotation.deployed => rotation.deployed = true,
+        _ => return Ok(()),
+    }
+    store.put_authorities(&authorities)
+}
+
+/// Stand-ins for every material, for `check` and `render`: no state is read or made, nothing is secret.
+pub fn placeholders(site: &Site) -> Materials {
+    let mut materials = Materials::default();
+    let mut add = |name: String, what: &str| {
+        let text = format!("({what} {name})\n");
+        materials.add_public(name, text);
+    };
+    add("pki/ca.crt".into(), "certificates");
+    add("pki/sites-ca.crt".into(), "certificates");
+    let hosts = site.hosts.keys().flat_map(|h| [format!("pki/{h}/server"), format!("pki/{h}/client")]);
+    for name in hosts.chain(site.sites.keys().map(|s| format!("site/{s}"))) {
+        add(format!("{name}.crt"), "certificate");
+        add(format!("{name}.key"), "key");
+    }
+    materials
+}
+
+/// The rotation's next step, if it is time for it.
+fn advance(site: &Site, authorities: &mut Authorities, now: OffsetDateTime) -> Result<(), Error> {
+    let hops = match authorities.hops.take() {
+        None => first(site, now)?,
+        Some(mut hops) => match hops.rotation {
+            Some(Rotation { step: Step::Trust, deployed: true }) => {
+                hops.signing = hops.trusted.last().map(|a| a.id.clone()).unwrap_or_default();
+                hops.rotation = Some(Rotation { step: Step::Leaves, deployed: false });
+                hops
+            }
+            Some(Rotation { step: Step::Leaves, deployed: true }) => {
+                hops.trusted.retain(|a| a.id == hops.signing);
+                hops.rotation = None;
+                hops
+            }
+            None if hops.trusted.iter().any(|a| a.is_due(now)) => begin(site, hops, now)?,
+            Some(_) | None => hops,
+        },
+    };
+    authorities.hops = Some(hops);
+    Ok(())
+}
+
+fn first(site: &Site, now: OffsetDateTime) -> Result<Hops, Error> {
+    let authority = hop_authority(site, now)?;
+    Ok(Hops { signing: authority.id.clone(), trusted: vec![authority], rotation: None })
+}
+
+fn begin(site: &Site, mut hops: Hops, now: OffsetDateTime) -> Result<Hops, Error> {
+    hops.trusted.push(hop_authority(site, now)?);
+    hops.rotation = Some(Rotation { step: Step::Trust, deployed: false });
+    Ok(hops)
+}
+
+fn hop_authority(site: &Site, now: OffsetDateTime) -> Result<Authority, Error> {
+    let mut networks: Vec<IpNet> = INSIDE.iter().filter_map(|n| n.parse().ok()).collect();
+    for address in site.hosts.values().flat_map(|h| &h.addresses) {
+        if !networks.iter().any(|n| n.contains(address)) {
+            networks.push(IpNet::from(*address));
+        }
+    }
+    let permitted = Permitted { domains: vec![site.internal_domain()], networks };
+    // The day is in the name so that two authorities of a rotation have two names.
+    let title = format!("infra {} hops {}", site.name, date(now.unix_timestamp()));
+    Ok(Authority::new(&title, permitted, now)?)
+}
+
+/// An authority for the public names that none permits, if there are any.
+fn add_site_authorities(site: &Site, authorities: &mut Authorities, now: OffsetDateTime) -> Result<(), Error> {
+    if site.certificates.issuer != Issuer::Internal {
+        return Ok(());
+    }
+    let orphans: Vec<&WebSite> =
+        site.sites.values().filter(|s| site_authority(authorities, &names(s), now).is_none()).collect();
+    if orphans.is_empty() {
+        return Ok(());
+    }
+    let mut domains: Vec<String> = orphans.iter().flat_map(|s| s.names()).map(|n| domain(n.as_str())).collect();
+    domains.sort();
+    domains.dedup();
+    let title = format!("infra {} sites {} {}", site.name, date(now.unix_timestamp()), authorities.sites.len() + 1);
+    authorities.sites.push(Authority::new(&title, Permitted { domains, networks: vec![] }, now)?);
+    Ok(())
+}
+
+/// The first authority that permits all `names` and outlives a leaf.
+fn site_authority<'a>(authorities: &'a Authorities, names: &[String], now: OffsetDateTime) -> Option<&'a Authority> {
+    let end = (now + LEAF_LIFE).unix_timestamp();
+    authorities.sites.iter().find(|a| a.not_after >= end && names.iter().all(|n| a.permitted.name(n)))
+}
+
+/// What a site authority is confined to for a name: the domain above it, so that its sisters need no new authority.
+fn domain(name: &str) -> String {
+    let bare = name.strip_prefix("*.").unwrap_or(name);
+    match bare.split_once('.') {
+        Some((_, above)) if above.contains('.') => above.to_owned(),
+        _ => bare.to_owned(),
+    }
+}
+
+fn names(site: &WebSite) -> Vec<String> {
+    site.names().map(ToString::to_string).collect()
+}
+
+/// Every leaf that should exist, by name.
+fn wishes(site: &Site, authorities: &Authorities, warnings: &mut Vec<String>) -> BTreeMap<String, Wish> {
+    let mut wishes = BTreeMap::new();
+    let signing = authorities.hops.as_ref().and_then(|h| h.trusted.iter().find(|a| a.id == h.signing));
+    for host in site.hosts.values() {
+        let (addresses, refused): (Vec<IpAddr>, Vec<IpAddr>) =
+            host.addresses.iter().partition(|a| signing.is_some_and(|s| s.permitted.address(**a)));
+        for address in refused {
+            warnings.push(format!(
+                "the certificate of `{}` does not name {address}: the internal authority is older than this address; \
+                 rotate it to include the address",
+                host.name
+            ));
+        }
+        wishes.insert(format!("pki/{}/server", host.name), server(site, host, addresses));
+        let client = Wish { names: vec![site.internal_name(&host.name)], addresses: vec![], purpose: Purpose::Client };
+        wishes.insert(format!("pki/{}/client", host.name), client);
+    }
+    if site.certificates.issuer == Issuer::Internal {
+        for s in site.sites.values() {
+            let wish = Wish { names: names(s), addresses: vec![], purpose: Purpose::Server };
+            wishes.insert(format!("site/{}", s.name), wish);
+        }
+    }
+    wishes
+}
+
+fn server(site: &Site, host: &Host, addresses: Vec<IpAddr>) -> Wish {
+    let own = std::iter::once(site.internal_name(&host.name));
+    let names = own.chain(host.roles.iter().map(|r| site.role_name(*r))).collect();
+    Wish { names, addresses, purpose: Purpose::Server }
+}
+
+/// Issues what is missing or stale and says what.
+fn renew(
+    leaves: &mut Leaves,
+    wishes: &BTreeMap<String, Wish>,
+    authorities: &Authorities,
+    store: &Store,
+    now: OffsetDateTime,
+) -> Result<Vec<String>, Error> {
+    let damaged = |problem: Problem| match problem {
+        Problem::Damaged(why) => Error::Damaged { path: store.authorities_path(), why },
+        other => Error::Problem(other),
+    };
+    let mut signers: BTreeMap<&str, Signer<'_>> = BTreeMap::new();
+    for authority in authorities.hops.iter().flat_map(|h| &h.trusted).chain(&authorities.sites) {
+        signers.insert(&authority.id, authority.signer().map_err(damaged)?);
+    }
+    let hop = authorities.hops.as_ref().map_or("", |h| h.signing.as_str());
+    let mut made = Vec::new();
+    for (name, wish) in wishes {
+        let issuer = if name.starts_with("site/") {
+            site_authority(authorities, &wish.names, now).map_or("", |a| a.id.as_str())
+        } else {
+            hop
+        };
+        if leaves.get(name).is_some_and(|leaf| !leaf.is_stale(wish, issuer, now)) {
+            continue;
+        }
+        let signer = signers.get(issuer).ok_or_else(|| Error::Damaged {
+            path: store.authorities_path(),
+            why: format!("no authority can sign `{name}`"),
+        })?;
+        leaves.insert(name.clone(), signer.issue(wish, now)?);
+        made.push(name.clone());
+    }
+    Ok(made)
+}
+
+fn materials(authorities: &Authorities, leaves: &Leaves) -> Materials {
+    let mut materials = Materials::default();
+    let bundles = [
+        ("pki/ca.crt", authorities.hops.as_ref().map(|h| h.trusted.as_slice()).unwrap_or_default()),
+        ("pki/sites-ca.crt", authorities.sites.as_slice()),
+    ];
+    for (name, bundle) in bundles {
+        materials.add_public(name, bundle.iter().map(|a| a.certificate.as_str()).collect::<String>());
+        let lines: Vec<String> = bundle.iter().map(|a| format!("until {}", date(a.not_after))).collect();
+        materials.describe(name, format!("{} trusted: {}", lines.len(), lines.join(", ")));
+    }
+    for (name, leaf) in leaves {
+        add_leaf(&mut materials, name, leaf);
+    }
+    materials
+}
+
+fn add_leaf(materials: &mut Materials, name: &str, leaf: &Leaf) {
+    let about = leaf.about();
+    materials.describe(format!("{name}.crt"), about.clone());
+    materials.describe(format!("{name}.key"), format!("key of {about}"));
+    materials.add_public(format!("{name}.crt"), leaf.certificate.clone());
+    materials.add_secret(Secret::new(format!("{name}.key"), leaf.key.reveal()));
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,225 @@
+//! The store through time: what is made, renewed, rotated, and refused.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use time::Duration;
+use time::macros::datetime;
+
+use super::*;
+use crate::inventory::load::load_text;
+
+const NOW: OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
+
+fn site() -> Site {
+    let text = "name: shop\n\
+         hosts:\n\
+         \x20 lb1: { address: 10.0.1.11, roles: [lb], public: 203.0.113.11 }\n\
+         \x20 web1: { address: [10.0.2.11, \"fd00:2::11\"], roles: [web] }\n\
+         \x20 app1: { address: 198.51.100.7, roles: [app] }\n\
+         firewall: { manage_from: [10.0.0.0/24] }\n\
+         sites:\n\
+         \x20 shop.example.com: { aliases: [www.shop.example.com], app: { port: 8080, health: /healthz } }\n\
+         certificates: { issuer: internal }\n";
+    load_text(text, Path::new("inventory.yml")).unwrap().0
+}
+
+fn days(n: i64) -> OffsetDateTime {
+    NOW + Duration::days(n)
+}
+
+fn certificates(bundle: &str) -> usize {
+    bundle.matches("BEGIN CERTIFICATE").count()
+}
+
+#[test]
+fn the_first_call_makes_everything_and_the_second_nothing() {
+    let (site, state) = (site(), tempfile::tempdir().unwrap());
+    let first = ensure(&site, state.path(), NOW).unwrap();
+    assert_eq!(first.made.len(), 2 * 3 + 1, "{:?}", first.made);
+    assert!(first.warnings.is_empty() && first.step.is_none());
+    let second = ensure(&site, state.path(), days(1)).unwrap();
+    assert!(second.made.is_empty());
+    for name in
+        ["pki/ca.crt", "pki/sites-ca.crt", "pki/web1/server.crt", "pki/lb1/client.crt", "site/shop.example.com.crt"]
+    {
+        assert_eq!(first.materials.public(name).unwrap(), second.materials.public(name).unwrap(), "{name}");
+    }
+    assert!(
+        first.materials.is_secret("pki/web1/server.key") && first.materials.public("pki/web1/server.key").is_none()
+    );
+    assert_eq!(
+        first.materials.about("pki/web1/server.crt"),
+        Some("web1.shop.infra.internal, 60 days, until 2027-01-22")
+    );
+    let folder = state.path().join("pki");
+    assert_eq!(fs_err::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+    for entry in fs_err::read_dir(&folder).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
+    }
+}
+
+#[test]
+fn leaves_are_renewed_at_a_third_left_and_when_their_names_change() {
+    let state = tempfile::tempdir().unwrap();
+    ensure(&site(), state.path(), NOW).unwrap();
+    assert!(ensure(&site(), state.path(), days(39)).unwrap().made.is_empty());
+    assert_eq!(ensure(&site(), state.path(), days(40)).unwrap().made.len(), 7);
+    let mut with_db = site();
+    let mut db = with_db.hosts.values().next().unwrap().clone();
+    (db.name, db.addresses) = ("db1".parse().unwrap(), vec!["10.0.4.11".parse().unwrap()]);
+    with_db.hosts.insert(db.name.clone(), db);
+    let with_db = ensure(&with_db, state.path(), days(41)).unwrap();
+    assert_eq!(with_db.made, ["pki/db1/client", "pki/db1/server"]);
+    let without = ensure(&site(), state.path(), days(41)).unwrap();
+    assert!(without.made.is_empty() && !without.materials.is_secret("pki/db1/server.key"));
+}
+
+#[test]
+fn a_rotation_trusts_then_signs_then_forgets() {
+    let (site, state) = (site(), tempfile::tempdir().unwrap());
+    let old = ensure(&site, state.path(), NOW).unwrap();
+    let old_ca = old.materials.public("pki/ca.crt").unwrap().to_owned();
+    start_rotation(&site, state.path(), days(1)).unwrap();
+    assert!(matches!(start_rotation(&site, state.path(), days(1)), Err(Error::Rotating)));
+
+    for _ in 0..2 {
+        let trust = ensure(&site, state.path(), days(1)).unwrap();
+        assert_eq!(trust.step, Some(Step::Trust));
+        assert!(trust.made.is_empty(), "until all hosts trust the new one, the old one signs");
+        let bundle = trust.materials.public("pki/ca.crt").unwrap();
+        assert_eq!(certificates(bundle), 2);
+        assert!(bundle.starts_with(&old_ca));
+    }
+    // What was applied before the rotation began proves nothing about it.
+    mark_deployed(state.path(), old.step).unwrap();
+    assert_eq!(ensure(&site, state.path(), days(1)).unwrap().step, Some(Step::Trust));
+
+    mark_deployed(state.path(), Some(Step::Trust)).unwrap();
+    let leaves = ensure(&site, state.path(), days(2)).unwrap();
+    assert_eq!((leaves.step, leaves.made.len()), (Some(Step::Leaves), 6), "all but the public one");
+    assert_eq!(certificates(leaves.materials.public("pki/ca.crt").unwrap()), 2);
+    mark_deployed(state.path(), Some(Step::Trust)).unwrap();
+    assert_eq!(ensure(&site, state.path(), days(2)).unwrap().step, Some(Step::Leaves), "the step before is over");
+
+    mark_deployed(state.path(), Some(Step::Leaves)).unwrap();
+    let rest = ensure(&site, state.path(), days(3)).unwrap();
+    assert!(rest.step.is_none() && rest.made.is_empty());
+    let bundle = rest.materials.public("pki/ca.crt").unwrap();
+    assert!(certificates(bundle) == 1 && bundle != old_ca);
+}
+
+#[test]
+fn an_authority_near_its_end_is_rotated_by_itself() {
+    let (site, state) = (site(), tempfile::tempdir().unwrap());
+    ensure(&site, state.path(), NOW).unwrap();
+    assert!(ensure(&site, state.path(), days(2400)).unwrap().step.is_none());
+    let late = ensure(&site, state.path(), days(2500)).unwrap();
+    assert_eq!(late.step, Some(Step::Trust));
+    assert_eq!(late.warnings.len(), 1, "that of the public names is told: {:?}", late.warnings);
+}
+
+#[test]
+fn the_authorities_are_confined() {
+    let (site, state) = (site(), tempfile::tempdir().unwrap());
+    ensure(&site, state.path(), NOW).unwrap();
+    let authorities = Store::open(state.path()).unwrap().authorities().unwrap();
+    let hop = &authorities.hops.unwrap().trusted[0].permitted;
+    assert!(hop.name("web1.shop.infra.internal") && !hop.name("shop.example.com"));
+    assert!(hop.address("198.51.100.7".parse().unwrap()), "a host's own address");
+    assert!(!hop.address("198.51.100.8".parse().unwrap()));
+    let sites = &authorities.sites[0].permitted;
+    assert!(sites.name("new.example.com") && !sites.name("web1.shop.infra.internal") && !sites.name("example.org"));
+    assert!(!sites.address("10.0.0.1".parse().unwrap()));
+}
+
+#[test]
+fn a_new_domain_gets_an_authority_of_its_own_and_leaves_the_old_one_alone() {
+    let (mut site, state) = (site(), tempfile::tempdir().unwrap());
+    let before = ensure(&site, state.path(), NOW).unwrap();
+    let mut other = site.sites.values().next().unwrap().clone();
+    (other.name, other.aliases) = ("tiny.example.org".parse().unwrap(), vec![]);
+    site.sites.insert(other.name.clone(), other);
+    let after = ensure(&site, state.path(), NOW).unwrap();
+    assert_eq!(after.made, ["site/tiny.example.org"]);
+    let bundle = after.materials.public("pki/sites-ca.crt").unwrap();
+    assert!(certificates(bundle) == 2 && bundle.starts_with(before.materials.public("pki/sites-ca.crt").unwrap()));
+}
+
+#[test]
+fn an_address_that_the_authority_does_not_permit_is_told() {
+    let (mut site, state) = (site(), tempfile::tempdir().unwrap());
+    ensure(&site, state.path(), NOW).unwrap();
+    let host = site.hosts.get_mut(&"app1".parse().unwrap()).unwrap();
+    host.addresses = vec!["198.51.100.99".parse().unwrap()];
+    let issued = ensure(&site, state.path(), NOW).unwrap();
+    assert_eq!(issued.made, ["pki/app1/server"]);
+    assert!(issued.warnings[0].contains("does not name 198.51.100.99"), "{:?}", issued.warnings);
+}
+
+#[test]
+fn a_damaged_store_is_refused_and_never_replaced() {
+    let site = site();
+    let path = |state: &tempfile::TempDir, name: &str| state.path().join("pki").join(name);
+    let break_it = |name: &str, change: fn(&str) -> Option<String>| {
+        let state = tempfile::tempdir().unwrap();
+        ensure(&site, state.path(), NOW).unwrap();
+        let file = path(&state, name);
+        let text = fs_err::read_to_string(&file).unwrap();
+        match change(&text) {
+            Some(changed) => {
+                assert_ne!(changed, text);
+                fs_err::write(&file, changed).unwrap();
+            }
+            None => fs_err::remove_file(&file).unwrap(),
+        }
+        let before = fs_err::read(path(&state, "authorities.json")).ok();
+        let error = ensure(&site, state.path(), NOW).unwrap_err();
+        assert_eq!(fs_err::read(path(&state, "authorities.json")).ok(), before, "touched");
+        assert!(error.help().is_some());
+        let words = format!("{error} {error:?} {}", error.help().unwrap());
+        assert!(!words.contains("PRIVATE") && !words.contains("MII"), "{words}");
+        words
+    };
+    assert!(break_it("authorities.json", |_| None).contains("is missing"));
+    assert!(break_it("authorities.json", |t| Some(t[..t.len() / 2].into())).contains("cannot be read at line"));
+    assert!(break_it("authorities.json", |_| Some(String::new())).contains("cannot be read"));
+    assert!(
+        break_it("authorities.json", |t| Some(t.replace("\"version\": 1", "\"version\": 9"))).contains("version 9")
+    );
+    assert!(
+        break_it("authorities.json", |t| {
+            // The key of the other authority.
+            let keys: Vec<&str> = t.split("\"key\": \"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+            Some(t.replacen(keys[0], keys[1], 1))
+        })
+        .contains("does not belong")
+    );
+    assert!(
+        break_it("leaves.json", |t| Some(t.replacen("\"not_after\": 1", "\"not_after\": 2", 1))).contains("as it was")
+    );
+    assert!(break_it("leaves.json", |t| Some(t.replacen("BEGIN CERT", "BEGIN CART", 1))).contains("as it was written"));
+}
+
+#[test]
+fn placeholders_stand_for_every_material() {
+    let (site, state) = (site(), tempfile::tempdir().unwrap());
+    let (real, shown) = (ensure(&site, state.path(), NOW).unwrap().materials, placeholders(&site));
+    for leaf in ["pki/web1/server", "pki/lb1/client", "site/shop.example.com"] {
+        assert!(real.is_secret(&format!("{leaf}.key")));
+        assert_eq!(shown.public(&format!("{leaf}.key")), Some(format!("(key {leaf}.key)\n").as_str()));
+        assert_eq!(shown.public(&format!("{leaf}.crt")), Some(format!("(certificate {leaf}.crt)\n").as_str()));
+    }
+}
+
+#[test]
+fn two_processes_take_turns() {
+    let (site, state) = (site(), tempfile::tempdir().unwrap());
+    let issued = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..4).map(|_| scope.spawn(|| ensure(&site, state.path(), NOW).unwrap())).collect();
+        workers.into_iter().map(|w| w.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert_eq!(issued.iter().filter(|i| !i.made.is_empty()).count(), 1);
+    let bundles: std::collections::BTreeSet<_> = issued.iter().map(|i| i.materials.public("pki/ca.crt")).collect();
+    assert_eq!(bundles.len(), 1);
+}

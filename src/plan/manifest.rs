@@ -1,0 +1,63 @@
+//! The manifest of a host: path and digest of everything that we put there, as a text that is read by the next run.
+//!
+//! A line: `DIGEST UNIT=reload,UNIT=restart PATH`, `-` where no unit follows; sorted by path.
+
+use std::collections::BTreeMap;
+
+use crate::base::net::Invalid;
+use crate::plan::state::{Digest, Recorded};
+
+/// All lines.
+pub fn to_text(manifest: &BTreeMap<String, Recorded>) -> String {
+    let mut text = String::new();
+    for (path, recorded) in manifest {
+        let units: Vec<String> = recorded.then.iter().map(|(unit, follow)| format!("{unit}={follow}")).collect();
+        let units = if units.is_empty() { "-".to_owned() } else { units.join(",") };
+        text.push_str(&format!("{} {units} {path}\n", recorded.digest));
+    }
+    text
+}
+
+/// Reads [`to_text`] back.
+///
+/// # Errors
+/// The first line that does not read.
+pub fn from_text(text: &str) -> Result<BTreeMap<String, Recorded>, Invalid> {
+    let mut manifest = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        let fields: Vec<&str> = line.splitn(3, ' ').collect();
+        let [digest, units, path] = fields[..] else {
+            return Err(Invalid::new("has a line without three fields"));
+        };
+        if !path.starts_with('/') || path.contains(char::is_whitespace) {
+            return Err(Invalid::new("has a path that is not absolute"));
+        }
+        let mut then = BTreeMap::new();
+        for entry in units.split(',').filter(|_| units != "-") {
+            let (unit, follow) = entry.split_once('=').ok_or_else(|| Invalid::new("has a unit without `=`"))?;
+            then.insert(unit.to_owned(), follow.parse()?);
+        }
+        manifest.insert(path.to_owned(), Recorded { digest: Digest(digest.to_owned()), then });
+    }
+    Ok(manifest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::state::Follow;
+
+    #[test]
+    fn the_text_reads_back() {
+        let recorded = |then: &[(&str, Follow)]| Recorded {
+            digest: Digest::of(b"x"),
+            then: then.iter().map(|(unit, follow)| ((*unit).to_owned(), *follow)).collect(),
+        };
+        let manifest = BTreeMap::from([
+            ("/etc/a".to_owned(), recorded(&[])),
+            ("/etc/b".to_owned(), recorded(&[("nginx.service", Follow::Reload), ("x.service", Follow::Restart)])),
+        ]);
+        assert_eq!(from_text(&to_text(&manifest)).unwrap(), manifest);
+        assert!(from_text("a b").is_err());
+    }
+}

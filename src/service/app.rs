@@ -1,0 +1,63 @@
+//! The TLS front of the user's programs: takes a context, adds nginx on the app hosts, which lets web hosts in and passes
+//! their requests to loopback.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::Serialize;
+
+use crate::base::diagnostic::Diagnostic;
+use crate::base::net::DnsName;
+use crate::inventory::site::Role;
+use crate::plan::state::{DesiredHost, Phase};
+use crate::service::{Context, Service, nginx};
+
+/// See the module.
+pub struct App;
+
+const NAME: &str = "app";
+
+#[derive(Serialize)]
+struct Model<'a> {
+    host: &'a str,
+    port: u16,
+    sockets: Vec<SocketAddr>,
+    clients: Vec<String>,
+    own_names: Vec<String>,
+    proxies: Vec<IpAddr>,
+    sites: Vec<SiteModel<'a>>,
+}
+
+#[derive(Serialize)]
+struct SiteModel<'a> {
+    names: Vec<&'a DnsName>,
+    port: u16,
+}
+
+impl Service for App {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn want(&self, context: &Context<'_>, out: &mut DesiredHost) -> Result<(), Diagnostic> {
+        let (site, host) = (context.site, context.host);
+        if !host.has(Role::App) {
+            return Ok(());
+        }
+        nginx::want(context, NAME, out)?;
+        let port = site.ports.app;
+        let programs = site.sites.values().filter_map(|s| s.app.as_ref().map(|app| (s, app)));
+        let model = Model {
+            host: host.name.as_str(),
+            port: port.get(),
+            sockets: nginx::sockets(host, port),
+            clients: nginx::clients(site, Role::Web),
+            own_names: nginx::own_names(site, host, Role::App),
+            proxies: nginx::addresses(site, Role::Web),
+            sites: programs.map(|(s, app)| SiteModel { names: s.names().collect(), port: app.port.get() }).collect(),
+        };
+        let body = context.render("app/app.conf", &model)?;
+        nginx::config(NAME, Phase::App, &format!("/etc/nginx/conf.d/{}-app-{port}.conf", site.name), body, out);
+        nginx::listener_probes(context, NAME, Phase::App, port, out);
+        Ok(())
+    }
+}

@@ -1,0 +1,229 @@
+//! The edge: takes a context, adds `HAProxy` on the load balancers, with the public certificates and verified TLS to the web hosts.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::base::diagnostic::Diagnostic;
+use crate::base::net::DnsName;
+use crate::inventory::site::{Host, Issuer, Role, WebSite};
+use crate::plan::state::{Access, Body, Check, DesiredHost, File, Follow, Phase, Probe, UnitWanted};
+use crate::service::base_system::SITES_CA_FILE;
+use crate::service::certificates::{CIPHERS, CIPHERSUITES, Holder, curves, site_pem};
+use crate::service::{Context, Service, nginx};
+
+/// See the module.
+pub struct Haproxy;
+
+const NAME: &str = "haproxy";
+const UNIT: &str = "haproxy.service";
+const CONFIG: &str = "/etc/haproxy/haproxy.cfg";
+/// Connections of clients at one time.
+const MAXCONN: u32 = 8000;
+
+#[derive(Serialize)]
+struct Model<'a> {
+    name: &'a str,
+    host: &'a str,
+    ipv4: bool,
+    ipv6: bool,
+    maxconn: u32,
+    curves: &'a str,
+    server_curves: bool,
+    ciphers: &'a str,
+    ciphersuites: &'a str,
+    limits: Limits,
+    role_name: String,
+    sites: Vec<SiteModel<'a>>,
+    servers: Vec<Server<'a>>,
+}
+
+/// For each source address; an office behind one address stays far below both.
+#[derive(Serialize)]
+struct Limits {
+    /// At one time.
+    connections: u32,
+    /// In ten seconds.
+    requests: u32,
+}
+
+#[derive(Serialize)]
+struct SiteModel<'a> {
+    name: &'a DnsName,
+    pem: String,
+    hsts: u64,
+    host_matches: String,
+    sni_matches: String,
+}
+
+#[derive(Serialize)]
+struct Server<'a> {
+    host: &'a str,
+    name: String,
+    socket: SocketAddr,
+}
+
+impl Service for Haproxy {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn want(&self, context: &Context<'_>, out: &mut DesiredHost) -> Result<(), Diagnostic> {
+        let (site, host) = (context.site, context.host);
+        if !host.has(Role::Lb) {
+            return Ok(());
+        }
+        out.packages.insert("haproxy".into());
+        out.units.insert(UNIT.into(), UnitWanted { phase: Phase::Edge });
+        let holder = Holder { service: NAME, phase: Phase::Edge, unit: UNIT };
+        holder.folder(out, "/etc/haproxy/tls");
+        holder.file(context, out, "/etc/haproxy/tls/ca.crt", &["pki/ca.crt".into()])?;
+        let client = ["crt", "key"].map(|ending| format!("pki/{}/client.{ending}", host.name));
+        holder.file(context, out, "/etc/haproxy/tls/client.pem", &client)?;
+        let model = model(context);
+        config("/etc/haproxy/crt.list", context.render("haproxy/crt.list", &model)?, out);
+        config(CONFIG, context.render("haproxy/haproxy.cfg", &model)?, out);
+        let command = format!("haproxy -c -q -f {CONFIG}");
+        out.checks.push(Check { service: NAME, title: "haproxy -c".into(), command });
+        probes(context, &model, out);
+        for s in site.sites.values() {
+            through_all_tiers(context, s, out);
+        }
+        Ok(())
+    }
+}
+
+fn model<'a>(context: &Context<'a>) -> Model<'a> {
+    let (site, host) = (context.site, context.host);
+    let servers = site.with_role(Role::Web).filter_map(|web| {
+        let socket = SocketAddr::new(nginx::reach(host, web)?, site.ports.web.get());
+        Some(Server { host: web.name.as_str(), name: site.internal_name(&web.name), socket })
+    });
+    let sites = site.sites.values().map(|s| SiteModel {
+        name: &s.name,
+        pem: site_pem(&s.name),
+        hsts: s.hsts,
+        host_matches: matches("var(txn.host)", s),
+        sni_matches: matches("ssl_fc_sni,lower", s),
+    });
+    Model {
+        name: site.name.as_str(),
+        host: host.name.as_str(),
+        ipv4: has_family(host, true),
+        ipv6: has_family(host, false),
+        maxconn: MAXCONN,
+        curves: curves(context),
+        server_curves: (context.facts.haproxy.0, context.facts.haproxy.1) >= (2, 9),
+        ciphers: CIPHERS,
+        ciphersuites: CIPHERSUITES,
+        limits: Limits { connections: 200, requests: 2000 },
+        role_name: site.role_name(Role::Web),
+        sites: sites.collect(),
+        servers: servers.collect(),
+    }
+}
+
+fn has_family(host: &Host, ipv4: bool) -> bool {
+    host.addresses.iter().chain(&host.public).any(|a| a.is_ipv4() == ipv4)
+}
+
+/// A condition: `fetch` is one of the site's names. A wildcard holds for one label (RFC 6125 §6.4.3).
+fn matches(fetch: &str, site: &WebSite) -> String {
+    let exact: Vec<&str> = site.names().filter(|n| !n.is_wildcard()).map(DnsName::as_str).collect();
+    let wild = site.names().filter(|n| n.is_wildcard());
+    let mut terms = Vec::new();
+    if !exact.is_empty() {
+        terms.push(format!("{{ {fetch} -m str {} }}", exact.join(" ")));
+    }
+    for name in wild {
+        let below = name.as_str().trim_start_matches("*.").replace('.', "\\.");
+        terms.push(format!("{{ {fetch} -m reg ^[^.]+\\.{below}$ }}"));
+    }
+    terms.join(" || ").trim_start_matches("{ ").trim_end_matches(" }").to_owned()
+}
+
+fn config(path: &str, body: Body, out: &mut DesiredHost) {
+    let then = BTreeMap::from([(UNIT.to_owned(), Follow::Reload)]);
+    let (phase, access) = (Phase::Edge, Access::root(0o644));
+    out.files.insert(path.into(), File { service: NAME, phase, access, body, then, about: None });
+}
+
+fn probe(title: String, command: String) -> Probe {
+    let within = Duration::from_secs(20);
+    Probe { service: NAME, phase: Phase::Edge, title, command, within, advisory: false }
+}
+
+fn probes(context: &Context<'_>, model: &Model<'_>, out: &mut DesiredHost) {
+    out.probes.push(probe("haproxy is running".into(), format!("systemctl is-active {UNIT}")));
+    // `systemctl reload` succeeds even if the new worker dies: only the master knows.
+    out.probes.push(probe(
+        "the newest haproxy worker serves".into(),
+        "echo 'show proc' | socat -t 5 - UNIX-CONNECT:/run/haproxy-master.sock | awk '\
+         /failed: [1-9]/ { bad = 1 } /^#/ { part = $2 } part == \"workers\" && $2 == \"worker\" && $3 == 0 { good = 1 } \
+         END { if (bad || !good) { print \"the master reports a failed reload\"; exit 1 } }'"
+            .into(),
+    ));
+    let loopback = loopback(model);
+    for site in context.site.sites.values() {
+        let name = example(&site.name);
+        out.probes.push(probe(
+            format!("https for {name} with the right certificate"),
+            nginx::handshake(&format!("{loopback}:443"), &name, trust(context), &site_pem(&site.name)),
+        ));
+    }
+    if !model.servers.is_empty() {
+        out.probes.push(probe(
+            "a web host is up behind it".into(),
+            "echo 'show stat' | socat -t 5 - UNIX-CONNECT:/run/haproxy/admin.sock | awk -F, '\
+             $1 == \"web\" && $2 == \"BACKEND\" && $18 == \"UP\" { up = 1 } \
+             $1 == \"web\" && $18 != \"UP\" { print $2 \": \" $18 \" \" $37 \" \" $38 } END { exit !up }'"
+                .into(),
+        ));
+    }
+}
+
+/// A page of each site, asked for on the load balancer itself. That the tiers answer is ours; that the program is well is its owner's.
+fn through_all_tiers(context: &Context<'_>, site: &WebSite, out: &mut DesiredHost) {
+    let name = example(&site.name);
+    let loopback = if has_family(context.host, true) { "127.0.0.1" } else { "[::1]" };
+    let ask = |path: &str| {
+        let trust = match context.site.certificates.issuer {
+            Issuer::Internal => format!("--cacert {SITES_CA_FILE} "),
+            Issuer::LetsEncrypt => String::new(),
+            Issuer::LetsEncryptStaging | Issuer::Directory { .. } => "--insecure ".into(),
+        };
+        format!(
+            "code=$(curl -q -s -m 10 --noproxy '*' -o /dev/null -w '%{{http_code}}' {trust}\
+             --resolve '{name}:443:{loopback}' 'https://{name}{path}')\n\
+             [ \"$code\" = 200 ] || {{ echo \"answered $code, not 200\"; exit 1; }}"
+        )
+    };
+    let mut add = |title: String, path: &str, advisory: bool| {
+        let (phase, within) = (Phase::Verify, Duration::from_secs(if advisory { 5 } else { 20 }));
+        out.probes.push(Probe { service: NAME, phase, title, command: ask(path), within, advisory });
+    };
+    add(format!("https://{name} answers through all tiers"), "/.well-known/infra/health", false);
+    if let Some(app) = &site.app {
+        add(format!("the program of {name} is well at {}", app.health), &app.health, true);
+    }
+}
+
+fn loopback(model: &Model<'_>) -> &'static str {
+    if model.ipv4 { "127.0.0.1" } else { "[::1]" }
+}
+
+/// What `s_client` trusts.
+fn trust(context: &Context<'_>) -> &'static str {
+    match context.site.certificates.issuer {
+        Issuer::Internal => "-CAfile /etc/infra/sites-ca.crt",
+        Issuer::LetsEncrypt => "-CApath /etc/ssl/certs",
+        Issuer::LetsEncryptStaging | Issuer::Directory { .. } => "-partial_chain",
+    }
+}
+
+/// A name to ask for: a wildcard's own stands for any.
+fn example(name: &DnsName) -> String {
+    name.as_str().replace('*', "infra-probe")
+}

@@ -1,0 +1,142 @@
+//! nginx as the web and the app hosts share it: takes a context and a phase, adds the package, `nginx.conf`, certificates, the
+//! unit, the check and the probes that every TLS listener has.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::base::diagnostic::Diagnostic;
+use crate::base::net::Port;
+use crate::inventory::site::{Host, Role, Site};
+use crate::plan::state::{Access, Check, DesiredHost, File, Follow, Phase, Probe, UnitWanted};
+use crate::service::Context;
+use crate::service::certificates::{CIPHERS, Holder, curves};
+
+pub(crate) const UNIT: &str = "nginx.service";
+
+#[derive(Serialize)]
+struct Model<'a> {
+    ciphers: &'a str,
+    curves: &'a str,
+}
+
+/// Everything that both roles need. A host that has both gets it in the earlier phase; the second call changes nothing.
+pub(crate) fn want(context: &Context<'_>, service: &'static str, out: &mut DesiredHost) -> Result<(), Diagnostic> {
+    let phase = if context.host.has(Role::App) { Phase::App } else { Phase::Web };
+    if out.units.contains_key(UNIT) {
+        return Ok(());
+    }
+    out.units.insert(UNIT.into(), UnitWanted { phase });
+    out.packages.insert("nginx".into());
+    let holder = Holder { service, phase, unit: UNIT };
+    holder.folder(out, "/etc/nginx/tls");
+    let host = &context.host.name;
+    holder.file(context, out, "/etc/nginx/tls/ca.crt", &["pki/ca.crt".into()])?;
+    for purpose in ["server", "client"] {
+        for ending in ["crt", "key"] {
+            let path = format!("/etc/nginx/tls/{purpose}.{ending}");
+            holder.file(context, out, &path, &[format!("pki/{host}/{purpose}.{ending}")])?;
+        }
+    }
+    let body = context.render("nginx/nginx.conf", &Model { ciphers: CIPHERS, curves: curves(context) })?;
+    config(service, phase, "/etc/nginx/nginx.conf", body, out);
+    out.checks.push(Check { service, title: "nginx -t".into(), command: "nginx -t -q".into() });
+    out.probes.push(Probe {
+        service,
+        phase,
+        title: "nginx is running".into(),
+        command: format!("systemctl is-active {UNIT}"),
+        within: Duration::from_secs(15),
+        advisory: false,
+    });
+    Ok(())
+}
+
+/// Adds a configuration file that nginx reloads for.
+pub(crate) fn config(
+    service: &'static str,
+    phase: Phase,
+    path: &str,
+    body: crate::plan::state::Body,
+    out: &mut DesiredHost,
+) {
+    let then = BTreeMap::from([(UNIT.to_owned(), Follow::Reload)]);
+    out.files.insert(path.into(), File { service, phase, access: Access::root(0o644), body, then, about: None });
+}
+
+/// Where a role listens on its host: all its addresses.
+pub(crate) fn sockets(host: &Host, port: Port) -> Vec<SocketAddr> {
+    host.addresses.iter().map(|a| SocketAddr::new(*a, port.get())).collect()
+}
+
+/// Where hosts of a role are reached from `host`: by a family that both have, IPv4 before IPv6.
+pub(crate) fn reach(from: &Host, to: &Host) -> Option<IpAddr> {
+    [true, false].into_iter().filter(|v4| from.address(*v4).is_some()).find_map(|v4| to.address(v4))
+}
+
+/// The names that a client may ask for by SNI: the host's own, and the role's.
+pub(crate) fn own_names(site: &Site, host: &Host, role: Role) -> Vec<String> {
+    vec![site.internal_name(&host.name), site.role_name(role)]
+}
+
+/// The common names of a role's client certificates.
+pub(crate) fn clients(site: &Site, role: Role) -> Vec<String> {
+    site.with_role(role).map(|h| site.internal_name(&h.name)).collect()
+}
+
+/// All addresses of a role.
+pub(crate) fn addresses(site: &Site, role: Role) -> Vec<IpAddr> {
+    site.with_role(role).flat_map(|h| h.addresses.iter().copied()).collect()
+}
+
+/// What each TLS listener must show: its deployed leaf, with a name and an authority that hold; and nothing to a client that
+/// has no certificate.
+pub(crate) fn listener_probes(
+    context: &Context<'_>,
+    service: &'static str,
+    phase: Phase,
+    port: Port,
+    out: &mut DesiredHost,
+) {
+    let name = context.site.internal_name(&context.host.name);
+    for socket in sockets(context.host, port) {
+        let address = bracketed(socket.ip());
+        let mut add = |title: String, command: String| {
+            let within = Duration::from_secs(15);
+            out.probes.push(Probe { service, phase, title, command, within, advisory: false });
+        };
+        add(
+            format!("tls on {socket} with the right certificate"),
+            handshake(&socket.to_string(), &name, "-CAfile /etc/nginx/tls/ca.crt", "/etc/nginx/tls/server.crt"),
+        );
+        add(
+            format!("{socket} refuses a client without certificate"),
+            format!(
+                "code=$(curl -q -s -m 5 --noproxy '*' -o /dev/null -w '%{{http_code}}' --cacert /etc/nginx/tls/ca.crt \
+                 --resolve '{name}:{port}:{address}' 'https://{name}:{port}/infra-health')\n\
+                 [ \"$code\" = 400 ] || {{ echo \"answered $code, not 400\"; exit 1; }}"
+            ),
+        );
+    }
+}
+
+/// sh text: a handshake with `socket` under `name` shows the first certificate of the PEM file `leaf`, and it verifies.
+pub(crate) fn handshake(socket: &str, name: &str, trust: &str, leaf: &str) -> String {
+    format!(
+        "want=$(openssl x509 -in '{leaf}' -noout -fingerprint -sha256) || exit 1\n\
+         seen=$(timeout 5 openssl s_client -connect '{socket}' -servername '{name}' -verify_hostname '{name}' \
+         -verify_return_error {trust} </dev/null 2>&1) || {{ printf '%s\\n' \"$seen\" | grep -i error | head -n 3; exit 1; }}\n\
+         got=$(printf '%s\\n' \"$seen\" | openssl x509 -noout -fingerprint -sha256) || exit 1\n\
+         [ \"$want\" = \"$got\" ] || {{ echo 'another certificate is served than the one deployed'; exit 1; }}"
+    )
+}
+
+/// As URLs and curl's `--resolve` want it.
+pub(crate) fn bracketed(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("[{v6}]"),
+    }
+}

@@ -1,0 +1,110 @@
+//! Sites built in code, for the tests that need no inventory.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::allow_attributes,
+    missing_docs,
+    reason = "each test crate uses its own part"
+)]
+
+pub mod twin;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use infra::base::net::HostName;
+use infra::inventory::site::{
+    AppProgram, Backend, Certificates, Challenge, FirewallPolicy, Host, Issuer, Place, Ports, Role, Site, Ssh,
+    StaticFiles, WebSite,
+};
+
+pub fn host(name: &str, addresses: &[&str], roles: &[Role]) -> (HostName, Host) {
+    let addresses: Vec<IpAddr> = addresses.iter().map(|a| a.parse().unwrap()).collect();
+    let host = Host {
+        name: name.parse().unwrap(),
+        addresses,
+        public: vec![],
+        roles: roles.iter().copied().collect::<BTreeSet<_>>(),
+        allow_mixed_roles: (roles.len() > 1).then(|| "a test".into()),
+        ssh: Ssh::default(),
+        place: Place::default(),
+    };
+    (host.name.clone(), host)
+}
+
+pub fn web_site(name: &str, aliases: &[&str], files: Option<(&str, &str)>, port: Option<u64>) -> WebSite {
+    WebSite {
+        name: name.parse().unwrap(),
+        aliases: aliases.iter().map(|a| a.parse().unwrap()).collect(),
+        r#static: files.map(|(root, prefix)| StaticFiles { root: root.into(), prefix: prefix.into() }),
+        app: port.map(|p| AppProgram { port: p.try_into().unwrap(), health: "/healthz".into() }),
+        hsts: 300,
+        place: Place::default(),
+    }
+}
+
+pub fn site(name: &str, hosts: Vec<(HostName, Host)>, sites: Vec<WebSite>, state: &Path) -> Site {
+    Site {
+        name: name.parse().unwrap(),
+        hosts: hosts.into_iter().collect(),
+        ports: Ports { web: 8443_u64.try_into().unwrap(), app: 9443_u64.try_into().unwrap() },
+        firewall: FirewallPolicy {
+            backend: Backend::Nftables,
+            manage_from: vec![("10.0.0.0/24".parse().unwrap(), Place::default())],
+            allow: vec![],
+            block: vec![],
+            resolvers: vec![],
+        },
+        sites: sites.into_iter().map(|s| (s.name.clone(), s)).collect::<BTreeMap<_, _>>(),
+        certificates: Certificates {
+            issuer: Issuer::Internal,
+            contact: None,
+            challenge: Challenge::Http01,
+            place: None,
+        },
+        database: None,
+        monitoring: None,
+        file: PathBuf::from("inventory.yml"),
+        folder: PathBuf::from("."),
+        state: state.to_owned(),
+    }
+}
+
+/// Two hosts of each tier, both families, a site with all and one with static files only.
+pub fn three_tier(state: &Path) -> Site {
+    let hosts = vec![
+        host("lb1", &["10.0.1.11", "fd00:1::11"], &[Role::Lb]),
+        host("lb2", &["10.0.1.12", "fd00:1::12"], &[Role::Lb]),
+        host("web1", &["10.0.2.11", "fd00:2::11"], &[Role::Web]),
+        host("web2", &["10.0.2.12"], &[Role::Web]),
+        host("app1", &["10.0.3.11", "fd00:3::11"], &[Role::App]),
+        host("app2", &["10.0.3.12"], &[Role::App]),
+    ];
+    let sites = vec![
+        web_site("shop.example.com", &["www.shop.example.com"], Some(("/srv/shop/public", "/static/")), Some(8080)),
+        web_site("docs.example.org", &["*.docs.example.org"], Some(("/srv/docs", "/")), None),
+    ];
+    site("shop", hosts, sites, state)
+}
+
+/// Everything on one machine, IPv4 only.
+pub fn single(state: &Path) -> Site {
+    let hosts = vec![host("one", &["192.0.2.10"], &[Role::Lb, Role::Web, Role::App])];
+    let sites = vec![web_site("tiny.example.com", &[], Some(("/srv/tiny", "/")), Some(3000))];
+    site("tiny", hosts, sites, state)
+}
+
+/// What `apply` would put on hosts of one release: real certificates, real files.
+pub fn built(
+    site: &Site,
+    facts: &infra::plan::state::Facts,
+) -> (infra::plan::state::Desired, infra::base::secret::Materials) {
+    let issued = infra::pki::ensure(site, &site.state, time::OffsetDateTime::now_utc()).unwrap();
+    let templates = infra::service::render::Templates::load(None).unwrap();
+    let facts: BTreeMap<_, _> = site.hosts.keys().map(|h| (h.clone(), facts.clone())).collect();
+    let desired = infra::service::desire(site, &facts, &issued.materials, &templates).unwrap();
+    (desired, issued.materials)
+}

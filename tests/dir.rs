@@ -1,0 +1,326 @@
+//! The engine under a folder: the same scripts as on a host, with `ROOT` set and a stub for systemctl. Applies twice, fails
+//! at every step that can fail, and looks at what is left.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use infra::base::secret::{Materials, Secret, sentinel};
+use infra::fleet::survey;
+use infra::host::dir::DirTransport;
+use infra::host::execute::{Executor, Now, StepError};
+use infra::host::transport::Transport;
+use infra::plan::plan::{self, Action, HostPlan};
+use infra::plan::state::{
+    Access, Body, Check, DesiredHost, Digest, File, Folder, Follow, Observed, Phase, Probe, UnitWanted,
+};
+
+/// systemctl for a folder: what runs is a file under `run/units`; `fail-VERB-UNIT` makes it refuse.
+const SYSTEMCTL: &str = r#"#!/bin/sh
+units="$UNITS"
+quiet=
+while :; do case $1 in -q | --quiet | --no-pager) shift ;; -n) shift 2 ;; *) break ;; esac; done
+verb=$1; shift
+echo "$verb $*" >>"$units/log"
+[ -e "$units/fail-$verb-$1" ] && { echo "stub: $verb of $1 failed"; exit 1; }
+case $verb in
+is-active) [ -e "$units/$1.active" ] ;;
+is-enabled) [ -e "$units/$1.enabled" ] && echo enabled ;;
+enable) : >"$units/$1.enabled" ;;
+start | restart | reload) : >"$units/$1.active"; cp "$ETC" "$units/$1.serves" 2>/dev/null; : ;;
+disable) shift; rm -f "$units/$1.active" "$units/$1.enabled" ;;
+stop) rm -f "$units/$1.active" ;;
+daemon-reload | reset-failed | status) : ;;
+show)
+	for unit in "$@"; do case $unit in
+	*.service)
+		echo "Id=$unit"; echo LoadState=loaded
+		if [ -e "$units/$unit.active" ]; then echo ActiveState=active; else echo ActiveState=inactive; fi
+		if [ -e "$units/$unit.enabled" ]; then echo UnitFileState=enabled; else echo UnitFileState=disabled; fi
+		echo ;;
+	esac; done ;;
+esac
+"#;
+
+struct Machine {
+    dir: tempfile::TempDir,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let machine = Self { dir: tempfile::tempdir().unwrap() };
+        for folder in ["root/etc/demo", "root/var/lib", "root/run/systemd/system", "bin", "units"] {
+            fs_err::create_dir_all(machine.dir.path().join(folder)).unwrap();
+        }
+        machine.write("root/etc/os-release", "ID=debian\nVERSION_ID=12\n");
+        let etc = machine.path("root/etc/demo/main.conf");
+        let stub = SYSTEMCTL
+            .replace("$UNITS", &machine.path("units").display().to_string())
+            .replace("$ETC", &etc.display().to_string());
+        machine.executable("bin/systemctl", &stub);
+        machine.executable("bin/journalctl", "#!/bin/sh\necho 'the unit says why'\n");
+        machine.executable("bin/dpkg-query", "#!/bin/sh\nexit 0\n");
+        machine
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs_err::write(self.path(name), text).unwrap();
+    }
+
+    fn executable(&self, name: &str, text: &str) {
+        self.write(name, text);
+        fs_err::set_permissions(self.path(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn read(&self, name: &str) -> Option<String> {
+        fs_err::read_to_string(self.path(name)).ok()
+    }
+
+    fn transport(&self) -> Box<dyn Transport> {
+        Box::new(DirTransport::new(self.path("root")).path_prefix(self.path("bin")))
+    }
+
+    fn observe(&self, desired: &DesiredHost) -> Observed {
+        survey::observe(self.transport().as_mut(), desired).unwrap()
+    }
+
+    /// Plans and carries out all phases, as the fleet does for one host.
+    fn apply(&self, desired: &DesiredHost, materials: &Materials) -> Result<HostPlan, (Phase, StepError)> {
+        let observed = self.observe(desired);
+        let plan = plan::host(desired, &observed);
+        let mut executor = Executor {
+            host: "h1".parse().unwrap(),
+            run: "20261123T000000".into(),
+            who: "tester@here".into(),
+            materials,
+            transport: self.transport(),
+            reconnect: Box::new(|| Ok(self.transport())),
+            manifest: observed.manifest.clone(),
+        };
+        if plan.is_empty() {
+            return Ok(plan);
+        }
+        executor.stage(&plan, desired).map_err(|e| (Phase::Stage, e))?;
+        for (phase, actions) in &plan.phases {
+            let probes: Vec<Probe> = desired.probes.iter().filter(|p| p.phase == *phase).cloned().collect();
+            executor.commit(*phase, actions, &probes).map_err(|e| (*phase, e))?;
+        }
+        Ok(plan)
+    }
+
+    /// Everything under the root but our own records, with modes.
+    fn picture(&self) -> BTreeMap<PathBuf, (u32, String)> {
+        let mut picture = BTreeMap::new();
+        walk(&self.path("root/etc"), &mut picture);
+        picture
+    }
+}
+
+fn walk(dir: &Path, picture: &mut BTreeMap<PathBuf, (u32, String)>) {
+    for entry in fs_err::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            walk(&path, picture);
+        } else {
+            let mode = fs_err::metadata(&path).unwrap().permissions().mode() & 0o7777;
+            picture.insert(path.clone(), (mode, fs_err::read_to_string(&path).unwrap()));
+        }
+    }
+}
+
+fn materials() -> Materials {
+    let mut materials = Materials::default();
+    materials.add_secret(Secret::new("demo/key", "s3cr3t-marked"));
+    materials
+}
+
+fn body(text: &str) -> Body {
+    Body { text: text.into(), digest: Digest::of(materials().materialize(text).unwrap().as_bytes()) }
+}
+
+fn file(text: &str, mode: u32) -> File {
+    File {
+        service: "demo",
+        phase: Phase::Web,
+        access: Access::root(mode),
+        body: body(text),
+        then: BTreeMap::from([("demo.service".to_owned(), Follow::Reload)]),
+        about: None,
+    }
+}
+
+fn desired(text: &str) -> DesiredHost {
+    let key = format!("key {}\n", sentinel("demo/key"));
+    DesiredHost {
+        files: BTreeMap::from([
+            ("/etc/demo/main.conf".to_owned(), file(text, 0o644)),
+            ("/etc/demo/private/key".to_owned(), file(&key, 0o600)),
+        ]),
+        folders: BTreeMap::from([(
+            "/etc/demo/private".to_owned(),
+            Folder { phase: Phase::Web, access: Access::root(0o700) },
+        )]),
+        units: BTreeMap::from([("demo.service".to_owned(), UnitWanted { phase: Phase::Web })]),
+        ..DesiredHost::default()
+    }
+}
+
+#[test]
+fn twice_is_nothing() {
+    let machine = Machine::new();
+    let (wanted, materials) = (desired("one\n"), materials());
+    assert!(!machine.apply(&wanted, &materials).unwrap().is_empty());
+    assert_eq!(machine.read("root/etc/demo/main.conf").as_deref(), Some("one\n"));
+    assert_eq!(machine.read("root/etc/demo/private/key").as_deref(), Some("key s3cr3t-marked\n"));
+    assert_eq!(machine.picture()[&machine.path("root/etc/demo/private/key")].0, 0o600);
+    let log = machine.read("units/log").unwrap();
+    assert!(log.contains("enable demo.service\n") && log.contains("start demo.service\n"), "{log}");
+    let before = machine.picture();
+    let second = machine.apply(&wanted, &materials).unwrap();
+    assert!(second.is_empty(), "{second:?}");
+    assert_eq!(machine.picture(), before);
+}
+
+#[test]
+fn what_is_no_longer_wanted_goes_and_what_is_not_ours_stays() {
+    let machine = Machine::new();
+    machine.write("root/etc/demo/foreign", "not ours\n");
+    machine.apply(&desired("one\n"), &materials()).unwrap();
+    let mut less = desired("two\n");
+    less.files.remove("/etc/demo/private/key");
+    machine.apply(&less, &materials()).unwrap();
+    assert_eq!(machine.read("root/etc/demo/private/key"), None);
+    assert_eq!(machine.read("root/etc/demo/foreign").as_deref(), Some("not ours\n"));
+    assert_eq!(machine.read("root/etc/demo/main.conf").as_deref(), Some("two\n"));
+}
+
+#[test]
+fn drift_is_named_and_mended() {
+    let machine = Machine::new();
+    let wanted = desired("one\n");
+    machine.apply(&wanted, &materials()).unwrap();
+    machine.write("root/etc/demo/main.conf", "by hand\n");
+    let plan = machine.apply(&wanted, &materials()).unwrap();
+    assert_eq!(plan.drift, ["/etc/demo/main.conf was changed by someone else since the last run"]);
+    let shown = plan.phases[&Phase::Web].iter().find_map(|a| match a {
+        Action::Write { old, .. } => old.clone(),
+        _ => None,
+    });
+    assert_eq!(shown.as_deref(), Some("by hand\n"));
+    assert_eq!(machine.read("root/etc/demo/main.conf").as_deref(), Some("one\n"));
+}
+
+#[test]
+fn a_refused_check_changes_nothing() {
+    let machine = Machine::new();
+    machine.apply(&desired("one\n"), &materials()).unwrap();
+    let before = machine.picture();
+    let mut wanted = desired("two\n");
+    wanted.checks.push(Check {
+        service: "demo",
+        title: "demo -t".into(),
+        command: "echo line 7 is wrong; exit 1".into(),
+    });
+    let (phase, error) = machine.apply(&wanted, &materials()).unwrap_err();
+    assert_eq!((phase, error.what.as_str(), error.now), (Phase::Stage, "demo -t", Now::AsBefore));
+    assert_eq!(error.words, ["line 7 is wrong"]);
+    assert_eq!(machine.picture(), before);
+}
+
+/// Each way in which a phase can fail after it has begun: what fails, and what the error must name.
+#[test]
+fn a_failed_phase_puts_everything_back() {
+    for (fault, what) in [("reload", "demo.service"), ("probe", "it answers")] {
+        for first in [false, true] {
+            let machine = Machine::new();
+            if !first {
+                machine.apply(&desired("one\n"), &materials()).unwrap();
+            }
+            let before = machine.picture();
+            let mut wanted = desired("two\n");
+            let verb = if first { "start" } else { "reload" };
+            match fault {
+                "reload" => machine.write(&format!("units/fail-{verb}-demo.service"), ""),
+                _ => wanted.probes.push(Probe {
+                    service: "demo",
+                    phase: Phase::Web,
+                    title: "it answers".into(),
+                    command: "echo no answer with s3cr3t-marked; exit 1".into(),
+                    within: Duration::from_secs(0),
+                    advisory: false,
+                }),
+            }
+            let (phase, error) = machine.apply(&wanted, &materials()).unwrap_err();
+            let case = format!("{fault}, first: {first}: {error:?}");
+            assert_eq!((phase, error.what.as_str(), error.now), (Phase::Web, what, Now::AsBefore), "{case}");
+            assert!(!case.contains("s3cr3t-marked"), "{case}");
+            assert_eq!(machine.picture(), before, "{case}");
+            assert_eq!(machine.read("units/demo.service.active").is_some(), !first, "{case}");
+            // The host is as it was: the same apply without the fault goes through.
+            let _ = fs_err::remove_file(machine.path(&format!("units/fail-{verb}-demo.service")));
+            wanted.probes.clear();
+            machine.apply(&wanted, &materials()).unwrap();
+            assert_eq!(machine.read("root/etc/demo/main.conf").as_deref(), Some("two\n"), "{case}");
+            assert!(machine.apply(&wanted, &materials()).unwrap().is_empty(), "{case}");
+        }
+    }
+}
+
+#[test]
+fn an_owed_reload_is_paid_by_the_next_run() {
+    let machine = Machine::new();
+    let wanted = desired("one\n");
+    machine.apply(&wanted, &materials()).unwrap();
+    // A run died between the renames and the reload: the files match, the daemon has not read them.
+    machine.write("root/var/lib/infra/owed/demo.service", "restart\n");
+    machine.write("units/log", "");
+    let plan = machine.apply(&wanted, &materials()).unwrap();
+    assert!(matches!(plan.phases[&Phase::Web][..], [Action::Follow { follow: Follow::Restart, .. }]), "{plan:?}");
+    assert!(machine.read("units/log").unwrap().contains("restart demo.service\n"));
+    assert!(machine.apply(&wanted, &materials()).unwrap().is_empty());
+}
+
+#[test]
+fn what_goes_stands_beside_the_new_until_narrow() {
+    let machine = Machine::new();
+    let mut old = desired("one\n");
+    old.files.insert("/etc/demo/8443.conf".into(), file("listen 8443\n", 0o644));
+    machine.apply(&old, &materials()).unwrap();
+    let mut new = desired("one\n");
+    new.files.insert("/etc/demo/8444.conf".into(), file("listen 8444\n", 0o644));
+    // The daemon is asked about both: old beside new, and new alone.
+    let asked = machine.path("asked");
+    let command = format!("ls {}/var/lib/infra/runs/*/view/demo >>{}", machine.path("root").display(), asked.display());
+    new.checks.push(Check { service: "demo", title: "demo -t".into(), command });
+    let plan = machine.apply(&new, &materials()).unwrap();
+    assert_eq!(plan.phases.keys().copied().collect::<Vec<_>>(), [Phase::Web, Phase::Narrow]);
+    let seen = "8443.conf\n8444.conf\nmain.conf\nprivate\n8444.conf\nmain.conf\nprivate\n";
+    assert_eq!(machine.read("asked").as_deref(), Some(seen));
+    assert_eq!(machine.read("root/etc/demo/8443.conf"), None);
+    new.checks.clear();
+    assert!(machine.apply(&new, &materials()).unwrap().is_empty());
+}
+
+#[test]
+fn a_unit_that_nothing_wants_is_stopped() {
+    let machine = Machine::new();
+    machine.apply(&desired("one\n"), &materials()).unwrap();
+    machine.apply(&DesiredHost::default(), &materials()).unwrap();
+    assert_eq!(machine.read("units/demo.service.active"), None);
+    assert_eq!(machine.read("root/etc/demo/main.conf"), None);
+    assert!(machine.apply(&DesiredHost::default(), &materials()).unwrap().is_empty());
+}
+
+#[test]
+fn no_secret_is_left_in_the_run_folder_for_others() {
+    let machine = Machine::new();
+    machine.apply(&desired("one\n"), &materials()).unwrap();
+    let infra = machine.path("root/var/lib/infra");
+    let mode = fs_err::metadata(&infra).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o700);
+}

@@ -1,0 +1,766 @@
+//! The SSH transport against a private sshd on loopback: keys, host keys, jumps, sudo, big and broken streams.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use infra::base::secret::Secret;
+use infra::host::known_hosts::{KnownHosts, trust};
+use infra::host::ssh::{Ask, Become, Config, Options, Prompt, SshTransport, Target, presented_keys};
+use infra::host::transport::{Script, Transport, TransportError};
+
+const SSHD: &str = "/usr/sbin/sshd";
+
+fn run(command: &mut Command) -> String {
+    let out = command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{command:?}: {e} (openssh-client?)"));
+    assert!(out.status.success(), "{command:?}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap()
+}
+
+fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(value) = ask() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within 20 s");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn keygen(path: &Path, kind: &str, passphrase: &str) {
+    run(Command::new("ssh-keygen").args(["-q", "-t", kind, "-N", passphrase, "-C", "test", "-f"]).arg(path));
+}
+
+fn user() -> String {
+    run(Command::new("id").arg("-un")).trim().to_owned()
+}
+
+/// A server of our own, with its folder.
+struct Sshd {
+    dir: tempfile::TempDir,
+    port: u16,
+    child: Child,
+}
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Sshd {
+    /// A server with an ed25519 host key and one client key, `extra` in its configuration.
+    fn start(extra: &str) -> Self {
+        Self::with(extra, |_| {})
+    }
+
+    fn with(extra: &str, prepare: impl FnOnce(&Path)) -> Self {
+        assert!(Path::new(SSHD).exists(), "{SSHD} is absent: install the package openssh-server");
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path();
+        keygen(&path.join("host"), "ed25519", "");
+        keygen(&path.join("id"), "ed25519", "");
+        fs::copy(path.join("id.pub"), path.join("authorized")).unwrap();
+        prepare(path);
+        fs::create_dir_all("/run/sshd").unwrap();
+        // Another test may take the port between our look and sshd's bind: then try the next one.
+        for _ in 0..5 {
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let config = format!(
+                "Port {port}\nListenAddress 127.0.0.1\nHostKey {d}/host\nAuthorizedKeysFile {d}/authorized\nPidFile none\n\
+                 UsePAM no\nStrictModes no\nPermitRootLogin yes\nPasswordAuthentication no\nMaxStartups 100\n\
+                 KbdInteractiveAuthentication no\n{extra}\nLogLevel VERBOSE\n",
+                d = path.display()
+            );
+            fs::write(path.join("sshd_config"), config).unwrap();
+            let log = fs::File::create(path.join("log")).unwrap();
+            let mut child = Command::new(SSHD)
+                .args(["-D", "-e", "-f"])
+                .arg(path.join("sshd_config"))
+                .stdin(Stdio::null())
+                .stderr(log)
+                .spawn()
+                .unwrap();
+            let up = until("sshd listens", || {
+                if child.try_wait().unwrap().is_some() {
+                    return Some(false);
+                }
+                fs::read_to_string(path.join("log")).unwrap().contains("Server listening").then_some(true)
+            });
+            if up {
+                let server = Self { dir, port, child };
+                server.know(&server.host_line());
+                return server;
+            }
+        }
+        panic!("sshd does not start: {}", fs::read_to_string(path.join("log")).unwrap());
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap()
+    }
+
+    fn host_line(&self) -> String {
+        let key = fs::read_to_string(self.path("host.pub")).unwrap();
+        format!("[127.0.0.1]:{} {key}", self.port)
+    }
+
+    fn know(&self, text: &str) {
+        fs::write(self.path("known_hosts"), text).unwrap();
+    }
+
+    fn target(&self) -> Target {
+        let mut target = Target::new("127.0.0.1");
+        target.port = Some(self.port);
+        target.user = Some(user());
+        target.identity = Some(self.path("id"));
+        target
+    }
+
+    fn options(&self) -> Options {
+        Options { config: Config::None, known_hosts: Some(vec![self.path("known_hosts")]), ..Options::default() }
+    }
+
+    fn connect(&self) -> Result<SshTransport, TransportError> {
+        SshTransport::connect(&self.target(), &self.options())
+    }
+
+    /// A configuration for `ssh -F`.
+    fn config(&self, extra: &str) -> Config {
+        let file = self.path("ssh_config");
+        fs::write(&file, format!("UserKnownHostsFile {}\n{extra}\n", self.path("known_hosts").display())).unwrap();
+        Config::File(file)
+    }
+}
+
+fn text(host: &mut SshTransport, script: &str) -> String {
+    let out = host.run(&Script::new("t", script), b"").unwrap();
+    assert!(out.ok(), "{out:?}");
+    String::from_utf8(out.stdout).unwrap()
+}
+
+/// Gives its answers in turn and counts.
+struct Answers(Mutex<Vec<&'static str>>, AtomicUsize);
+
+impl Answers {
+    fn new(mut answers: Vec<&'static str>) -> Arc<Self> {
+        answers.reverse();
+        Arc::new(Self(Mutex::new(answers), AtomicUsize::new(0)))
+    }
+}
+
+impl Prompt for Answers {
+    fn answer(&self, ask: &Ask<'_>) -> Option<Secret> {
+        let asked = self.1.fetch_add(1, Ordering::SeqCst);
+        let again = match ask {
+            Ask::Passphrase { again, .. } | Ask::Sudo { again, .. } => *again,
+        };
+        assert_eq!(again, asked > 0);
+        self.0.lock().unwrap().pop().map(|a| Secret::new("asked", a))
+    }
+}
+
+/// An agent with the given keys.
+struct Agent {
+    child: Child,
+    socket: PathBuf,
+}
+
+impl Agent {
+    fn start(dir: &Path, keys: &[PathBuf]) -> Self {
+        let socket = dir.join("agent");
+        let mut child =
+            Command::new("ssh-agent").arg("-D").arg("-a").arg(&socket).stdout(Stdio::null()).spawn().unwrap();
+        until("the agent listens", || {
+            assert!(child.try_wait().unwrap().is_none());
+            socket.exists().then_some(())
+        });
+        for key in keys {
+            run(Command::new("ssh-add").arg("-q").arg(key).env("SSH_AUTH_SOCK", &socket));
+        }
+        Self { child, socket }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn auth_error(result: Result<SshTransport, TransportError>) -> String {
+    match result {
+        Err(e @ TransportError::Auth { .. }) => e.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn key_error(result: Result<SshTransport, TransportError>) -> String {
+    match result {
+        Err(TransportError::HostKey(text)) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_script_has_its_stdin_its_outputs_and_its_status() {
+    let server = Sshd::start("");
+    let mut host = server.connect().unwrap();
+    let out = host.run(&Script::new("t", "echo a; cat; echo b >&2; exit 3"), b"\0\xff\n").unwrap();
+    assert_eq!((out.status, out.stdout, out.stderr), (3, b"a\n\0\xff\n".to_vec(), b"b\n".to_vec()));
+    assert_eq!(text(&mut host, "echo \"[$ROOT] $LC_ALL $PATH\"; umask; pwd"), {
+        "[] C /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n0022\n/\n"
+    });
+    // Neither the script nor its input is ever in an argv.
+    assert_eq!(
+        text(&mut host, "tr '\\0' ' ' </proc/$PPID/cmdline /proc/self/cmdline | grep -c in_no_arg''v || :"),
+        "0\n"
+    );
+    assert_eq!(host.run(&Script::new("t", "kill -9 $$; sleep 1"), b"").unwrap().status, 137);
+    assert_eq!(host.run(&Script::new("t", "exit 5"), &[7; 5_000_000]).unwrap().status, 5);
+    assert_eq!(text(&mut host, "echo still there"), "still there\n");
+    assert!(!server.log().contains("error:"), "{}", server.log());
+}
+
+#[test]
+fn twenty_megabytes_go_both_ways() {
+    let server = Sshd::start("");
+    let mut host = server.connect().unwrap();
+    let bytes: Vec<u8> = (0..20_000_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+    let started = Instant::now();
+    let out = host.run(&Script::new("t", "tee /dev/stderr"), &bytes).unwrap();
+    assert!(out.stdout == bytes && out.stderr == bytes && out.ok());
+    println!("20 MB in, 40 MB out: {:?}", started.elapsed());
+}
+
+#[test]
+fn keys_are_exchanged_anew_in_the_middle_of_a_stream() {
+    let server = Sshd::start("RekeyLimit 1M\nLogLevel DEBUG1");
+    let mut host = server.connect().unwrap();
+    let bytes: Vec<u8> = (0..8_000_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+    let out = host.run(&Script::new("t", "cat"), &bytes).unwrap();
+    assert!(out.stdout == bytes && out.ok());
+    assert!(server.log().matches("SSH2_MSG_NEWKEYS received").count() > 3, "{}", server.log());
+    assert_eq!(text(&mut host, "echo x"), "x\n");
+}
+
+#[test]
+fn a_waiting_connection_costs_no_time() {
+    let server = Sshd::start("");
+    let mut host = server.connect().unwrap();
+    let mine = || -> u64 {
+        // Fields 14 and 15 of proc(5) stat of this thread: ticks in user and kernel mode.
+        let stat = fs::read_to_string("/proc/thread-self/stat").unwrap();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    };
+    let before = mine();
+    // The window is full all the time, and some output comes.
+    let out =
+        host.run(&Script::new("t", "for n in 1 2 3 4; do sleep 0.5; echo $n; done"), &vec![0; 5_000_000]).unwrap();
+    assert_eq!(out.stdout, b"1\n2\n3\n4\n");
+    assert!(mine() - before < 30, "{} ticks", mine() - before);
+}
+
+#[test]
+fn a_late_script_is_a_timeout_and_the_connection_goes_on() {
+    let server = Sshd::start("");
+    let mut host = server.connect().unwrap();
+    let slow = Script::new("slow", "sleep 30").within(Duration::from_millis(300));
+    let started = Instant::now();
+    assert!(matches!(host.run(&slow, b""), Err(TransportError::Timeout { .. })));
+    assert!(started.elapsed() < Duration::from_secs(5));
+    assert_eq!(text(&mut host, "echo x"), "x\n");
+    // A script that reads nothing: the time-out comes in the middle of a write.
+    let deaf = Script::new("deaf", "sleep 30").within(Duration::from_millis(500));
+    assert!(matches!(host.run(&deaf, &vec![0; 50_000_000]), Err(TransportError::Timeout { .. })));
+    let after = host.run(&Script::new("t", "echo x"), b"");
+    assert!(
+        matches!(&after, Ok(o) if o.stdout == b"x\n") || matches!(&after, Err(TransportError::Lost(_))),
+        "{after:?}"
+    );
+}
+
+#[test]
+fn a_held_script_lives_as_long_as_its_value() {
+    let server = Sshd::start("");
+    let lock = Script::new(
+        "lock",
+        &format!(
+            "exec 9>{}; flock -n 9 || {{ echo taken >&2; exit 1; }}; echo mine; cat >/dev/null",
+            server.path("lock").display()
+        ),
+    );
+    let (mut first, mut second) = (server.connect().unwrap(), server.connect().unwrap());
+    let (line, hold) = first.hold(&lock).unwrap();
+    assert_eq!(line, "mine");
+    assert!(second.hold(&lock).unwrap_err().to_string().contains("taken"));
+    assert_eq!(text(&mut first, "echo x"), "x\n");
+    drop(hold);
+    let (_, hold) = second.hold(&lock).unwrap();
+    drop(second);
+    until("the lock is free after the connection", || first.hold(&lock).ok());
+    drop(hold);
+    let late = Script::new("silent", "cat").within(Duration::from_millis(300));
+    assert!(matches!(first.hold(&late), Err(TransportError::Timeout { .. })));
+}
+
+#[test]
+fn a_lost_connection_is_told_from_a_late_one() {
+    let server = Sshd::start("");
+    let mut host = server.connect().unwrap();
+    let started = Instant::now();
+    // The shell's parent is the server's process of this connection.
+    let result = host.run(&Script::new("t", "[ \"$(cat /proc/$PPID/comm)\" = sshd ] && kill -9 $PPID; sleep 30"), b"");
+    assert!(matches!(result, Err(TransportError::Lost(_))), "{result:?}");
+    assert!(matches!(host.run(&Script::new("t", "true"), b""), Err(TransportError::Lost(_))));
+    drop(host);
+    assert!(started.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn encrypted_keys_ask_and_wrong_answers_may_be_corrected() {
+    let server = Sshd::with("", |dir| {
+        keygen(&dir.join("locked"), "ed25519", "open sesame");
+        fs::copy(dir.join("locked.pub"), dir.join("authorized")).unwrap();
+    });
+    let mut target = server.target();
+    target.identity = Some(server.path("locked"));
+    let error = auth_error(SshTransport::connect(&target, &server.options()));
+    assert!(error.contains("encrypted") && error.contains("ssh-add"), "{error}");
+    let prompt = Answers::new(vec!["wrong", "open sesame"]);
+    let mut options = server.options();
+    options.prompt = Some(prompt.clone());
+    let mut host = SshTransport::connect(&target, &options).unwrap();
+    assert_eq!(text(&mut host, "id -u"), "0\n");
+    assert_eq!(prompt.1.load(Ordering::SeqCst), 2);
+    options.prompt = Some(Answers::new(vec!["a", "b", "c"]));
+    assert!(auth_error(SshTransport::connect(&target, &options)).contains("passphrase is wrong"));
+}
+
+#[test]
+fn other_types_of_keys_log_in() {
+    let kinds = ["rsa", "ecdsa"];
+    let server = Sshd::with("", |dir| {
+        let mut all = String::new();
+        for kind in kinds {
+            keygen(&dir.join(kind), kind, "");
+            all += &fs::read_to_string(dir.join(format!("{kind}.pub"))).unwrap();
+        }
+        fs::write(dir.join("authorized"), all).unwrap();
+    });
+    for kind in kinds {
+        let mut target = server.target();
+        target.identity = Some(server.path(kind));
+        SshTransport::connect(&target, &server.options()).unwrap_or_else(|e| panic!("{kind}: {e}"));
+    }
+    let error = auth_error(server.connect());
+    assert!(error.contains("/id: refused"), "{error}");
+    let mut target = server.target();
+    target.identity = Some(server.path("nothing"));
+    let error = auth_error(SshTransport::connect(&target, &server.options()));
+    assert!(error.contains("nothing: it does not exist"), "{error}");
+}
+
+#[test]
+fn of_an_agent_with_many_keys_only_the_configured_one_is_offered() {
+    let server = Sshd::with("MaxAuthTries 3", |dir| {
+        for n in 0..8 {
+            keygen(&dir.join(format!("other{n}")), "ed25519", "");
+        }
+    });
+    let mut keys: Vec<PathBuf> = (0..8).map(|n| server.path(&format!("other{n}"))).collect();
+    keys.push(server.path("id"));
+    let agent = Agent::start(server.dir.path(), &keys);
+    let mut options = server.options();
+    // Only the agent has the private key; its public half says which one.
+    fs::rename(server.path("id"), server.path("gone")).unwrap();
+    options.config = server.config(&format!("IdentityAgent {}\n", agent.socket.display()));
+    let mut host = SshTransport::connect(&server.target(), &options).unwrap();
+    assert_eq!(text(&mut host, "echo in"), "in\n");
+    let mut target = server.target();
+    target.identity = Some(server.path("id.pub"));
+    SshTransport::connect(&target, &options).unwrap();
+    // As the configuration's identity it comes first, before the other keys of the agent.
+    target.identity = None;
+    options.config = server.config(&format!(
+        "IdentityAgent {}\nIdentityFile {}\n",
+        agent.socket.display(),
+        server.path("id").display()
+    ));
+    SshTransport::connect(&target, &options).unwrap();
+    options.config = server.config(&format!("IdentityAgent {}\nIdentityFile /nonexistent\n", agent.socket.display()));
+    let error = auth_error(SshTransport::connect(&target, &options));
+    assert!(error.contains("MaxAuthTries") && error.contains("ssh.identity"), "{error}");
+}
+
+#[test]
+fn a_silent_agent_is_left_alone() {
+    let server = Sshd::start("");
+    let socket = server.path("silent");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let mut options = server.options();
+    options.config = server.config(&format!("IdentityAgent {}\n", socket.display()));
+    let started = Instant::now();
+    SshTransport::connect(&server.target(), &options).unwrap();
+    assert!(started.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn host_keys_are_checked() {
+    let server = Sshd::with("", |dir| {
+        keygen(&dir.join("evil"), "ed25519", "");
+        keygen(&dir.join("rsa"), "rsa", "");
+    });
+    let read = |name: &str| fs::read_to_string(server.path(name)).unwrap();
+    let name = format!("[127.0.0.1]:{}", server.port);
+    let print = run(Command::new("ssh-keygen").arg("-lf").arg(server.path("host.pub")));
+    let print = print.split(' ').nth(1).unwrap().to_owned();
+
+    server.know("");
+    let error = key_error(server.connect());
+    assert!(error.contains("is not known") && error.contains(&print), "{error}");
+    assert!(error.contains(&format!("infra trust 127.0.0.1 --fingerprint {print}")), "{error}");
+
+    server.know(&format!("# comment\n{name} {}", read("evil.pub")));
+    let error = key_error(server.connect());
+    assert!(error.contains("has changed") && error.contains("known_hosts:2") && error.contains(&print), "{error}");
+
+    server.know(&format!("{name} {}@revoked * {}", read("host.pub"), read("host.pub")));
+    let error = key_error(server.connect());
+    assert!(error.contains("revoked") && error.contains("known_hosts:2"), "{error}");
+
+    server.know(&server.host_line());
+    let mut options = server.options();
+    for name in ["host", "evil"] {
+        let (list, key) = (server.path(&format!("{name}.krl")), server.path(&format!("{name}.pub")));
+        run(Command::new("ssh-keygen").args(["-q", "-k", "-f"]).arg(list).arg(key));
+    }
+    for (listed, refused) in [("host.pub", true), ("evil.pub", false), ("host.krl", true), ("evil.krl", false)] {
+        options.config = server.config(&format!("RevokedHostKeys {}\n", server.path(listed).display()));
+        let result = SshTransport::connect(&server.target(), &options);
+        assert_eq!(matches!(&result, Err(TransportError::HostKey(t)) if t.contains("revoked")), refused, "{result:?}");
+    }
+
+    server.know(&format!("{name} {}", read("rsa.pub")));
+    let error = key_error(server.connect());
+    assert!(error.contains("is not known") && error.contains("of type ssh-rsa"), "{error}");
+
+    server.know(&server.host_line());
+    run(Command::new("ssh-keygen").arg("-q").arg("-H").arg("-f").arg(server.path("known_hosts")));
+    assert!(read("known_hosts").starts_with("|1|"));
+    server.connect().unwrap();
+
+    // Nobody logs in and nothing runs before the key is accepted.
+    assert_eq!(server.log().matches("Accepted publickey").count(), 3);
+}
+
+#[test]
+fn of_several_host_keys_the_known_one_is_asked_for() {
+    let server = Sshd::with("", |dir| keygen(&dir.join("second"), "ecdsa", ""));
+    drop(server);
+    let dir = tempfile::tempdir().unwrap();
+    keygen(&dir.path().join("rsa"), "rsa", "");
+    let server = Sshd::start(&format!("HostKey {}", dir.path().join("rsa").display()));
+    let rsa = fs::read_to_string(dir.path().join("rsa.pub")).unwrap();
+    server.know(&format!("[127.0.0.1]:{} {rsa}", server.port));
+    assert_eq!(server.connect().unwrap().host_key().kind(), "ssh-rsa");
+    let (_, keys) = presented_keys(&server.target(), &server.options()).unwrap();
+    let kinds: Vec<&str> = keys.iter().map(infra::host::known_hosts::HostKey::kind).collect();
+    assert_eq!(kinds, ["ssh-ed25519", "ssh-rsa"]);
+}
+
+#[test]
+fn a_host_with_a_certificate_is_known_by_its_plain_key() {
+    let authority = tempfile::tempdir().unwrap();
+    let ca = authority.path().join("ca");
+    keygen(&ca, "ed25519", "");
+    let certificate = authority.path().join("host-cert.pub");
+    let server = Sshd::with(&format!("HostCertificate {}", certificate.display()), |dir| {
+        run(Command::new("ssh-keygen")
+            .args(["-q", "-h", "-I", "h", "-n", "127.0.0.1", "-s"])
+            .arg(&ca)
+            .arg(dir.join("host.pub")));
+        fs::copy(dir.join("host-cert.pub"), &certificate).unwrap();
+    });
+    server.connect().unwrap();
+    let line = fs::read_to_string(authority.path().join("ca.pub")).unwrap();
+    server.know(&format!("@cert-authority * {line}"));
+    let error = key_error(server.connect());
+    assert!(error.contains("@cert-authority") && error.contains("known_hosts:1"), "{error}");
+}
+
+#[test]
+fn trust_writes_the_line_that_lets_us_in() {
+    let server = Sshd::start("");
+    server.know("# mine, no newline");
+    let file = server.path("known_hosts");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+    let (to, keys) = presented_keys(&server.target(), &server.options()).unwrap();
+    let (name, port) = to.key_name();
+    assert!(trust(&file, name, port, &keys[0], "SHA256:AAAA").unwrap_err().to_string().contains("nothing was written"));
+    assert!(server.connect().is_err());
+    trust(&file, name, port, &keys[0], &keys[0].fingerprint()).unwrap();
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
+    assert!(fs::read_to_string(&file).unwrap().starts_with("# mine, no newline\n[127.0.0.1]:"));
+    server.connect().unwrap();
+}
+
+#[test]
+fn our_known_hosts_agrees_with_ssh_keygen() {
+    let dir = tempfile::tempdir().unwrap();
+    keygen(&dir.path().join("k"), "ed25519", "");
+    let key = fs::read_to_string(dir.path().join("k.pub")).unwrap();
+    let blob = infra::host::known_hosts::HostKey::new(
+        data_encoding::BASE64.decode(key.split(' ').nth(1).unwrap().as_bytes()).unwrap(),
+    );
+    let patterns = [
+        "web1",
+        "web?",
+        "*.example.com,!bad.example.com",
+        "!bad.example.com,*.example.com",
+        "[web1]:2222",
+        "[*]:2222",
+        "WEB1",
+        "10.0.0.*",
+        "fd00::1",
+        "[fd00::1]:2222",
+        "a,b,web1",
+        "*",
+        "!web1",
+        "web1,",
+        "we*1*",
+        "**",
+        "w**1",
+        "",
+    ];
+    let hosts = ["web1", "web2", "good.example.com", "bad.example.com", "example.com", "10.0.0.7", "fd00::1", "b"];
+    let file = dir.path().join("known_hosts");
+    for hashed in [false, true] {
+        for pattern in patterns {
+            fs::write(&file, format!("{pattern} {key}")).unwrap();
+            if hashed {
+                let _ = Command::new("ssh-keygen").arg("-q").arg("-H").arg("-f").arg(&file).output().unwrap();
+            }
+            let text = fs::read_to_string(&file).unwrap();
+            let known = KnownHosts::parse([(file.as_path(), text.as_str())]);
+            for host in hosts {
+                for port in [22, 2222] {
+                    let name = if port == 22 { host.to_owned() } else { format!("[{host}]:{port}") };
+                    let found = Command::new("ssh-keygen").arg("-F").arg(&name).arg("-f").arg(&file).output().unwrap();
+                    let theirs = !found.stdout.is_empty();
+                    // At an unusual port ours, as ssh itself, also takes the name without it.
+                    let plain = Command::new("ssh-keygen").arg("-F").arg(host).arg("-f").arg(&file).output().unwrap();
+                    let ours = known.lookup(host, port, &blob) == infra::host::known_hosts::Verdict::Trusted;
+                    assert_eq!(
+                        ours,
+                        theirs || !plain.stdout.is_empty(),
+                        "{name} with `{pattern}`, hashed {hashed}: {text}"
+                    );
+                    assert_eq!(!known.key_types_for(host, port).is_empty(), ours);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_jump_leads_through_another_server() {
+    let (server, jump) = (Sshd::start(""), Sshd::start(""));
+    let mut target = server.target();
+    target.jump = Some(format!("{}@127.0.0.1:{}", user(), jump.port));
+    let mut options = server.options();
+    let both = format!("{}{}", server.host_line(), jump.host_line());
+    server.know(&both);
+    options.config = server.config(&format!("IdentityFile {}\nIdentitiesOnly yes\n", jump.path("id").display()));
+    let mut host = SshTransport::connect(&target, &options).unwrap();
+    assert_eq!(text(&mut host, "echo through"), "through\n");
+    let bytes = vec![b'x'; 3_000_000];
+    assert!(host.run(&Script::new("t", "cat"), &bytes).unwrap().stdout == bytes);
+    assert!(jump.log().contains("Accepted publickey"));
+    drop(host);
+    until("the jump's child is gone", || {
+        let children = run(Command::new("ps").args(["-o", "args=", "--ppid"]).arg(std::process::id().to_string()));
+        (!children.contains(&format!("-W 127.0.0.1:{}", server.port))).then_some(())
+    });
+    // The jump's own words when it refuses.
+    server.know(&server.host_line());
+    let error = SshTransport::connect(&target, &Options { retries: 0, ..options }).unwrap_err();
+    assert!(matches!(error, TransportError::Unreachable { .. }), "{error:?}");
+    assert!(error.to_string().contains("Host key verification failed"), "{error}");
+}
+
+#[test]
+fn a_port_without_a_listener_and_one_that_says_nothing() {
+    let server = Sshd::start("");
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut target = server.target();
+    target.port = Some(free);
+    let started = Instant::now();
+    let error = SshTransport::connect(&target, &server.options()).unwrap_err();
+    assert!(error.to_string().contains("nothing listens there"), "{error}");
+    assert!(error.is_unreachable() && started.elapsed() < Duration::from_secs(5));
+
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    target.port = Some(silent.local_addr().unwrap().port());
+    let options = Options {
+        handshake_timeout: Duration::from_millis(500),
+        connect_timeout: Duration::from_secs(1),
+        ..server.options()
+    };
+    let error = SshTransport::connect(&target, &options).unwrap_err();
+    assert!(matches!(&error, TransportError::Unreachable { reason, .. } if reason.contains("greeting")), "{error:?}");
+
+    let rude = TcpListener::bind("127.0.0.1:0").unwrap();
+    target.port = Some(rude.local_addr().unwrap().port());
+    let thread = std::thread::spawn(move || {
+        let (mut stream, _) = rude.accept().unwrap();
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        let mut rest = Vec::new();
+        let _ = TcpStream::read_to_end(&mut stream, &mut rest);
+    });
+    let error = SshTransport::connect(&target, &Options { retries: 0, ..options }).unwrap_err();
+    assert!(matches!(&error, TransportError::Unreachable { .. }), "{error:?}");
+    drop(thread);
+
+    target.address = Some("no-such-host.invalid".into());
+    assert!(matches!(SshTransport::connect(&target, &server.options()), Err(TransportError::Resolve { .. })));
+}
+
+#[test]
+fn real_sudo_without_a_password() {
+    let server = Sshd::start("");
+    let mut target = server.target();
+    target.become_root = Become::Sudo;
+    let mut host = SshTransport::connect(&target, &server.options()).unwrap();
+    assert_eq!(text(&mut host, "id -u; [ -n \"$SUDO_USER\" ] && echo sudo"), "0\nsudo\n");
+    let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+    assert!(host.run(&Script::new("t", "cat"), &bytes).unwrap().stdout == bytes);
+}
+
+/// A stand-in for sudo in front of the server's `PATH`: asks for `sesame` three times, as the real one does with `-S`.
+fn fake_sudo(server_dir: &Path, asks: bool) {
+    let ask = r#"
+tries=0
+while [ $tries -lt 3 ]; do
+  printf %s "$prompt" >&2
+  read -r word || { echo "sudo: no password was provided" >&2; exit 1; }
+  [ "$word" = "se same" ] && break
+  tries=$((tries + 1)); echo "Sorry, try again." >&2
+done
+[ $tries -lt 3 ] || { echo "sudo: 3 incorrect password attempts" >&2; exit 1; }
+"#;
+    let body = format!(
+        "#!/bin/sh\nprompt=; silent=\nwhile :; do case $1 in -n) silent=1; shift;; -S) shift;; -p) prompt=$2; shift 2;; --) shift; break;; *) exit 9;; esac; done\n\
+         {}\nexec \"$@\"\n",
+        if asks {
+            format!("[ -z \"$silent\" ] || {{ echo 'sudo: a password is required' >&2; exit 1; }}\n{ask}")
+        } else {
+            String::new()
+        }
+    );
+    let bin = server_dir.join("bin");
+    fs::create_dir(&bin).unwrap();
+    fs::write(bin.join("sudo"), body).unwrap();
+    fs::set_permissions(bin.join("sudo"), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn sudo_with_a_password() {
+    let bin = tempfile::tempdir().unwrap();
+    fake_sudo(bin.path(), true);
+    let server = Sshd::start(&format!("SetEnv PATH={}:/usr/bin:/bin", bin.path().join("bin").display()));
+    let mut target = server.target();
+    target.become_root = Become::Sudo;
+    let become_error = |options: &Options| {
+        let error = SshTransport::connect(&target, options).unwrap().run(&Script::new("t", "true"), b"in").unwrap_err();
+        assert!(matches!(error, TransportError::Become { .. }), "{error:?}");
+        error.to_string()
+    };
+    let mut options = server.options();
+    assert!(become_error(&options).contains("no terminal"));
+    options.prompt = Some(Answers::new(vec![]));
+    assert!(become_error(&options).contains("none was given"));
+    let started = Instant::now();
+    options.prompt = Some(Answers::new(vec!["a", "b", "c"]));
+    assert!(become_error(&options).contains("refuses the password"));
+    assert!(started.elapsed() < Duration::from_secs(5));
+
+    let prompt = Answers::new(vec!["wrong", "se same"]);
+    options.prompt = Some(prompt.clone());
+    let mut host = SshTransport::connect(&target, &options).unwrap();
+    for _ in 0..3 {
+        let out = host.run(&Script::new("t", "cat; echo e >&2; exit 2"), b"se same\n\0").unwrap();
+        assert_eq!((out.status, out.stdout, out.stderr), (2, b"se same\n\0".to_vec(), b"e\n".to_vec()));
+    }
+    assert_eq!(host.hold(&Script::new("h", "echo up; cat >/dev/null")).unwrap().0, "up");
+    assert_eq!(prompt.1.load(Ordering::SeqCst), 2);
+    // Rights were given meanwhile: the password line that nobody eats is not the script's.
+    fs::remove_dir_all(bin.path().join("bin")).unwrap();
+    fake_sudo(bin.path(), false);
+    assert_eq!(host.run(&Script::new("t", "cat"), b"data").unwrap().stdout, b"data");
+}
+
+#[test]
+fn sudo_that_refuses_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let bin = dir.path().join("bin");
+    fs::create_dir(&bin).unwrap();
+    let server = Sshd::start(&format!("SetEnv PATH={}:/usr/bin:/bin", bin.display()));
+    let mut target = server.target();
+    target.become_root = Become::Sudo;
+    for (body, words) in [
+        ("echo 'ops is not in the sudoers file.' >&2; exit 1", "not in the sudoers file"),
+        ("echo 'sudo: sorry, you must have a tty to run sudo' >&2; exit 1", "must have a tty"),
+        ("exit 1", "status 1"),
+    ] {
+        fs::write(bin.join("sudo"), format!("#!/bin/sh\n{body}\n")).unwrap();
+        fs::set_permissions(bin.join("sudo"), fs::Permissions::from_mode(0o755)).unwrap();
+        let error =
+            SshTransport::connect(&target, &server.options()).unwrap().run(&Script::new("t", "true"), b"").unwrap_err();
+        assert!(matches!(&error, TransportError::Become { reason, .. } if reason.contains(words)), "{error:?}");
+    }
+}
+
+#[test]
+fn what_a_login_shell_says_is_no_part_of_an_answer() {
+    let server = Sshd::with("ForceCommand echo noise; echo noise >&2; eval \"$SSH_ORIGINAL_COMMAND\"", |_| {});
+    let out = server.connect().unwrap().run(&Script::new("t", "cat; echo e >&2"), b"i").unwrap();
+    assert_eq!((out.stdout, out.stderr), (b"i".to_vec(), b"e\n".to_vec()));
+    let server = Sshd::start("ForceCommand echo This account is not available; exit 1");
+    let error = server.connect().unwrap().run(&Script::new("t", "true"), b"").unwrap_err();
+    assert!(matches!(error, TransportError::Setup(_)), "{error:?}");
+}
+
+#[test]
+fn many_at_once_through_one_gate() {
+    let server = Sshd::start("");
+    let options = server.options();
+    let target = server.target();
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..4 {
+                    let mut host = SshTransport::connect(&target, &options).unwrap();
+                    assert_eq!(text(&mut host, "echo x"), "x\n");
+                }
+            });
+        }
+    });
+    println!("connect + one script, 16 times over 4 threads: {:?} each", started.elapsed() / 16);
+}
