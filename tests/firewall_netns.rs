@@ -670,6 +670,20 @@ fn whoever_takes_the_token_first_wins() {
     let marker = root.path().join("run/infra/firewall.armed");
     let token = fs_err::read_to_string(&marker).unwrap();
     let token = Path::new(token.trim());
+    // A load that is still at work is waited for.
+    let loaded = token.with_file_name("loaded");
+    fs_err::remove_file(&loaded).unwrap();
+    std::thread::scope(|scope| {
+        let confirm = scope.spawn(|| net.sh("web1", dir, &script::confirm_script(&set)));
+        assert!(token.exists() && !confirm.is_finished());
+        fs_err::write(&loaded, "").unwrap();
+        assert!(confirm.join().unwrap().status.success());
+    });
+    assert!(observed(&net, "web1", root.path()).firewall.intact);
+    assert!(net.sh("web1", dir, &script::load_script(&set, RUN, script::WINDOW)).status.success());
+    let token = fs_err::read_to_string(&marker).unwrap();
+    let token = Path::new(token.trim());
+    fs_err::remove_file(root.path().join("etc/infra/firewall.nft")).unwrap();
     // The rollback has begun, and has not yet ended.
     fs_err::rename(token, token.with_file_name("rolling-back")).unwrap();
     let out = net.sh("web1", dir, &script::confirm_script(&set));
