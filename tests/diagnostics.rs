@@ -257,3 +257,30 @@ fn an_inventory_may_be_spread_over_files_of_its_folder() {
     let shown = draw(&load(&folder.path().join("inventory.yml")).unwrap_err(), false);
     assert!(shown.contains("outside of the inventory's folder"), "{shown}");
 }
+
+/// Much that is wrong, all of it on one line, is drawn in a time that grows with it and not with its square.
+#[test]
+fn many_mistakes_are_drawn_in_bounded_time() {
+    let mut text = String::from("name: big\nfirewall: { manage_from: 10.0.0.0/8 }\nhosts: {");
+    text.extend((0..2000).map(|i| format!("h{i}: {{ adress: 10.1.1.1, roles: [wbe], password: hunter2 }}, ")));
+    text += "}\n";
+    let begin = std::time::Instant::now();
+    let diagnostics = load_text(&text, Path::new("big.yml")).unwrap_err();
+    let drawn = draw(&diagnostics, false);
+    assert_eq!(diagnostics.len(), 6000);
+    assert!(drawn.ends_with("6000 errors\n") && !drawn.contains("hunter2"));
+    assert!(begin.elapsed() < std::time::Duration::from_secs(60), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn a_long_block_list_is_no_effort() {
+    let mut text = String::from(
+        "name: big\nhosts: { a: { address: 10.1.1.1, roles: db } }\nfirewall:\n  manage_from: 10.0.0.0/8\n",
+    );
+    text += "  block:\n";
+    text.extend((0..50_000).map(|i| format!("    - 20.{}.{}.{}\n", i >> 16, (i >> 8) & 255, i & 255)));
+    let begin = std::time::Instant::now();
+    let (site, _) = load_text(&text, Path::new("big.yml")).unwrap();
+    assert_eq!(site.firewall.block.len(), 50_000);
+    assert!(begin.elapsed() < std::time::Duration::from_secs(20), "{:?}", begin.elapsed());
+}

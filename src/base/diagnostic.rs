@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, normalize_untrusted_str};
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet, normalize_untrusted_str};
 
 /// A text and where it came from; shared by all places in it.
 #[derive(Debug, PartialEq, Eq)]
@@ -189,14 +189,19 @@ fn draw_one(diagnostic: &Diagnostic, lines: &HashMap<*const Source, Vec<usize>>,
     let own = diagnostic.span.iter().map(|span| (AnnotationKind::Primary, span, diagnostic.label.as_deref()));
     let others = diagnostic.related.iter().map(|(span, label)| (AnnotationKind::Context, span, Some(label.as_str())));
     for (kind, span, label) in own.chain(others) {
-        match sources.iter_mut().find(|(source, _)| Arc::ptr_eq(source, &span.source)) {
+        // Far apart they are drawn as two, for what lies between is read each time.
+        let near = |(source, shown): &&mut (&Arc<Source>, Vec<Shown<'_>>)| {
+            let start = shown.first().map_or(0, |(_, first, _)| first.range.start);
+            Arc::ptr_eq(source, &span.source) && start.abs_diff(span.range.start) < WINDOW
+        };
+        match sources.iter_mut().find(near) {
             Some((_, shown)) => shown.push((kind, span, label)),
             None => sources.push((&span.source, vec![(kind, span, label)])),
         }
     }
     for (source, shown) in &sources {
         let starts = lines.get(&Arc::as_ptr(source)).map(Vec::as_slice).unwrap_or_default();
-        group = group.element(snippet(source, starts, shown));
+        group = snippet(group, source, starts, shown);
     }
     for help in &diagnostic.help {
         group = group.element(Level::HELP.message(normalize_untrusted_str(help)));
@@ -207,20 +212,36 @@ fn draw_one(diagnostic: &Diagnostic, lines: &HashMap<*const Source, Vec<usize>>,
 /// A place, what it is to the diagnostic, and the words under it.
 type Shown<'a> = (AnnotationKind, &'a Span, Option<&'a str>);
 
-/// Cut to the lines that are shown: the whole text would be read anew for each diagnostic.
-fn snippet<'a>(
-    source: &'a Source,
-    starts: &[usize],
-    shown: &[Shown<'a>],
-) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
+/// The last boundary of a character at `at` or before it.
+fn boundary(text: &str, at: usize) -> usize {
+    (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+}
+
+/// Bytes on each side of a place that are drawn at most, and between two places in one snippet.
+const WINDOW: usize = 2048;
+
+/// Adds the lines that are shown, and of a very long line a part: the whole text would be read anew for each diagnostic.
+fn snippet<'a>(group: Group<'a>, source: &'a Source, starts: &[usize], shown: &[Shown<'a>]) -> Group<'a> {
     let text = source.text.as_str();
     let from = shown.iter().map(|(_, span, _)| span.range.start).min().unwrap_or(0).min(text.len());
     let to = shown.iter().map(|(_, span, _)| span.range.end).max().unwrap_or(0).clamp(from, text.len());
     let first = starts.partition_point(|start| *start <= from).max(1);
-    let begin = starts.get(first - 1).copied().unwrap_or(0);
-    let end = text.get(to..).and_then(|rest| rest.find('\n')).map_or(text.len(), |at| to + at);
+    let line = starts.get(first - 1).copied().unwrap_or(0);
+    let last = starts.partition_point(|start| *start <= to);
+    let end = starts.get(last).map_or(text.len(), |next| next.saturating_sub(1)).max(to);
+    let begin = boundary(text, line.max(from.saturating_sub(WINDOW)));
+    let end = boundary(text, end.min(to.saturating_add(WINDOW)));
     let cut = text.get(begin..end).unwrap_or("").trim_end_matches('\r');
-    let mut snippet = Snippet::source(cut).line_start(first).path(source.path.to_string_lossy());
+    let mut snippet = Snippet::source(cut).line_start(first);
+    let path = source.path.to_string_lossy();
+    let mut group = group;
+    if begin == line {
+        snippet = snippet.path(path);
+    } else {
+        let place = shown.first().map_or(from, |(_, span, _)| span.range.start);
+        let column = text.get(line..place).unwrap_or("").chars().count() + 1;
+        group = group.element(Origin::path(path).line(first).char_column(column));
+    }
     for (kind, span, label) in shown {
         let start = span.range.start.saturating_sub(begin).min(cut.len());
         let stop = span.range.end.saturating_sub(begin).clamp(start, cut.len());
@@ -230,7 +251,7 @@ fn snippet<'a>(
             None => annotation,
         });
     }
-    snippet
+    group.element(snippet)
 }
 
 #[cfg(test)]
@@ -279,6 +300,23 @@ warning: `two` is odd
         assert_eq!(draw(&[], true), "");
         assert!(draw(&[early], true).contains("\u{1b}["));
         assert_eq!((count(2, 0), count(0, 2)), ("2 errors".into(), "2 warnings".into()));
+    }
+
+    #[test]
+    fn of_a_very_long_line_a_part_is_drawn() {
+        let text = format!("a: [{}wrong, {}]\n", "\u{fc}, ".repeat(20_000), "x, ".repeat(20_000));
+        let drawn = draw(&[Diagnostic::error("odd").at(&span(&text, "wrong"))], false);
+        assert!(drawn.contains(" a.yml:1:60005") && drawn.contains("^^^^^"), "{drawn}");
+        assert!(drawn.len() < 2000, "{}", drawn.len());
+    }
+
+    #[test]
+    fn places_far_apart_are_drawn_apart() {
+        let text = format!("one: 1\n{}two: 2\n", "# x\n".repeat(20_000));
+        let (one, two) = (span(&text, "one"), span(&text, "two"));
+        let one = Span { source: Arc::clone(&two.source), ..one };
+        let drawn = draw(&[Diagnostic::error("twice").at(&two).related(&one, "first")], false);
+        assert!(drawn.contains(" --> a.yml:20002:1") && drawn.contains("::: a.yml:1:1"), "{drawn}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A host over SSH: takes a [`Target`] and [`Options`], gives a [`Transport`] that is root there.
 //!
-//! One connection a host, one exec a script. The script and its input travel on stdin ([`super::wrap`]); sudo's password too.
+//! One connection a host, one exec a script. The script and its input travel on stdin (`wrap.rs`); sudo's password too.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};

@@ -1,7 +1,7 @@
 //! The twin of an inventory: takes a resolved [`Site`], gives the lab's [`Spec`] with the inventory's own addresses and names.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -73,5 +73,36 @@ impl Spec {
 
 /// The first address of a network that no host holds; what is wider than a host looks at its first few only.
 fn free(net: IpNet, held: &[IpAddr]) -> Option<IpAddr> {
-    net.hosts().take(held.len() + 2).find(|address| !held.contains(address) && !address.is_unspecified())
+    // Of everything, one from the ranges for benchmarks and documentation (RFC 2544, RFC 3849).
+    let net = match net {
+        IpNet::V4(v4) if v4.prefix_len() == 0 => IpNet::new(Ipv4Addr::new(198, 18, 0, 0).into(), 24).unwrap_or(net),
+        IpNet::V6(v6) if v6.prefix_len() == 0 => {
+            IpNet::new(Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0, 0, 0, 0, 0).into(), 64).unwrap_or(net)
+        }
+        other => other,
+    };
+    // The lowest of an IPv6 network belongs to its routers (RFC 4291 §2.6.1); of IPv4 `hosts` leaves it out.
+    let routers = |address: &IpAddr| address.is_ipv6() && net.prefix_len() < 127 && *address == net.network();
+    net.hosts()
+        .take(held.len() + 3)
+        .find(|address| !held.contains(address) && !address.is_unspecified() && !routers(address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_free_address_is_one_that_a_host_could_hold() {
+        let first = |net: &str, held: &[&str]| {
+            let held: Vec<IpAddr> = held.iter().map(|a| a.parse().unwrap()).collect();
+            free(net.parse().unwrap(), &held).map(|a| a.to_string())
+        };
+        assert_eq!(first("10.0.0.0/24", &["10.0.0.1"]).as_deref(), Some("10.0.0.2"));
+        assert_eq!(first("fd00::/64", &[]).as_deref(), Some("fd00::1"));
+        assert_eq!(first("198.51.100.7/32", &[]).as_deref(), Some("198.51.100.7"));
+        assert_eq!(first("198.51.100.7/32", &["198.51.100.7"]), None);
+        assert_eq!(first("0.0.0.0/0", &[]).as_deref(), Some("198.18.0.1"));
+        assert_eq!(first("::/0", &[]).as_deref(), Some("2001:db8:c::1"));
+    }
 }

@@ -57,15 +57,16 @@ impl Screen {
             self.bar = None;
         }
         let Some(moving) = moving else { return };
+        let total = moving.total.try_into().unwrap_or(u64::MAX);
         let (_, bar) = self.bar.get_or_insert_with(|| {
-            let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10));
+            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10));
             if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
                 bar.set_style(style.progress_chars("━╸─"));
             }
             bar.set_prefix(moving.title.clone());
             (moving.title.clone(), bar)
         });
-        bar.set_length(moving.total.try_into().unwrap_or(u64::MAX));
+        bar.set_length(total);
         bar.set_position(moving.done.try_into().unwrap_or(u64::MAX));
         bar.set_message(moving.message);
         bar.tick();

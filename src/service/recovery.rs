@@ -24,7 +24,8 @@ impl Service for Recovery {
 
     fn want(&self, context: &Context<'_>, out: &mut DesiredHost) -> Result<(), Diagnostic> {
         let script = format!(
-            "#!/bin/sh\n# Made by infra. Runs at boot, before the daemons.\nROOT=''\ninfra=/var/lib/infra\nread -r run phase 2>/dev/null <$infra/unfinished || exit 0\n\
+            "#!/bin/sh\n# Made by infra. Runs at boot, before the daemons.\nROOT=''\ninfra=/var/lib/infra\n\
+             # A step that is under way right now is not cut off.\nexec 9>>$infra/step.lock\nflock -n 9 || exit 0\nread -r run phase 2>/dev/null <$infra/unfinished || exit 0\n\
              old=$infra/runs/$run/old/$phase\n[ -r \"$old.paths\" ] || exit 0\n{}\nrestore_files\n[ -z \"$bad\" ]\n",
             include_str!("restore.sh")
         );

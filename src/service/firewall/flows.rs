@@ -1,5 +1,6 @@
 //! Who may talk to whom: takes a [`Site`], gives its flows for the whole fleet, and the [`Ruleset`] of one host from them.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
@@ -264,12 +265,12 @@ fn peers(site: &Site, party: &Party, host: &Host, reached: bool) -> Option<BTree
         Party::Role(_) | Party::All => site.hosts.values().filter(|h| is_host(party, h)).collect(),
         Party::Net(_) | Party::Internet => Vec::new(),
     };
-    let families = |a: &&IpAddr| host.address(a.is_ipv4()).is_some();
+    let (v4, v6) = (host.address(true).is_some(), host.address(false).is_some());
     let mut set: BTreeSet<Cidr> = named
         .into_iter()
         .filter(|h| h.name != host.name)
         .flat_map(|h| h.addresses.iter().chain(if reached { h.public.as_slice() } else { &[] }))
-        .filter(families)
+        .filter(|a| if a.is_ipv4() { v4 } else { v6 })
         .map(|a| Cidr::from(*a))
         .collect();
     if let Party::Net(net) = party {
@@ -287,11 +288,18 @@ pub fn host_ruleset(site: &Site, host: &Host, facts: &Facts, flows: &[Flow]) -> 
         if found.as_ref().is_some_and(BTreeSet::is_empty) {
             return;
         }
-        let entry = merged.entry(key).or_insert_with(|| Some(BTreeSet::new()));
-        match (entry.as_mut(), found) {
-            (Some(set), Some(more)) => set.extend(more),
-            (_, None) => *entry = None,
-            (None, Some(_)) => {}
+        match (merged.entry(key), found) {
+            (Entry::Vacant(entry), found) => {
+                entry.insert(found);
+            }
+            (Entry::Occupied(mut entry), None) => {
+                entry.insert(None);
+            }
+            (Entry::Occupied(mut entry), Some(more)) => {
+                if let Some(set) = entry.get_mut() {
+                    set.extend(more);
+                }
+            }
         }
     };
     for flow in flows {

@@ -145,7 +145,7 @@ const INPUT: &str = "\
 type filter hook input priority filter; policy drop;
 iif lo accept
 ct state vmap { established : accept, related : accept, invalid : drop }
-meta l4proto { icmp, ipv6-icmp } jump icmp_in
+meta l4proto { 1, 58 } jump icmp_in
 udp sport 67 udp dport 68 accept comment \"DHCP\"
 ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept comment \"DHCPv6\"";
 
@@ -153,7 +153,7 @@ const OUTPUT: &str = "\
 type filter hook output priority filter; policy drop;
 oif lo accept
 ct state vmap { established : accept, related : accept, invalid : drop }
-meta l4proto { icmp, ipv6-icmp } jump icmp_out
+meta l4proto { 1, 58 } jump icmp_out
 udp sport 68 udp dport 67 accept comment \"DHCP\"
 udp sport 546 udp dport 547 accept comment \"DHCPv6\"";
 
