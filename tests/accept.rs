@@ -1,5 +1,4 @@
 //! The rendered files with real certificates through the real daemons' own checks, each host in namespaces of its own.
-#![expect(clippy::unwrap_used, reason = "a test")]
 
 mod common;
 

@@ -46,6 +46,7 @@ impl Holder {
             return Self { child, pid };
         }
         let _ = child.kill();
+        let _ = child.wait();
         panic!("no namespaces: these tests must run as root on Linux");
     }
 }
