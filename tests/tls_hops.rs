@@ -1,5 +1,5 @@
 //! The three tiers run for real on a private bridge: a page goes through, and every hop refuses whom it must.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 mod common;
 
@@ -78,8 +78,7 @@ impl Running {
         let ca = self.twin.shared().join("sites-ca.crt");
         std::fs::write(&ca, self.materials.public("pki/sites-ca.crt").unwrap()).unwrap();
         let names = ["shop.example.com", "www.shop.example.com", "docs.example.org", "a.docs.example.org"];
-        let resolve: String =
-            names.iter().map(|n| format!("--resolve {n}:443:10.0.1.11 --resolve {n}:80:10.0.1.11 ")).collect();
+        let resolve = names.map(|n| format!("--resolve {n}:443:10.0.1.11 --resolve {n}:80:10.0.1.11")).join(" ");
         text(&self.twin.outside(&format!("curl -q -s -m 5 --noproxy '*' --cacert {} {resolve} {args}", ca.display())))
     }
 
