@@ -120,9 +120,7 @@ fn absent(survey: &Survey, apply: &Apply, reporter: &Reporter) -> Result<(), Sto
 }
 
 fn own_way_in(site: &Site, prepared: &Prepared, force: bool, reporter: &Reporter) -> Result<(), Stop> {
-    let seen = &prepared.survey.observed;
-    let ours = seen.iter().filter_map(|(name, seen)| Some((name.clone(), seen.controller?))).collect();
-    let mut cut = stages::way_in(site, stages::planned_rules(prepared), &ours);
+    let mut cut = stages::way_in(site, &stages::cut_off(site, prepared));
     if cut.is_empty() {
         return Ok(());
     }
