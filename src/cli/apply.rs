@@ -100,7 +100,7 @@ fn absent(survey: &Survey, apply: &Apply, reporter: &Reporter) -> Result<(), Sto
     }
     if !survey.refused.is_empty() {
         return Err(Stop::Refused(
-            format!("{} cannot be worked on as they are", count(survey.refused.len(), "host")),
+            format!("{} cannot be worked on now, nothing was planned", count(survey.refused.len(), "host")),
             vec!["mend what is named above, or leave them out with `--limit '!HOST'`".to_owned()],
         ));
     }

@@ -155,6 +155,16 @@ pub(super) fn prepare(
     let guess = history::facts(&site.state);
     let prepared = survey::prepare(those, sources, &guess, connector, global.parallel.get(), events)?;
     history::save(&site.state, &prepared.survey.observed)?;
+    let mut warnings: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, seen) in &prepared.survey.observed {
+        for text in &seen.firewall.warnings {
+            warnings.entry(text).or_default().push(name.as_str());
+        }
+    }
+    for (text, hosts) in warnings {
+        // A reporter that is gone stops nothing.
+        let _ = events.send(Event::Note { host: None, text: format!("warning: {}: {text}", hosts.join(", ")) });
+    }
     Ok(prepared)
 }
 

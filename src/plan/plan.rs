@@ -292,7 +292,8 @@ fn firewall(wanted: &Ruleset, observed: &Observed, plan: &mut HostPlan) {
     let live = seen.loaded.as_ref().filter(|_| seen.intact);
     let empty = Ruleset::default();
     let old = live.unwrap_or(&empty);
-    let wide = wanted.widened(old);
+    // What was open when a run last ended is in use, whatever has become of the live rules since.
+    let wide = wanted.widened(seen.loaded.as_ref().unwrap_or(&empty));
     let why = match (&seen.loaded, live) {
         (None, _) => Some(Reload::First),
         (Some(_), None) => Some(Reload::Drift),
@@ -301,7 +302,11 @@ fn firewall(wanted: &Ruleset, observed: &Observed, plan: &mut HostPlan) {
         _ => None,
     };
     if why == Some(Reload::Drift) {
-        plan.drift.push("the live firewall rules were changed by someone else since the last run".to_owned());
+        plan.drift.push(if seen.pending {
+            "a run that ended early has left firewall rules armed: they are taken back first".to_owned()
+        } else {
+            "the live firewall rules were changed by someone else since the last run".to_owned()
+        });
     }
     let narrow = wide != *wanted;
     // The boot file alone is mended by the load in `Narrow` too, so one of them is enough.
