@@ -149,7 +149,7 @@ fn run_name() -> String {
 fn who() -> String {
     let user = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
     let machine = fs_err::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let clean = |text: &str| text.chars().filter(|c| c.is_ascii_graphic()).take(64).collect::<String>();
+    let clean = |text: &str| text.chars().filter(char::is_ascii_graphic).take(64).collect::<String>();
     format!("{}@{}", clean(&user.unwrap_or_else(|| "someone".into())), clean(&machine))
 }
 

@@ -259,11 +259,10 @@ fn holds(seen: Option<&ObservedFile>, file: &File) -> bool {
 fn change(seen: Option<&ObservedFile>, recorded: Option<&Recorded>, body: &Body) -> Change {
     match (seen, recorded) {
         (None, None) => Change::New,
-        (None, Some(_)) => Change::Drift,
         (Some(s), _) if s.digest.as_ref() == Some(&body.digest) => Change::Access,
         (Some(_), None) => Change::Foreign,
         (Some(s), Some(r)) if s.digest.as_ref() == Some(&r.digest) => Change::Content,
-        (Some(_), Some(_)) => Change::Drift,
+        (None | Some(_), Some(_)) => Change::Drift,
     }
 }
 
