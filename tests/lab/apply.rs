@@ -13,7 +13,7 @@ const ALL: [&str; 6] = ["lb1", "lb2", "web1", "web2", "app1", "app2"];
 const URL: &str = "https://shop.example.com/";
 const SOON: Duration = Duration::from_secs(20);
 
-const CHECKS: [(&str, fn(&Bench)); 16] = [
+const CHECKS: [(&str, fn(&Bench)); 15] = [
     ("twice is nothing, by one exec a host", one_exec),
     ("a template broken on one host changes nothing anywhere", broken_template),
     ("haproxy accepts and does not start", haproxy_cannot_bind),
@@ -23,7 +23,6 @@ const CHECKS: [(&str, fn(&Bench)); 16] = [
     ("drift is named and mended", drift),
     ("an owed reload is paid", owed),
     ("hosts that are down", down),
-    ("a host that dies in the middle of a run", dies),
     ("a full disk for our own records", full_records),
     ("a full disk for a configuration", full_etc),
     ("Ctrl-C ends after the step", interrupted),
@@ -56,7 +55,8 @@ fn mend(bench: &Bench) {
     let _ = fs_err::remove_dir_all(bench.dir.path().join("templates"));
     for host in ALL {
         let _ = bench.lab().start(host);
-        bench.sh(host, "umount /var/lib/infra /etc/haproxy; echo 'ops ALL=(ALL:ALL) NOPASSWD: ALL' >/etc/sudoers.d/lab");
+        bench
+            .sh(host, "umount /var/lib/infra /etc/haproxy; echo 'ops ALL=(ALL:ALL) NOPASSWD: ALL' >/etc/sudoers.d/ops");
     }
     bench.apply();
 }
@@ -64,7 +64,7 @@ fn mend(bench: &Bench) {
 /// What must not change: all of /etc, the live rules, and which processes serve.
 fn picture(bench: &Bench) -> Vec<String> {
     let script = "cd /etc && find . -type f -exec sha256sum {} + | sort; find . -printf '%M %u %g %p %l\\n' | sort
-        nft list ruleset | sed 's/counter packages [0-9]* bytes [0-9]*//' | grep -v elements
+        nft list ruleset | sed 's/counter packets [0-9]* bytes [0-9]*//' | grep -v elements
         systemctl show -p MainPID nginx haproxy 2>/dev/null";
     ALL.map(|host| bench.sh(host, script).expect(0).out).to_vec()
 }
@@ -126,23 +126,35 @@ fn unchange(bench: &Bench) {
     unshadow(bench);
 }
 
-/// `infra apply --yes`, started; its standard error is a pipe.
-fn start(bench: &Bench) -> Child {
-    let mut command = bench.infra_command(&["apply", "--yes"]);
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+/// `infra apply --yes`, under way; it ends with the value.
+struct Run(Child);
+
+impl Run {
+    fn start(bench: &Bench) -> Self {
+        let mut command = bench.infra_command(&["apply", "--yes"]);
+        Self(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    fn signal(&self, name: &str) {
+        let done = Command::new("kill").args([&format!("-{name}"), &self.0.id().to_string()]).status().unwrap();
+        assert!(done.success());
+    }
+
+    /// Waits for its end. Neither pipe holds more than a pipe takes.
+    fn ended(mut self) -> Said {
+        let status = self.0.wait().unwrap();
+        let (mut out, mut err) = (String::new(), String::new());
+        self.0.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        self.0.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+        Said { code: status.code().unwrap_or(-1), out, err }
+    }
 }
 
-fn signal(child: &Child, name: &str) {
-    let done = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap();
-    assert!(done.success());
-}
-
-fn ended(child: Child) -> Said {
-    let output = child.wait_with_output().unwrap();
-    Said {
-        code: output.status.code().unwrap_or(-1),
-        out: String::from_utf8_lossy(&output.stdout).into_owned(),
-        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+impl Drop for Run {
+    fn drop(&mut self) {
+        // One that has ended is no error.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -189,7 +201,12 @@ fn haproxy_cannot_bind(bench: &Bench) {
     for host in ["lb1", "lb2"] {
         bench.sh(host, "systemd-run -q --unit=thief socat TCP-LISTEN:8406,fork,bind=127.0.0.1 /dev/null").expect(0);
     }
-    shadow(bench, "haproxy/haproxy.cfg", "    bind 127.0.0.1:8405\n", "    bind 127.0.0.1:8405\n    bind 127.0.0.1:8406\n");
+    shadow(
+        bench,
+        "haproxy/haproxy.cfg",
+        "    bind 127.0.0.1:8405\n",
+        "    bind 127.0.0.1:8405\n    bind 127.0.0.1:8406\n",
+    );
     let before = bench.sh("lb1", "sha256sum /etc/haproxy/haproxy.cfg").out;
     let poll = Poll::start(bench);
     let said = bench.apply().expect(1);
@@ -222,15 +239,15 @@ fn nginx_cannot_bind(bench: &Bench) {
 
 fn two_at_once(bench: &Bench) {
     change(bench);
-    let first = start(bench);
+    let first = Run::start(bench);
     until(bench, "the lock", "web1", "test -e /var/lib/infra/lock && ! flock -n /var/lib/infra/lock true");
-    signal(&first, "STOP");
+    first.signal("STOP");
     let before = picture(bench);
     let said = bench.apply().expect(1);
-    has(&said.err, &["another run works on", "since", "UTC, run 20", "nothing was changed"]);
+    has(&said.err, &["another run works here: ", "since", "UTC, run 20", "nothing was changed"]);
     same_picture(&before, &picture(bench));
-    signal(&first, "KILL");
-    ended(first);
+    first.signal("KILL");
+    first.ended();
     until(bench, "the lock is free", "web1", "flock -n /var/lib/infra/lock true");
     // A step of the first may still be on its way on some host: it is waited for.
     bench.apply().expect(0);
@@ -255,7 +272,10 @@ fn saved_plan(bench: &Bench) {
     bench.edit("hsts: 601", "hsts: 600");
     has(&apply(0).out, &["6 hosts changed"]);
     diff(0);
-    has(&bench.infra(&["apply", "--yes", "--plan", "inventory.yml"]).expect(2).err, &["is no plan that can be executed"]);
+    has(
+        &bench.infra(&["apply", "--yes", "--plan", "inventory.yml"]).expect(2).err,
+        &["is no plan that can be executed"],
+    );
     unchange(bench);
     bench.apply().expect(0);
 }
@@ -307,23 +327,6 @@ fn down(bench: &Bench) {
     bench.apply().expect(0);
 }
 
-fn dies(bench: &Bench) {
-    change(bench);
-    let run = start(bench);
-    until(bench, "app2 begins", "app2", "grep -q 'app begins' $(ls -d /var/lib/infra/runs/* | tail -n 1)/journal");
-    bench.lab().kill("app2").unwrap();
-    let said = ended(run);
-    assert_eq!(said.code, 1, "{}{}", said.out, said.err);
-    has(&said.err, &["failed on app2", "--limit failed"]);
-    bench.lab().start("app2").unwrap();
-    served(bench);
-    bench.apply().expect(0);
-    nothing_to_do(bench);
-    bench.sh("app2", "test ! -e /var/lib/infra/unfinished && systemctl is-active nginx").expect(0);
-    unchange(bench);
-    bench.apply().expect(0);
-}
-
 /// A small file system over a folder, with the folder's files in it and no room left.
 fn fill(bench: &Bench, host: &str, folder: &str) {
     let script = format!(
@@ -348,7 +351,8 @@ fn full_records(bench: &Bench) {
 fn full_etc(bench: &Bench) {
     change(bench);
     fill(bench, "lb1", "/etc/haproxy");
-    let before = bench.sh("lb1", "cd /etc/haproxy; rm -f fill.x; find . -type f ! -name fill -exec sha256sum {} + | sort").out;
+    let before =
+        bench.sh("lb1", "cd /etc/haproxy; rm -f fill.x; find . -type f ! -name fill -exec sha256sum {} + | sort").out;
     let said = bench.apply().expect(1);
     has(&said.err, &["failed on lb1 in edge: /etc/haproxy/", "No space left on device", "put back", "not reached lb2"]);
     let after = bench.sh("lb1", "cd /etc/haproxy; find . -type f ! -name fill -exec sha256sum {} + | sort").out;
@@ -362,13 +366,16 @@ fn full_etc(bench: &Bench) {
 
 fn interrupted(bench: &Bench) {
     change(bench);
-    let run = start(bench);
+    let run = Run::start(bench);
     until(bench, "lb1 begins", "lb1", "grep -q 'edge begins' $(ls -d /var/lib/infra/runs/* | tail -n 1)/journal");
-    signal(&run, "INT");
-    let said = ended(run);
+    run.signal("INT");
+    let said = run.ended();
     assert_eq!(said.code, 130, "{}{}", said.out, said.err);
     has(&said.out, &["interrupted: "]);
-    has(&said.err, &["stopping after the step that is under way", "not reached lb2", "still to do: edge", "next: to go on"]);
+    has(
+        &said.err,
+        &["stopping after the step that is under way", "not reached lb2", "still to do: edge", "next: to go on"],
+    );
     has(&bench.apply().expect(0).out, &["1 host changed"]);
     nothing_to_do(bench);
     unchange(bench);
@@ -378,7 +385,8 @@ fn interrupted(bench: &Bench) {
 /// `infra` on a terminal of its own; what is typed once `question` is on the screen.
 fn at_terminal(bench: &Bench, words: &[&str], question: &str, typed: &[&str]) -> Said {
     let infra = bench.infra_command(words);
-    let argv: Vec<&str> = std::iter::once(infra.get_program()).chain(infra.get_args()).map(|a| a.to_str().unwrap()).collect();
+    let argv: Vec<&str> =
+        std::iter::once(infra.get_program()).chain(infra.get_args()).map(|a| a.to_str().unwrap()).collect();
     let line = shlex::try_join(argv.iter().copied()).unwrap();
     let mut script = Command::new("script");
     script.args(["-qec", &line, "/dev/null"]).current_dir(bench.dir.path()).env("TERM", "dumb");
@@ -397,9 +405,11 @@ fn at_terminal(bench: &Bench, words: &[&str], question: &str, typed: &[&str]) ->
 }
 
 fn sudo_password(bench: &Bench) {
-    let file = bench.sh("lb1", "grep -rl '^ops' /etc/sudoers.d").expect(0).out.trim().to_owned();
+    let file = "/etc/sudoers.d/ops";
     for host in ["lb1", "web1"] {
-        let script = format!("cp -a {file} /root/sudoers && echo 'ops ALL=(ALL:ALL) ALL' >{file} && echo 'ops:se cret' | chpasswd");
+        let script = format!(
+            "cp -a {file} /root/sudoers && echo 'ops ALL=(ALL:ALL) ALL' >{file} && echo 'ops:se cret' | chpasswd"
+        );
         bench.sh(host, &script).expect(0);
     }
     let words = ["diff", "--limit", "lb1,web1"];
@@ -431,7 +441,9 @@ fn no_root(bench: &Bench) {
     let site = THREE_TIER.replace("user: ops", &format!("user: ops\n  config: {}", at("ssh_config").display()));
     fs_err::write(at("inventory.yml"), site).unwrap();
     let copy = format!("cp -a {}/state {}/state", bench.dir.path().display(), home.path().display());
-    bench.sh("controller", &format!("{copy} && chown -R 65534:65534 {0} && chmod 600 {0}/key", home.path().display())).expect(0);
+    bench
+        .sh("controller", &format!("{copy} && chown -R 65534:65534 {0} && chmod 600 {0}/key", home.path().display()))
+        .expect(0);
     let script = format!(
         "cd {} && HOME=$PWD setpriv --reuid=65534 --regid=65534 --clear-groups ./infra diff",
         home.path().display()
@@ -447,11 +459,18 @@ fn roles(bench: &Bench) {
     bench.apply().expect(0);
     nothing_to_do(bench);
     let gone = "! systemctl -q is-active nginx && test ! -e /etc/nginx/conf.d/shop-web-8443.conf && test ! -e /etc/nginx/tls/server.key";
-    bench.sh("web2", &format!("{gone} && test -e /etc/nginx/conf.d/foreign.conf && systemctl is-active haproxy")).expect(0);
+    bench
+        .sh("web2", &format!("{gone} && test -e /etc/nginx/conf.d/foreign.conf && systemctl is-active haproxy"))
+        .expect(0);
     served(bench);
     bench.edit("roles: [lb] }\n  app1", "roles: [web] }\n  app1");
     bench.apply().expect(0);
-    bench.sh("web2", "systemctl is-active nginx && ! systemctl -q is-active haproxy && rm /etc/nginx/conf.d/foreign.conf").expect(0);
+    bench
+        .sh(
+            "web2",
+            "systemctl is-active nginx && ! systemctl -q is-active haproxy && rm /etc/nginx/conf.d/foreign.conf",
+        )
+        .expect(0);
     served(bench);
     // A host that leaves the inventory is left alone.
     let before = picture(bench).pop();
@@ -490,6 +509,11 @@ impl Poll {
         self.child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
         self.child.wait().unwrap();
         let bad: Vec<&str> = text.lines().filter(|l| !l.starts_with("200")).collect();
-        assert!(bad.is_empty() && text.lines().count() > 3, "{} of {} answers: {bad:?}", bad.len(), text.lines().count());
+        assert!(
+            bad.is_empty() && text.lines().count() > 3,
+            "{} of {} answers: {bad:?}",
+            bad.len(),
+            text.lines().count()
+        );
     }
 }

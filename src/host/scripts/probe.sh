@@ -7,6 +7,8 @@ LC_ALL=C
 export LC_ALL
 infra="$ROOT/var/lib/infra"
 cd "$ROOT/" || exit 1
+# A step that outlived its controller is let through first: half of a change is no state to plan from.
+if [ -e "$infra/step.lock" ]; then flock -w 45 "$infra/step.lock" true; fi
 emit() { printf '%s\0%s\0' "$1" "$2"; }
 
 texts='' files='' folders='' units='' packages=''
