@@ -297,7 +297,7 @@ fn owed(bench: &Bench) {
     let workers = "cat /proc/$(systemctl show -p MainPID --value nginx)/task/*/children";
     let before = bench.sh("web1", workers).expect(0).out;
     bench.sh("web1", "echo reload >/var/lib/infra/owed/nginx.service").expect(0);
-    has(&bench.infra(&["diff"]).expect(3).out, &["reload nginx", "owe"]);
+    has(&bench.infra(&["diff"]).expect(3).out, &["nginx.service", "reload, owed by an earlier run"]);
     bench.apply().expect(0);
     assert_ne!(bench.sh("web1", workers).expect(0).out, before, "nginx was not reloaded");
     bench.sh("web1", "test ! -e /var/lib/infra/owed/nginx.service").expect(0);
@@ -366,8 +366,11 @@ fn full_etc(bench: &Bench) {
 
 fn interrupted(bench: &Bench) {
     change(bench);
+    let newest = "ls -d /var/lib/infra/runs/* | tail -n 1";
+    let before = bench.sh("lb1", newest).expect(0).out;
     let run = Run::start(bench);
-    until(bench, "lb1 begins", "lb1", "grep -q 'edge begins' $(ls -d /var/lib/infra/runs/* | tail -n 1)/journal");
+    let begun = format!("run=$({newest}); [ \"$run\" != '{}' ] && grep -q 'edge begins' $run/journal", before.trim());
+    until(bench, "lb1 begins", "lb1", &begun);
     run.signal("INT");
     let said = run.ended();
     assert_eq!(said.code, 130, "{}{}", said.out, said.err);
