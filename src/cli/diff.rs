@@ -6,6 +6,7 @@ use super::{Done, Stop, exit, stages};
 use crate::base::fsx;
 use crate::report::Reporter;
 use crate::report::interrupt::Interrupt;
+use crate::report::text::count;
 
 pub(super) fn run(diff: &Diff, global: &Global, reporter: &Reporter) -> Done {
     let site = stages::site(&diff.inventory.inventory, reporter)?;
@@ -31,6 +32,16 @@ pub(super) fn run(diff: &Diff, global: &Global, reporter: &Reporter) -> Done {
         fsx::write_atomic(file, &serde_json::to_vec_pretty(&saved).map_err(anyhow::Error::from)?, 0o600)?;
     }
     if !survey.unreachable.is_empty() {
+        let names: Vec<&str> = survey.unreachable.keys().take(8).map(|h| h.as_str()).collect();
+        reporter.error(
+            &format!(
+                "{} cannot be reached and has no place in this plan: {}",
+                count(survey.unreachable.len(), "host"),
+                names.join(", ")
+            ),
+            &[],
+            &[],
+        )?;
         return Err(Stop::Unreachable);
     }
     if !survey.refused.is_empty() {

@@ -152,11 +152,8 @@ impl Run<'_> {
         let members = run::each(work, this.options.parallel, |(host, wanted, host_plan, seen, session)| {
             let transport = session.map_or_else(|| connector.connect(host), Ok);
             let ready = transport.and_then(|mut transport| {
-                let lock = if host_plan.is_empty() {
-                    None
-                } else {
-                    Some(this.lock(host, wanted, &seen, transport.as_mut())?)
-                };
+                let lock =
+                    if host_plan.is_empty() { None } else { Some(this.lock(wanted, &seen, transport.as_mut())?) };
                 Ok((transport, lock))
             });
             let (transport, lock) = match ready {
@@ -193,7 +190,6 @@ impl Run<'_> {
                         put_back: None,
                         state: "nothing was changed on it".into(),
                     };
-                    self.tell(Event::Note { host: Some(name.clone()), text: error.to_string() });
                     outcome.hosts.insert(name, HostOutcome::Failed(failure));
                 }
             }
@@ -203,25 +199,23 @@ impl Run<'_> {
 
     fn lock(
         &self,
-        host: &crate::inventory::site::Host,
         wanted: &DesiredHost,
         seen: &Observed,
         transport: &mut dyn crate::host::transport::Transport,
     ) -> Result<Box<dyn Hold>, TransportError> {
         match lock::take(transport, &self.options.who, &self.options.run)? {
             Locked::Held(holder) => Err(TransportError::Setup(format!(
-                "another run works on {}: {holder}; wait for it, or end it there",
-                host.name
+                "another run works here: {holder}; wait for it, or end it where it runs"
             ))),
             Locked::Ours(hold) => {
                 let now = survey::observe(transport, wanted)?;
                 if plan::fingerprint(&now) == plan::fingerprint(seen) {
                     Ok(hold)
                 } else {
-                    Err(TransportError::Setup(format!(
-                        "{} has changed since the plan was made; nothing was done, make a new plan",
-                        host.name
-                    )))
+                    Err(TransportError::Setup(
+                        "the host has changed since the plan was made; run the same command again for a new plan"
+                            .into(),
+                    ))
                 }
             }
         }

@@ -21,10 +21,8 @@ const VERSIONED: [&str; 8] =
 /// The probe script; the same for every host.
 pub fn script() -> Script {
     let firewall = observe::observe_fragment();
-    Script::new(
-        "observe",
-        format!("{}\nemit firewall \"$(\n{firewall}\n)\"\nexit 0\n", include_str!("scripts/probe.sh")),
-    )
+    let probe = include_str!("scripts/probe.sh").replace("FW_UNITS", &observe::UNITS.join(" "));
+    Script::new("observe", format!("{probe}\nemit firewall \"$(\n{firewall}\n)\"\nexit 0\n"))
 }
 
 /// What the probe script reads on stdin: the paths, units and packages that matter for `desired`.
