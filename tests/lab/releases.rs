@@ -77,7 +77,7 @@ fn one_machine_does_everything() {
     bench.sh("one", "mkdir -p /srv/startup/public && echo static >/srv/startup/public/x.txt").expect(0);
     let (status, body) = bench.page("https://startup.example.com/a");
     assert!(status == 200 && body.contains("x-forwarded-proto: https"), "{status} {body}");
-    assert_eq!(bench.page("https://startup.example.com/static/x.txt"), (200, "static".to_owned()));
+    assert_eq!(bench.page("https://startup.example.com/static/x.txt"), (200, "static\n".to_owned()));
     no_warnings(&bench);
     twice_is_nothing(&bench);
 }
@@ -114,9 +114,9 @@ fn two_kinds_of_sites_over_hosts_of_one_family() {
         bench.sh(web, "mkdir -p /srv/docs/.well-known /srv/docs/.git; cd /srv/docs; echo docs >index.html; echo x >.git/x; echo safe >.well-known/security.txt").expect(0);
     }
     for name in ["docs.example.org", "v2.docs.example.org"] {
-        assert_eq!(bench.page(&format!("https://{name}/")), (200, "docs".to_owned()), "{name}");
+        assert_eq!(bench.page(&format!("https://{name}/")), (200, "docs\n".to_owned()), "{name}");
     }
-    assert_eq!(bench.page("https://docs.example.org/.well-known/security.txt"), (200, "safe".to_owned()));
+    assert_eq!(bench.page("https://docs.example.org/.well-known/security.txt"), (200, "safe\n".to_owned()));
     assert_eq!(bench.page("https://docs.example.org/.git/x").0, 404);
     for name in ["shop.example.com", "www.shop.example.com", "shop.example.net"] {
         let (status, body) = bench.page(&format!("https://{name}/p"));

@@ -369,8 +369,7 @@ fn limits(bench: &Bench) {
 
 /// Asks each load balancer all the time, each time by a new connection and twice over a kept one, until told to stop;
 /// gives how often, and what was no 200.
-fn poll(bench: &Bench, stop: &AtomicBool) -> (usize, Vec<String>) {
-    let ca = bench.sites_ca();
+fn poll(bench: &Bench, ca: &Path, stop: &AtomicBool) -> (usize, Vec<String>) {
     let (mut asked, mut bad) = (0, Vec::new());
     while !stop.load(Ordering::Relaxed) {
         for (lb, address) in EDGES {
@@ -420,9 +419,10 @@ fn certificates_and_their_authority_change_while_somebody_watches() {
     let (site, now) = (bench.site(), OffsetDateTime::now_utc());
     let all = || INNER.map(|(host, socket, from)| shown(&bench, host, socket, from));
     let (first, edge) = (all(), edges(&bench));
-    let stop = AtomicBool::new(false);
+    let (stop, ca) = (AtomicBool::new(false), bench.dir.path().join("poll-ca.crt"));
+    std::fs::copy(bench.sites_ca(), &ca).unwrap();
     std::thread::scope(|scope| {
-        let poller = scope.spawn(|| poll(&bench, &stop));
+        let poller = scope.spawn(|| poll(&bench, &ca, &stop));
         let guard = Stop(&stop);
         // Nothing is left to do before; then the leaves are such that were made 41 of their 60 days ago.
         bench.apply().expect(0);
@@ -468,6 +468,10 @@ fn certificates_and_their_authority_change_while_somebody_watches() {
         assert!(said.out.contains("nothing to do"), "{}", said.out);
         drop(guard);
         let (asked, bad) = poller.join().unwrap();
+        if !bad.is_empty() {
+            for host in ["lb1", "lb2"] { eprintln!("{host} {}", bench.sh(host, "journalctl -u haproxy -o short-precise --no-pager | grep -v 'status\":200'; journalctl -q -o short-precise --no-pager | grep -i 'reload'").out); }
+            for host in ["web1", "web2", "app1", "app2"] { eprintln!("{host} {}", bench.sh(host, "grep -v 'status\":200' /var/log/nginx/access.log; cat /var/log/nginx/error.log; journalctl -u nginx -o short-precise --no-pager; cat /var/lib/infra/runs/*/journal").out); }
+        }
         assert!(bad.is_empty(), "of {asked} requests: {bad:#?}");
         assert!(asked > 100, "only {asked} requests");
     });
