@@ -105,7 +105,7 @@ fn absent(survey: &Survey, apply: &Apply, reporter: &Reporter) -> Result<(), Sto
     }
     if !survey.refused.is_empty() {
         return Err(Stop::Refused(
-            format!("{} cannot be worked on as they are", count(survey.refused.len(), "host")),
+            format!("{} cannot be worked on now, nothing was planned", count(survey.refused.len(), "host")),
             vec!["mend what is named above, or leave them out with `--limit '!HOST'`".to_owned()],
         ));
     }
@@ -125,9 +125,7 @@ fn absent(survey: &Survey, apply: &Apply, reporter: &Reporter) -> Result<(), Sto
 }
 
 fn own_way_in(site: &Site, prepared: &Prepared, force: bool, reporter: &Reporter) -> Result<(), Stop> {
-    let seen = &prepared.survey.observed;
-    let ours = seen.iter().filter_map(|(name, seen)| Some((name.clone(), seen.controller?))).collect();
-    let mut cut = stages::way_in(site, stages::planned_rules(prepared), &ours);
+    let mut cut = stages::way_in(site, &stages::cut_off(site, prepared));
     if cut.is_empty() {
         return Ok(());
     }
@@ -156,7 +154,7 @@ fn run_name() -> String {
 fn who() -> String {
     let user = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
     let machine = fs_err::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let clean = |text: &str| text.chars().filter(|c| c.is_ascii_graphic()).take(64).collect::<String>();
+    let clean = |text: &str| text.chars().filter(char::is_ascii_graphic).take(64).collect::<String>();
     format!("{}@{}", clean(&user.unwrap_or_else(|| "someone".into())), clean(&machine))
 }
 

@@ -23,8 +23,7 @@ pub(super) fn run(diff: &Diff, global: &Global, reporter: &Reporter) -> Done {
         reporter.error(&format!("{host} is left alone: {reason}"), &[], &[])?;
     }
     reporter.plan(&site, &prepared.plan)?;
-    let ours = survey.observed.iter().filter_map(|(name, seen)| Some((name.clone(), seen.controller?))).collect();
-    let cut = stages::way_in(&site, stages::planned_rules(&prepared), &ours);
+    let cut = stages::way_in(&site, &stages::cut_off(&site, &prepared));
     if !cut.is_empty() {
         return Err(Stop::Input(cut));
     }

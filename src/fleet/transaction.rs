@@ -1,6 +1,6 @@
 //! Carries a plan out on the fleet: locks, looks again, stages on all hosts, then goes through the phases as barriers.
 //!
-//! Takes what [`survey::prepare`](crate::fleet::survey::prepare) gave; gives the outcome of every host. No host is touched
+//! Takes what [`survey::prepare`] gave; gives the outcome of every host. No host is touched
 //! before every host's new configuration was accepted on it; a failure beyond the budget stops what comes after.
 
 use std::collections::BTreeSet;
@@ -113,7 +113,7 @@ fn standing(done: &[Phase], rest: &[&str]) -> String {
     }
 }
 
-impl<'a> Run<'a> {
+impl Run<'_> {
     fn tell(&self, event: Event) {
         // A reporter that is gone must not stop a run.
         let _ = self.events.send(event);
@@ -309,7 +309,7 @@ impl<'a> Run<'a> {
         let wave = if phase.is_serial() { 1 } else { wave };
         let (mut passed, mut failed) = (0, 0);
         let mut note = BTreeSet::new();
-        while !those.is_empty() && !(phase > Phase::Stage && self.stopped()) {
+        while !those.is_empty() && (phase <= Phase::Stage || !self.stopped()) {
             let now: Vec<&mut Member<'_>> = those.drain(..wave.min(those.len())).collect();
             let events = self.events;
             let results = run::each(now, parallel, |member| {

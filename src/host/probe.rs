@@ -160,8 +160,8 @@ fn facts(one: &BTreeMap<&str, &str>, installed: &BTreeMap<String, String>) -> (F
         None
     };
     let mut facts = shipped.unwrap_or_else(platform::oldest);
-    facts.distribution = distribution.to_owned();
-    facts.release = release.to_owned();
+    distribution.clone_into(&mut facts.distribution);
+    release.clone_into(&mut facts.release);
     facts.guest_forwarding = one.contains_key("guest") || installed.contains_key("docker.io");
     let version = |names: &[&str]| {
         let text = names.iter().find_map(|name| installed.get(*name))?;

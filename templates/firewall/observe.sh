@@ -52,9 +52,10 @@ fi
 # Tables of the old interface: the file names them only where they were made.
 if [ -s /proc/net/ip_tables_names ] || [ -s /proc/net/ip6_tables_names ]; then
 	for fw_line in iptables-legacy-save ip6tables-legacy-save; do
-		command -v $fw_line >/dev/null 2>&1 && $fw_line 2>/dev/null | grep -q -e '^-A' -e '^:[A-Z]* DROP' && printf 'legacy %s\n' "$fw_line"
+		# Rules that accept, and those of containers, decide nothing against ours; our own may stand there too.
+		command -v $fw_line >/dev/null 2>&1 && $fw_line -t filter 2>/dev/null | grep -v INFRA- |
+			grep -qE '^:(INPUT|OUTPUT) DROP|^-A (INPUT|OUTPUT) .*-j (DROP|REJECT)' && printf 'legacy %s\n' "$fw_line"
 	done
-	case $(iptables -V 2>/dev/null) in *legacy*) printf 'iptables legacy\n' ;; esac
 fi
 if command -v nft >/dev/null 2>&1; then
 	nft list chains 2>/dev/null | awk '
