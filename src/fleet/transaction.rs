@@ -107,7 +107,7 @@ fn standing(done: &[Phase], rest: &[&str]) -> String {
     let done: Vec<&str> =
         done.iter().filter(|p| !matches!(p, Phase::Stage | Phase::Verify)).map(|p| p.as_str()).collect();
     if done.is_empty() {
-        "nothing was changed on it".to_owned()
+        format!("nothing was changed on it; still to do: {}", rest.join(", "))
     } else {
         format!("done: {}; still to do: {}", done.join(", "), rest.join(", "))
     }

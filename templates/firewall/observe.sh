@@ -22,7 +22,7 @@ fi
 if read -r fw_line 2>/dev/null <"$ROOT/run/infra/firewall.armed"; then printf 'armed %s\n' "${fw_line%/*}"; fi
 if [ -d "$ROOT/run/systemd/system" ]; then
 	# The caller may have asked already, for units of its own too.
-	[ -n "${fw_units-}" ] || fw_units=$(systemctl show -p Id -p ActiveState -p UnitFileState FW_UNITS 2>/dev/null)
+	[ -n "${fw_units+asked}" ] || fw_units=$(systemctl show -p Id -p ActiveState -p UnitFileState FW_UNITS 2>/dev/null)
 	{
 		fw_active= fw_enabled= fw_id=
 		while :; do

@@ -84,9 +84,17 @@ for text in $texts; do
 	esac
 done
 
-# One question for our units and for the firewalls that may be rivals: systemd is the slowest to answer.
+# One question for our units and for the firewalls that may be rivals: systemd is the slowest to answer, most of all about
+# units that no file stands for.
 if [ -d "$ROOT/run/systemd/system" ]; then
-	fw_units=$(systemctl show --no-pager -p Id -p LoadState -p ActiveState -p UnitFileState -- $units FW_UNITS 2>/dev/null)
-	emit units "$fw_units"
+	for unit in FW_UNITS; do
+		for file in etc/systemd/system/$unit usr/lib/systemd/system/$unit lib/systemd/system/$unit run/systemd/system/$unit \
+			run/systemd/transient/$unit run/systemd/generator/$unit run/systemd/generator.late/$unit; do
+			[ -e "$file" ] && units="$units $unit" && break
+		done
+	done
+	[ -n "$units" ] &&
+		fw_units=$(systemctl show --no-pager -p Id -p LoadState -p ActiveState -p UnitFileState -- $units 2>/dev/null)
+	emit units "${fw_units-}"
 fi
 if [ -d sys/class/net/docker0 ] || [ -e etc/docker ]; then emit guest 1; fi
