@@ -115,10 +115,10 @@ fn all_ports_from_outside(bench: &Bench) {
     assert!(strange.is_empty(), "answered once: {strange:?}");
 }
 
-/// All TCP ports from a host of each role to a host of each role, by what every host uses: an ordinary user's connect.
+/// All TCP ports from a host of each role to a host of each other role, by what every host uses: an ordinary user's connect.
+/// Every pair of hosts, with the ports of the inventory, is the part of `infra firewall verify`.
 fn all_ports_between_hosts(bench: &Bench) {
-    let pairs: [(&str, [&str; 3]); 3] =
-        [("lb1", ["lb2", "web1", "app1"]), ("web1", ["lb1", "web2", "app1"]), ("app1", ["lb1", "web1", "app2"])];
+    let pairs = [("lb1", ["web1", "app1"]), ("web1", ["lb1", "app1"]), ("app1", ["lb1", "web1"])];
     let site = bench.site();
     let flows = flows::derive(&site);
     thread::scope(|scope| {
@@ -134,12 +134,13 @@ fn all_ports_between_hosts(bench: &Bench) {
                     .collect();
                 let addresses: Vec<IpAddr> =
                     site.hosts.values().filter(|h| to(h.name.as_str())).flat_map(|h| h.addresses.clone()).collect();
-                assert_eq!(addresses.len(), 6);
+                assert_eq!(addresses.len(), 4);
                 let list = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
                 // The probe of `infra firewall verify`, with more sockets at a time.
                 let script = format!(
-                    "ulimit -n 40000 && for a in {list}; do seq 1 65535 | sed \"s/^/$a /\"; done >/run/targets && exec 3</run/targets && \
-                     exec perl - {PROBE_MARK} 800 32768 <<'END' | grep -v DROP\n{}END\n",
+                    "ulimit -n $(ulimit -Hn); n=$(ulimit -n); [ \"$n\" -le 8192 ] 2>/dev/null || n=8192
+for a in {list}; do seq 1 65535 | sed \"s/^/$a /\"; done >/run/targets && exec 3</run/targets
+perl - {PROBE_MARK} 500 $((n - 50)) <<'END' | grep -v DROP\n{}END\n",
                     include_str!("../../templates/firewall/probe.pl")
                 );
                 let said = bench.sh(from, &script);
@@ -226,11 +227,11 @@ fn block_list(bench: &Bench) {
     let said = bench.infra(&["firewall", "explain", &v4.to_string(), "lb1", "443"]).expect(1);
     assert!(said.out.contains("by `firewall.block`"), "{}", said.out);
 
-    bench.edit(&format!("block: [{v4}]"), "block: [10.0.0.0/25]");
+    bench.edit(&format!("block: [{v4}]"), "block: [10.0.0.0/24]");
     let said = bench.infra(&["check"]).expect(2);
-    assert!(said.err.contains("`10.0.0.0/25` blocks") && said.err.contains("take this network out"), "{}", said.err);
+    assert!(said.err.contains("`10.0.0.0/24` blocks") && said.err.contains("take this network out"), "{}", said.err);
     bench.apply().expect(2);
-    bench.edit("  block: [10.0.0.0/25]\n", "");
+    bench.edit("  block: [10.0.0.0/24]\n", "");
     settled(bench);
     bench.sh("lb1", &format!("nft delete element inet infra_block banned6 '{{ {v6} }}'")).expect(0);
     assert_eq!(probe(bench, "outside", "2001:db8:113::11", 443), Answer::Open);
@@ -382,8 +383,12 @@ fn what_is_declared_gets_through_and_nothing_else() {
         began = Instant::now();
     };
     step("in words", in_words);
-    step("all ports from outside", all_ports_from_outside);
-    step("all ports between hosts", all_ports_between_hosts);
+    step("all ports", |bench| {
+        thread::scope(|scope| {
+            scope.spawn(|| all_ports_from_outside(bench));
+            all_ports_between_hosts(bench);
+        });
+    });
     step("every pair", exact);
     step("reboot and drift", reboot_and_drift);
     step("block list", block_list);
