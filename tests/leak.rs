@@ -40,7 +40,8 @@ monitoring:
   source: { file: secrets/file }
 "#;
 
-const ACME: &str = "https://acme.example.com/directory\n  contact: ops@example.com\n  eab: { kid: kid-1, key: { env: LEAK_MARK } }";
+const ACME: &str =
+    "https://acme.example.com/directory\n  contact: ops@example.com\n  eab: { kid: kid-1, key: { env: LEAK_MARK } }";
 
 struct Case {
     folder: tempfile::TempDir,
