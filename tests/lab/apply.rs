@@ -1,5 +1,7 @@
 //! The engine against real hosts, in one lab: broken templates, daemons that refuse, two runs at once, saved plans, drift,
 //! hosts that are down, full disks, roles that move, sudo with a password. Every check leaves the fleet as it found it.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 #[path = "../common/bench.rs"]
 mod bench;
 

@@ -1,5 +1,7 @@
 //! Stopped anywhere, whole everywhere: `kill -9` of infra and power cuts of hosts at any moment, under a client that asks all
 //! the time. One lab for all of it.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 #[path = "../common/bench.rs"]
 mod bench;
 
