@@ -21,8 +21,9 @@ if [ -r "$fw_state/firewall.rules" ]; then
 fi
 if read -r fw_line 2>/dev/null <"$ROOT/run/infra/firewall.armed"; then printf 'armed %s\n' "${fw_line%/*}"; fi
 if [ -d "$ROOT/run/systemd/system" ]; then
-	systemctl show -p Id -p ActiveState -p UnitFileState firewalld ufw shorewall shorewall6 foomuuri nftables \
-		netfilter-persistent docker infra-firewall 2>/dev/null | {
+	# The caller may have asked already, for units of its own too.
+	[ -n "${fw_units+asked}" ] || fw_units=$(systemctl show -p Id -p ActiveState -p UnitFileState FW_UNITS 2>/dev/null)
+	{
 		fw_active= fw_enabled= fw_id=
 		while :; do
 			read -r fw_line || fw_line=end
@@ -37,7 +38,9 @@ if [ -d "$ROOT/run/systemd/system" ]; then
 				;;
 			esac
 		done
-	}
+	} <<EOF
+$fw_units
+EOF
 fi
 # ufw's unit is active even where ufw is switched off.
 if [ -r "$ROOT/etc/ufw/ufw.conf" ]; then

@@ -21,10 +21,24 @@ pub struct Answer {
     pub armed: Option<String>,
 }
 
+/// Units that the fragment wants to know of. Who asks systemd anyway does so for these too, and leaves the answer in `fw_units`.
+pub const UNITS: [&str; 9] = [
+    "firewalld.service",
+    "ufw.service",
+    "shorewall.service",
+    "shorewall6.service",
+    "foomuuri.service",
+    "nftables.service",
+    "netfilter-persistent.service",
+    "docker.service",
+    "infra-firewall.service",
+];
+
 /// Lines of sh for the probe script: read-only, some eight forks, all variables begin with `fw_`, no exit. It needs `ROOT`
 /// to be set. Its stdout is what [`parse_observed`] takes.
 pub fn observe_fragment() -> String {
     OBSERVE
+        .replace("FW_UNITS", &UNITS.join(" "))
         .replace("LIVE_NFTABLES", live_command(Backend::Nftables))
         .replace("LIVE_IPTABLES", live_command(Backend::Iptables))
         .replace("BOOT_NFTABLES", boot_digests(Backend::Nftables))
