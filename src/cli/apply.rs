@@ -1,7 +1,7 @@
 //! `apply`: the same plan, confirmed once, executed.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 use time::macros::format_description;
@@ -23,6 +23,7 @@ use crate::report::text::count;
 use crate::report::{Reporter, prompt};
 
 pub(super) fn run(apply: &Apply, global: &Global, reporter: &Reporter) -> Done {
+    let began = Instant::now();
     let site = stages::site(&apply.inventory.inventory, reporter)?;
     let saved = apply.plan.as_deref().map(Saved::read).transpose()?;
     let hosts = match &saved {
@@ -55,19 +56,23 @@ pub(super) fn run(apply: &Apply, global: &Global, reporter: &Reporter) -> Done {
     let all = prepared.survey.unreachable.is_empty() && hosts.len() == site.hosts.len();
     let next = Next { command: format!("infra apply {}", apply.inventory.inventory.display()), undo: None };
     if prepared.plan.is_empty() {
-        let outcome = untouched(&prepared, &options.run);
+        let mut outcome = untouched(&prepared, &options.run);
+        outcome.seconds = began.elapsed().as_secs_f64();
         reporter.outcome(&outcome, &next, exit::of(&outcome))?;
         return finished(&site, &outcome, all, &issued);
     }
+    // What a person waits for; the time that they take to answer is their own.
+    let looked = began.elapsed();
     if !confirm(prepared.plan.changed().count(), apply.yes)? {
         reporter.note("nothing was changed");
         return Ok(exit::DONE);
     }
     let interrupt = Interrupt::default();
     interrupt.watch(exit::INTERRUPTED.into())?;
-    let outcome = reporter.during(&interrupt, |events| {
+    let mut outcome = reporter.during(&interrupt, |events| {
         transaction::execute(&site, prepared, &issued.materials, &connector, &options, interrupt.flag(), &events)
     });
+    outcome.seconds += looked.as_secs_f64();
     history::save_outcome(&site.state, &outcome)?;
     reporter.outcome(&outcome, &next, exit::of(&outcome))?;
     finished(&site, &outcome, all, &issued)
@@ -100,7 +105,7 @@ fn absent(survey: &Survey, apply: &Apply, reporter: &Reporter) -> Result<(), Sto
     }
     if !survey.refused.is_empty() {
         return Err(Stop::Refused(
-            format!("{} cannot be worked on as they are", count(survey.refused.len(), "host")),
+            format!("{} cannot be worked on now, nothing was planned", count(survey.refused.len(), "host")),
             vec!["mend what is named above, or leave them out with `--limit '!HOST'`".to_owned()],
         ));
     }
@@ -120,9 +125,7 @@ fn absent(survey: &Survey, apply: &Apply, reporter: &Reporter) -> Result<(), Sto
 }
 
 fn own_way_in(site: &Site, prepared: &Prepared, force: bool, reporter: &Reporter) -> Result<(), Stop> {
-    let seen = &prepared.survey.observed;
-    let ours = seen.iter().filter_map(|(name, seen)| Some((name.clone(), seen.controller?))).collect();
-    let mut cut = stages::way_in(site, stages::planned_rules(prepared), &ours);
+    let mut cut = stages::way_in(site, &stages::cut_off(site, prepared));
     if cut.is_empty() {
         return Ok(());
     }
@@ -151,7 +154,7 @@ fn run_name() -> String {
 fn who() -> String {
     let user = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
     let machine = fs_err::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let clean = |text: &str| text.chars().filter(|c| c.is_ascii_graphic()).take(64).collect::<String>();
+    let clean = |text: &str| text.chars().filter(char::is_ascii_graphic).take(64).collect::<String>();
     format!("{}@{}", clean(&user.unwrap_or_else(|| "someone".into())), clean(&machine))
 }
 
