@@ -15,7 +15,9 @@ const ALL: [&str; 6] = ["lb1", "lb2", "web1", "web2", "app1", "app2"];
 const URL: &str = "https://shop.example.com/";
 const SOON: Duration = Duration::from_secs(20);
 
-const CHECKS: [(&str, fn(&Bench)); 15] = [
+type Check = (&'static str, fn(&Bench));
+
+const CHECKS: [Check; 15] = [
     ("twice is nothing, by one exec a host", one_exec),
     ("a template broken on one host changes nothing anywhere", broken_template),
     ("haproxy accepts and does not start", haproxy_cannot_bind),
