@@ -1,6 +1,6 @@
 //! TLS on real hosts: every hop refuses who is not who it should be, the edge keeps its manners, and certificates are
 //! renewed and their authority replaced while somebody watches.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 #[path = "../common/bench.rs"]
 mod bench;
