@@ -148,7 +148,8 @@ pub(super) fn command(lab: &str, member: &str, dir: &Path, argv: &[OsString]) ->
     ip.args(["netns", "exec", &net::namespace(lab, member)]);
     let roots = authority::roots(dir);
     if roots.exists() {
-        ip.env("SSL_CERT_FILE", roots);
+        // curl(1) heeds its own variable first, and this machine's person may have set that.
+        ip.env("SSL_CERT_FILE", &roots).env("CURL_CA_BUNDLE", roots);
     }
     if member == "controller" {
         let script = "[ ! -d ~root/.ssh ] || mount --bind \"$1\" ~root/.ssh || exit 125; shift; exec \"$@\"";
