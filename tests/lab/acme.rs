@@ -158,7 +158,11 @@ fn a_refusal_waits_and_harms_nothing() {
     let right = std::fs::read_to_string(&hosts).unwrap();
     std::fs::write(&hosts, right.replace(" www.shop.example.com", " elsewhere.example.com")).unwrap();
     let reread = |bench: &Bench| {
-        bench.sh("outside", "for p in /proc/[0-9]*; do [ \"$(readlink $p/ns/net)\" = \"$(readlink /proc/self/ns/net)\" ] && grep -qa dnsmasq $p/cmdline && kill -HUP ${p#/proc/}; done; true").expect(0);
+        let script = "for p in /proc/[0-9]*; do
+            [ \"$(cat $p/comm 2>/dev/null)\" = dnsmasq ] || continue
+            [ \"$(readlink $p/ns/net)\" = \"$(readlink /proc/self/ns/net)\" ] && kill -HUP ${p#/proc/}
+        done; true";
+        bench.sh("outside", script).expect(0);
     };
     reread(&bench);
     let said = bench.apply().expect(1);
