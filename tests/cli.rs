@@ -66,3 +66,41 @@ fn output_that_cannot_be_written_is_an_error() {
     assert_eq!(out.status.code(), Some(1));
     assert!(text(&out.stderr).starts_with("error: "), "{}", text(&out.stderr));
 }
+
+#[test]
+fn a_good_inventory_is_checked_rendered_and_explained() {
+    let inventory = concat!(env!("CARGO_MANIFEST_DIR"), "/inventories/three-tier.yml");
+    let out = output(&["check", inventory]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    assert!(text(&out.stdout).starts_with("shop: 6 hosts"), "{}", text(&out.stdout));
+
+    let dir = tempfile::tempdir().unwrap();
+    let to = dir.path().join("out");
+    assert_eq!(output(&["render", inventory, "--to", to.to_str().unwrap(), "--limit", "lb1"]).status.code(), Some(0));
+    assert!(to.join("lb1/etc/haproxy/haproxy.cfg").exists());
+    assert!(!to.join("web1").exists());
+
+    let out = output(&["firewall", "explain", "lb1", "web1", "8443", inventory]);
+    assert!(text(&out.stdout).starts_with("lb1 -> web1 8443/tcp: allowed\n"), "{}", text(&out.stdout));
+}
+
+#[test]
+fn json_is_one_event_a_line() {
+    let inventory = concat!(env!("CARGO_MANIFEST_DIR"), "/inventories/three-tier.yml");
+    for args in [["--json", "check", inventory], ["--json", "check", "no-such-file.yml"]] {
+        let out = output(&args);
+        let events: Vec<serde_json::Value> =
+            text(&out.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(!events.is_empty() && events.iter().all(|e| e["event"].is_string()), "{args:?}: {events:?}");
+        assert_eq!(text(&out.stderr), "", "{args:?}");
+    }
+}
+
+#[test]
+fn a_selection_that_matches_nothing_exits_2_and_touches_nothing() {
+    let inventory = concat!(env!("CARGO_MANIFEST_DIR"), "/inventories/three-tier.yml");
+    let out = output(&["diff", inventory, "--limit", "wbe1"]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(text(&out.stderr).contains("`--limit` names the host `wbe1`"), "{}", text(&out.stderr));
+    assert_eq!(text(&out.stdout), "");
+}

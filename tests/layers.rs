@@ -52,7 +52,7 @@ fn imports(line: &str) -> Vec<&str> {
     for tail in line.split("crate::").skip(1) {
         match tail.strip_prefix('{') {
             Some(group) => {
-                found.extend(group.split(',').map(|item| item.trim_start()).map(|item| &item[..word(item)]));
+                found.extend(group.split(',').map(str::trim_start).map(|item| &item[..word(item)]));
             }
             None => found.push(&tail[..word(tail)]),
         }

@@ -231,7 +231,7 @@ fn a_script_has_its_stdin_its_outputs_and_its_status() {
         "0\n"
     );
     assert_eq!(host.run(&Script::new("t", "kill -9 $$; sleep 1"), b"").unwrap().status, 137);
-    assert_eq!(host.run(&Script::new("t", "exit 5"), &[7; 5_000_000]).unwrap().status, 5);
+    assert_eq!(host.run(&Script::new("t", "exit 5"), &vec![7; 5_000_000]).unwrap().status, 5);
     assert_eq!(text(&mut host, "echo still there"), "still there\n");
     assert!(!server.log().contains("error:"), "{}", server.log());
 }
@@ -300,7 +300,7 @@ fn a_held_script_lives_as_long_as_its_value() {
     let server = Sshd::start("");
     let lock = Script::new(
         "lock",
-        &format!(
+        format!(
             "exec 9>{}; flock -n 9 || {{ echo taken >&2; exit 1; }}; echo mine; cat >/dev/null",
             server.path("lock").display()
         ),

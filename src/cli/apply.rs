@@ -1,7 +1,7 @@
 //! `apply`: the same plan, confirmed once, executed.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 use time::macros::format_description;
@@ -23,6 +23,7 @@ use crate::report::text::count;
 use crate::report::{Reporter, prompt};
 
 pub(super) fn run(apply: &Apply, global: &Global, reporter: &Reporter) -> Done {
+    let began = Instant::now();
     let site = stages::site(&apply.inventory.inventory, reporter)?;
     let saved = apply.plan.as_deref().map(Saved::read).transpose()?;
     let hosts = match &saved {
@@ -51,10 +52,13 @@ pub(super) fn run(apply: &Apply, global: &Global, reporter: &Reporter) -> Done {
     let next = Next { command: format!("infra apply {}", apply.inventory.inventory.display()), undo: None };
     let work = prepared.plan.changed().count();
     if work == 0 && due.is_empty() {
-        let outcome = untouched(&prepared, &options.run);
+        let mut outcome = untouched(&prepared, &options.run);
+        outcome.seconds = began.elapsed().as_secs_f64();
         reporter.outcome(&outcome, &next, exit::of(&outcome))?;
         return finished(&site, &outcome, all, &issued);
     }
+    // What a person waits for; the time that they take to answer is their own.
+    let looked = began.elapsed();
     if !confirm(work, due.len(), apply.yes)? {
         reporter.note("nothing was changed");
         return Ok(exit::DONE);
@@ -70,9 +74,10 @@ pub(super) fn run(apply: &Apply, global: &Global, reporter: &Reporter) -> Done {
     if work == 0 {
         return then(&untouched(&prepared, &options.run), options);
     }
-    let outcome = reporter.during(&interrupt, |events| {
+    let mut outcome = reporter.during(&interrupt, |events| {
         transaction::execute(&site, prepared, &issued.materials, &connector, &options, interrupt.flag(), &events)
     });
+    outcome.seconds += looked.as_secs_f64();
     history::save_outcome(&site.state, &outcome)?;
     reporter.outcome(&outcome, &next, exit::of(&outcome))?;
     then(&outcome, options)
@@ -140,7 +145,7 @@ fn absent(survey: &Survey, apply: &Apply, reporter: &Reporter) -> Result<(), Sto
     }
     if !survey.refused.is_empty() {
         return Err(Stop::Refused(
-            format!("{} cannot be worked on as they are", count(survey.refused.len(), "host")),
+            format!("{} cannot be worked on now, nothing was planned", count(survey.refused.len(), "host")),
             vec!["mend what is named above, or leave them out with `--limit '!HOST'`".to_owned()],
         ));
     }
@@ -160,9 +165,7 @@ fn absent(survey: &Survey, apply: &Apply, reporter: &Reporter) -> Result<(), Sto
 }
 
 fn own_way_in(site: &Site, prepared: &Prepared, force: bool, reporter: &Reporter) -> Result<(), Stop> {
-    let seen = &prepared.survey.observed;
-    let ours = seen.iter().filter_map(|(name, seen)| Some((name.clone(), seen.controller?))).collect();
-    let mut cut = stages::way_in(site, stages::planned_rules(prepared), &ours);
+    let mut cut = stages::way_in(site, &stages::cut_off(site, prepared));
     if cut.is_empty() {
         return Ok(());
     }
@@ -191,7 +194,7 @@ fn run_name() -> String {
 fn who() -> String {
     let user = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
     let machine = fs_err::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let clean = |text: &str| text.chars().filter(|c| c.is_ascii_graphic()).take(64).collect::<String>();
+    let clean = |text: &str| text.chars().filter(char::is_ascii_graphic).take(64).collect::<String>();
     format!("{}@{}", clean(&user.unwrap_or_else(|| "someone".into())), clean(&machine))
 }
 

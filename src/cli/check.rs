@@ -1,7 +1,12 @@
 //! `check`: everything that can be known without touching a host.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
 use super::args::{Global, Inventory};
 use super::{Done, Stop, exit, stages};
+use crate::base::diagnostic::Severity;
+use crate::base::net::HostName;
 use crate::fleet::history;
 use crate::report::Reporter;
 use crate::report::text::count;
@@ -9,25 +14,36 @@ use crate::report::text::count;
 pub(super) fn run(inventory: &Inventory, _: &Global, reporter: &Reporter) -> Done {
     let site = stages::site(&inventory.inventory, reporter)?;
     let templates = stages::templates(&site)?;
-    let desired = stages::offline(&site, &templates)?;
-    let rules = || desired.iter().filter_map(|(name, host)| Some((name, host.firewall.as_ref()?)));
     let seen = history::controller(&site.state);
-    let cut = stages::way_in(&site, rules(), &seen);
-    if !cut.is_empty() {
-        return Err(Stop::Input(cut));
-    }
-    if seen.is_empty() {
-        // Never connected yet: this machine's own route is a guess, so it warns only.
-        let mut guesses = stages::way_in(&site, rules(), &stages::local_addresses(&site));
-        for guess in &mut guesses {
-            guess.severity = crate::base::diagnostic::Severity::Warning;
-            guess.message = guess.message.replacen("would lock", "may lock", 1);
+    // Never connected yet: this machine's own route is a guess, so it warns only.
+    let guess = seen.is_empty();
+    let ours = if guess { stages::local_addresses(&site) } else { seen };
+    let looked = stages::offline(&site, &templates, |host, desired| {
+        let cut = match (&desired.firewall, ours.get(&host.name)) {
+            (Some(rules), Some(ours)) if !stages::admitted(host, rules, *ours) => Some(*ours),
+            _ => None,
+        };
+        (desired.files.len(), cut)
+    })?;
+    let mut cut: BTreeMap<IpAddr, BTreeSet<HostName>> = BTreeMap::new();
+    for (name, (_, address)) in &looked {
+        if let Some(address) = address {
+            cut.entry(*address).or_default().insert(name.clone());
         }
-        if !guesses.is_empty() {
-            reporter.diagnostics(&guesses)?;
-        }
     }
-    let files: usize = desired.values().map(|host| host.files.len()).sum();
+    let mut errors = stages::way_in(&site, &cut);
+    if guess {
+        for error in &mut errors {
+            error.severity = Severity::Warning;
+            error.message = error.message.replacen("would lock", "may lock", 1);
+        }
+        if !errors.is_empty() {
+            reporter.diagnostics(&errors)?;
+        }
+    } else if !errors.is_empty() {
+        return Err(Stop::Input(errors));
+    }
+    let files: usize = looked.values().map(|(files, _)| files).sum();
     let flows = crate::service::firewall::flows::derive(&site).len();
     let (hosts, sites) = (count(site.hosts.len(), "host"), count(site.sites.len(), "site"));
     let summary =

@@ -6,6 +6,7 @@ use super::{Done, Stop, exit, order, stages};
 use crate::base::fsx;
 use crate::report::Reporter;
 use crate::report::interrupt::Interrupt;
+use crate::report::text::count;
 
 pub(super) fn run(diff: &Diff, global: &Global, reporter: &Reporter) -> Done {
     let site = stages::site(&diff.inventory.inventory, reporter)?;
@@ -23,8 +24,7 @@ pub(super) fn run(diff: &Diff, global: &Global, reporter: &Reporter) -> Done {
     }
     reporter.plan(&site, &prepared.plan)?;
     let due = order::announce(&site, reporter)?;
-    let ours = survey.observed.iter().filter_map(|(name, seen)| Some((name.clone(), seen.controller?))).collect();
-    let cut = stages::way_in(&site, stages::planned_rules(&prepared), &ours);
+    let cut = stages::way_in(&site, &stages::cut_off(&site, &prepared));
     if !cut.is_empty() {
         return Err(Stop::Input(cut));
     }
@@ -33,6 +33,16 @@ pub(super) fn run(diff: &Diff, global: &Global, reporter: &Reporter) -> Done {
         fsx::write_atomic(file, &serde_json::to_vec_pretty(&saved).map_err(anyhow::Error::from)?, 0o600)?;
     }
     if !survey.unreachable.is_empty() {
+        let names: Vec<&str> = survey.unreachable.keys().take(8).map(|h| h.as_str()).collect();
+        reporter.error(
+            &format!(
+                "{} cannot be reached and has no place in this plan: {}",
+                count(survey.unreachable.len(), "host"),
+                names.join(", ")
+            ),
+            &[],
+            &[],
+        )?;
         return Err(Stop::Unreachable);
     }
     if !survey.refused.is_empty() {

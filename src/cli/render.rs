@@ -14,7 +14,7 @@ pub(super) fn run(render: &Render, global: &Global, reporter: &Reporter) -> Done
     let site = stages::site(&render.inventory.inventory, reporter)?;
     let hosts = stages::selected(&site, global)?;
     let templates = stages::templates(&site)?;
-    let desired = stages::offline(&site, &templates)?;
+    let desired = stages::offline(&site, &templates, |_, desired| desired)?;
     if render.to.is_file() {
         let message = format!("`{}` is a file, not a folder", render.to.display());
         return Err(Stop::Refused(message, vec!["name a folder; it is made if it is not there".into()]));

@@ -23,8 +23,9 @@ use crate::inventory::load;
 use crate::inventory::site::{Challenge, Host, Issuer, Site};
 use crate::pki::{self, Issued};
 use crate::plan::ruleset::Ruleset;
-use crate::plan::state::Desired;
+use crate::plan::state::DesiredHost;
 use crate::report::{Reporter, prompt};
+use crate::service;
 use crate::service::firewall::admit;
 use crate::service::render::Templates;
 
@@ -85,11 +86,14 @@ pub(super) fn issue(site: &Site, reporter: &Reporter) -> Result<Issued, Stop> {
     Ok(issued)
 }
 
-/// What every host should be, without asking any; the oldest release stands for hosts that were never seen.
-pub(super) fn offline(site: &Site, templates: &Templates) -> Result<Desired, Stop> {
-    let materials = pki::placeholders(site);
-    let facts = history::facts(&site.state);
-    Ok(Sources { site, materials: &materials, templates }.desire(&facts)?)
+/// What every host should be, without asking any; the oldest release stands for hosts that were never seen. Keeps of each
+/// host what `keep` makes of it.
+pub(super) fn offline<T: Send>(
+    site: &Site,
+    templates: &Templates,
+    keep: impl Fn(&Host, DesiredHost) -> T + Sync,
+) -> Result<BTreeMap<HostName, T>, Stop> {
+    Ok(service::desire_each(site, &history::facts(&site.state), &pki::placeholders(site), templates, keep)?)
 }
 
 /// The port of sshd on a host.
@@ -97,31 +101,41 @@ fn ssh_port(host: &Host) -> Port {
     host.ssh.port.or_else(|| Port::try_from(22).ok()).unwrap_or(Port::HTTPS)
 }
 
-/// The first half of law 4: no plan in which a host's new rules do not admit the address that we come from.
-pub(super) fn way_in<'a>(
-    site: &Site,
-    rules: impl IntoIterator<Item = (&'a HostName, &'a Ruleset)>,
-    ours: &BTreeMap<HostName, IpAddr>,
-) -> Vec<Diagnostic> {
-    let mut cut: BTreeMap<IpAddr, Vec<&HostName>> = BTreeMap::new();
-    for (name, set) in rules {
-        if let (Some(host), Some(address)) = (site.hosts.get(name), ours.get(name))
-            && !admit::controller_is_admitted(set, *address, ssh_port(host))
-        {
-            cut.entry(*address).or_default().push(name);
-        }
-    }
+/// Whether a host's new rules admit the address that we come from.
+pub(super) fn admitted(host: &Host, rules: &Ruleset, ours: IpAddr) -> bool {
+    admit::controller_is_admitted(rules, ours, ssh_port(host))
+}
+
+/// The first half of law 4: no plan in which a host's new rules do not admit the address that we come from. Takes the
+/// hosts that would be cut off, by that address.
+pub(super) fn way_in(site: &Site, cut: &BTreeMap<IpAddr, BTreeSet<HostName>>) -> Vec<Diagnostic> {
     let lines: Vec<String> = site.firewall.manage_from.iter().map(|(net, place)| format!("{net} ({place})")).collect();
-    let errors = cut.into_iter().map(|(address, hosts)| {
-        let names: Vec<&str> = hosts.iter().take(6).map(|h| h.as_str()).collect();
-        let rest = if hosts.len() > names.len() { format!(" and {} more", hosts.len() - names.len()) } else { String::new() };
+    let errors = cut.iter().map(|(address, hosts)| {
+        let names: Vec<&str> = hosts.iter().take(6).map(HostName::as_str).collect();
+        let more = hosts.len() - names.len();
+        let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let names = names.join(", ");
         Diagnostic::error(format!(
-            "the new firewall would lock this controller out: {}{rest} see it as {address}, which `firewall.manage_from` does not let in, or `firewall.block` drops",
-            names.join(", ")
+            "the new firewall would lock this controller out: {names}{rest} see it as {address}, which `firewall.manage_from` does not let in, or `firewall.block` drops"
         ))
         .help(format!("`manage_from` is {}; add a network that holds {address}", lines.join(", ")))
     });
     errors.collect()
+}
+
+/// The hosts whose planned rules would cut off the controller, by the address at which they see it.
+pub(super) fn cut_off(site: &Site, prepared: &Prepared) -> BTreeMap<IpAddr, BTreeSet<HostName>> {
+    let mut cut: BTreeMap<IpAddr, BTreeSet<HostName>> = BTreeMap::new();
+    for (name, _) in prepared.plan.hosts.iter().filter(|(_, plan)| !plan.is_empty()) {
+        let rules = prepared.desired.get(name).and_then(|d| d.firewall.as_ref());
+        let ours = prepared.survey.observed.get(name).and_then(|seen| seen.controller);
+        if let (Some(host), Some(rules), Some(ours)) = (site.hosts.get(name), rules, ours)
+            && !admitted(host, rules, ours)
+        {
+            cut.entry(ours).or_default().insert(name.clone());
+        }
+    }
+    cut
 }
 
 /// The addresses that this machine would use towards the hosts; no packet is sent. Wrong behind NAT or a jump host, so
@@ -146,13 +160,17 @@ pub(super) fn prepare(
     let guess = history::facts(&site.state);
     let prepared = survey::prepare(those, sources, &guess, connector, global.parallel.get(), events)?;
     history::save(&site.state, &prepared.survey.observed)?;
+    let mut warnings: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, seen) in &prepared.survey.observed {
+        for text in &seen.firewall.warnings {
+            warnings.entry(text).or_default().push(name.as_str());
+        }
+    }
+    for (text, hosts) in warnings {
+        // A reporter that is gone stops nothing.
+        let _ = events.send(Event::Note { host: None, text: format!("warning: {}: {text}", hosts.join(", ")) });
+    }
     Ok(prepared)
-}
-
-/// The rules that a plan brings, by host.
-pub(super) fn planned_rules(prepared: &Prepared) -> impl Iterator<Item = (&HostName, &Ruleset)> {
-    let changed = prepared.plan.hosts.iter().filter(|(_, plan)| !plan.is_empty());
-    changed.filter_map(|(name, _)| Some((name, prepared.desired.get(name)?.firewall.as_ref()?)))
 }
 
 /// A connector that asks the person at the terminal, where there is one.

@@ -29,7 +29,7 @@ pub fn target(host: &Host) -> Target {
     Target {
         host: host.name.to_string(),
         address,
-        port: ssh.port.map(|p| p.get()),
+        port: ssh.port.map(crate::base::net::Port::get),
         user: ssh.user.clone(),
         identity: ssh.identity.clone(),
         jump: ssh.jump.clone(),

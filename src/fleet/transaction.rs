@@ -1,6 +1,6 @@
 //! Carries a plan out on the fleet: locks, looks again, stages on all hosts, then goes through the phases as barriers.
 //!
-//! Takes what [`survey::prepare`](crate::fleet::survey::prepare) gave; gives the outcome of every host. No host is touched
+//! Takes what [`survey::prepare`] gave; gives the outcome of every host. No host is touched
 //! before every host's new configuration was accepted on it; a failure beyond the budget stops what comes after.
 
 use std::collections::BTreeSet;
@@ -108,13 +108,13 @@ fn standing(done: &[Phase], rest: &[&str]) -> String {
     let done: Vec<&str> =
         done.iter().filter(|p| !matches!(p, Phase::Stage | Phase::Verify)).map(|p| p.as_str()).collect();
     if done.is_empty() {
-        "nothing was changed on it".to_owned()
+        format!("nothing was changed on it; still to do: {}", rest.join(", "))
     } else {
         format!("done: {}; still to do: {}", done.join(", "), rest.join(", "))
     }
 }
 
-impl<'a> Run<'a> {
+impl Run<'_> {
     fn tell(&self, event: Event) {
         // A reporter that is gone must not stop a run.
         let _ = self.events.send(event);
@@ -153,11 +153,8 @@ impl<'a> Run<'a> {
         let members = run::each(work, this.options.parallel, |(host, wanted, host_plan, seen, session)| {
             let transport = session.map_or_else(|| connector.connect(host), Ok);
             let ready = transport.and_then(|mut transport| {
-                let lock = if host_plan.is_empty() {
-                    None
-                } else {
-                    Some(this.lock(host, wanted, &seen, transport.as_mut())?)
-                };
+                let lock =
+                    if host_plan.is_empty() { None } else { Some(this.lock(wanted, &seen, transport.as_mut())?) };
                 Ok((transport, lock))
             });
             let (transport, lock) = match ready {
@@ -194,7 +191,6 @@ impl<'a> Run<'a> {
                         put_back: None,
                         state: "nothing was changed on it".into(),
                     };
-                    self.tell(Event::Note { host: Some(name.clone()), text: error.to_string() });
                     outcome.hosts.insert(name, HostOutcome::Failed(failure));
                 }
             }
@@ -204,25 +200,23 @@ impl<'a> Run<'a> {
 
     fn lock(
         &self,
-        host: &crate::inventory::site::Host,
         wanted: &DesiredHost,
         seen: &Observed,
         transport: &mut dyn crate::host::transport::Transport,
     ) -> Result<Box<dyn Hold>, TransportError> {
         match lock::take(transport, &self.options.who, &self.options.run)? {
             Locked::Held(holder) => Err(TransportError::Setup(format!(
-                "another run works on {}: {holder}; wait for it, or end it there",
-                host.name
+                "another run works here: {holder}; wait for it, or end it where it runs"
             ))),
             Locked::Ours(hold) => {
                 let now = survey::observe(transport, wanted)?;
                 if plan::fingerprint(&now) == plan::fingerprint(seen) {
                     Ok(hold)
                 } else {
-                    Err(TransportError::Setup(format!(
-                        "{} has changed since the plan was made; nothing was done, make a new plan",
-                        host.name
-                    )))
+                    Err(TransportError::Setup(
+                        "the host has changed since the plan was made; run the same command again for a new plan"
+                            .into(),
+                    ))
                 }
             }
         }
@@ -316,7 +310,7 @@ impl<'a> Run<'a> {
         let wave = if phase.is_serial() { 1 } else { wave };
         let (mut passed, mut failed) = (0, 0);
         let mut note = BTreeSet::new();
-        while !those.is_empty() && !(phase > Phase::Stage && self.stopped()) {
+        while !those.is_empty() && (phase <= Phase::Stage || !self.stopped()) {
             let now: Vec<&mut Member<'_>> = those.drain(..wave.min(those.len())).collect();
             let events = self.events;
             let results = run::each(now, parallel, |member| {

@@ -21,7 +21,7 @@ use crate::service::firewall::verify::{
 };
 
 /// How long silence is listened to.
-const PATIENCE: Duration = Duration::from_millis(1000);
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Something that is not as declared, or could not be measured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

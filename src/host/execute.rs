@@ -252,6 +252,7 @@ impl Executor<'_> {
     fn firewall(&mut self, phase: Phase, to: &Ruleset) -> Result<(), StepError> {
         let folder = format!("/var/lib/infra/runs/{}/{phase}", self.run);
         let load = Script::new(format!("{phase}: load rules"), firewall::load_script(to, &folder, WINDOW));
+        let began = Instant::now();
         // The load may cut this very connection; whether it worked is for a new one to say.
         if let Ok(output) = self.transport.run(&load, b"")
             && !output.ok()
@@ -262,7 +263,7 @@ impl Executor<'_> {
         match (self.reconnect)().and_then(|mut new| new.run(&confirm, b"")) {
             Ok(output) if output.ok() => Ok(()),
             Ok(output) => Err(self.refused(&confirm.title, &output)),
-            Err(error) => Err(self.locked_out(&error)),
+            Err(error) => Err(self.locked_out(&error, began)),
         }
     }
 
@@ -281,16 +282,23 @@ impl Executor<'_> {
     }
 
     /// Nobody gets in through the new rules: the timer on the host brings the old ones back, and that is waited for.
-    fn locked_out(&self, cut: &TransportError) -> StepError {
-        let mut words = vec![cut.to_string()];
-        let began = Instant::now();
-        let mut now = Now::Unknown;
-        while began.elapsed() < WINDOW + RETURN {
+    fn locked_out(&self, cut: &TransportError, loaded: Instant) -> StepError {
+        // Without the address, which is another on each host: what they have in common is told once.
+        let mut words = vec![match cut {
+            TransportError::Unreachable { reason, .. } => reason.clone(),
+            other => other.to_string(),
+        }];
+        let (mut now, mut put_back) = (Now::Unknown, None);
+        while loaded.elapsed() < WINDOW + RETURN {
             let undo = Script::new("undo rules", firewall::undo_script());
             match (self.reconnect)().and_then(|mut new| new.run(&undo, b"")) {
                 Ok(output) if output.ok() => {
-                    words.push(format!("reachable again after {} s, with the old rules", began.elapsed().as_secs()));
                     now = Now::RolledBack;
+                    put_back = Some(if loaded.elapsed() < WINDOW {
+                        "a later connection got in and has put the old rules back".to_owned()
+                    } else {
+                        format!("the host's own timer has put the old rules back after {} s", WINDOW.as_secs())
+                    });
                     break;
                 }
                 Ok(output) => {
@@ -305,7 +313,6 @@ impl Executor<'_> {
                 }
             }
         }
-        let put_back = (now == Now::RolledBack).then(|| "the host's own timer has put the old rules back".to_owned());
         StepError { what: "a new SSH connection through the new rules".into(), words, put_back, now }
     }
 }
@@ -339,6 +346,7 @@ fn append(upload: &mut tar::Builder<Vec<u8>>, path: &str, bytes: &[u8]) -> std::
     let mut header = tar::Header::new_gnu();
     header.set_size(bytes.len() as u64);
     header.set_mode(0o600);
+    header.set_mtime(std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()));
     upload.append_data(&mut header, path, bytes)
 }
 

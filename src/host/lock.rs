@@ -23,9 +23,9 @@ infra="$ROOT/var/lib/infra"
 mkdir -p "$infra" || exit 1
 exec 9>>"$infra/lock"
 if flock -n 9; then
-	# A step of a run whose controller died is still on its way: it ends by itself.
-	flock -w 600 "$infra/step.lock" true
-	echo {quoted}", since $(date -u +%H:%M:%S) UTC, run {run}" >"$infra/lock.holder"
+	echo {quoted}", since $(date -u +%H:%M:%S) UTC, run {run}" >"$infra/lock.holder" || exit 1
+	# A step of a run whose controller died is still on its way: it ends by itself. What waits must not hold our lock.
+	flock -w 600 "$infra/step.lock" true 9>&-
 	echo ours
 	# The lock goes with this process alone: nothing that is started here may inherit it.
 	exec cat >/dev/null

@@ -21,10 +21,8 @@ const VERSIONED: [&str; 8] =
 /// The probe script; the same for every host.
 pub fn script() -> Script {
     let firewall = observe::observe_fragment();
-    Script::new(
-        "observe",
-        format!("{}\nemit firewall \"$(\n{firewall}\n)\"\nexit 0\n", include_str!("scripts/probe.sh")),
-    )
+    let probe = include_str!("scripts/probe.sh").replace("FW_UNITS", &observe::UNITS.join(" "));
+    Script::new("observe", format!("{probe}\nemit firewall \"$(\n{firewall}\n)\"\nexit 0\n"))
 }
 
 /// What the probe script reads on stdin: the paths, units and packages that matter for `desired`.
@@ -162,8 +160,8 @@ fn facts(one: &BTreeMap<&str, &str>, installed: &BTreeMap<String, String>) -> (F
         None
     };
     let mut facts = shipped.unwrap_or_else(platform::oldest);
-    facts.distribution = distribution.to_owned();
-    facts.release = release.to_owned();
+    distribution.clone_into(&mut facts.distribution);
+    release.clone_into(&mut facts.release);
     facts.guest_forwarding = one.contains_key("guest") || installed.contains_key("docker.io");
     let version = |names: &[&str]| {
         let text = names.iter().find_map(|name| installed.get(*name))?;

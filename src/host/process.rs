@@ -142,7 +142,7 @@ pub(crate) fn code(status: ExitStatus) -> i32 {
 
 /// Waits until one of `fds` is ready or `left` has passed; an interrupting signal counts as ready.
 pub(crate) fn wait(fds: &mut [PollFd<'_>], left: Duration) -> io::Result<()> {
-    let left = left.min(Duration::from_secs(3600));
+    let left = left.min(Duration::from_hours(1));
     let timeout = rustix::event::Timespec {
         tv_sec: i64::try_from(left.as_secs()).unwrap_or(3600),
         tv_nsec: i64::from(left.subsec_nanos()),

@@ -17,7 +17,7 @@ pub struct Script {
 impl Script {
     /// A script with the usual time-out of 60 s.
     pub fn new(title: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { title: title.into(), text: text.into(), timeout: Duration::from_secs(60) }
+        Self { title: title.into(), text: text.into(), timeout: Duration::from_mins(1) }
     }
 
     /// Another time-out.

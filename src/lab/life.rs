@@ -100,6 +100,20 @@ fn remove(dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// Every systemd holds some of root's inotify instances (`inotify(7)`), of which a kernel allows 128 by default: with more than
+/// some twenty hosts on a machine the next one hangs at boot without a word.
+fn room_for_systemd(progress: Progress<'_>) {
+    const FILE: &str = "/proc/sys/fs/inotify/max_user_instances";
+    const WANTED: u32 = 1024;
+    let allowed = std::fs::read_to_string(FILE).ok().and_then(|text| text.trim().parse::<u32>().ok());
+    if allowed.is_some_and(|allowed| allowed < WANTED) {
+        match std::fs::write(FILE, WANTED.to_string()) {
+            Ok(()) => progress("raising fs.inotify.max_user_instances to 1024, until the next boot of this machine"),
+            Err(e) => progress(&format!("fs.inotify.max_user_instances stays as it is, some 20 hosts at most: {e}")),
+        }
+    }
+}
+
 impl Lab {
     /// Boots a lab and waits until every host greets. When it is up already, starts what of it is off, and makes of it what
     /// `spec` wants: hosts that are the same stay, others are removed or made anew. What a crashed one of that name has left
@@ -154,6 +168,7 @@ impl Lab {
         fs_err::write(self.dir.join("supervise.sh"), twin::SUPERVISOR)?;
         ssh::key(&self.dir.join("key"), "ed25519", &format!("lab {}", spec.name))?;
         disk::prepare(&self.dir.join("hosts"))?;
+        room_for_systemd(progress);
         progress("making the network");
         {
             // No other lab's `down` may find the list of namespaces empty just now.

@@ -42,7 +42,7 @@ use crate::base::fsx;
 pub type Progress<'a> = &'a (dyn Fn(&str) + Sync);
 
 /// The longest that a host may take to boot.
-const BOOT: Duration = Duration::from_secs(60);
+const BOOT: Duration = Duration::from_mins(1);
 
 /// Where a command runs.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -178,11 +178,16 @@ impl Twin<'_> {
     /// Waits until its sshd greets.
     pub(super) fn wait(&self, within: Duration) -> Result<(), Error> {
         let deadline = Instant::now() + within;
+        let mut seen = Instant::now();
         let up = command::wait_for(deadline, PAUSE, || {
             if self.greets() {
                 return Some(true);
             }
-            if self.is_on() { None } else { Some(false) }
+            if self.is_on() {
+                seen = Instant::now();
+            }
+            // Between two programs of its chain, or on a busy machine before the first, it is not to be seen for a moment.
+            (seen.elapsed() > Duration::from_secs(5)).then_some(false)
         });
         if up == Some(true) {
             return Ok(());

@@ -259,11 +259,10 @@ fn holds(seen: Option<&ObservedFile>, file: &File) -> bool {
 fn change(seen: Option<&ObservedFile>, recorded: Option<&Recorded>, body: &Body) -> Change {
     match (seen, recorded) {
         (None, None) => Change::New,
-        (None, Some(_)) => Change::Drift,
         (Some(s), _) if s.digest.as_ref() == Some(&body.digest) => Change::Access,
         (Some(_), None) => Change::Foreign,
         (Some(s), Some(r)) if s.digest.as_ref() == Some(&r.digest) => Change::Content,
-        (Some(_), Some(_)) => Change::Drift,
+        (None | Some(_), Some(_)) => Change::Drift,
     }
 }
 
@@ -292,7 +291,8 @@ fn firewall(wanted: &Ruleset, observed: &Observed, plan: &mut HostPlan) {
     let live = seen.loaded.as_ref().filter(|_| seen.intact);
     let empty = Ruleset::default();
     let old = live.unwrap_or(&empty);
-    let wide = wanted.widened(old);
+    // What was open when a run last ended is in use, whatever has become of the live rules since.
+    let wide = wanted.widened(seen.loaded.as_ref().unwrap_or(&empty));
     let why = match (&seen.loaded, live) {
         (None, _) => Some(Reload::First),
         (Some(_), None) => Some(Reload::Drift),
@@ -301,7 +301,12 @@ fn firewall(wanted: &Ruleset, observed: &Observed, plan: &mut HostPlan) {
         _ => None,
     };
     if why == Some(Reload::Drift) {
-        plan.drift.push("the live firewall rules were changed by someone else since the last run".to_owned());
+        let words = if seen.pending {
+            "the live firewall rules are those of a run that ended before it confirmed them; the host takes them back"
+        } else {
+            "the live firewall rules were changed by someone else since the last run"
+        };
+        plan.drift.push(words.to_owned());
     }
     let narrow = wide != *wanted;
     // The boot file alone is mended by the load in `Narrow` too, so one of them is enough.

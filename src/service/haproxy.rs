@@ -203,10 +203,11 @@ fn probes(context: &Context<'_>, model: &Model<'_>, out: &mut DesiredHost) {
         }
     }
     if !model.servers.is_empty() {
+        // A server counts as up before its first check: only one that was checked has been seen.
         out.probes.push(probe(
             "a web host is up behind it".into(),
             "echo 'show stat' | socat -t 5 - UNIX-CONNECT:/run/haproxy/admin.sock | awk -F, '\
-             $1 == \"web\" && $2 == \"BACKEND\" && $18 == \"UP\" { up = 1 } \
+             $1 == \"web\" && $2 != \"BACKEND\" && $18 ~ /^UP/ && $37 ~ /L7OK/ { up = 1 } \
              $1 == \"web\" && $18 != \"UP\" { print $2 \": \" $18 \" \" $37 \" \" $38 } END { exit !up }'"
                 .into(),
         ));

@@ -32,6 +32,8 @@ pub struct Context<'a> {
     pub materials: &'a Materials,
     /// The templates, embedded or shadowed.
     pub templates: &'a render::Templates,
+    /// The fleet's flows, derived once.
+    pub flows: &'a [firewall::flows::Flow],
 }
 
 impl Context<'_> {
@@ -76,6 +78,9 @@ pub const ALL: &[&dyn Service] = &[
     &haproxy::Haproxy,
 ];
 
+/// Below so many hosts for each thread, another thread costs more than it gives.
+const HOSTS_PER_THREAD: usize = 32;
+
 /// The whole fleet as it should be. A host without facts is taken for the oldest supported release.
 ///
 /// # Errors
@@ -86,20 +91,51 @@ pub fn desire(
     materials: &Materials,
     templates: &render::Templates,
 ) -> Result<Desired, Vec<Diagnostic>> {
-    let (mut desired, mut errors) = (Desired::new(), Vec::new());
-    let oldest = platform::oldest();
-    for host in site.hosts.values() {
+    desire_each(site, facts, materials, templates, |_, desired| desired)
+}
+
+/// As [`desire`], but keeps of each host only what `keep` makes of it: a thousand hosts' texts need not be held at once.
+///
+/// # Errors
+/// As for [`desire`].
+pub fn desire_each<T: Send>(
+    site: &Site,
+    facts: &BTreeMap<HostName, Facts>,
+    materials: &Materials,
+    templates: &render::Templates,
+    keep: impl Fn(&Host, DesiredHost) -> T + Sync,
+) -> Result<BTreeMap<HostName, T>, Vec<Diagnostic>> {
+    let (oldest, flows) = (platform::oldest(), firewall::flows::derive(site));
+    let one = |host: &Host| {
         let facts = facts.get(&host.name).unwrap_or(&oldest);
-        let context = Context { site, host, facts, materials, templates };
+        let context = Context { site, host, facts, materials, templates, flows: &flows };
         let mut out = DesiredHost::default();
-        for service in ALL {
-            if let Err(error) = service.want(&context, &mut out)
-                && !errors.contains(&error)
-            {
-                errors.push(error);
+        let errors = ALL.iter().filter_map(|service| service.want(&context, &mut out).err()).collect::<Vec<_>>();
+        (host.name.clone(), if errors.is_empty() { Ok(keep(host, out)) } else { Err(errors) })
+    };
+    let hosts: Vec<&Host> = site.hosts.values().collect();
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = (hosts.len() / HOSTS_PER_THREAD).clamp(1, cores);
+    let work = |part: &[&Host]| part.iter().map(|host| one(host)).collect::<Vec<_>>();
+    let results = std::thread::scope(|scope| {
+        let parts: Vec<_> = hosts.chunks(hosts.len().div_ceil(threads).max(1)).collect();
+        // The last part is this thread's own.
+        let Some((own, others)) = parts.split_last() else { return Vec::new() };
+        let others: Vec<_> = others.iter().map(|part| scope.spawn(|| work(part))).collect();
+        let own = work(own);
+        let joined =
+            others.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        joined.chain([own]).flatten().collect()
+    });
+    let (mut kept, mut all) = (BTreeMap::new(), Vec::new());
+    for (name, result) in results {
+        match result {
+            Ok(value) => {
+                kept.insert(name, value);
             }
+            // The same mistake in a template is a mistake of every host that it is for.
+            Err(errors) => all.extend(errors.into_iter().filter(|e| !all.contains(e)).collect::<Vec<_>>()),
         }
-        desired.insert(host.name.clone(), out);
     }
-    if errors.is_empty() { Ok(desired) } else { Err(errors) }
+    if all.is_empty() { Ok(kept) } else { Err(all) }
 }

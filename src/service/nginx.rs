@@ -16,6 +16,23 @@ use crate::service::certificates::{CIPHERS, Holder, curves};
 
 pub(crate) const UNIT: &str = "nginx.service";
 
+/// `systemctl reload` succeeds even if nginx keeps the old configuration, because a port is taken, say: then its workers are
+/// older than the files. The kernel's own words are the last in the error log.
+const NEW_WORKERS: &str = r#"main=$(systemctl show -p MainPID --value nginx.service)
+written=$(find /etc/nginx/nginx.conf /etc/nginx/conf.d /etc/nginx/tls -type f -exec stat -c %Z {} + | sort -n | tail -n 1)
+now=$(date +%s)
+read -r up rest </proc/uptime
+for pid in $(cat "/proc/$main/task/$main/children"); do
+	case $(tr '\0' ' ' <"/proc/$pid/cmdline") in *'shutting down'*) continue ;; *'worker process'*) ;; *) continue ;; esac
+	read -r stat <"/proc/$pid/stat" || continue
+	# proc_pid_stat(5): the 22nd field is the start, in hundredths of a second since boot
+	set -- ${stat##*) }
+	[ $((now - ${up%.*} + ${20} / 100 + 1)) -lt "$written" ] || exit 0
+done
+echo 'nginx did not take the new configuration'
+grep -F '[emerg]' /var/log/nginx/error.log | tail -n 3
+exit 1"#;
+
 #[derive(Serialize)]
 struct Model<'a> {
     ciphers: &'a str,
@@ -48,6 +65,14 @@ pub(crate) fn want(context: &Context<'_>, service: &'static str, out: &mut Desir
         phase,
         title: "nginx is running".into(),
         command: format!("systemctl is-active {UNIT}"),
+        within: Duration::from_secs(15),
+        advisory: false,
+    });
+    out.probes.push(Probe {
+        service,
+        phase,
+        title: "nginx serves with the new configuration".into(),
+        command: NEW_WORKERS.into(),
         within: Duration::from_secs(15),
         advisory: false,
     });

@@ -11,11 +11,19 @@ swap() {
 	return 1
 }
 
+# same SOURCE PATH: what stands there is the kept copy still, so that nothing is written on a disk that may be full.
+same() {
+	[ -f "$1" ] && [ ! -L "$1" ] && [ ! -L "$ROOT$2" ] && cmp -s "$1" "$ROOT$2" &&
+		[ "$(stat -c %a:%u:%g "$1")" = "$(stat -c %a:%u:%g "$ROOT$2")" ]
+}
+
 # restore_files: every path of the phase as it was before. Sets bad and count.
 restore_files() {
 	bad='' count=0
 	while read -r path; do
-		if [ -e "$old$path" ] || [ -L "$old$path" ]; then
+		if same "$old$path" "$path"; then
+			:
+		elif [ -e "$old$path" ] || [ -L "$old$path" ]; then
 			swap "$old$path" "$path" 2>/dev/null || bad="$bad $path"
 		elif grep -qxF "$path" "$old.absent" 2>/dev/null; then
 			rm -f "$ROOT$path" || bad="$bad $path"

@@ -21,8 +21,9 @@ if [ -r "$fw_state/firewall.rules" ]; then
 fi
 if read -r fw_line 2>/dev/null <"$ROOT/run/infra/firewall.armed"; then printf 'armed %s\n' "${fw_line%/*}"; fi
 if [ -d "$ROOT/run/systemd/system" ]; then
-	systemctl show -p Id -p ActiveState -p UnitFileState firewalld ufw shorewall shorewall6 foomuuri nftables \
-		netfilter-persistent docker infra-firewall 2>/dev/null | {
+	# The caller may have asked already, for units of its own too.
+	[ -n "${fw_units+asked}" ] || fw_units=$(systemctl show -p Id -p ActiveState -p UnitFileState FW_UNITS 2>/dev/null)
+	{
 		fw_active= fw_enabled= fw_id=
 		while :; do
 			read -r fw_line || fw_line=end
@@ -37,7 +38,9 @@ if [ -d "$ROOT/run/systemd/system" ]; then
 				;;
 			esac
 		done
-	}
+	} <<EOF
+$fw_units
+EOF
 fi
 # ufw's unit is active even where ufw is switched off.
 if [ -r "$ROOT/etc/ufw/ufw.conf" ]; then
@@ -49,9 +52,10 @@ fi
 # Tables of the old interface: the file names them only where they were made.
 if [ -s /proc/net/ip_tables_names ] || [ -s /proc/net/ip6_tables_names ]; then
 	for fw_line in iptables-legacy-save ip6tables-legacy-save; do
-		command -v $fw_line >/dev/null 2>&1 && $fw_line 2>/dev/null | grep -q -e '^-A' -e '^:[A-Z]* DROP' && printf 'legacy %s\n' "$fw_line"
+		# Rules that accept, and those of containers, decide nothing against ours; our own may stand there too.
+		command -v $fw_line >/dev/null 2>&1 && $fw_line -t filter 2>/dev/null | grep -v INFRA- |
+			grep -qE '^:(INPUT|OUTPUT) DROP|^-A (INPUT|OUTPUT) .*-j (DROP|REJECT)' && printf 'legacy %s\n' "$fw_line"
 	done
-	case $(iptables -V 2>/dev/null) in *legacy*) printf 'iptables legacy\n' ;; esac
 fi
 if command -v nft >/dev/null 2>&1; then
 	nft list chains 2>/dev/null | awk '

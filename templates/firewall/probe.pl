@@ -1,11 +1,11 @@
-# Arguments: socket mark, time-out in milliseconds. Handle 3: a line `ADDRESS PORT` each. Prints them with what came of it.
+# Arguments: socket mark, time-out in milliseconds, and how many at a time. Handle 3: a line `ADDRESS PORT` each. Prints them with what came of it.
 use strict;
 use warnings;
 use Socket qw(AF_INET AF_INET6 SOCK_STREAM SOL_SOCKET SO_ERROR inet_pton pack_sockaddr_in pack_sockaddr_in6);
 use Fcntl qw(F_GETFL F_SETFL O_NONBLOCK);
 use Errno qw(EINPROGRESS ECONNREFUSED ETIMEDOUT);
 
-my ($mark, $wait) = @ARGV;
+my ($mark, $wait, $together) = @ARGV;
 open(my $list, '<&=', 3) or die "no targets: $!\n";
 my @targets = map { [split] } <$list>;
 $| = 1;
@@ -18,7 +18,7 @@ sub word {
     return 'UNREACHABLE';
 }
 
-while (my @some = splice(@targets, 0, 400)) {
+while (my @some = splice(@targets, 0, $together)) {
     my %open;
     for my $target (@some) {
         my ($address, $port) = @$target;

@@ -11,6 +11,7 @@
 )]
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -41,13 +42,12 @@ impl Holder {
             let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
             (name.trim() == "sleep").then_some(pid)
         });
-        match pid {
-            Some(pid) => Self { child, pid },
-            None => {
-                let _ = child.kill();
-                panic!("no namespaces: these tests must run as root on Linux");
-            }
+        if let Some(pid) = pid {
+            return Self { child, pid };
         }
+        let _ = child.kill();
+        let _ = child.wait();
+        panic!("no namespaces: these tests must run as root on Linux");
     }
 }
 
@@ -72,11 +72,11 @@ fn flat(device: &str, addresses: &[IpAddr]) -> String {
     let mut out = format!("ip link set {device} up\n");
     for address in addresses {
         let (length, more) = if address.is_ipv4() { (32, "") } else { (128, " nodad") };
-        out += &format!("ip addr add {address}/{length} dev {device}{more}\n");
+        writeln!(out, "ip addr add {address}/{length} dev {device}{more}").unwrap();
     }
     for (family, v4) in [("-4", true), ("-6", false)] {
         if addresses.iter().any(|a| a.is_ipv4() == v4) {
-            out += &format!("ip {family} route add default dev {device}\n");
+            writeln!(out, "ip {family} route add default dev {device}").unwrap();
         }
     }
     out

@@ -1,5 +1,11 @@
 //! What the firewall's tests share: a three-tier site built in code, and network namespaces that clean up after themselves.
-#![allow(dead_code, clippy::allow_attributes, reason = "each test file uses a part of it")]
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    clippy::unwrap_used,
+    clippy::format_push_string,
+    reason = "a part of tests, of which each file uses a part"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;

@@ -7,6 +7,8 @@ LC_ALL=C
 export LC_ALL
 infra="$ROOT/var/lib/infra"
 cd "$ROOT/" || exit 1
+# A step that outlived its controller is let through first: half of a change is no state to plan from.
+if [ -e "$infra/step.lock" ]; then flock -w 45 "$infra/step.lock" true; fi
 emit() { printf '%s\0%s\0' "$1" "$2"; }
 
 texts='' files='' folders='' units='' packages=''
@@ -26,17 +28,22 @@ if [ -r etc/os-release ]; then
 fi
 [ -d "$ROOT/run/systemd/system" ] && emit init systemd
 emit clock "$(date +%s)"
-emit free "$(df -Pk "$ROOT/var/lib" | awk 'NR == 2 { print $4 }')"
+# Blocks that anyone may use, and their size.
+set -- $(stat -f -c '%a %S' "$ROOT/var/lib")
+emit free "$((${1:-0} * ${2:-0} / 1024))"
 
 # sudo drops SSH_CONNECTION; it is still in the environment of one of our parents.
-pid=$$ ssh=${SSH_CONNECTION-} depth=0
-while [ -z "$ssh" ] && [ "$depth" -lt 6 ] && [ "$pid" -gt 1 ]; do
+pid=$$ ssh=${SSH_CONNECTION-} parents=''
+while [ -z "$ssh" ] && [ "${#parents}" -lt 160 ] && [ "$pid" -gt 1 ]; do
 	read -r stat </proc/$pid/stat || break
 	stat=${stat##*) }
 	set -- $stat
-	pid=$2 depth=$((depth + 1))
-	ssh=$(tr '\0' '\n' 2>/dev/null </proc/"$pid"/environ | sed -n 's/^SSH_CONNECTION=//p')
+	pid=$2 parents="$parents /proc/$2/environ"
 done
+[ -n "$parents" ] && ssh=$(grep -shzm 1 '^SSH_CONNECTION=' $parents | tr '\0' '\n')
+ssh=${ssh#SSH_CONNECTION=}
+ssh=${ssh%%
+*}
 emit ssh "$ssh"
 
 if command -v dpkg-query >/dev/null; then
@@ -46,8 +53,12 @@ else
 fi
 
 if [ -r "$infra/manifest" ]; then
-	emit manifest "$(cat "$infra/manifest")"
-	while read -r _ _ path; do files="$files .$path"; done <"$infra/manifest"
+	printf 'manifest\0'
+	while read -r digest then path; do
+		files="$files .$path"
+		printf '%s %s %s\n' "$digest" "$then" "$path"
+	done <"$infra/manifest"
+	printf '\0'
 fi
 for owed in "$infra"/owed/*; do
 	[ -f "$owed" ] && emit owed "${owed##*/} $(cat "$owed")"
@@ -73,5 +84,17 @@ for text in $texts; do
 	esac
 done
 
-[ -n "$units" ] && emit units "$(systemctl show --no-pager -p Id -p LoadState -p ActiveState -p UnitFileState -- $units 2>/dev/null)"
+# One question for our units and for the firewalls that may be rivals: systemd is the slowest to answer, most of all about
+# units that no file stands for.
+if [ -d "$ROOT/run/systemd/system" ]; then
+	for unit in FW_UNITS; do
+		for file in etc/systemd/system/$unit usr/lib/systemd/system/$unit lib/systemd/system/$unit run/systemd/system/$unit \
+			run/systemd/transient/$unit run/systemd/generator/$unit run/systemd/generator.late/$unit; do
+			[ -e "$file" ] && units="$units $unit" && break
+		done
+	done
+	[ -n "$units" ] &&
+		fw_units=$(systemctl show --no-pager -p Id -p LoadState -p ActiveState -p UnitFileState -- $units 2>/dev/null)
+	emit units "${fw_units-}"
+fi
 if [ -d sys/class/net/docker0 ] || [ -e etc/docker ]; then emit guest 1; fi

@@ -76,12 +76,30 @@ impl fmt::Display for Explanation {
             Verdict::Denied => "denied",
         };
         writeln!(f, "{} -> {} {}/{}: {verdict}", self.from, self.to, self.port, self.proto)?;
+        // Where the same rule decides for several, it is told once.
+        let mut groups: Vec<(&Side, BTreeSet<&str>, Vec<&str>)> = Vec::new();
         for side in &self.sides {
+            let same =
+                |other: &Side| Side { host: side.host.clone(), peer: side.peer.clone(), ..other.clone() } == *side;
+            let at = groups.iter().position(|(first, _, _)| same(first)).unwrap_or_else(|| {
+                groups.push((side, BTreeSet::new(), Vec::new()));
+                groups.len() - 1
+            });
+            if let Some((_, hosts, peers)) = groups.get_mut(at) {
+                hosts.insert(side.host.as_str());
+                if !peers.contains(&side.peer.as_str()) {
+                    peers.push(&side.peer);
+                }
+            }
+        }
+        for (side, hosts, peers) in groups {
             let (way, peer) = match side.way {
                 Direction::In => ("in on", "from"),
                 Direction::Out => ("out on", "to"),
             };
-            write!(f, "  {way} {} {peer} {}: {}", side.host, side.peer, if side.accepted { "yes" } else { "no" })?;
+            let hosts: Vec<&str> = hosts.into_iter().collect();
+            let verdict = if side.accepted { "yes" } else { "no" };
+            write!(f, "  {way} {} {peer} {}: {verdict}", hosts.join(", "), peers.join(", "))?;
             if !side.uids.is_empty() {
                 let users: Vec<String> = side.uids.iter().map(ToString::to_string).collect();
                 write!(f, ", for the users {} only", users.join(", "))?;
@@ -111,7 +129,10 @@ fn end<'a>(site: &'a Site, word: &str) -> Result<End<'a>, Diagnostic> {
     if let Some(role) = Role::ALL.into_iter().find(|r| r.as_str() == word) {
         let hosts: Vec<&Host> = site.with_role(role).collect();
         if hosts.is_empty() {
-            return Err(Diagnostic::error(format!("no host has the role `{role}`")));
+            let roles: Vec<&str> =
+                Role::ALL.into_iter().filter(|r| site.with_role(*r).next().is_some()).map(Role::as_str).collect();
+            return Err(Diagnostic::error(format!("no host has the role `{role}`"))
+                .help(format!("the roles of this inventory are {}", roles.join(", "))));
         }
         return Ok(End::Hosts(hosts));
     }

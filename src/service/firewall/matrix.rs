@@ -129,7 +129,7 @@ impl Matrix {
             }
             words
         };
-        let head = "from \\ to";
+        let head = "from / to";
         let first = self.rows.iter().map(|r| r.from.len()).chain([head.len()]).max().unwrap_or(0);
         let least = |column: &String| {
             let longest = self.rows.iter().flat_map(|r| cell(r, column)).map(|w| w.len() + 1).max();

@@ -32,7 +32,6 @@ impl Service for Firewall {
     }
 
     fn want(&self, context: &Context<'_>, out: &mut DesiredHost) -> Result<(), Diagnostic> {
-        let flows = flows::derive(context.site);
         out.packages.insert(
             match context.site.firewall.backend {
                 Backend::Nftables => "nftables",
@@ -40,7 +39,7 @@ impl Service for Firewall {
             }
             .into(),
         );
-        out.firewall = Some(flows::host_ruleset(context.site, context.host, context.facts, &flows));
+        out.firewall = Some(flows::host_ruleset(context.site, context.host, context.facts, context.flows));
         Ok(())
     }
 }

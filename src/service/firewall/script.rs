@@ -12,8 +12,9 @@ use crate::plan::ruleset::Ruleset;
 
 use super::{files, iptables, nft};
 
-/// How long the old rules wait to come back where nobody confirms.
-pub const WINDOW: Duration = Duration::from_secs(60);
+/// How long the old rules wait to come back where nobody confirms: with the timer's accuracy and the load, a host that
+/// was locked is open again within a minute.
+pub const WINDOW: Duration = Duration::from_secs(55);
 
 /// What the scripts' exit statuses mean, beyond 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,7 +142,7 @@ pub fn load_script(set: &Ruleset, run_dir: &str, window: Duration) -> String {
     let mut text = format!("{LIB}\n{IMMUNE}\ndir={}\n", rooted(run_dir));
     text.push_str(TAKE_OVER);
     text.push_str(
-        "mkdir -p \"$dir\" \"${marker%/*}\" && rm -f \"$dir/rolled-back\" \"$dir/rollback-failed\" || exit 1\n",
+        "mkdir -p \"$dir\" \"${marker%/*}\" && rm -f \"$dir/loaded\" \"$dir/rolled-back\" \"$dir/rollback-failed\" || exit 1\n",
     );
     text.push_str(&write_files(set));
     // The timer starts it without our environment, so the root is written into it.
@@ -163,7 +164,7 @@ pub fn load_script(set: &Ruleset, run_dir: &str, window: Duration) -> String {
     );
     let _ = write!(
         text,
-        "if {{ {}; }} 2>\"$dir/load.log\"; then\n\t: loaded\nelse\n\tcat \"$dir/load.log\" >&2\n\
+        "if {{ {}; }} 2>\"$dir/load.log\"; then\n\t: >\"$dir/loaded\"\nelse\n\tcat \"$dir/load.log\" >&2\n\
          \tsh \"$dir/rollback.sh\" \"$token\"; disarm\n\
          \t[ -e \"$dir/rollback-failed\" ] && exit 24\n\texit 21\nfi\n",
         load_commands(set)
@@ -250,6 +251,16 @@ if ! read -r token 2>/dev/null <\"$marker\"; then
 fi
 dir=${token%/*}
 taken=$dir/confirmed
+# Where the connection of the load was cut, it may still be at work.
+i=0
+while [ ! -e \"$dir/loaded\" ] && [ -e \"$token\" ] && [ $i -lt 100 ]; do
+	sleep 0.1
+	i=$((i + 1))
+done
+if [ -e \"$token\" ] && [ ! -e \"$dir/loaded\" ]; then
+	say 'the rules are armed and not loaded after 10 s; the timer puts the old ones back'
+	exit 23
+fi
 mv \"$token\" \"$taken\" 2>/dev/null || {
 	say 'the confirmation came too late: the old rules are back'
 	exit 22

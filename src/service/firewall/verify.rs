@@ -164,7 +164,7 @@ pub fn probe_script(targets: &[(IpAddr, Port)], patience: Duration) -> String {
     let lines: Vec<String> = targets.iter().map(|(address, port)| format!("{address} {port}")).collect();
     let list = if lines.is_empty() { String::new() } else { lines.join("\n") + "\n" };
     format!(
-        "exec 3<<'END_OF_TARGETS'\n{list}END_OF_TARGETS\nexec perl - {PROBE_MARK} {} <<'END_OF_PROBE'\n{PROBE}END_OF_PROBE\n",
+        "exec 3<<'END_OF_TARGETS'\n{list}END_OF_TARGETS\nexec perl - {PROBE_MARK} {} 400 <<'END_OF_PROBE'\n{PROBE}END_OF_PROBE\n",
         patience.as_millis()
     )
 }
