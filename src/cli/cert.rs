@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::args::{Cert, CertRenew, Global, Inventory};
 use super::order::{Ended, Work, decisions, directory, issuer, moment, store_error};
 use super::{Done, Stop, apply, exit, stages};
+use crate::base::net::DnsName;
 use crate::fleet::served;
 use crate::inventory::site::{Issuer, Site};
 use crate::pki;
@@ -41,7 +42,7 @@ fn renew(args: &CertRenew, global: &Global, reporter: &Reporter) -> Done {
     let site = public(&args.inventory, reporter)?;
     let force: BTreeSet<String> = args.force.iter().map(ToString::to_string).collect();
     if let Some(unknown) = force.iter().find(|name| !site.sites.keys().any(|s| s.as_str() == name.as_str())) {
-        let names: Vec<&str> = site.sites.keys().map(|s| s.as_str()).collect();
+        let names: Vec<&str> = site.sites.keys().map(DnsName::as_str).collect();
         return Err(Stop::Refused(
             format!("there is no site `{unknown}`"),
             vec![format!("sites: {}", names.join(", "))],

@@ -199,7 +199,7 @@ impl Work<'_> {
         // The kernel of the first load balancer keeps a second controller out; the lock ends with this connection.
         let first = prepared.survey.sessions.values_mut().next();
         let _hold = first.map(|transport| self.lock(transport.as_mut())).transpose()?;
-        self.answers(&mut prepared)?;
+        Self::answers(&mut prepared)?;
         let vault = Vault::open(&self.site.state).map_err(|e| store_error(&e))?;
         let mut fates = Vec::new();
         for web in self.site.sites.values().filter(|w| sites.contains(w.name.as_str())) {
@@ -233,7 +233,7 @@ impl Work<'_> {
     }
 
     /// Every load balancer must answer for every name before a CA is asked to look: failed looks are counted there.
-    fn answers(&self, prepared: &mut Prepared) -> Result<(), Stop> {
+    fn answers(prepared: &mut Prepared) -> Result<(), Stop> {
         for (host, transport) in &mut prepared.survey.sessions {
             let probes = prepared.desired.get(host).map(|d| d.probes.as_slice()).unwrap_or_default();
             for probe in probes.iter().filter(|p| p.title.starts_with(CHALLENGE_PROBE)) {

@@ -9,7 +9,7 @@ use crate::base::net::HostName;
 use crate::fleet::run;
 use crate::fleet::survey::Connector;
 use crate::host::transport::Script;
-use crate::inventory::site::{Host, Role, Site};
+use crate::inventory::site::{Host, Role, Site, WebSite};
 
 /// A leaf that was shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -34,7 +34,7 @@ pub fn look(
     let names: Vec<String> = site
         .sites
         .values()
-        .flat_map(|s| s.names())
+        .flat_map(WebSite::names)
         // A wildcard's certificate stands for any name below it.
         .map(|name| name.as_str().replace('*', "infra-probe"))
         .collect();

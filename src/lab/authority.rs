@@ -29,10 +29,10 @@ pub(super) fn roots(dir: &Path) -> PathBuf {
 
 /// Where it listens.
 fn address(outside: &Outside) -> Result<IpAddr, Error> {
-    outside.services.first().copied().ok_or_else(|| failed("`outside` has no address"))
+    outside.services.first().copied().ok_or_else(|| failed(&"`outside` has no address"))
 }
 
-fn failed(reason: impl ToString) -> Error {
+fn failed(reason: &impl ToString) -> Error {
     Error::Command { what: "start the twin's certificate authority".to_owned(), reason: reason.to_string() }
 }
 
@@ -70,7 +70,7 @@ pub(super) fn start(spec: &Spec, outside: &Outside, dir: &Path) -> Result<String
     });
     let root = root.ok_or_else(|| {
         let log = |name: &str| std::fs::read_to_string(here.join(name)).unwrap_or_default();
-        failed(command::last_lines(&(log("pebble.log") + &log("directory.log")), 4))
+        failed(&command::last_lines(&(log("pebble.log") + &log("directory.log")), 4))
     })?;
     let own = fs_err::read_to_string(here.join("ca.crt"))?;
     fsx::write_atomic(&roots(dir), (own + &root).as_bytes(), 0o644)?;
@@ -81,10 +81,10 @@ pub(super) fn start(spec: &Spec, outside: &Outside, dir: &Path) -> Result<String
 fn write(here: &Path, config: &Path, address: IpAddr) -> Result<(), Error> {
     let now = OffsetDateTime::now_utc();
     let permitted = Permitted { domains: vec!["letsencrypt.org".to_owned()], networks: vec![] };
-    let authority = Authority::new("infra lab", permitted, now).map_err(failed)?;
+    let authority = Authority::new("infra lab", permitted, now).map_err(|e| failed(&e))?;
     let names = NAMES.map(ToOwned::to_owned).to_vec();
     let wish = Wish { names, addresses: vec![], purpose: Purpose::Server };
-    let leaf = authority.signer().and_then(|signer| signer.issue(&wish, now)).map_err(failed)?;
+    let leaf = authority.signer().and_then(|signer| signer.issue(&wish, now)).map_err(|e| failed(&e))?;
     let put = |name: &str, text: &str| fsx::write_atomic(&here.join(name), text.as_bytes(), 0o600);
     put("ca.crt", &authority.certificate)?;
     put("server.crt", &leaf.certificate)?;

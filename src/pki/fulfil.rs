@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 
 use crate::base::crash::crash_at;
 use crate::pki::acme::{self, Failure, Wanted};
-use crate::pki::renew::{self, Decision, Held, Record};
+use crate::pki::renew::{self, Decision, Record};
 use crate::pki::store::Error;
 use crate::pki::vault::{Public, Vault};
 
@@ -43,7 +43,7 @@ pub fn decide(vault: &Vault, wanted: &Wanted<'_>, now: OffsetDateTime) -> Result
     let current = vault.current(wanted.site)?;
     let record = vault.record(wanted.site)?;
     let held = current.as_ref().and_then(Public::held);
-    Ok(renew::decide(wanted.names, wanted.directory, held as Option<Held<'_>>, &record, now))
+    Ok(renew::decide(wanted.names, wanted.directory, held, &record, now))
 }
 
 /// Decides under the vault's lock and orders what is due; `force` orders also what is not due, but never before a time that

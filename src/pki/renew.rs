@@ -57,6 +57,7 @@ pub struct Record {
 
 impl Record {
     /// After a failure: the CA's own time where it gave one, else ever longer pauses.
+    #[must_use]
     pub fn failed(&self, about: (Vec<String>, String), why: String, retry_after: Option<i64>, now: i64) -> Self {
         let before = if self.about.as_ref() == Some(&about) { self.failures } else { 0 };
         let step = BACKOFF.get(before as usize).or(BACKOFF.last()).copied().unwrap_or(Duration::DAY);
