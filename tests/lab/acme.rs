@@ -1,7 +1,11 @@
 //! Certificates by ACME: a real CA (Pebble) under Let's Encrypt's name, two load balancers, one order; and a controller that dies
 //! at every step of it.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 #[path = "../common/bench.rs"]
 mod bench;
+
+use std::os::unix::process::ExitStatusExt as _;
 
 use bench::{Bench, Said, THREE_TIER};
 use infra::lab::Release;
@@ -71,7 +75,6 @@ fn same_everywhere(bench: &Bench) -> String {
 fn dying_at(bench: &Bench, place: &str, words: &[&str]) -> Said {
     let output = bench.infra_command(words).env("INFRA_CRASH_AT", place).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    use std::os::unix::process::ExitStatusExt as _;
     let said = Said { code: output.status.signal().unwrap_or(0), out: text(&output.stdout), err: text(&output.stderr) };
     // SIGABRT: it did come to that place.
     assert_eq!(said.code, 6, "{place}\n--- stdout\n{}\n--- stderr\n{}", said.out, said.err);
