@@ -76,8 +76,8 @@ fn dying_at(bench: &Bench, place: &str, words: &[&str]) -> Said {
     let output = bench.infra_command(words).env("INFRA_CRASH_AT", place).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let said = Said { code: output.status.signal().unwrap_or(0), out: text(&output.stdout), err: text(&output.stderr) };
-    // SIGABRT: it did come to that place.
-    assert_eq!(said.code, 6, "{place}\n--- stdout\n{}\n--- stderr\n{}", said.out, said.err);
+    // SIGKILL: it did come to that place.
+    assert_eq!(said.code, 9, "{place}\n--- stdout\n{}\n--- stderr\n{}", said.out, said.err);
     said
 }
 
