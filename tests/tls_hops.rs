@@ -278,35 +278,33 @@ fn what_a_reload_did_not_do_is_seen() {
 fn another_authority_inside_is_not_noticed_outside() {
     let running = start();
     let mut bad = Vec::new();
-    let mut ask = |round: &str| {
+    let mut ask = |when: &str| {
         for (lb, address) in [("lb1", "10.0.1.11"), ("lb2", "10.0.1.12")] {
-            for _ in 0..4 {
+            for _ in 0..2 {
                 let seen = running.edge(&format!(
                     "-o /dev/null -w '%{{http_code}} ' --connect-to '::{address}:443' 'https://shop.example.com/r[1-5]'"
                 ));
                 if seen != "200 200 200 200 200 " {
-                    bad.push(format!("{round}, {lb}: {seen}"));
+                    bad.push(format!("{when}, {lb}: {seen}"));
                 }
             }
         }
     };
-    for round in 0..2 {
-        pki::start_rotation(&running.site, &running.site.state, OffsetDateTime::now_utc()).unwrap();
-        for step in 0..3 {
-            let issued = pki::ensure(&running.site, &running.site.state, OffsetDateTime::now_utc()).unwrap();
-            for host in ["app1", "app2", "web1", "web2", "lb1", "lb2"] {
-                for (path, file) in &running.desired[&host.parse().unwrap()].files {
-                    if path.contains("/tls/") {
-                        running.twin.put(host, path, &issued.materials.materialize(&file.body.text).unwrap());
-                    }
+    pki::start_rotation(&running.site, &running.site.state, OffsetDateTime::now_utc()).unwrap();
+    for step in 0..3 {
+        let issued = pki::ensure(&running.site, &running.site.state, OffsetDateTime::now_utc()).unwrap();
+        for host in ["app1", "app2", "web1", "web2", "lb1", "lb2"] {
+            for (path, file) in &running.desired[&host.parse().unwrap()].files {
+                if path.contains("/tls/") {
+                    running.twin.put(host, path, &issued.materials.materialize(&file.body.text).unwrap());
                 }
-                let reload =
-                    if host.starts_with("lb") { "kill -USR2 \"$(cat /run/haproxy.pid)\"" } else { "nginx -s reload" };
-                assert!(running.twin.run(host, reload).status.success(), "{host}");
-                ask(&format!("round {round}, step {step}, {host}"));
             }
-            pki::mark_deployed(&running.site.state, issued.step).unwrap();
+            let reload =
+                if host.starts_with("lb") { "kill -USR2 \"$(cat /run/haproxy.pid)\"" } else { "nginx -s reload" };
+            assert!(running.twin.run(host, reload).status.success(), "{host}");
+            ask(&format!("step {step}, {host}"));
         }
+        pki::mark_deployed(&running.site.state, issued.step).unwrap();
     }
     let logs = ["web1", "web2", "app1", "app2"].map(|host| {
         let read = "grep -v 'status\":200' /var/log/nginx/access.log; tail -n 5 /var/log/nginx/error.log";

@@ -4,6 +4,7 @@ use super::args::{Diff, Global};
 use super::saved::Saved;
 use super::{Done, Stop, exit, order, stages};
 use crate::base::fsx;
+use crate::base::net::HostName;
 use crate::report::Reporter;
 use crate::report::interrupt::Interrupt;
 use crate::report::text::count;
@@ -33,7 +34,7 @@ pub(super) fn run(diff: &Diff, global: &Global, reporter: &Reporter) -> Done {
         fsx::write_atomic(file, &serde_json::to_vec_pretty(&saved).map_err(anyhow::Error::from)?, 0o600)?;
     }
     if !survey.unreachable.is_empty() {
-        let names: Vec<&str> = survey.unreachable.keys().take(8).map(crate::base::net::HostName::as_str).collect();
+        let names: Vec<&str> = survey.unreachable.keys().take(8).map(HostName::as_str).collect();
         reporter.error(
             &format!(
                 "{} cannot be reached and has no place in this plan: {}",

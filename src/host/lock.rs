@@ -26,6 +26,8 @@ if flock -n 9; then
 	echo {quoted}", since $(date -u +%H:%M:%S) UTC, run {run}" >"$infra/lock.holder" || exit 1
 	# A step of a run whose controller died is still on its way: it ends by itself. What waits must not hold our lock.
 	flock -w 600 "$infra/step.lock" true 9>&-
+	# A step that was itself killed has left half a phase: it is put back now, and the run that sees that makes a new plan.
+	if [ -e "$infra/unfinished" ] && [ -x "$infra/recover" ]; then "$infra/recover" >/dev/null 2>&1 9>&-; fi
 	echo ours
 	# The lock goes with this process alone: nothing that is started here may inherit it.
 	exec cat >/dev/null

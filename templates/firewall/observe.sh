@@ -49,8 +49,8 @@ fi
 if [ -r "$ROOT/etc/nftables.conf" ]; then
 	while read -r fw_line; do case $fw_line in 'flush ruleset'*) printf 'flushes /etc/nftables.conf\n' ;; esac; done <"$ROOT/etc/nftables.conf"
 fi
-# Tables of the old interface: the file names them only where they were made.
-if [ -s /proc/net/ip_tables_names ] || [ -s /proc/net/ip6_tables_names ]; then
+# Tables of the old interface: the files name them only where they were made. Their size is always told as 0.
+if read -r fw_line 2>/dev/null </proc/net/ip_tables_names || read -r fw_line 2>/dev/null </proc/net/ip6_tables_names; then
 	for fw_line in iptables-legacy-save ip6tables-legacy-save; do
 		# Rules that accept, and those of containers, decide nothing against ours; our own may stand there too.
 		command -v $fw_line >/dev/null 2>&1 && $fw_line -t filter 2>/dev/null | grep -v INFRA- |

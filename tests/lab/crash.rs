@@ -1,5 +1,7 @@
 //! Stopped anywhere, whole everywhere: `kill -9` of infra and power cuts of hosts at any moment, under a client that asks all
 //! the time. One lab for all of it.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 #[path = "../common/bench.rs"]
 mod bench;
 
@@ -24,6 +26,7 @@ fn stopped_anywhere_whole_everywhere() {
     timed("killed in the very first run", first_run);
     timed("killed at random moments, under a client", random_kills);
     timed("a plain reboot", reboot);
+    timed("a step that is killed on its host", killed_step);
     timed("a power cut in the middle of a phase", power_cut);
 }
 
@@ -120,6 +123,19 @@ fn reboot(bench: &Bench) {
     assert!(said.out.contains("nothing to do"), "{}", said.out);
     let (status, body) = bench.page(URL);
     assert_eq!(status, 200, "{body}");
+}
+
+/// What a killed shell leaves: the kept copies, the mark, and half of the new files.
+fn killed_step(bench: &Bench) {
+    let leave = "cd /var/lib/infra && mkdir -p runs/x/old/web/etc/nginx && cp -a /etc/nginx/nginx.conf runs/x/old/web/etc/nginx/ &&
+        echo /etc/nginx/nginx.conf >runs/x/old/web.paths && cp -a manifest runs/x/old/web.manifest && : >runs/x/old/web.absent &&
+        echo x web >unfinished && echo '# half' >>/etc/nginx/nginx.conf";
+    bench.sh("web1", leave).expect(0);
+    let said = bench.apply().expect(1);
+    assert!(said.err.contains("has changed since the plan was made"), "{}", said.err);
+    bench.sh("web1", "! grep half /etc/nginx/nginx.conf").expect(0);
+    let said = bench.apply().expect(0);
+    assert!(said.out.contains("nothing to do"), "{}", said.out);
 }
 
 /// nginx on web1 cannot take the new configuration, which is in place already; while infra waits for it the power goes.

@@ -1,5 +1,7 @@
 //! The firewall on real hosts: what is declared gets through and nothing else, whoever asks and on whatever port; it outlives
 //! reboots, other owners of rules are named, and a change that locks the controller out takes itself back.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
+
 #[path = "../common/bench.rs"]
 mod bench;
 

@@ -1,5 +1,7 @@
 //! The fifth law, open before, close after: the ports between the tiers move under a constant load from outside, and every
 //! request is answered with 200.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
+
 #[path = "../common/bench.rs"]
 mod bench;
 
