@@ -8,7 +8,7 @@ use time::macros::format_description;
 
 use super::args::{self, Apply, Global};
 use super::saved::Saved;
-use super::{Done, Stop, exit, stages};
+use super::{Done, Stop, exit, order, stages};
 use crate::base::diagnostic::Diagnostic;
 use crate::base::net::HostName;
 use crate::fleet::event::{HostOutcome, Outcome};
@@ -43,19 +43,15 @@ pub(super) fn run(apply: &Apply, global: &Global, reporter: &Reporter) -> Done {
     absent(&prepared.survey, apply, reporter)?;
     reporter.plan(&site, &prepared.plan)?;
     own_way_in(&site, &prepared, apply.force, reporter)?;
-    let options = transaction::Options {
-        parallel: global.parallel.get(),
-        wave: apply.wave.map(|wave| match wave {
-            args::Wave::Hosts(n) => Wave::Count(n.get()),
-            args::Wave::Percent(p) => Wave::Percent(usize::from(p)),
-        }),
-        max_failed: apply.max_failed,
-        run: run_name(),
-        who: who(),
-    };
+    let due = order::announce(&site, reporter)?;
+    if let Some(saved) = &saved {
+        saved.holds_orders(&due)?;
+    }
+    let options = options(global, apply.wave, apply.max_failed);
     let all = prepared.survey.unreachable.is_empty() && hosts.len() == site.hosts.len();
     let next = Next { command: format!("infra apply {}", apply.inventory.inventory.display()), undo: None };
-    if prepared.plan.is_empty() {
+    let work = prepared.plan.changed().count();
+    if work == 0 && due.is_empty() {
         let mut outcome = untouched(&prepared, &options.run);
         outcome.seconds = began.elapsed().as_secs_f64();
         reporter.outcome(&outcome, &next, exit::of(&outcome))?;
@@ -63,19 +59,63 @@ pub(super) fn run(apply: &Apply, global: &Global, reporter: &Reporter) -> Done {
     }
     // What a person waits for; the time that they take to answer is their own.
     let looked = began.elapsed();
-    if !confirm(prepared.plan.changed().count(), apply.yes)? {
+    if !confirm(work, due.len(), apply.yes)? {
         reporter.note("nothing was changed");
         return Ok(exit::DONE);
     }
     let interrupt = Interrupt::default();
     interrupt.watch(exit::INTERRUPTED.into())?;
+    let orders = Orders { due, issued: &issued, hosts: &hosts, all };
+    let then = |outcome: &Outcome, options| {
+        let (connector, interrupt) = (&connector, &interrupt);
+        let (site, templates, next) = (&site, &templates, &next);
+        orders.after(outcome, &order::Work { site, templates, connector, global, options, next, interrupt, reporter })
+    };
+    if work == 0 {
+        return then(&untouched(&prepared, &options.run), options);
+    }
     let mut outcome = reporter.during(&interrupt, |events| {
         transaction::execute(&site, prepared, &issued.materials, &connector, &options, interrupt.flag(), &events)
     });
     outcome.seconds += looked.as_secs_f64();
     history::save_outcome(&site.state, &outcome)?;
     reporter.outcome(&outcome, &next, exit::of(&outcome))?;
-    finished(&site, &outcome, all, &issued)
+    then(&outcome, options)
+}
+
+/// The certificates that are ordered as the last part of a run.
+struct Orders<'a> {
+    due: BTreeSet<String>,
+    issued: &'a pki::Issued,
+    hosts: &'a BTreeSet<HostName>,
+    all: bool,
+}
+
+impl Orders<'_> {
+    fn after(&self, outcome: &Outcome, work: &order::Work<'_>) -> Done {
+        let code = finished(work.site, outcome, self.all, self.issued)?;
+        if self.due.is_empty() || code != exit::DONE {
+            return Ok(code);
+        }
+        if !order::Work::lbs(work.site).is_subset(self.hosts) {
+            work.reporter.note("no certificate was ordered, as not all load balancers are selected");
+            return Ok(code);
+        }
+        Ok(match work.run(&self.due, &BTreeSet::new())? {
+            order::Ended::Nothing | order::Ended::Renewed => exit::DONE,
+            order::Ended::Deferred => exit::DEFERRED,
+            order::Ended::Failed => exit::FAILED,
+        })
+    }
+}
+
+/// How a run goes about it, under a name of its own.
+pub(super) fn options(global: &Global, wave: Option<args::Wave>, max_failed: usize) -> transaction::Options {
+    let wave = wave.map(|wave| match wave {
+        args::Wave::Hosts(n) => Wave::Count(n.get()),
+        args::Wave::Percent(p) => Wave::Percent(usize::from(p)),
+    });
+    transaction::Options { parallel: global.parallel.get(), wave, max_failed, run: run_name(), who: who() }
 }
 
 /// A rotation of the internal authority takes its next step when every host of the inventory has taken this one.
@@ -159,11 +199,16 @@ fn who() -> String {
 }
 
 /// Asks once, unless `--yes` was given.
-fn confirm(hosts: usize, yes: bool) -> Result<bool, Stop> {
+fn confirm(hosts: usize, orders: usize, yes: bool) -> Result<bool, Stop> {
     if yes {
         return Ok(true);
     }
-    prompt::confirm(&format!("apply to {}?", count(hosts, "host"))).map_err(|error| {
+    let question = match (hosts, orders) {
+        (_, 0) => format!("apply to {}?", count(hosts, "host")),
+        (0, _) => format!("order {}?", count(orders, "certificate")),
+        _ => format!("apply to {} and order {}?", count(hosts, "host"), count(orders, "certificate")),
+    };
+    prompt::confirm(&question).map_err(|error| {
         let help = "add `--yes` to apply without being asked, or run `infra diff --out FILE` and `infra apply --plan FILE --yes`";
         Stop::Refused(error.to_string(), vec![help.to_owned()])
     })

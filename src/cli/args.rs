@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 
 use super::exit;
 use super::limit::Term;
-use crate::base::net::{HostName, Invalid, Port, Proto};
+use crate::base::net::{DnsName, HostName, Invalid, Port, Proto};
 use crate::lab::Release;
 
 /// From one inventory file, a secured and monitored web infrastructure, over SSH.
@@ -64,6 +64,9 @@ pub enum Verb {
     Diff(Diff),
     /// The same plan, confirmed once, executed
     Apply(Apply),
+    /// The sites' certificates by ACME: what each load balancer shows, and their renewal
+    #[command(subcommand)]
+    Cert(Cert),
     /// Who may talk to whom: as derived, why, and as measured on the hosts
     #[command(subcommand)]
     Firewall(Firewall),
@@ -124,6 +127,29 @@ pub struct Apply {
     /// Go on where `check` would stop for our own way in
     #[arg(long)]
     pub force: bool,
+}
+
+/// `cert …`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Cert {
+    /// Each certificate as each load balancer shows it; exits 1 if one is not shown, or is due and fails
+    Status(Inventory),
+    /// Order what is due and install it; exits 0 with nothing due, 6 renewed, 7 deferred, 1 failed
+    Renew(CertRenew),
+}
+
+/// `cert renew`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct CertRenew {
+    /// The inventory
+    #[command(flatten)]
+    pub inventory: Inventory,
+    /// Order this site's certificate though it is not due; not before the time that a failure has set
+    #[arg(long, value_name = "SITE")]
+    pub force: Vec<DnsName>,
+    /// Order all from the CA's staging instead, and use nothing of it
+    #[arg(long, conflicts_with = "force")]
+    pub dry_run: bool,
 }
 
 /// `firewall …`.
@@ -366,6 +392,9 @@ mod tests {
             "infra lab exec -- infra apply",
             "infra lab exec outside --name twin -- curl https://shop.example.com/",
             "infra lab down",
+            "infra cert status --json",
+            "infra cert renew x.yml --force shop.example.com",
+            "infra cert renew --dry-run",
             "infra completions bash",
             "infra man --to pages",
         ] {

@@ -2,7 +2,7 @@
 
 use super::args::{Diff, Global};
 use super::saved::Saved;
-use super::{Done, Stop, exit, stages};
+use super::{Done, Stop, exit, order, stages};
 use crate::base::fsx;
 use crate::base::net::HostName;
 use crate::report::Reporter;
@@ -24,12 +24,13 @@ pub(super) fn run(diff: &Diff, global: &Global, reporter: &Reporter) -> Done {
         reporter.error(&format!("{host} is left alone: {reason}"), &[], &[])?;
     }
     reporter.plan(&site, &prepared.plan)?;
+    let due = order::announce(&site, reporter)?;
     let cut = stages::way_in(&site, &stages::cut_off(&site, &prepared));
     if !cut.is_empty() {
         return Err(Stop::Input(cut));
     }
     if let Some(file) = &diff.out {
-        let saved = Saved::of(&site, &prepared);
+        let saved = Saved::of(&site, &prepared).with_orders(&due);
         fsx::write_atomic(file, &serde_json::to_vec_pretty(&saved).map_err(anyhow::Error::from)?, 0o600)?;
     }
     if !survey.unreachable.is_empty() {
@@ -48,5 +49,5 @@ pub(super) fn run(diff: &Diff, global: &Global, reporter: &Reporter) -> Done {
     if !survey.refused.is_empty() {
         return Ok(exit::FAILED);
     }
-    Ok(if prepared.plan.is_empty() { exit::DONE } else { exit::PENDING })
+    Ok(if prepared.plan.is_empty() && due.is_empty() { exit::DONE } else { exit::PENDING })
 }

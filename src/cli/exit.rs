@@ -14,6 +14,10 @@ pub const PENDING: u8 = 3;
 pub const UNREACHABLE: u8 = 4;
 /// An armed change was not confirmed, and a host went back to its old state by itself.
 pub const ROLLED_BACK: u8 = 5;
+/// `cert renew` obtained and installed at least one certificate.
+pub const RENEWED: u8 = 6;
+/// A certificate is due, but the CA may not be asked before a time that is told.
+pub const DEFERRED: u8 = 7;
 /// Stopped by Ctrl-C or a termination signal (128 + SIGINT, as shells count).
 pub const INTERRUPTED: u8 = 130;
 
@@ -26,6 +30,8 @@ Exit codes:
   3    changes are pending (diff)
   4    some host could not be reached
   5    an armed change was not confirmed and was rolled back
+  6    certificates were renewed (cert renew)
+  7    a certificate is due, but must wait for its time
   130  interrupted";
 
 /// The code of a run. Where several apply, the first of: interrupted, rolled back, failed, unreachable.

@@ -10,6 +10,7 @@ use crate::report::Reporter;
 
 mod apply;
 pub mod args;
+mod cert;
 mod check;
 mod completions;
 mod demo;
@@ -19,6 +20,7 @@ mod firewall;
 mod lab;
 pub mod limit;
 mod man;
+mod order;
 mod render;
 mod saved;
 mod stages;
@@ -117,6 +119,7 @@ fn run(args: &Args, reporter: &Reporter) -> Done {
         Verb::Render(render) => render::run(render, global, reporter),
         Verb::Diff(diff) => diff::run(diff, global, reporter),
         Verb::Apply(apply) => apply::run(apply, global, reporter),
+        Verb::Cert(cert) => cert::run(cert, global, reporter),
         Verb::Firewall(firewall) => firewall::run(firewall, global, reporter),
         Verb::Trust(trust) => trust::run(trust, global, reporter),
         Verb::Lab(lab) => lab::run(lab, global, reporter),

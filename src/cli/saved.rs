@@ -1,6 +1,6 @@
 //! A plan in a file: takes what `diff` saw, gives what `apply --plan` compares. It holds digests, no text and no secret.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,9 @@ pub(super) struct Saved {
     version: u32,
     name: HostName,
     hosts: BTreeMap<HostName, Entry>,
+    /// Sites whose certificates are ordered at the end.
+    #[serde(default)]
+    orders: BTreeSet<String>,
 }
 
 /// One host of it.
@@ -41,7 +44,21 @@ impl Saved {
             let planned = Digest::of(json::host_plan(host).to_string().as_bytes());
             Some((name.clone(), Entry { observed, planned }))
         });
-        Self { version: VERSION, name: site.name.clone(), hosts: hosts.collect() }
+        Self { version: VERSION, name: site.name.clone(), hosts: hosts.collect(), orders: BTreeSet::new() }
+    }
+
+    /// With the orders that were told.
+    pub(super) fn with_orders(self, orders: &BTreeSet<String>) -> Self {
+        Self { orders: orders.clone(), ..self }
+    }
+
+    /// Refuses what was not told when the plan was made.
+    pub(super) fn holds_orders(&self, now: &BTreeSet<String>) -> Result<(), Stop> {
+        let Some(new) = now.difference(&self.orders).next() else { return Ok(()) };
+        Err(Stop::Refused(
+            format!("the plan no longer holds, nothing was done: the certificate of {new} has become due"),
+            vec!["look at a new one: `infra diff --out FILE`".to_owned()],
+        ))
     }
 
     /// Reads a file of `diff --out`.

@@ -4,6 +4,7 @@ pub mod connect;
 pub mod event;
 pub mod history;
 pub mod run;
+pub mod served;
 pub mod survey;
 pub mod transaction;
 pub mod verify;

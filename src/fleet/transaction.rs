@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 
+use crate::base::crash::crash_at;
 use crate::base::net::HostName;
 use crate::base::secret::Materials;
 use crate::fleet::event::{Event, Failure, HostOutcome, Outcome};
@@ -323,6 +324,9 @@ impl Run<'_> {
             for (member, result) in results {
                 match result {
                     Ok(words) => {
+                        if phase == Phase::Edge {
+                            crash_at("edge");
+                        }
                         passed += 1;
                         member.done.push(phase);
                         if phase == Phase::Stage {

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use super::image::{self, Image};
 use super::spec::{self, Spec, SpecHost};
 use super::{
-    BOOT, Error, Lab, Progress, Record, Target, command, dir_of, disk, net, outside, requirements, root, ssh, twin,
+    BOOT, Error, Lab, Progress, Record, Target, authority, command, dir_of, disk, net, outside, requirements, root,
+    ssh, twin,
 };
 
 /// Ends and removes the lab of that name, whatever state it is in. Gives whether there was anything.
@@ -238,8 +239,17 @@ impl Lab {
         fs_err::write(self.dir.join("known_hosts"), known.collect::<Result<String, Error>>()?)?;
         fs_err::write(self.dir.join("ssh_config"), self.ssh_config())?;
         outside::create(spec, outside, &self.dir, repository)?;
+        let root = spec.authority.then(|| authority::start(spec, outside, &self.dir)).transpose()?;
         self.each(|twin| {
             twin.wait(BOOT)?;
+            if let Some(root) = &root {
+                let host = Target::Host(twin.host.name.clone());
+                let output = self.output(&host, ["sh", "-c", authority::TRUST, "sh", root.trim_end()])?;
+                if !output.status.success() {
+                    let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+                    return Err(Error::Command { what: format!("make `{}` trust the lab", twin.host.name), reason });
+                }
+            }
             progress(&format!("`{}` is up", twin.host.name));
             Ok(())
         })

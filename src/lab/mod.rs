@@ -6,6 +6,7 @@
 //! gone after [`Lab::down`]. A lab's processes are known by what they are (the namespace that they are in, the folder that
 //! they were started for), not by remembered numbers, so a lab that crashed is cleaned up as well as one that did not.
 
+mod authority;
 mod command;
 mod disk;
 mod error;

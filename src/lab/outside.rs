@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::command::Process;
 use super::spec::{Outside, REPOSITORY_NAME, Spec};
-use super::{Error, command, net, requirements, ssh};
+use super::{Error, authority, command, net, requirements, ssh};
 use crate::base::fsx;
 
 /// hosts(5) of the twin's world.
@@ -23,7 +23,9 @@ pub(super) fn names(spec: &Spec, outside: &Outside) -> String {
         ("outside", outside.clients.as_slice()),
         ("controller", spec.controller.as_slice()),
     ];
-    for (name, addresses) in of_hosts.chain(given).chain(own) {
+    let authority = authority::NAMES.map(|name| (name, outside.services.get(..1).unwrap_or_default()));
+    let authority = authority.into_iter().filter(|_| spec.authority);
+    for (name, addresses) in of_hosts.chain(given).chain(own).chain(authority) {
         for address in addresses {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{address} {name}");
@@ -144,6 +146,11 @@ pub(super) fn command(lab: &str, member: &str, dir: &Path, argv: &[OsString]) ->
     let mut ip = Command::new(requirements::find("ip").unwrap_or_else(|| "ip".into()));
     ip.env("PATH", command::search_path());
     ip.args(["netns", "exec", &net::namespace(lab, member)]);
+    let roots = authority::roots(dir);
+    if roots.exists() {
+        // curl(1) heeds its own variable first, and this machine's person may have set that.
+        ip.env("SSL_CERT_FILE", &roots).env("CURL_CA_BUNDLE", roots);
+    }
     if member == "controller" {
         let script = "[ ! -d ~root/.ssh ] || mount --bind \"$1\" ~root/.ssh || exit 125; shift; exec \"$@\"";
         ip.args(["sh", "-c", script, "sh"]).arg(dir.join("dot-ssh")).env_remove("SSH_AUTH_SOCK");

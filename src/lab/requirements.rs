@@ -21,7 +21,7 @@ const fn package(name: &'static str, file: &'static str, why: &'static str) -> P
 }
 
 /// All that a lab runs on this machine.
-pub const PACKAGES: [Package; 12] = [
+pub const PACKAGES: [Package; 13] = [
     package("systemd-container", "systemd-nspawn", "boots the hosts"),
     package("mmdebstrap", "mmdebstrap", "builds their image"),
     package("debian-archive-keyring", "/usr/share/keyrings/debian-archive-keyring.gpg", "checks the image's packages"),
@@ -34,6 +34,7 @@ pub const PACKAGES: [Package; 12] = [
     package("curl", "curl", "looks from outside"),
     package("openssl", "openssl", "looks from outside"),
     package("nmap", "nmap", "looks from outside"),
+    package("pebble", "pebble", "signs certificates as the public authority would"),
 ];
 
 const FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];

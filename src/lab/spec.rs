@@ -88,6 +88,9 @@ pub struct Spec {
     pub user: String,
     /// Small HTTP programs on loopback: host → ports.
     pub apps: BTreeMap<String, Vec<u16>>,
+    /// Whether `outside` holds a public certificate authority under the names of Let's Encrypt.
+    #[serde(default)]
+    pub authority: bool,
 }
 
 /// The addresses that the lab chose for `outside`.

@@ -46,6 +46,11 @@ pub enum Problem {
 pub struct Key(String);
 
 impl Key {
+    /// Of a key pair.
+    pub(crate) fn of(pair: &KeyPair) -> Self {
+        Self(pair.serialize_pem())
+    }
+
     /// The PEM text. Called where the key signs or becomes a material.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
@@ -303,7 +308,7 @@ fn is_due(not_before: i64, not_after: i64, now: OffsetDateTime) -> bool {
 }
 
 /// Sixteen random bytes, positive and of full length (rcgen's own would be the same again for the same key).
-fn serial() -> Result<SerialNumber, Problem> {
+pub(super) fn serial() -> Result<SerialNumber, Problem> {
     let mut bytes = [0_u8; 16];
     getrandom::fill(&mut bytes).map_err(|e| Problem::Random(e.to_string()))?;
     bytes[0] = (bytes[0] & 0x7f) | 0x40;

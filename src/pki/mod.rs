@@ -11,9 +11,16 @@ use crate::base::secret::{Materials, Secret};
 use crate::inventory::site::{Host, Issuer, Site, WebSite};
 use crate::pki::internal_ca::{Authority, LEAF_LIFE, Leaf, Permitted, Problem, Purpose, Signer, Wish, date};
 use crate::pki::store::{Authorities, Hops, Leaves, Rotation, Step, Store};
+use crate::pki::vault::Vault;
+use crate::service::certificates::{THUMBPRINT, placeholder_mark};
 
+pub mod acme;
+pub mod fulfil;
+pub mod guard;
 pub mod internal_ca;
+pub mod renew;
 pub mod store;
+pub mod vault;
 
 pub use store::Error;
 
@@ -62,7 +69,11 @@ pub fn ensure(site: &Site, state: &Path, now: OffsetDateTime) -> Result<Issued, 
         warnings.push(format!("the authority that signs {domains} ends on {end}; clients must then trust a new one"));
     }
     let step = authorities.hops.as_ref().and_then(|h| h.rotation).map(|r| r.step);
-    Ok(Issued { materials: materials(&authorities, &leaves), made, warnings, step })
+    let mut materials = materials(&authorities, &leaves);
+    if site.certificates.issuer != Issuer::Internal {
+        add_public(site, &Vault::open(state)?, &mut materials, now)?;
+    }
+    Ok(Issued { materials, made, warnings, step })
 }
 
 /// Begins to replace the hop authority: in three applies hosts learn to trust the new one, get leaves from it, forget the old one.
@@ -100,6 +111,7 @@ pub fn mark_deployed(state: &Path, step: Option<Step>) -> Result<(), Error> {
 /// Stand-ins for every material, for `check` and `render`: no state is read or made, nothing is secret.
 pub fn placeholders(site: &Site) -> Materials {
     let mut materials = Materials::default();
+    materials.add_public(THUMBPRINT, "thumbprint-of-the-account-key");
     let mut add = |name: String, what: &str| {
         let text = format!("({what} {name})\n");
         materials.add_public(name, text);
@@ -192,10 +204,6 @@ fn domain(name: &str) -> String {
         Some((_, above)) if above.contains('.') => above.to_owned(),
         _ => bare.to_owned(),
     }
-}
-
-fn names(site: &WebSite) -> Vec<String> {
-    site.names().map(ToString::to_string).collect()
 }
 
 /// Every leaf that should exist, by name.
@@ -291,6 +299,28 @@ fn add_leaf(materials: &mut Materials, name: &str, leaf: &Leaf) {
     materials.describe(format!("{name}.key"), format!("key of {about}"));
     materials.add_public(format!("{name}.crt"), leaf.certificate.clone());
     materials.add_secret(Secret::new(format!("{name}.key"), leaf.key.reveal()));
+}
+
+/// What the edge shows of each site, a placeholder where no certificate was ordered yet, and what it answers a CA with.
+fn add_public(site: &Site, vault: &Vault, materials: &mut Materials, now: OffsetDateTime) -> Result<(), Error> {
+    materials.add_public(THUMBPRINT, vault.account_key()?.thumbprint());
+    for s in site.sites.values() {
+        let shown = vault.shown(s.name.as_str(), &names(s), now)?;
+        if shown.directory.is_none() {
+            materials.add_public(placeholder_mark(&s.name), "");
+        }
+        let (name, about) = (format!("site/{}", s.name), shown.about());
+        materials.describe(format!("{name}.crt"), about.clone());
+        materials.describe(format!("{name}.key"), format!("key of {about}"));
+        materials.add_public(format!("{name}.crt"), shown.chain);
+        materials.add_secret(Secret::new(format!("{name}.key"), shown.key.reveal()));
+    }
+    Ok(())
+}
+
+/// The names of a site, the main one first.
+pub fn names(site: &WebSite) -> Vec<String> {
+    site.names().map(ToString::to_string).collect()
 }
 
 #[cfg(test)]

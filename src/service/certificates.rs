@@ -30,9 +30,20 @@ pub fn curves(context: &Context<'_>) -> &'static str {
     }
 }
 
+/// The material that holds the thumbprint of the ACME account's key.
+pub const THUMBPRINT: &str = "acme/thumbprint";
+
+/// The material that is there while a site shows a placeholder.
+pub fn placeholder_mark(name: &DnsName) -> String {
+    format!("site/{name}.placeholder")
+}
+
+/// The folder of [`site_pem`].
+pub const SITES_FOLDER: &str = "/etc/haproxy/sites";
+
 /// Where the edge keeps a site's certificate with its key.
 pub fn site_pem(name: &DnsName) -> String {
-    format!("/etc/haproxy/sites/{}.pem", name.as_str().replace('*', "_"))
+    format!("{SITES_FOLDER}/{}.pem", name.as_str().replace('*', "_"))
 }
 
 /// A daemon that holds certificates.
@@ -86,7 +97,7 @@ impl Service for Certificates {
             return Ok(());
         }
         let holder = Holder { service: NAME, phase: Phase::Edge, unit: "haproxy.service" };
-        holder.folder(out, "/etc/haproxy/sites");
+        holder.folder(out, SITES_FOLDER);
         for site in context.site.sites.values() {
             let materials = [format!("site/{}.crt", site.name), format!("site/{}.key", site.name)];
             holder.file(context, out, &site_pem(&site.name), &materials)?;

@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use crate::base::diagnostic::Diagnostic;
 use crate::base::net::DnsName;
-use crate::inventory::site::{Host, Issuer, Role, WebSite};
+use crate::inventory::site::{Challenge, Host, Issuer, Role, WebSite};
 use crate::plan::state::{Access, Body, Check, DesiredHost, File, Follow, Phase, Probe, UnitWanted};
 use crate::service::base_system::SITES_CA_FILE;
-use crate::service::certificates::{CIPHERS, CIPHERSUITES, Holder, curves, site_pem};
+use crate::service::certificates::{CIPHERS, CIPHERSUITES, Holder, THUMBPRINT, curves, placeholder_mark, site_pem};
 use crate::service::{Context, Service, nginx};
 
 /// See the module.
@@ -22,6 +22,8 @@ const UNIT: &str = "haproxy.service";
 const CONFIG: &str = "/etc/haproxy/haproxy.cfg";
 /// Connections of clients at one time.
 const MAXCONN: u32 = 8000;
+/// How the titles of the probes of http-01 begin.
+pub const CHALLENGE_PROBE: &str = "http-01 is answered for";
 
 #[derive(Serialize)]
 struct Model<'a> {
@@ -38,6 +40,8 @@ struct Model<'a> {
     role_name: String,
     sites: Vec<SiteModel<'a>>,
     servers: Vec<Server<'a>>,
+    /// Of the key whose account orders certificates, where http-01 is answered here.
+    thumbprint: Option<&'a str>,
 }
 
 /// For each source address; an office behind one address stays far below both.
@@ -122,7 +126,18 @@ fn model<'a>(context: &Context<'a>) -> Model<'a> {
         role_name: site.role_name(Role::Web),
         sites: sites.collect(),
         servers: servers.collect(),
+        thumbprint: thumbprint(context),
     }
+}
+
+/// What answers to http-01 end with; `None` where nobody asks.
+fn thumbprint<'a>(context: &Context<'a>) -> Option<&'a str> {
+    let asked = site_is_public(context) && context.site.certificates.challenge == Challenge::Http01;
+    context.materials.public(THUMBPRINT).filter(|_| asked)
+}
+
+fn site_is_public(context: &Context<'_>) -> bool {
+    context.site.certificates.issuer != Issuer::Internal
 }
 
 fn has_family(host: &Host, ipv4: bool) -> bool {
@@ -167,11 +182,25 @@ fn probes(context: &Context<'_>, model: &Model<'_>, out: &mut DesiredHost) {
     ));
     let loopback = loopback(model);
     for site in context.site.sites.values() {
-        let name = example(&site.name);
-        out.probes.push(probe(
-            format!("https for {name} with the right certificate"),
-            nginx::handshake(&format!("{loopback}:443"), &name, trust(context), &site_pem(&site.name)),
-        ));
+        // A public authority may have left a name out.
+        for name in site.names().take(if site_is_public(context) { usize::MAX } else { 1 }).map(example) {
+            out.probes.push(probe(
+                format!("https for {name} with the right certificate"),
+                nginx::handshake(&format!("{loopback}:443"), &name, &trust(context, site), &site_pem(&site.name)),
+            ));
+        }
+    }
+    if let Some(thumbprint) = model.thumbprint {
+        for name in context.site.sites.values().flat_map(WebSite::names) {
+            out.probes.push(probe(
+                format!("{CHALLENGE_PROBE} {name}"),
+                format!(
+                    "said=$(curl -q -s -m 5 --noproxy '*' -H 'Host: {name}' \
+                     'http://{loopback}/.well-known/acme-challenge/infra-probe')\n\
+                     [ \"$said\" = 'infra-probe.{thumbprint}' ] || {{ echo \"answered: $said\" | head -c 200; exit 1; }}"
+                ),
+            ));
+        }
     }
     if !model.servers.is_empty() {
         // A server counts as up before its first check: only one that was checked has been seen.
@@ -192,8 +221,8 @@ fn through_all_tiers(context: &Context<'_>, site: &WebSite, out: &mut DesiredHos
     let ask = |path: &str| {
         let trust = match context.site.certificates.issuer {
             Issuer::Internal => format!("--cacert {SITES_CA_FILE} "),
-            Issuer::LetsEncrypt => String::new(),
-            Issuer::LetsEncryptStaging | Issuer::Directory { .. } => "--insecure ".into(),
+            Issuer::LetsEncrypt if !is_placeholder(context, site) => String::new(),
+            _ => format!("--cacert '{}' ", site_pem(&site.name)),
         };
         format!(
             "code=$(curl -q -s -m 10 --noproxy '*' -o /dev/null -w '%{{http_code}}' {trust}\
@@ -215,13 +244,18 @@ fn loopback(model: &Model<'_>) -> &'static str {
     if model.ipv4 { "127.0.0.1" } else { "[::1]" }
 }
 
-/// What `s_client` trusts.
-fn trust(context: &Context<'_>) -> &'static str {
+/// What `s_client` trusts: the deployed leaf itself, where no root of its issuer is at hand.
+fn trust(context: &Context<'_>, site: &WebSite) -> String {
     match context.site.certificates.issuer {
-        Issuer::Internal => "-CAfile /etc/infra/sites-ca.crt",
-        Issuer::LetsEncrypt => "-CApath /etc/ssl/certs",
-        Issuer::LetsEncryptStaging | Issuer::Directory { .. } => "-partial_chain",
+        Issuer::Internal => format!("-CAfile {SITES_CA_FILE}"),
+        Issuer::LetsEncrypt if !is_placeholder(context, site) => "-CApath /etc/ssl/certs".to_owned(),
+        _ => format!("-partial_chain -CAfile '{}'", site_pem(&site.name)),
     }
+}
+
+/// Whether the site still shows the certificate that stands in until the first order.
+fn is_placeholder(context: &Context<'_>, site: &WebSite) -> bool {
+    context.materials.public(&placeholder_mark(&site.name)).is_some()
 }
 
 /// A name to ask for: a wildcard's own stands for any.

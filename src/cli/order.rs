@@ -1,0 +1,283 @@
+//! The stage of public certificates that `apply`, `diff` and `cert` share: what is due, the orders, and their installation on
+//! the load balancers, one at a time.
+
+use std::collections::BTreeSet;
+
+use time::OffsetDateTime;
+
+use super::args::Global;
+use super::{Stop, exit, stages};
+use crate::base::net::HostName;
+use crate::fleet::connect::SshConnector;
+use crate::fleet::survey::Prepared;
+use crate::fleet::{history, transaction};
+use crate::host::lock::{self, Locked};
+use crate::host::transport::Script;
+use crate::inventory::site::{Issuer, Role, Site, WebSite};
+use crate::pki::acme::{self, Kind, Wanted};
+use crate::pki::fulfil::{self, Fate};
+use crate::pki::renew::Decision;
+use crate::pki::vault::Vault;
+use crate::pki::{self, store};
+use crate::plan::plan::Action;
+use crate::report::Reporter;
+use crate::report::interrupt::Interrupt;
+use crate::report::outcome::Next;
+use crate::service::certificates::SITES_FOLDER;
+use crate::service::haproxy::CHALLENGE_PROBE;
+use crate::service::render::Templates;
+
+/// How the orders of a run ended; the worst is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Ended {
+    /// Nothing was due.
+    Nothing,
+    /// At least one certificate is new.
+    Renewed,
+    /// At least one waits for its time.
+    Deferred,
+    /// At least one order failed, or what came of it could not be installed.
+    Failed,
+}
+
+/// The directory that signs for the sites; `None` where our own authority does.
+pub(super) fn directory(site: &Site) -> Option<&str> {
+    match &site.certificates.issuer {
+        Issuer::Internal => None,
+        Issuer::LetsEncrypt => Some(acme::LETS_ENCRYPT),
+        Issuer::LetsEncryptStaging => Some(acme::LETS_ENCRYPT_STAGING),
+        Issuer::Directory { url, .. } => Some(url),
+    }
+}
+
+/// The CA as a person knows it: the host of its directory.
+pub(super) fn issuer(directory: &str) -> &str {
+    directory.trim_start_matches("https://").split('/').next().unwrap_or(directory)
+}
+
+pub(super) fn store_error(error: &store::Error) -> Stop {
+    Stop::Refused(error.to_string(), error.help().into_iter().collect())
+}
+
+/// `2026-11-23 18:45 UTC`.
+pub(super) fn moment(seconds: i64) -> String {
+    let at = OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    format!("{} {:02}:{:02} UTC", at.date(), at.hour(), at.minute())
+}
+
+fn wanted<'a>(site: &'a Site, web: &'a WebSite, names: &'a [String], directory: &'a str) -> Wanted<'a> {
+    Wanted { site: web.name.as_str(), names, directory, contact: site.certificates.contact.as_deref() }
+}
+
+/// What is to be done about each site's certificate now; nothing where our own authority signs.
+pub(super) fn decisions(site: &Site) -> Result<Vec<(String, Decision)>, Stop> {
+    let Some(directory) = directory(site) else { return Ok(Vec::new()) };
+    let vault = Vault::open(&site.state).map_err(|e| store_error(&e))?;
+    let now = OffsetDateTime::now_utc();
+    site.sites
+        .values()
+        .map(|web| {
+            let names = pki::names(web);
+            let decision = fulfil::decide(&vault, &wanted(site, web, &names, directory), now);
+            Ok((web.name.to_string(), decision.map_err(|e| store_error(&e))?))
+        })
+        .collect()
+}
+
+/// The sites whose certificates are ordered now, each told; those that wait are told too.
+pub(super) fn announce(site: &Site, reporter: &Reporter) -> Result<BTreeSet<String>, Stop> {
+    let issuer = directory(site).map_or("", issuer);
+    let mut due = BTreeSet::new();
+    for (name, decision) in decisions(site)? {
+        match decision {
+            Decision::Good { .. } => {}
+            Decision::Order { why } => {
+                say(
+                    reporter,
+                    "order",
+                    &name,
+                    &format!("then: the certificate of {name} is ordered from {issuer}: {why}"),
+                )?;
+                due.insert(name);
+            }
+            Decision::Deferred { until, why } => {
+                let text = format!("the certificate of {name} is due, but waits until {}: {why}", moment(until));
+                say(reporter, "deferred", &name, &text)?;
+            }
+        }
+    }
+    Ok(due)
+}
+
+fn say(reporter: &Reporter, step: &str, name: &str, text: &str) -> Result<(), Stop> {
+    if reporter.is_json() {
+        let event = serde_json::json!({ "event": "certificate", "step": step, "site": name, "text": text });
+        return Ok(reporter.line(&event)?);
+    }
+    reporter.note(text);
+    Ok(())
+}
+
+/// What the orders of one run work with.
+pub(super) struct Work<'a> {
+    pub(super) site: &'a Site,
+    pub(super) templates: &'a Templates,
+    pub(super) connector: &'a SshConnector,
+    pub(super) global: &'a Global,
+    pub(super) options: transaction::Options,
+    pub(super) next: &'a Next,
+    pub(super) interrupt: &'a Interrupt,
+    pub(super) reporter: &'a Reporter,
+}
+
+impl Work<'_> {
+    /// All load balancers.
+    pub(super) fn lbs(site: &Site) -> BTreeSet<HostName> {
+        site.with_role(Role::Lb).map(|h| h.name.clone()).collect()
+    }
+
+    fn survey(&self) -> Result<(pki::Issued, Prepared), Stop> {
+        let issued = stages::issue(self.site, self.reporter)?;
+        let lbs = Self::lbs(self.site);
+        let prepared = self.reporter.during(&Interrupt::default(), |events| {
+            stages::prepare(self.site, &lbs, &issued, self.templates, self.connector, self.global, &events)
+        })?;
+        for (host, error) in &prepared.survey.unreachable {
+            self.reporter.error(
+                &format!("{host} cannot be reached: {error}"),
+                &[],
+                &["the CA may ask any load balancer, so no certificate is ordered until all answer".to_owned()],
+            )?;
+        }
+        for (host, reason) in &prepared.survey.refused {
+            self.reporter.error(&format!("{host} is left alone: {reason}"), &[], &[])?;
+        }
+        if prepared.survey.unreachable.is_empty() && prepared.survey.refused.is_empty() {
+            return Ok((issued, prepared));
+        }
+        Err(Stop::Unreachable)
+    }
+
+    /// Orders the certificates of `sites`, those of `force` in any case, and installs what came of it.
+    pub(super) fn run(&self, sites: &BTreeSet<String>, force: &BTreeSet<String>) -> Result<Ended, Stop> {
+        let fates = self.order(sites, force)?;
+        let mut ended = Ended::Nothing;
+        for (name, fate) in &fates {
+            let (step, text, how) = match fate {
+                Fate::Good { .. } => continue,
+                Fate::Obtained(about) => ("obtained", format!("obtained: {about}"), Ended::Renewed),
+                Fate::Deferred { until, why } => {
+                    ("deferred", format!("{name} waits until {}: {why}", moment(*until)), Ended::Deferred)
+                }
+                Fate::Failed { failure, until } => {
+                    let how = if failure.kind == Kind::Limited { Ended::Deferred } else { Ended::Failed };
+                    let text = format!("no certificate for {name}: {}", failure.why);
+                    let help = format!("what is in use stays; it is tried again from {} on", moment(*until));
+                    self.reporter.error(&text, &[], &[help])?;
+                    ended = ended.max(how);
+                    continue;
+                }
+            };
+            say(self.reporter, step, name, &text)?;
+            ended = ended.max(how);
+        }
+        if fates.iter().any(|(_, fate)| matches!(fate, Fate::Obtained(_))) && self.install()? != exit::DONE {
+            ended = Ended::Failed;
+        }
+        Ok(ended)
+    }
+
+    fn order(&self, sites: &BTreeSet<String>, force: &BTreeSet<String>) -> Result<Vec<(String, Fate)>, Stop> {
+        let Some(directory) = directory(self.site) else { return Ok(Vec::new()) };
+        let (_, mut prepared) = self.survey()?;
+        if let Some((host, _)) = prepared.plan.hosts.iter().find(|(_, plan)| !plan.is_empty()) {
+            return Err(Stop::Refused(
+                format!("no certificate was ordered: {host} is not as the inventory says"),
+                vec!["`infra apply` brings it there, and orders what is due".to_owned()],
+            ));
+        }
+        // The kernel of the first load balancer keeps a second controller out; the lock ends with this connection.
+        let first = prepared.survey.sessions.values_mut().next();
+        let _hold = first.map(|transport| self.lock(transport.as_mut())).transpose()?;
+        Self::answers(&mut prepared)?;
+        let vault = Vault::open(&self.site.state).map_err(|e| store_error(&e))?;
+        let mut fates = Vec::new();
+        for web in self.site.sites.values().filter(|w| sites.contains(w.name.as_str())) {
+            let names = pki::names(web);
+            let wanted = wanted(self.site, web, &names, directory);
+            let force = force.contains(web.name.as_str());
+            let fate =
+                fulfil::fulfil(&vault, &wanted, force, OffsetDateTime::now_utc()).map_err(|e| store_error(&e))?;
+            // Where the CA itself is the trouble, the other orders would meet it too.
+            let over =
+                matches!(&fate, Fate::Failed { failure, .. } if matches!(failure.kind, Kind::Outage | Kind::Limited));
+            fates.push((web.name.to_string(), fate));
+            if over || self.interrupt.flag().load(std::sync::atomic::Ordering::Relaxed) {
+                break;
+            }
+        }
+        Ok(fates)
+    }
+
+    fn lock(
+        &self,
+        transport: &mut dyn crate::host::transport::Transport,
+    ) -> Result<Box<dyn crate::host::transport::Hold>, Stop> {
+        match lock::take(transport, &self.options.who, &self.options.run).map_err(|e| Stop::Failed(e.into()))? {
+            Locked::Ours(hold) => Ok(hold),
+            Locked::Held(holder) => Err(Stop::Refused(
+                format!("another run works on the load balancers: {holder}"),
+                vec!["wait for it, then run this again".to_owned()],
+            )),
+        }
+    }
+
+    /// Every load balancer must answer for every name before a CA is asked to look: failed looks are counted there.
+    fn answers(prepared: &mut Prepared) -> Result<(), Stop> {
+        for (host, transport) in &mut prepared.survey.sessions {
+            let probes = prepared.desired.get(host).map(|d| d.probes.as_slice()).unwrap_or_default();
+            for probe in probes.iter().filter(|p| p.title.starts_with(CHALLENGE_PROBE)) {
+                let script = Script::new(probe.title.clone(), probe.command.clone());
+                let output = transport.run(&script, b"").map_err(|e| Stop::Failed(e.into()))?;
+                if !output.ok() {
+                    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+                    return Err(Stop::Failed(anyhow::anyhow!("{host}: not seen: {} ({said})", probe.title)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the certificates in use to all load balancers that show another; the plan is shown, and holds nothing else.
+    pub(super) fn install(&self) -> Result<u8, Stop> {
+        let (issued, prepared) = self.survey()?;
+        if prepared.plan.is_empty() {
+            return Ok(exit::DONE);
+        }
+        let other = prepared.plan.hosts.iter().find(|(_, plan)| {
+            !plan.phases.values().flatten().all(|action| match action {
+                Action::Write { path, .. } => path.starts_with(SITES_FOLDER),
+                Action::Follow { .. } | Action::Adopt { .. } => true,
+                _ => false,
+            })
+        });
+        if let Some((host, _)) = other {
+            return Err(Stop::Refused(
+                format!("{host} differs from the inventory by more than certificates"),
+                vec!["`infra apply` brings it there, with the certificates".to_owned()],
+            ));
+        }
+        self.reporter.plan(self.site, &prepared.plan)?;
+        let mut options = self.options.clone();
+        // A run of its own in the journals: what it replaces can be put back by itself.
+        options.run.push_str("-certificates");
+        let outcome = self.reporter.during(self.interrupt, |events| {
+            let flag = self.interrupt.flag();
+            transaction::execute(self.site, prepared, &issued.materials, self.connector, &options, flag, &events)
+        });
+        history::save_outcome(&self.site.state, &outcome)?;
+        let code = exit::of(&outcome);
+        self.reporter.outcome(&outcome, self.next, code)?;
+        Ok(code)
+    }
+}

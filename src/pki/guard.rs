@@ -1,0 +1,141 @@
+//! The HTTP client under the ACME client: takes a request, gives the answer within a time, and keeps what the library above
+//! throws away: the last status, `Retry-After`, and the CA's clock.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
+use rustls::{ClientConfig, RootCertStore};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
+
+/// How long a connection may take to open.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How long the head of an answer may take.
+pub const ANSWER: Duration = Duration::from_secs(30);
+
+/// What the last answer's head said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Last {
+    /// HTTP status; 0 before the first answer.
+    pub status: u16,
+    /// `Retry-After` (RFC 9110 §10.2.3) as an instant.
+    pub retry_after: Option<OffsetDateTime>,
+    /// How many seconds the CA's clock is ahead of ours.
+    pub skew: Option<i64>,
+}
+
+/// The last answer, shared with the one who asks.
+#[derive(Debug, Clone, Default)]
+pub struct Seen(Arc<Mutex<Last>>);
+
+impl Seen {
+    /// A copy of it.
+    pub fn last(&self) -> Last {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, last: Last) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = last;
+    }
+}
+
+/// See the module.
+pub struct Guard {
+    http: Client<HttpsConnector<HttpConnector>, BodyWrapper<Bytes>>,
+    seen: Seen,
+}
+
+impl Guard {
+    /// A client that trusts what this machine trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` name other roots).
+    ///
+    /// # Errors
+    /// A sentence, where there are no roots or TLS cannot be set up.
+    pub fn new(seen: Seen) -> Result<Self, String> {
+        let mut roots = RootCertStore::empty();
+        let found = rustls_native_certs::load_native_certs();
+        roots.add_parsable_certificates(found.certs);
+        if roots.is_empty() {
+            let why = found.errors.first().map_or_else(String::new, |e| format!(": {e}"));
+            return Err(format!("this machine trusts no authority at all (install `ca-certificates`){why}"));
+        }
+        // A provider of our own: rustls would panic where two are compiled in and none is chosen.
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|e| format!("TLS cannot be set up: {e}"))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_connect_timeout(Some(CONNECT));
+        let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1().enable_http2();
+        Ok(Self { http: Client::builder(TokioExecutor::new()).build(https.wrap_connector(tcp)), seen })
+    }
+}
+
+impl HttpClient for Guard {
+    fn request(
+        &self,
+        request: http::Request<BodyWrapper<Bytes>>,
+    ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
+        let (answer, seen) = (self.http.request(request), self.seen.clone());
+        // What an earlier answer said must not be taken for what this one says.
+        seen.set(Last { skew: seen.last().skew, ..Last::default() });
+        Box::pin(async move {
+            let answer = tokio::time::timeout(ANSWER, answer)
+                .await
+                .map_err(|_| Error::Other(format!("no answer within {} s", ANSWER.as_secs()).into()))?
+                .map_err(|e| Error::Other(Box::new(e)))?;
+            let header = |name: http::HeaderName| answer.headers().get(name).and_then(|v| v.to_str().ok());
+            let now = OffsetDateTime::now_utc();
+            let date = header(http::header::DATE).and_then(http_date);
+            seen.set(Last {
+                status: answer.status().as_u16(),
+                retry_after: header(http::header::RETRY_AFTER).and_then(|text| retry_after(text, now)),
+                skew: date.map(|date| (date - now).whole_seconds()).or(seen.last().skew),
+            });
+            Ok(BytesResponse::from(answer))
+        })
+    }
+}
+
+/// `Mon, 23 Nov 2026 12:00:00 GMT` (RFC 9110 §5.6.7).
+fn http_date(text: &str) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(&text.replace("GMT", "+0000"), &Rfc2822).ok()
+}
+
+/// Seconds or a date; never more than 30 days, whatever a broken server says.
+fn retry_after(text: &str, now: OffsetDateTime) -> Option<OffsetDateTime> {
+    let longest = now + time::Duration::days(30);
+    let at = match text.trim().parse::<u32>() {
+        Ok(seconds) => now + time::Duration::seconds(i64::from(seconds)),
+        Err(_) => http_date(text.trim())?,
+    };
+    Some(at.clamp(now, longest))
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_and_bounded() {
+        let now = datetime!(2026-11-23 12:00 UTC);
+        assert_eq!(retry_after("120", now), Some(datetime!(2026-11-23 12:02 UTC)));
+        assert_eq!(retry_after("Mon, 23 Nov 2026 13:00:00 GMT", now), Some(datetime!(2026-11-23 13:00 UTC)));
+        assert_eq!(retry_after("Sun, 22 Nov 2026 13:00:00 GMT", now), Some(now));
+        assert_eq!(retry_after("4294967295", now), Some(datetime!(2026-12-23 12:00 UTC)));
+        assert_eq!(retry_after("soon", now), None);
+        assert_eq!(retry_after("-5", now), None);
+    }
+}
