@@ -205,12 +205,9 @@ fn a_thousand_hosts_are_no_effort() {
     text.extend((0..1000).map(host));
     text += "firewall: { manage_from: [10.0.0.0/24] }\ncertificates: { issuer: internal }\n";
     text += "sites: { shop.example.com: { app: { port: 8080, health: /up } } }\n";
-    let begin = std::time::Instant::now();
     let (site, warnings) = load_text(&text, Path::new("big.yml")).unwrap();
     assert_eq!((site.hosts.len(), warnings.len()), (1000, 0));
     assert_eq!(site.hosts.values().map(|host| host.place.line).max(), Some(1002));
-    // A debug build on a busy machine; quadratic work would take minutes.
-    assert!(begin.elapsed() < std::time::Duration::from_secs(10), "{:?}", begin.elapsed());
 }
 
 #[test]
@@ -258,18 +255,16 @@ fn an_inventory_may_be_spread_over_files_of_its_folder() {
     assert!(shown.contains("outside of the inventory's folder"), "{shown}");
 }
 
-/// Much that is wrong, all of it on one line, is drawn in a time that grows with it and not with its square.
+/// Much that is wrong, all of it on one line. Work that grows with its square would run into the test runner's time-out.
 #[test]
-fn many_mistakes_are_drawn_in_bounded_time() {
+fn many_mistakes_on_one_line_are_all_drawn() {
     let mut text = String::from("name: big\nfirewall: { manage_from: 10.0.0.0/8 }\nhosts: {");
     text.extend((0..2000).map(|i| format!("h{i}: {{ adress: 10.1.1.1, roles: [wbe], password: hunter2 }}, ")));
     text += "}\n";
-    let begin = std::time::Instant::now();
     let diagnostics = load_text(&text, Path::new("big.yml")).unwrap_err();
     let drawn = draw(&diagnostics, false);
     assert_eq!(diagnostics.len(), 6000);
     assert!(drawn.ends_with("6000 errors\n") && !drawn.contains("hunter2"));
-    assert!(begin.elapsed() < std::time::Duration::from_secs(60), "{:?}", begin.elapsed());
 }
 
 #[test]
@@ -279,8 +274,6 @@ fn a_long_block_list_is_no_effort() {
     );
     text += "  block:\n";
     text.extend((0..50_000).map(|i| format!("    - 20.{}.{}.{}\n", i >> 16, (i >> 8) & 255, i & 255)));
-    let begin = std::time::Instant::now();
     let (site, _) = load_text(&text, Path::new("big.yml")).unwrap();
     assert_eq!(site.firewall.block.len(), 50_000);
-    assert!(begin.elapsed() < std::time::Duration::from_secs(20), "{:?}", begin.elapsed());
 }

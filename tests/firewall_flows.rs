@@ -282,33 +282,3 @@ fn a_comment_cannot_break_out() {
     assert_eq!(lines[0].matches('"').count(), 2);
     assert!(!lines[0].contains('\n') && lines[0].len() < 180);
 }
-
-#[test]
-fn a_block_list_against_ourselves_is_an_error() {
-    let mut site = site(Backend::Nftables);
-    assert_eq!(admit::conflicts(&site), []);
-    site.firewall.block =
-        vec![("fd99::/112".parse().unwrap(), place(7)), ("203.0.113.0/24".parse().unwrap(), place(8))];
-    let found = admit::conflicts(&site);
-    assert_eq!(found.len(), 6, "one of manage_from, five hosts: {found:#?}");
-    assert!(found[0].message.contains("(shop.yml:7), which holds all of `fd99::1` in `manage_from` (shop.yml:20)"));
-}
-
-#[test]
-fn a_thousand_hosts_take_little_time() {
-    let mut site = site(Backend::Nftables);
-    let one = |at: usize| {
-        let role = Role::ALL[usize::from(at > 10) + usize::from(at > 500) + usize::from(at > 900)];
-        let addresses = [format!("10.1.{}.{}", at / 250, at % 250 + 1), format!("fd01::{at:x}")];
-        host(&format!("h{at}"), &[&addresses[0], &addresses[1]], &[role])
-    };
-    site.hosts = (1..=1000).map(one).map(|h| (h.name.clone(), h)).collect();
-    let start = std::time::Instant::now();
-    let all = flows::derive(&site);
-    let facts = platform::oldest();
-    let rules: usize = site.hosts.values().map(|h| flows::host_ruleset(&site, h, &facts, &all).rules.len()).sum();
-    let took = start.elapsed();
-    assert!(rules > 5000);
-    // Generous: without optimization and on a busy machine. It catches a cube, not a slow day.
-    assert!(took < std::time::Duration::from_secs(20), "{took:?}");
-}

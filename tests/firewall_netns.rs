@@ -544,9 +544,8 @@ fn a_refusal_of_the_other_host_is_told_from_our_own() {
             assert_eq!(connect(&net, "web1", address, 9443), Answer::Refused, "allowed, nobody listens");
             assert_eq!(connect(&net, "web1", address, 9444), Answer::Drop, "denied on our side");
             // Everyone else is refused at once.
-            let start = Instant::now();
             let out = net.sh("web1", "", &format!("bash -c 'echo > /dev/tcp/{address}/9444'"));
-            assert!(!out.status.success() && start.elapsed() < Duration::from_secs(1));
+            assert!(String::from_utf8_lossy(&out.stderr).contains("refused"), "{out:?}");
         }
         // Root may fetch packages, others may not.
         let get = |user: &str| {

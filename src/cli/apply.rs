@@ -31,7 +31,7 @@ pub(super) fn run(apply: &Apply, global: &Global, reporter: &Reporter) -> Done {
         None => stages::selected(&site, global)?,
     };
     stages::unbuilt(&site)?;
-    let templates = stages::templates(&site)?;
+    let templates = stages::templates(&site, reporter)?;
     let issued = stages::issue(&site, reporter)?;
     let connector = stages::connector(reporter);
     let prepared = reporter.during(&Interrupt::default(), |events| {

@@ -48,7 +48,7 @@ fn renew(args: &CertRenew, global: &Global, reporter: &Reporter) -> Done {
             vec![format!("sites: {}", names.join(", "))],
         ));
     }
-    let templates = stages::templates(&site)?;
+    let templates = stages::templates(&site, reporter)?;
     let connector = stages::connector(reporter);
     let interrupt = Interrupt::default();
     interrupt.watch(exit::INTERRUPTED.into())?;

@@ -13,7 +13,7 @@ use crate::report::text::count;
 
 pub(super) fn run(inventory: &Inventory, _: &Global, reporter: &Reporter) -> Done {
     let site = stages::site(&inventory.inventory, reporter)?;
-    let templates = stages::templates(&site)?;
+    let templates = stages::templates(&site, reporter)?;
     let seen = history::controller(&site.state);
     // Never connected yet: this machine's own route is a guess, so it warns only.
     let guess = seen.is_empty();

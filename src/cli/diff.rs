@@ -13,7 +13,7 @@ pub(super) fn run(diff: &Diff, global: &Global, reporter: &Reporter) -> Done {
     let site = stages::site(&diff.inventory.inventory, reporter)?;
     let hosts = stages::selected(&site, global)?;
     stages::unbuilt(&site)?;
-    let templates = stages::templates(&site)?;
+    let templates = stages::templates(&site, reporter)?;
     let issued = stages::issue(&site, reporter)?;
     let connector = stages::connector(reporter);
     let prepared = reporter.during(&Interrupt::default(), |events| {

@@ -13,7 +13,7 @@ use crate::service::firewall;
 pub(super) fn run(render: &Render, global: &Global, reporter: &Reporter) -> Done {
     let site = stages::site(&render.inventory.inventory, reporter)?;
     let hosts = stages::selected(&site, global)?;
-    let templates = stages::templates(&site)?;
+    let templates = stages::templates(&site, reporter)?;
     let desired = stages::offline(&site, &templates, |_, desired| desired)?;
     if render.to.is_file() {
         let message = format!("`{}` is a file, not a folder", render.to.display());

@@ -39,8 +39,12 @@ pub(super) fn site(inventory: &Path, reporter: &Reporter) -> Result<Site, Stop> 
 }
 
 /// The embedded templates and those beside the inventory.
-pub(super) fn templates(site: &Site) -> Result<Templates, Stop> {
-    Ok(Templates::load(Some(&site.folder))?)
+pub(super) fn templates(site: &Site, reporter: &Reporter) -> Result<Templates, Stop> {
+    let templates = Templates::load(Some(&site.folder))?;
+    if !templates.warnings.is_empty() {
+        reporter.diagnostics(&templates.warnings)?;
+    }
+    Ok(templates)
 }
 
 /// The hosts that `--limit` means.

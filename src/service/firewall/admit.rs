@@ -2,9 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::base::diagnostic::Diagnostic;
 use crate::base::net::{Cidr, Port, Proto};
-use crate::inventory::site::Site;
 use crate::plan::ruleset::{Direction, Rule, Ruleset};
 
 /// What decides about a connection.
@@ -52,30 +50,6 @@ pub fn admits(set: &Ruleset, way: Direction, proto: Proto, port: Port, peer: IpA
 pub fn controller_is_admitted(set: &Ruleset, controller: IpAddr, ssh_port: Port) -> bool {
     // sshd of a dual-stack socket tells IPv4 clients as ::ffff:a.b.c.d.
     admits(set, Direction::In, Proto::Tcp, ssh_port, controller.to_canonical())
-}
-
-/// What a policy says against itself, without a host: a block list that holds a part of `manage_from` or a host.
-pub fn conflicts(site: &Site) -> Vec<Diagnostic> {
-    let mut found = Vec::new();
-    for (net, place) in &site.firewall.block {
-        for (manage, line) in &site.firewall.manage_from {
-            if holds(*net, *manage) {
-                let message = format!(
-                    "`firewall.block` has `{net}` ({place}), which holds all of `{manage}` in `manage_from` ({line})"
-                );
-                let help = "block a smaller network: blocked sources are dropped before any rule accepts them";
-                found.push(Diagnostic::error(message).help(help));
-            }
-        }
-        for host in site.hosts.values() {
-            if let Some(address) = host.addresses.iter().find(|address| net.contains(**address)) {
-                let message =
-                    format!("`firewall.block` has `{net}` ({place}), which holds {address}, the host `{}`", host.name);
-                found.push(Diagnostic::error(message).help("the other hosts would drop all that it sends"));
-            }
-        }
-    }
-    found
 }
 
 #[cfg(test)]
