@@ -4,7 +4,6 @@
 use std::error::Error;
 use std::net::IpAddr;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use infra::lab::{self, Lab, Power, Release, Spec, SpecHost, Target, image};
 
