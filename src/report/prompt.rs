@@ -1,6 +1,9 @@
 //! Questions to a person: takes a question, gives the answer, or the refusal to guess where nobody sits at the terminal.
 
+use std::fs::File;
 use std::io::{self, BufRead, IsTerminal, Write};
+
+use rustix::termios::{self, LocalModes, OptionalActions, Termios};
 
 use crate::base::secret::Secret;
 
@@ -30,8 +33,36 @@ pub fn hidden(question: &str) -> Option<Secret> {
     if !possible() {
         return None;
     }
-    let answer = rpassword::prompt_password(question).ok()?;
+    // Off before the question is on the screen: what is typed at once, or ahead, is not shown either.
+    let _quiet = Quiet::begin().ok()?;
+    let mut out = io::stderr().lock();
+    write!(out, "{question}").and_then(|()| out.flush()).ok()?;
+    let answer = rpassword::read_password().ok()?;
     (!answer.is_empty()).then(|| Secret::new("a password that was typed", answer))
+}
+
+/// The terminal without echo, until it is dropped.
+struct Quiet {
+    terminal: File,
+    before: Termios,
+}
+
+impl Quiet {
+    fn begin() -> io::Result<Self> {
+        let terminal = File::open("/dev/tty")?;
+        let before = termios::tcgetattr(&terminal)?;
+        let mut quiet = before.clone();
+        quiet.local_modes.remove(LocalModes::ECHO);
+        termios::tcsetattr(&terminal, OptionalActions::Now, &quiet)?;
+        Ok(Self { terminal, before })
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        // A terminal that is gone needs no echo.
+        let _ = termios::tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
+    }
 }
 
 fn ask(question: &str, input: &mut dyn BufRead, out: &mut dyn Write) -> io::Result<bool> {

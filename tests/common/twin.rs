@@ -139,7 +139,8 @@ impl Twin {
             write(&under(path), &materials.materialize(&file.body.text).unwrap(), file.access.mode);
         }
         // Units do not exist here; whether a daemon runs is what the other probes see.
-        write(&under("/run/bin/systemctl"), "#!/bin/sh\nexit 0\n", 0o755);
+        let systemctl = "#!/bin/sh\ncase \"$*\" in *MainPID*nginx*) cat /run/nginx.pid ;; esac\nexit 0\n";
+        write(&under("/run/bin/systemctl"), systemctl, 0o755);
         let holder = Holder::start(Command::new("unshare").args([
             "--net",
             "--mount",
