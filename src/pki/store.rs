@@ -118,6 +118,23 @@ struct Versioned<T> {
     content: T,
 }
 
+/// Makes a folder of the state where it is missing, and waits for its lock, which holds until the file is dropped.
+pub(super) fn lock(folder: &Path) -> Result<File, Error> {
+    private_dir(folder)?;
+    let path = folder.join("lock");
+    let named = |e: io::Error| Error::Io(io::Error::new(e.kind(), format!("{}: {e}", path.display())));
+    let lock = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(named)?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::Error(error)) => return Err(named(error)),
+            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return Err(Error::Busy(path)),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
 /// The folder, locked until it is dropped.
 #[derive(Debug)]
 pub struct Store {
@@ -132,19 +149,8 @@ impl Store {
     /// [`Error::Io`], or [`Error::Busy`] after 20 seconds.
     pub fn open(state: &Path) -> Result<Self, Error> {
         let folder = state.join("pki");
-        private_dir(&folder)?;
-        let path = folder.join("lock");
-        let named = |e: io::Error| Error::Io(io::Error::new(e.kind(), format!("{}: {e}", path.display())));
-        let lock = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(named)?;
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match lock.try_lock() {
-                Ok(()) => return Ok(Self { folder, _lock: lock }),
-                Err(TryLockError::Error(error)) => return Err(named(error)),
-                Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return Err(Error::Busy(path)),
-                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),
-            }
-        }
+        let lock = lock(&folder)?;
+        Ok(Self { folder, _lock: lock })
     }
 
     /// The file of the authorities.

@@ -5,11 +5,9 @@
 //! lost at the price of new orders, of which a CA allows few (five a week for the same names, at Let's Encrypt).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use data_encoding::BASE64URL_NOPAD;
 use rcgen::{CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _};
@@ -22,10 +20,8 @@ use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 use crate::base::fsx::{private_dir, write_atomic};
 use crate::pki::internal_ca::{self, Key, Problem};
 use crate::pki::renew::{Held, Life, Record};
-use crate::pki::store::Error;
+use crate::pki::store::{self, Error};
 
-/// How long we wait for another process that works with the same state.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a placeholder says that it lives; it is replaced by the first order.
 const PLACEHOLDER_LIFE: time::Duration = time::Duration::days(365);
 
@@ -182,19 +178,8 @@ impl Vault {
     /// [`Error::Io`], or [`Error::Busy`] after 20 seconds.
     pub fn open(state: &Path) -> Result<Self, Error> {
         let folder = state.join("acme");
-        private_dir(&folder)?;
-        let path = folder.join("lock");
-        let named = |e: io::Error| Error::Io(io::Error::new(e.kind(), format!("{}: {e}", path.display())));
-        let lock = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(named)?;
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match lock.try_lock() {
-                Ok(()) => return Ok(Self { folder, _lock: lock }),
-                Err(TryLockError::Error(error)) => return Err(named(error)),
-                Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return Err(Error::Busy(path)),
-                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),
-            }
-        }
+        let lock = store::lock(&folder)?;
+        Ok(Self { folder, _lock: lock })
     }
 
     /// The account key, made where there is none. One key for every directory, so that all have one thumbprint.
