@@ -283,6 +283,15 @@ pub enum Challenge {
     },
 }
 
+/// Whom to ask when the issuer has failed for long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fallback {
+    /// Never the internal CA.
+    pub issuer: Issuer,
+    /// After how many days of failures.
+    pub after: u32,
+}
+
 /// Public certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificates {
@@ -292,8 +301,32 @@ pub struct Certificates {
     pub contact: Option<String>,
     /// http-01 or dns-01.
     pub challenge: Challenge,
+    /// The kind of certificate, where the issuer offers several (`classic`, `tlsserver`, `shortlived`).
+    pub profile: Option<String>,
+    /// A second issuer.
+    pub fallback: Option<Fallback>,
+    /// Whether new certificates go into the running load balancer, without a reload, where its version is sound.
+    pub hot_swap: bool,
+    /// Whether the public addresses of all names must be our load balancers' before a certificate is ordered.
+    pub check_dns: bool,
     /// The section's line, if there is one.
     pub place: Option<Place>,
+}
+
+impl Certificates {
+    /// Where the inventory says nothing: the internal CA signs.
+    pub fn internal() -> Self {
+        Self {
+            issuer: Issuer::Internal,
+            contact: None,
+            challenge: Challenge::Http01,
+            profile: None,
+            fallback: None,
+            hot_swap: false,
+            check_dns: true,
+            place: None,
+        }
+    }
 }
 
 /// Which database.

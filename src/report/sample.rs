@@ -54,12 +54,7 @@ pub(crate) fn site(roles: &[(&str, usize)]) -> Site {
             resolvers: Vec::new(),
         },
         sites: BTreeMap::new(),
-        certificates: Certificates {
-            issuer: Issuer::Internal,
-            contact: None,
-            challenge: Challenge::Http01,
-            place: None,
-        },
+        certificates: Certificates::internal(),
         database: None,
         monitoring: None,
         file: "inventory.yml".into(),
