@@ -382,23 +382,23 @@ mod tests {
         let window = |start: i64, end: i64| Some(Window { start: now + start * DAY, end: now + end * DAY });
         let ask = |before: Option<&Advice>, window, dice| Advice::after(before, "ab", window, None, None, now, dice);
         let names = names();
-        let decide = |advice: &Advice, life| super::decide(&wanted(), Some(held(&names, life)), &[], Some(advice), NOW);
+        let advised = |advice: &Advice, life| decide(&wanted(), Some(held(&names, life)), &[], Some(advice), NOW);
         // A window that is past means now; one ahead means its moment, and the moment stays.
         let past = ask(None, window(-3, -1), 7);
-        assert_eq!(decide(&past, life(10, 90)), order("the CA suggests it"));
+        assert_eq!(advised(&past, life(10, 90)), order("the CA suggests it"));
         let ahead = ask(None, window(1, 3), 1000);
         assert_eq!(ahead.at, Some(now + DAY + 1000));
         assert_eq!(ask(Some(&ahead), window(1, 2), 99).at, ahead.at);
         assert_ne!(ask(Some(&ahead), window(2, 3), 99).at, ahead.at);
-        assert!(matches!(decide(&ahead, life(80, 90)), Decision::Order { .. }), "later than a sixth before the end");
-        assert!(matches!(decide(&ahead, life(65, 90)), Decision::Good { until, .. } if until == now + DAY + 1000));
+        assert!(matches!(advised(&ahead, life(80, 90)), Decision::Order { .. }), "later than a sixth before the end");
+        assert!(matches!(advised(&ahead, life(65, 90)), Decision::Good { until, .. } if until == now + DAY + 1000));
         // Nothing usable, or about another leaf: the lifetime decides.
         let plain = Decision::Good { until: life(10, 90).due(), why: "a third of its life is left then".into() };
         for useless in [ask(None, window(3, 1), 7), ask(None, window(1, 1), 7), ask(None, None, 7)] {
-            assert_eq!(decide(&useless, life(10, 90)), plain);
+            assert_eq!(advised(&useless, life(10, 90)), plain);
         }
         let other = Advice { leaf: "cd".into(), ..past };
-        assert_eq!(decide(&other, life(10, 90)), plain);
+        assert_eq!(advised(&other, life(10, 90)), plain);
         // How soon it is asked again.
         let pause = |pause| Advice::after(None, "ab", None, None, pause, now, 0).ask_after - now;
         assert_eq!(pause(None), 6 * 3600);

@@ -20,7 +20,7 @@ pub(crate) fn key() -> KeyPair {
 
 /// A chain of a leaf for `names` and its issuer, signed for `key`.
 pub(crate) fn chain(names: &[String], key: &KeyPair, days: i64, issuer: &str, now: OffsetDateTime) -> String {
-    let ca_key = key();
+    let ca_key = self::key();
     let mut ca = CertificateParams::default();
     ca.distinguished_name = DistinguishedName::new();
     ca.distinguished_name.push(DnType::CommonName, issuer);
