@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::args::{Cert, CertRenew, Global, Inventory};
 use super::order::{Ended, Work, decisions, moment, store_error, wanted};
-use super::{Done, Stop, apply, exit, stages};
+use super::{Done, Stop, apply, exit, revoke, stages};
 use crate::base::net::DnsName;
 use crate::fleet::served;
 use crate::inventory::site::{Issuer, Site};
@@ -23,11 +23,12 @@ pub(super) fn run(cert: &Cert, global: &Global, reporter: &Reporter) -> Done {
         Cert::Status(inventory) => status(inventory, global, reporter),
         Cert::Renew(renew) if renew.dry_run => rehearse(renew, reporter),
         Cert::Renew(renew) => self::renew(renew, global, reporter),
+        Cert::Revoke(revoke) => revoke::run(revoke, global, reporter),
     }
 }
 
 /// The site of an inventory whose certificates come from an ACME directory.
-fn public(inventory: &Inventory, reporter: &Reporter) -> Result<Site, Stop> {
+pub(super) fn public(inventory: &Inventory, reporter: &Reporter) -> Result<Site, Stop> {
     let site = stages::site(&inventory.inventory, reporter)?;
     stages::unbuilt(&site)?;
     if site.certificates.issuer == Issuer::Internal {

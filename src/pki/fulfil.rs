@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use time::OffsetDateTime;
 
 use crate::base::crash::crash_at;
-use crate::pki::acme::{self, Failure, Kind, Obtained};
+use crate::pki::acme::{self, Failure, Kind, Obtained, Reason};
 use crate::pki::public::{Expected, Public};
 use crate::pki::renew::{self, Advice, Decision, Record};
 use crate::pki::store::Error;
@@ -142,6 +142,31 @@ pub fn adopt(vault: &Vault, wanted: &Wanted, file: &str, now: OffsetDateTime) ->
     }
     vault.put_current(&wanted.site, &found)?;
     Ok(Some(found.about()))
+}
+
+/// Has a certificate's CA take it back. Where it is the one in use, it counts as due from then on.
+///
+/// # Errors
+/// [`Failure`].
+pub fn revoke(
+    vault: &Vault,
+    wanted: &Wanted,
+    certificate: &Public,
+    reason: Reason,
+    stop: &AtomicBool,
+) -> Result<(), Failure> {
+    let known = |directory: &str| wanted.sources.iter().find(|source| source.directory == directory).cloned();
+    let (Some(directory), Some(leaf)) = (certificate.directory.as_deref(), certificate.leaf()) else {
+        return Err(Failure::ours("no CA has signed this certificate"));
+    };
+    let source = known(directory).unwrap_or_else(|| Source::new(directory));
+    // What is offered now is no matter for what was issued then.
+    let wanted = Wanted { profile: None, contact: None, ..wanted.clone() };
+    acme::revoke(vault, &wanted, &source, &leaf, reason, stop)?;
+    if let Some(current) = vault.current(&wanted.site)?.filter(|current| current.sha256 == certificate.sha256) {
+        vault.put_current(&wanted.site, &Public { revoked: true, ..current })?;
+    }
+    Ok(())
 }
 
 fn attempt(

@@ -37,6 +37,9 @@ pub struct Public {
     pub life: Life,
     /// Of the leaf's DER, lower-case hex.
     pub sha256: String,
+    /// Whether its CA was told to take it back.
+    #[serde(default)]
+    pub revoked: bool,
     /// The order that it came from: an order that is done is never taken for one under way.
     pub(crate) order: Option<String>,
 }
@@ -75,7 +78,7 @@ impl Public {
     pub fn held(&self) -> Option<Held<'_>> {
         let directory = self.directory.as_deref()?;
         let (names, profile) = (self.names.as_slice(), self.profile.as_deref());
-        Some(Held { names, directory, profile, life: self.life, leaf: &self.sha256 })
+        Some(Held { names, directory, profile, life: self.life, leaf: &self.sha256, revoked: self.revoked })
     }
 
     /// The leaf, DER.
@@ -139,6 +142,7 @@ impl Public {
             key: key.clone(),
             life,
             sha256: hex(&Sha256::digest(leaf_der)),
+            revoked: false,
             order: None,
         })
     }
@@ -177,6 +181,7 @@ impl Public {
             key: Key::of(&key),
             life: Life { not_before: params.not_before.unix_timestamp(), not_after: params.not_after.unix_timestamp() },
             sha256: hex(&Sha256::digest(certificate.der())),
+            revoked: false,
             order: None,
         })
     }

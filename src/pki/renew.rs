@@ -93,6 +93,8 @@ pub struct Held<'a> {
     pub life: Life,
     /// SHA-256 of the leaf.
     pub leaf: &'a str,
+    /// Whether its CA was told to take it back.
+    pub revoked: bool,
 }
 
 impl Held<'_> {
@@ -192,6 +194,9 @@ fn reason(wanted: &Wanted, held: Option<Held<'_>>, advice: Option<&Advice>, now:
     if held.profile != wanted.profile_at(source) {
         return Ok("another profile is wanted".to_owned());
     }
+    if held.revoked {
+        return Ok("it was revoked".to_owned());
+    }
     if now >= held.life.not_after {
         return Ok("it has ended".to_owned());
     }
@@ -269,7 +274,7 @@ mod tests {
     }
 
     fn held(names: &[String], life: Life) -> Held<'_> {
-        Held { names, directory: LE, profile: None, life, leaf: "ab" }
+        Held { names, directory: LE, profile: None, life, leaf: "ab", revoked: false }
     }
 
     fn about(life: Life, record: &Record) -> Decision {
@@ -297,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn other_names_another_issuer_another_profile_or_the_end_make_it_due() {
+    fn other_names_another_issuer_another_profile_a_revocation_or_the_end_make_it_due() {
         let now = |wanted: &Wanted, held| decide(wanted, held, &[], None, NOW);
         assert_eq!(now(&wanted(), None), order("there is none yet"));
         let (mut turned, other) = (names(), [names(), vec!["c.example.com".into()]].concat());
@@ -311,6 +316,8 @@ mod tests {
         assert_eq!(now(&short, Some(held(&turned, young))), order("another profile is wanted"));
         let short_held = Held { profile: Some("shortlived"), ..held(&turned, young) };
         assert!(matches!(now(&short, Some(short_held)), Decision::Good { .. }));
+        let taken_back = Held { revoked: true, ..held(&turned, young) };
+        assert_eq!(now(&wanted(), Some(taken_back)), order("it was revoked"));
         assert_eq!(about(life(91, 90), &Record::default()), order("it has ended"));
     }
 
