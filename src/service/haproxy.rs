@@ -81,7 +81,7 @@ impl Service for Haproxy {
         }
         out.packages.insert("haproxy".into());
         out.units.insert(UNIT.into(), UnitWanted { phase: Phase::Edge });
-        let holder = Holder { service: NAME, phase: Phase::Edge, unit: UNIT };
+        let holder = Holder { service: NAME, phase: Phase::Edge, unit: UNIT, follow: Follow::Reload };
         holder.folder(out, "/etc/haproxy/tls");
         holder.file(context, out, "/etc/haproxy/tls/ca.crt", &["pki/ca.crt".into()])?;
         let client = ["crt", "key"].map(|ending| format!("pki/{}/client.{ending}", host.name));

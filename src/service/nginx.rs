@@ -47,7 +47,7 @@ pub(crate) fn want(context: &Context<'_>, service: &'static str, out: &mut Desir
     }
     out.units.insert(UNIT.into(), UnitWanted { phase });
     out.packages.insert("nginx".into());
-    let holder = Holder { service, phase, unit: UNIT };
+    let holder = Holder { service, phase, unit: UNIT, follow: Follow::Reload };
     holder.folder(out, "/etc/nginx/tls");
     let host = &context.host.name;
     holder.file(context, out, "/etc/nginx/tls/ca.crt", &["pki/ca.crt".into()])?;
