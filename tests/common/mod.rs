@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use infra::base::net::HostName;
 use infra::inventory::site::{
-    AppProgram, Backend, Certificates, Challenge, FirewallPolicy, Host, Issuer, Place, Ports, Role, Site, Ssh,
+    AppProgram, Backend, Certificates, FirewallPolicy, Host, Place, Ports, Role, Site, Ssh,
     StaticFiles, WebSite,
 };
 
@@ -39,6 +39,7 @@ pub fn web_site(name: &str, aliases: &[&str], files: Option<(&str, &str)>, port:
     WebSite {
         name: name.parse().unwrap(),
         aliases: aliases.iter().map(|a| a.parse().unwrap()).collect(),
+        addresses: Vec::new(),
         r#static: files.map(|(root, prefix)| StaticFiles { root: root.into(), prefix: prefix.into() }),
         app: port.map(|p| AppProgram { port: p.try_into().unwrap(), health: "/healthz".into() }),
         hsts: 300,
@@ -59,12 +60,7 @@ pub fn site(name: &str, hosts: Vec<(HostName, Host)>, sites: Vec<WebSite>, state
             resolvers: vec![],
         },
         sites: sites.into_iter().map(|s| (s.name.clone(), s)).collect::<BTreeMap<_, _>>(),
-        certificates: Certificates {
-            issuer: Issuer::Internal,
-            contact: None,
-            challenge: Challenge::Http01,
-            place: None,
-        },
+        certificates: Certificates::internal(),
         database: None,
         monitoring: None,
         file: PathBuf::from("inventory.yml"),
