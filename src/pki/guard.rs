@@ -81,6 +81,20 @@ impl Guard {
     }
 }
 
+impl Guard {
+    /// A plain GET: the status and the body. For what a directory says without being asked by name.
+    ///
+    /// # Errors
+    /// [`Error::Other`] where no answer came.
+    pub async fn get(&self, url: &str) -> Result<(u16, Bytes), Error> {
+        let mut answer = self.request(http::Request::get(url).body(BodyWrapper::default())?).await?;
+        let status = answer.parts.status.as_u16();
+        let body = tokio::time::timeout(ANSWER, answer.body.into_bytes()).await;
+        let body = body.map_err(|_| Error::Other("the answer does not end".into()))?.map_err(Error::Other)?;
+        Ok((status, body))
+    }
+}
+
 impl HttpClient for Guard {
     fn request(
         &self,

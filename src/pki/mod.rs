@@ -14,13 +14,18 @@ use crate::pki::store::{Authorities, Hops, Leaves, Rotation, Step, Store};
 use crate::pki::vault::Vault;
 use crate::service::certificates::{THUMBPRINT, placeholder_mark};
 
+mod account_key;
 pub mod acme;
+pub mod dns;
 pub mod fulfil;
 pub mod guard;
+mod hook;
 pub mod internal_ca;
+pub mod public;
 pub mod renew;
 pub mod store;
 pub mod vault;
+pub mod wanted;
 
 pub use store::Error;
 
@@ -331,5 +336,7 @@ pub fn names(site: &WebSite) -> Vec<String> {
     site.names().map(ToString::to_string).collect()
 }
 
+#[cfg(test)]
+mod sample;
 #[cfg(test)]
 mod tests;
