@@ -1,5 +1,5 @@
-//! Certificates that the running HAProxy takes over its admin socket, by version; and what comes of a socket that is in use,
-//! and of a run that dies on the way.
+//! Certificates that the running HAProxy takes over its admin socket, by version, and what comes of a socket that is in use and
+//! of a run that dies on the way. One of the two sites is asked for by address too.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 #[path = "../common/bench.rs"]
@@ -14,12 +14,12 @@ use infra::lab::Release;
 const TWO_SITES: &str = "name: shop
 ssh: { user: ops, become: sudo }
 hosts:
-  lb1:  { address: 10.0.1.11, roles: [lb], public: 203.0.113.11 }
-  web1: { address: 10.0.2.11, roles: [web] }
+  lb1:  { address: [10.0.1.11, \"fd00:0:0:1::11\"], roles: [lb], public: [203.0.113.11, \"2001:db8:113::11\"] }
+  web1: { address: [10.0.2.11, \"fd00:0:0:2::11\"], roles: [web] }
 firewall: { manage_from: [10.0.0.0/24] }
 sites:
   docs.example.org: { static: { root: /srv/docs, prefix: / } }
-  shop.example.com: { static: { root: /srv/shop, prefix: / } }
+  shop.example.com: { aliases: [203.0.113.11, \"2001:db8:113::11\"], static: { root: /srv/shop, prefix: / } }
 certificates: { issuer: internal, hot_swap: true }
 ";
 const DOCS: &str = "docs.example.org";
@@ -39,6 +39,7 @@ fn a_new_leaf_needs_no_reload(name: &str, release: Release) {
     let bench = Bench::up(name, TWO_SITES, release);
     bench.apply().expect(0);
     let (worker, first) = (worker(&bench), leaves(&bench));
+    by_address(&bench);
 
     // Both at once.
     forget(&bench, &[DOCS, SHOP]);
@@ -67,6 +68,36 @@ fn a_new_leaf_needs_no_reload(name: &str, release: Release) {
 
     let worker = in_use_by_another(&bench, worker);
     killed_on_the_way(&bench, worker);
+}
+
+/// The site whose certificate names the addresses, and no other, is what one gets who asks by address.
+fn by_address(bench: &Bench) {
+    bench
+        .sh("web1", "mkdir -p /srv/docs /srv/shop; echo docs >/srv/docs/index.html; echo shop >/srv/shop/index.html")
+        .expect(0);
+    for host in ["203.0.113.11", "[2001:db8:113::11]", "[2001:db8:113::11]:443", SHOP] {
+        assert_eq!(bench.page(&format!("https://{host}/")), (200, "shop\n".to_owned()), "{host}");
+    }
+    assert_eq!(bench.page(&format!("https://{DOCS}/")), (200, "docs\n".to_owned()));
+    let said =
+        bench.sh("outside", "curl -sS -o /dev/null -w '%{redirect_url}' 'http://[2001:db8:113::11]/a?b'").expect(0);
+    assert_eq!(said.out, "https://[2001:db8:113::11]/a?b");
+    let ca = bench.sites_ca();
+    let status = |words: &str| {
+        bench
+            .sh("outside", &format!("curl -sS -o /dev/null -w '%{{http_code}}' --cacert '{}' {words}", ca.display()))
+            .out
+    };
+    // No site answers under the certificate of another, and nobody is asked for by a name or an address that is not ours.
+    assert_eq!(status("-H 'Host: docs.example.org' https://203.0.113.11/"), "421");
+    assert_eq!(status("-H 'Host: 203.0.113.11' https://docs.example.org/"), "421");
+    assert_eq!(status("-H 'Host: 203.0.113.12' https://203.0.113.11/"), "421");
+    assert_eq!(
+        status(
+            "-k --resolve other.example.com:443:203.0.113.11 -H 'Host: shop.example.com' https://other.example.com/"
+        ),
+        "421"
+    );
 }
 
 /// Somebody else has begun to give HAProxy a certificate for the other site.
@@ -135,17 +166,20 @@ fn another_worker(bench: &Bench, before: u32) -> u32 {
     wait("another worker", Duration::from_secs(10), || Some(worker(bench)).filter(|pid| *pid != before))
 }
 
-/// Fingerprints of what `outside` is shown for both sites, verified.
+/// Fingerprints of what `outside` is shown for both sites, verified; the second one by its name and by its address.
 fn leaves(bench: &Bench) -> [String; 2] {
     let ca = bench.sites_ca();
-    [DOCS, SHOP].map(|name| {
+    let shown = |asked: &str| {
         let script = format!(
-            "openssl s_client -connect 203.0.113.11:443 -servername {name} -verify_hostname {name} -verify_return_error \
-             -CAfile '{}' </dev/null 2>/dev/null | openssl x509 -noout -fingerprint -sha256",
+            "openssl s_client -connect 203.0.113.11:443 {asked} -verify_return_error -CAfile '{}' </dev/null 2>/dev/null \
+             | openssl x509 -noout -fingerprint -sha256",
             ca.display()
         );
         bench.sh("outside", &script).expect(0).out
-    })
+    };
+    let [docs, shop] = [DOCS, SHOP].map(|name| shown(&format!("-servername {name} -verify_hostname {name}")));
+    assert_eq!(shown("-noservername -verify_ip 203.0.113.11"), shop);
+    [docs, shop]
 }
 
 /// Leaves that the next run makes anew.
