@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::net::{Cidr, DnsName, HostName, Port, Proto};
+use crate::base::net::{Cidr, DnsName, HostName, Port, Proto, bracketed};
 
 /// A line of the inventory, for «from which line does this come».
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Default)]
@@ -225,6 +225,8 @@ pub struct WebSite {
     pub name: DnsName,
     /// Other names of it, in order.
     pub aliases: Vec<DnsName>,
+    /// Addresses of load balancers that it is asked for by, in order (RFC 8738); of one site at most.
+    pub addresses: Vec<IpAddr>,
     /// Static files, if any.
     pub r#static: Option<StaticFiles>,
     /// The program, if any. A site has at least one of the two.
@@ -239,6 +241,11 @@ impl WebSite {
     /// The main name and the aliases.
     pub fn names(&self) -> impl Iterator<Item = &DnsName> {
         std::iter::once(&self.name).chain(&self.aliases)
+    }
+
+    /// What `Host` says when it is asked for, without a port (RFC 9110 section 7.2): its names and its addresses.
+    pub fn hosts(&self) -> impl Iterator<Item = String> {
+        self.names().map(ToString::to_string).chain(self.addresses.iter().copied().map(bracketed))
     }
 }
 
