@@ -285,6 +285,117 @@ fn an_owed_reload_is_paid_by_the_next_run() {
     assert!(machine.apply(&wanted, &materials()).unwrap().is_empty());
 }
 
+/// socat for a folder: `HAProxy`'s admin socket says what stands in the file `says-VERB`, or what it says when all is well.
+const SOCAT: &str = r#"#!/bin/sh
+read -r verb rest
+echo "$verb $rest" >>"$units/socket"
+pem=/etc/demo/private/key
+[ -e "$units/says-$verb" ] && { cat "$units/says-$verb"; exit; }
+case "$verb $rest" in
+'show ssl cert') echo '# filename'; echo "$pem" ;;
+'show ssl cert '*) echo "Filename: $pem"; echo 'Status: Used'; echo 'SHA1 FingerPrint: AB01' ;;
+'set '*) echo "Transaction created for certificate $pem!"; cat >"$units/payload" ;;
+'commit '*) echo "Committing $pem."; echo 'Success!' ;;
+esac
+echo
+"#;
+
+/// A key that is swapped, beside a configuration that is not.
+fn swapped(text: &str, key: &str) -> DesiredHost {
+    let mut wanted = desired(text);
+    let mut pem = file(&format!("{key} {}\n", sentinel("demo/key")), 0o600);
+    pem.then.insert("demo.service".into(), Follow::Swap);
+    wanted.files.insert("/etc/demo/private/key".into(), pem);
+    wanted
+}
+
+/// What systemctl and the admin socket were asked for by an apply of `wanted`.
+fn asked(machine: &Machine, wanted: &DesiredHost) -> (String, String) {
+    machine.write("units/log", "");
+    machine.write("units/socket", "");
+    machine.apply(wanted, &materials()).unwrap();
+    assert!(machine.apply(wanted, &materials()).unwrap().is_empty());
+    assert!(fs_err::read_dir(machine.path("root/var/lib/infra/owed")).unwrap().next().is_none());
+    (machine.read("units/log").unwrap(), machine.read("units/socket").unwrap())
+}
+
+fn with_socket() -> Machine {
+    let machine = Machine::new();
+    machine.executable("bin/socat", &SOCAT.replace("$units", &machine.path("units").display().to_string()));
+    machine.executable("bin/openssl", "#!/bin/sh\necho 'sha1 Fingerprint=AB:01'\n");
+    machine.apply(&swapped("one\n", "first"), &materials()).unwrap();
+    machine
+}
+
+#[test]
+fn a_running_daemon_is_given_its_certificate_and_nothing_reloads() {
+    let machine = with_socket();
+    let (units, socket) = asked(&machine, &swapped("one\n", "second"));
+    assert!(!units.contains("reload") && !units.contains("restart"), "{units}");
+    let key = "/etc/demo/private/key";
+    let all = "show ssl cert\nshow ssl cert KEY\nset ssl cert KEY <<\ncommit ssl cert KEY\nshow ssl cert KEY\n";
+    assert_eq!(socket, all.replace("KEY", key));
+    assert_eq!(machine.read("units/payload").unwrap(), "second s3cr3t-marked\n\n");
+    // Beside a change of the configuration it is a reload, and the plan says so.
+    let (units, socket) = asked(&machine, &swapped("two\n", "third"));
+    assert!(units.contains("reload demo.service") && socket.is_empty(), "{units}{socket}");
+    // What no longer stands there cannot be given to anybody.
+    let mut gone = swapped("two\n", "third");
+    gone.files.remove(key);
+    let (units, socket) = asked(&machine, &gone);
+    assert!(units.contains("reload demo.service") && socket.is_empty(), "{units}{socket}");
+    // A daemon that does not run is started.
+    let _ = fs_err::remove_file(machine.path("units/demo.service.active"));
+    let (units, socket) = asked(&machine, &swapped("two\n", "fourth"));
+    assert!(units.contains("start demo.service") && socket.is_empty(), "{units}{socket}");
+}
+
+/// Whatever else is answered on the way: nothing of ours stays open, and the daemon reloads.
+#[test]
+fn a_certificate_that_is_not_taken_is_reloaded_for() {
+    let key = "/etc/demo/private/key";
+    for (verb, says, last) in [
+        ("show", "# transaction\n*/etc/other.pem\n# filename\n/etc/demo/private/key", "show ssl cert"),
+        ("show", "Filename: KEY\nStatus: Unused", "show ssl cert KEY"),
+        ("show", "2026 socat[1] E connect(): No such file or directory", "show ssl cert KEY"),
+        ("set", "Transaction updated for certificate /etc/other.pem!", "abort ssl cert /etc/other.pem"),
+        ("set", "Transaction updated for certificate KEY!", "abort ssl cert KEY"),
+        ("set", "unable to load certificate from file 'KEY'", "abort ssl cert KEY"),
+        ("commit", "inconsistencies between private key and certificate loaded 'KEY'", "abort ssl cert KEY"),
+        ("commit", "", "abort ssl cert KEY"),
+    ] {
+        let machine = with_socket();
+        machine.write(&format!("units/says-{verb}"), &format!("{}\n\n", says.replace("KEY", key)));
+        let (units, socket) = asked(&machine, &swapped("one\n", "second"));
+        assert!(units.contains("reload demo.service"), "{says}: {units}");
+        assert_eq!(socket.lines().last(), Some(last.replace("KEY", key).as_str()), "{says}");
+    }
+    // Taken, and yet another one is shown.
+    let machine = with_socket();
+    machine.executable("bin/openssl", "#!/bin/sh\necho 'sha1 Fingerprint=AB:02'\n");
+    let (units, _) = asked(&machine, &swapped("one\n", "second"));
+    assert!(units.contains("reload demo.service"), "{units}");
+}
+
+/// A run died between the file and the daemon: a reload is owed, whatever was meant.
+#[test]
+fn a_swap_is_owed_as_a_reload() {
+    let machine = with_socket();
+    let mut wanted = swapped("one\n", "second");
+    let owed = machine.path("root/var/lib/infra/owed/demo.service").display().to_string();
+    let command = format!("cp {owed} {}", machine.path("units/owed").display());
+    wanted.probes.push(Probe {
+        service: "demo",
+        phase: Phase::Web,
+        title: "it answers".into(),
+        command,
+        within: Duration::from_secs(0),
+        advisory: false,
+    });
+    machine.apply(&wanted, &materials()).unwrap();
+    assert_eq!(machine.read("units/owed").as_deref(), Some("reload\n"));
+}
+
 #[test]
 fn what_goes_stands_beside_the_new_until_narrow() {
     let machine = Machine::new();

@@ -136,6 +136,41 @@ pub enum Cert {
     Status(Inventory),
     /// Order what is due and install it; exits 0 with nothing due, 6 renewed, 7 deferred, 1 failed
     Renew(CertRenew),
+    /// Replace a site's certificate by a new one with a new key, then have its CA take the old one back
+    Revoke(CertRevoke),
+}
+
+/// `cert revoke`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct CertRevoke {
+    /// The site
+    #[arg(value_name = "SITE")]
+    pub site: DnsName,
+    /// The inventory
+    #[command(flatten)]
+    pub inventory: Inventory,
+    /// What the CA is told
+    #[arg(long, value_enum, default_value = "unspecified")]
+    pub reason: Reason,
+    /// Revoke first, whether a new certificate can be had or not: clients that look will refuse the site until then
+    #[arg(long)]
+    pub now: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+/// Why a certificate is taken back (RFC 5280 section 5.3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Reason {
+    /// None is given
+    Unspecified,
+    /// Somebody else has the key
+    KeyCompromise,
+    /// Another certificate stands in its place
+    Superseded,
+    /// The site is no more
+    CessationOfOperation,
 }
 
 /// `cert renew`.

@@ -3,16 +3,17 @@
 use std::collections::BTreeSet;
 
 use super::args::{Cert, CertRenew, Global, Inventory};
-use super::order::{Ended, Work, decisions, directory, issuer, moment, store_error};
-use super::{Done, Stop, apply, exit, stages};
+use super::order::{Ended, Work, decisions, moment, store_error, wanted};
+use super::{Done, Stop, apply, exit, revoke, stages};
 use crate::base::net::DnsName;
 use crate::fleet::served;
 use crate::inventory::site::{Issuer, Site};
 use crate::pki;
-use crate::pki::acme::{self, Wanted};
 use crate::pki::fulfil;
+use crate::pki::public::Public;
 use crate::pki::renew::Decision;
 use crate::pki::vault::Vault;
+use crate::pki::wanted::{self, LETS_ENCRYPT_STAGING};
 use crate::report::Reporter;
 use crate::report::interrupt::Interrupt;
 use crate::report::outcome::Next;
@@ -22,14 +23,15 @@ pub(super) fn run(cert: &Cert, global: &Global, reporter: &Reporter) -> Done {
         Cert::Status(inventory) => status(inventory, global, reporter),
         Cert::Renew(renew) if renew.dry_run => rehearse(renew, reporter),
         Cert::Renew(renew) => self::renew(renew, global, reporter),
+        Cert::Revoke(revoke) => revoke::run(revoke, global, reporter),
     }
 }
 
 /// The site of an inventory whose certificates come from an ACME directory.
-fn public(inventory: &Inventory, reporter: &Reporter) -> Result<Site, Stop> {
+pub(super) fn public(inventory: &Inventory, reporter: &Reporter) -> Result<Site, Stop> {
     let site = stages::site(&inventory.inventory, reporter)?;
     stages::unbuilt(&site)?;
-    if directory(&site).is_none() {
+    if site.certificates.issuer == Issuer::Internal {
         return Err(Stop::Refused(
             "the internal authority signs for these sites; `infra apply` renews its certificates".to_owned(),
             vec!["`cert` is for certificates by ACME: `issuer: letsencrypt` or a directory URL".to_owned()],
@@ -66,13 +68,14 @@ fn renew(args: &CertRenew, global: &Global, reporter: &Reporter) -> Done {
     };
     let mut due = force.clone();
     let mut ended = Ended::Nothing;
+    consult(&site, &interrupt)?;
     for (name, decision) in decisions(&site)? {
         match decision {
-            Decision::Good { until } if !force.contains(&name) => {
-                reporter.note(&format!("{name}: nothing to do before {}", moment(until)));
+            Decision::Good { until, why } if !force.contains(&name) => {
+                reporter.note(&format!("{name}: nothing to do before {}: {why}", moment(until)));
             }
             Decision::Good { .. } => {}
-            Decision::Order { why } => {
+            Decision::Order { why, .. } => {
                 reporter.note(&format!("{name}: {why}"));
                 due.insert(name);
             }
@@ -98,6 +101,14 @@ fn renew(args: &CertRenew, global: &Global, reporter: &Reporter) -> Done {
     })
 }
 
+/// Lets the CAs say when they would have their certificates renewed.
+fn consult(site: &Site, interrupt: &Interrupt) -> Result<(), Stop> {
+    let vault = Vault::open(&site.state).map_err(|e| store_error(&e))?;
+    let now = time::OffsetDateTime::now_utc();
+    let mut each = wanted(site).into_iter();
+    each.try_for_each(|wanted| fulfil::consult(&vault, &wanted, interrupt.flag(), now)).map_err(|e| store_error(&e))
+}
+
 /// Every order from the staging directory, which answers as the real one does; nothing of it is used.
 fn rehearse(args: &CertRenew, reporter: &Reporter) -> Done {
     let site = public(&args.inventory, reporter)?;
@@ -109,14 +120,13 @@ fn rehearse(args: &CertRenew, reporter: &Reporter) -> Done {
     }
     let vault = Vault::open(&site.state).map_err(|e| store_error(&e))?;
     let mut code = exit::DONE;
-    for web in site.sites.values() {
-        let names = pki::names(web);
-        let directory = acme::LETS_ENCRYPT_STAGING;
-        let wanted = Wanted { site: web.name.as_str(), names: &names, directory, contact: None };
-        match fulfil::rehearse(&vault, &wanted) {
-            Ok(about) => reporter.note(&format!("{} would give: {about}", issuer(directory))),
+    let interrupt = Interrupt::default();
+    interrupt.watch(exit::INTERRUPTED.into())?;
+    for wanted in wanted(&site) {
+        match fulfil::rehearse(&vault, &wanted, interrupt.flag()) {
+            Ok(about) => reporter.note(&format!("{} would give: {about}", wanted::host(LETS_ENCRYPT_STAGING))),
             Err(failure) => {
-                reporter.error(&format!("no certificate for {}: {}", web.name, failure.why), &[], &[])?;
+                reporter.error(&format!("no certificate for {}: {}", wanted.site, failure.why), &[], &[])?;
                 code = exit::FAILED;
             }
         }
@@ -135,11 +145,11 @@ fn status(inventory: &Inventory, global: &Global, reporter: &Reporter) -> Done {
     let mut code = exit::DONE;
     for (name, decision) in decisions {
         let current = vault.current(&name).map_err(|e| store_error(&e))?;
-        let record = vault.record(&name).map_err(|e| store_error(&e))?;
+        let record = vault.record(&name, 0).map_err(|e| store_error(&e))?;
         let names = site.sites.values().find(|s| s.name.as_str() == name).map(pki::names).unwrap_or_default();
         let (next, due) = match &decision {
-            Decision::Good { until } => (format!("renewed from {}", moment(*until)), false),
-            Decision::Order { why } => (format!("due: {why}"), true),
+            Decision::Good { until, why } => (format!("renewed from {}: {why}", moment(*until)), false),
+            Decision::Order { why, .. } => (format!("due: {why}"), true),
             Decision::Deferred { until, .. } => (format!("due, waits until {}", moment(*until)), true),
         };
         if due && record.failures > 0 {
@@ -168,7 +178,7 @@ fn status(inventory: &Inventory, global: &Global, reporter: &Reporter) -> Done {
         }
         if reporter.is_json() {
             reporter.line(&serde_json::json!({
-                "event": "certificate", "site": name, "names": names, "issuer": directory(&site),
+                "event": "certificate", "site": name, "names": names, "issuer": current.as_ref().and_then(|c| c.directory.as_deref()),
                 "not_after": current.as_ref().map(|c| c.life.not_after),
                 "days_left": current.as_ref().map(|c| (c.life.not_after - now) / 86_400),
                 "sha256": current.as_ref().map(|c| &c.sha256), "next": next, "due": due,
@@ -176,7 +186,7 @@ fn status(inventory: &Inventory, global: &Global, reporter: &Reporter) -> Done {
             }))?;
             continue;
         }
-        let about = current.as_ref().map_or_else(|| format!("{name}, none yet"), pki::vault::Public::about);
+        let about = current.as_ref().map_or_else(|| format!("{name}, none yet"), Public::about);
         let mut text = format!("{about}; {next}\n");
         if let Some(last) = &record.last {
             text.push_str(&format!(

@@ -22,6 +22,7 @@ pub mod limit;
 mod man;
 mod order;
 mod render;
+mod revoke;
 mod saved;
 mod stages;
 mod trust;

@@ -13,11 +13,12 @@ use crate::fleet::survey::Prepared;
 use crate::fleet::{history, transaction};
 use crate::host::lock::{self, Locked};
 use crate::host::transport::Script;
-use crate::inventory::site::{Issuer, Role, Site, WebSite};
-use crate::pki::acme::{self, Kind, Wanted};
+use crate::inventory::site::{Issuer, Role, Site};
+use crate::pki::acme::Kind;
 use crate::pki::fulfil::{self, Fate};
 use crate::pki::renew::Decision;
 use crate::pki::vault::Vault;
+use crate::pki::wanted::{Source, Wanted};
 use crate::pki::{self, store};
 use crate::plan::plan::Action;
 use crate::report::Reporter;
@@ -40,21 +41,6 @@ pub(super) enum Ended {
     Failed,
 }
 
-/// The directory that signs for the sites; `None` where our own authority does.
-pub(super) fn directory(site: &Site) -> Option<&str> {
-    match &site.certificates.issuer {
-        Issuer::Internal => None,
-        Issuer::LetsEncrypt => Some(acme::LETS_ENCRYPT),
-        Issuer::LetsEncryptStaging => Some(acme::LETS_ENCRYPT_STAGING),
-        Issuer::Directory { url, .. } => Some(url),
-    }
-}
-
-/// The CA as a person knows it: the host of its directory.
-pub(super) fn issuer(directory: &str) -> &str {
-    directory.trim_start_matches("https://").split('/').next().unwrap_or(directory)
-}
-
 pub(super) fn store_error(error: &store::Error) -> Stop {
     Stop::Refused(error.to_string(), error.help().into_iter().collect())
 }
@@ -65,33 +51,36 @@ pub(super) fn moment(seconds: i64) -> String {
     format!("{} {:02}:{:02} UTC", at.date(), at.hour(), at.minute())
 }
 
-fn wanted<'a>(site: &'a Site, web: &'a WebSite, names: &'a [String], directory: &'a str) -> Wanted<'a> {
-    Wanted { site: web.name.as_str(), names, directory, contact: site.certificates.contact.as_deref() }
+/// The certificate of each site; nothing where our own authority signs.
+pub(super) fn wanted(site: &Site) -> Vec<Wanted> {
+    let public = site.certificates.issuer != Issuer::Internal;
+    site.sites.values().filter(|_| public).map(|web| Wanted::of(site, web)).collect()
 }
 
 /// What is to be done about each site's certificate now; nothing where our own authority signs.
 pub(super) fn decisions(site: &Site) -> Result<Vec<(String, Decision)>, Stop> {
-    let Some(directory) = directory(site) else { return Ok(Vec::new()) };
+    let wanted = wanted(site);
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
     let vault = Vault::open(&site.state).map_err(|e| store_error(&e))?;
     let now = OffsetDateTime::now_utc();
-    site.sites
-        .values()
-        .map(|web| {
-            let names = pki::names(web);
-            let decision = fulfil::decide(&vault, &wanted(site, web, &names, directory), now);
-            Ok((web.name.to_string(), decision.map_err(|e| store_error(&e))?))
-        })
-        .collect()
+    let each = wanted.into_iter().map(|wanted| {
+        let decision = fulfil::decide(&vault, &wanted, now).map_err(|e| store_error(&e))?;
+        Ok((wanted.site, decision))
+    });
+    each.collect()
 }
 
 /// The sites whose certificates are ordered now, each told; those that wait are told too.
 pub(super) fn announce(site: &Site, reporter: &Reporter) -> Result<BTreeSet<String>, Stop> {
-    let issuer = directory(site).map_or("", issuer);
+    let sources = Source::all(&site.certificates);
     let mut due = BTreeSet::new();
     for (name, decision) in decisions(site)? {
         match decision {
             Decision::Good { .. } => {}
-            Decision::Order { why } => {
+            Decision::Order { why, from } => {
+                let issuer = sources.get(from).map_or("", Source::host);
                 say(
                     reporter,
                     "order",
@@ -165,12 +154,23 @@ impl Work<'_> {
         for (name, fate) in &fates {
             let (step, text, how) = match fate {
                 Fate::Good { .. } => continue,
-                Fate::Obtained(about) => ("obtained", format!("obtained: {about}"), Ended::Renewed),
+                Fate::Obtained { about, notes } => {
+                    for note in notes {
+                        self.reporter.note(&format!("warning: {name}: {note}"));
+                    }
+                    ("obtained", format!("obtained: {about}"), Ended::Renewed)
+                }
                 Fate::Deferred { until, why } => {
                     ("deferred", format!("{name} waits until {}: {why}", moment(*until)), Ended::Deferred)
                 }
-                Fate::Failed { failure, until } => {
-                    let how = if failure.kind == Kind::Limited { Ended::Deferred } else { Ended::Failed };
+                Fate::Failed { failure, .. } if failure.kind == Kind::Stopped => {
+                    self.reporter.note(&format!("{name}: {}", failure.why));
+                    return Err(Stop::Interrupted);
+                }
+                Fate::Failed { failure, until, pressing } => {
+                    // A CA that is down, or that bids us wait, is nobody's fault while there is time.
+                    let theirs = matches!(failure.kind, Kind::Limited | Kind::Outage);
+                    let how = if theirs && !pressing { Ended::Deferred } else { Ended::Failed };
                     let text = format!("no certificate for {name}: {}", failure.why);
                     let help = format!("what is in use stays; it is tried again from {} on", moment(*until));
                     self.reporter.error(&text, &[], &[help])?;
@@ -181,14 +181,13 @@ impl Work<'_> {
             say(self.reporter, step, name, &text)?;
             ended = ended.max(how);
         }
-        if fates.iter().any(|(_, fate)| matches!(fate, Fate::Obtained(_))) && self.install()? != exit::DONE {
+        if fates.iter().any(|(_, fate)| matches!(fate, Fate::Obtained { .. })) && self.install()? != exit::DONE {
             ended = Ended::Failed;
         }
         Ok(ended)
     }
 
     fn order(&self, sites: &BTreeSet<String>, force: &BTreeSet<String>) -> Result<Vec<(String, Fate)>, Stop> {
-        let Some(directory) = directory(self.site) else { return Ok(Vec::new()) };
         let (_, mut prepared) = self.survey()?;
         if let Some((host, _)) = prepared.plan.hosts.iter().find(|(_, plan)| !plan.is_empty()) {
             return Err(Stop::Refused(
@@ -202,17 +201,15 @@ impl Work<'_> {
         Self::answers(&mut prepared)?;
         let vault = Vault::open(&self.site.state).map_err(|e| store_error(&e))?;
         let mut fates = Vec::new();
-        for web in self.site.sites.values().filter(|w| sites.contains(w.name.as_str())) {
-            let names = pki::names(web);
-            let wanted = wanted(self.site, web, &names, directory);
-            let force = force.contains(web.name.as_str());
-            let fate =
-                fulfil::fulfil(&vault, &wanted, force, OffsetDateTime::now_utc()).map_err(|e| store_error(&e))?;
+        for wanted in wanted(self.site).into_iter().filter(|w| sites.contains(&w.site)) {
+            let (force, now) = (force.contains(&wanted.site), OffsetDateTime::now_utc());
+            let fate = fulfil::fulfil(&vault, &wanted, force, self.interrupt.flag(), now);
+            let fate = fate.map_err(|e| store_error(&e))?;
             // Where the CA itself is the trouble, the other orders would meet it too.
             let over =
                 matches!(&fate, Fate::Failed { failure, .. } if matches!(failure.kind, Kind::Outage | Kind::Limited));
-            fates.push((web.name.to_string(), fate));
-            if over || self.interrupt.flag().load(std::sync::atomic::Ordering::Relaxed) {
+            fates.push((wanted.site, fate));
+            if over || self.interrupt.is_set() {
                 break;
             }
         }

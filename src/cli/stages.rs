@@ -20,7 +20,7 @@ use crate::fleet::survey::{self, Prepared, Sources};
 use crate::fleet::{history, verify};
 use crate::host::ssh::{Ask, Prompt};
 use crate::inventory::load;
-use crate::inventory::site::{Challenge, Host, Issuer, Site};
+use crate::inventory::site::{Host, Site};
 use crate::pki::{self, Issued};
 use crate::plan::ruleset::Ruleset;
 use crate::plan::state::DesiredHost;
@@ -60,15 +60,6 @@ pub(super) fn unbuilt(site: &Site) -> Result<(), Stop> {
         let at = place.map_or(String::new(), |place| format!(" ({place})"));
         errors.push(Diagnostic::error(format!("{what} cannot be applied yet{at}")).help(help));
     };
-    if site.certificates.issuer != Issuer::Internal {
-        let place = || site.certificates.place.as_ref().map(ToString::to_string);
-        if matches!(site.certificates.challenge, Challenge::Dns01 { .. }) {
-            refuse("`challenge: dns-01`", "use `http-01`, or `issuer: internal`", place());
-        }
-        if matches!(site.certificates.issuer, Issuer::Directory { eab: Some(_), .. }) {
-            refuse("`eab`", "use a CA that asks for no external account, or `issuer: internal`", place());
-        }
-    }
     if let Some(database) = &site.database {
         refuse("the database", "take `database` and the `db` hosts out", Some(database.place.to_string()));
     }

@@ -12,7 +12,7 @@ use crate::inventory::site::Backend;
 use crate::plan::manifest;
 use crate::plan::plan::{Action, HostPlan};
 use crate::plan::ruleset::Ruleset;
-use crate::plan::state::{DesiredHost, Folder, Phase, Probe, Recorded};
+use crate::plan::state::{DesiredHost, Folder, Follow, Phase, Probe, Recorded};
 use crate::service::firewall::script::{self as firewall, Status, WINDOW};
 
 /// Opens one more connection to the host; the armed firewall is confirmed over a new one only.
@@ -191,13 +191,16 @@ impl Executor<'_> {
 
     fn commit_files(&mut self, phase: Phase, actions: &[Action], probes: &[Probe]) -> Result<Vec<String>, StepError> {
         let (mut files, mut gones, mut follows, mut folders) = (Vec::new(), Vec::new(), Vec::new(), String::new());
+        let mut swaps = Vec::new();
         let mut after = self.manifest.clone();
         for action in actions {
             match action {
                 Action::Write { path, file, .. } => {
                     files.push(path.clone());
-                    let recorded = Recorded { digest: file.body.digest.clone(), then: file.then.clone() };
-                    after.insert(path.clone(), recorded);
+                    if file.then.values().any(|follow| *follow == Follow::Swap) {
+                        swaps.push(path.clone());
+                    }
+                    after.insert(path.clone(), Recorded::of(file));
                 }
                 Action::Adopt { path, recorded } => {
                     after.insert(path.clone(), recorded.clone());
@@ -215,10 +218,11 @@ impl Executor<'_> {
         }
         let looks = looks(probes);
         let body = format!(
-            "PHASE={phase}\nfiles={}\ngones={}\nfollows={}\n{}\nmake_folders() {{\n{folders}:\n}}\nprobes() {{\n{looks}:\n}}\ncommit\n",
+            "PHASE={phase}\nfiles={}\ngones={}\nfollows={}\nswaps={}\n{}\nmake_folders() {{\n{folders}:\n}}\nprobes() {{\n{looks}:\n}}\ncommit\n",
             list(&files),
             list(&gones),
             list(&follows),
+            list(&swaps),
             commit_text(),
         );
         let script = self.script(phase.as_str(), &body, Duration::from_mins(5) + patience(probes));
@@ -321,7 +325,8 @@ impl Executor<'_> {
 const RETURN: Duration = Duration::from_secs(30);
 
 fn commit_text() -> String {
-    format!("{}\n{}", include_str!("../service/restore.sh"), include_str!("scripts/commit.sh"))
+    [include_str!("../service/restore.sh"), include_str!("scripts/swap.sh"), include_str!("scripts/commit.sh")]
+        .join("\n")
 }
 
 fn patience(probes: &[Probe]) -> Duration {

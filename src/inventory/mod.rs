@@ -6,4 +6,5 @@ mod parse;
 mod raw;
 mod read;
 mod resolve;
+pub mod reveal;
 pub mod site;

@@ -1,6 +1,7 @@
 //! From the tree to a [`Site`]: each section has a file below, what concerns several sections is checked here at the end.
 //! Nothing stops at a mistake; only a tree without errors becomes a site.
 
+mod addresses;
 mod certificates;
 mod database;
 mod firewall;
@@ -54,6 +55,7 @@ pub(crate) fn resolve(root: &Node, path: &Path, problems: &mut Problems) -> Opti
     let monitoring = monitoring::monitoring(fields, &hosts, problems);
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
     let state = state(fields, &folder, problems);
+    addresses::check(&sites, &hosts, certificates.as_ref(), problems);
     roles::check(fields, &hosts, &sites, problems);
     ports::check(&ports, &hosts, &sites, problems);
     Some(Site {

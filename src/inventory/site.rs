@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::net::{Cidr, DnsName, HostName, Port, Proto};
+use crate::base::net::{Cidr, DnsName, HostName, Port, Proto, bracketed};
 
 /// A line of the inventory, for «from which line does this come».
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Default)]
@@ -225,6 +225,8 @@ pub struct WebSite {
     pub name: DnsName,
     /// Other names of it, in order.
     pub aliases: Vec<DnsName>,
+    /// Addresses of load balancers that it is asked for by, in order (RFC 8738); of one site at most.
+    pub addresses: Vec<IpAddr>,
     /// Static files, if any.
     pub r#static: Option<StaticFiles>,
     /// The program, if any. A site has at least one of the two.
@@ -239,6 +241,11 @@ impl WebSite {
     /// The main name and the aliases.
     pub fn names(&self) -> impl Iterator<Item = &DnsName> {
         std::iter::once(&self.name).chain(&self.aliases)
+    }
+
+    /// What `Host` says when it is asked for, without a port (RFC 9110 section 7.2): its names and its addresses.
+    pub fn hosts(&self) -> impl Iterator<Item = String> {
+        self.names().map(ToString::to_string).chain(self.addresses.iter().copied().map(bracketed))
     }
 }
 
@@ -283,6 +290,15 @@ pub enum Challenge {
     },
 }
 
+/// Whom to ask when the issuer has failed for long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fallback {
+    /// Never the internal CA.
+    pub issuer: Issuer,
+    /// After how many days of failures.
+    pub after: u32,
+}
+
 /// Public certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificates {
@@ -292,8 +308,32 @@ pub struct Certificates {
     pub contact: Option<String>,
     /// http-01 or dns-01.
     pub challenge: Challenge,
+    /// The kind of certificate, where the issuer offers several (`classic`, `tlsserver`, `shortlived`).
+    pub profile: Option<String>,
+    /// A second issuer.
+    pub fallback: Option<Fallback>,
+    /// Whether new certificates go into the running load balancer, without a reload, where its version is sound.
+    pub hot_swap: bool,
+    /// Whether the public addresses of all names must be our load balancers' before a certificate is ordered.
+    pub check_dns: bool,
     /// The section's line, if there is one.
     pub place: Option<Place>,
+}
+
+impl Certificates {
+    /// Where the inventory says nothing: the internal CA signs.
+    pub fn internal() -> Self {
+        Self {
+            issuer: Issuer::Internal,
+            contact: None,
+            challenge: Challenge::Http01,
+            profile: None,
+            fallback: None,
+            hot_swap: false,
+            check_dns: true,
+            place: None,
+        }
+    }
 }
 
 /// Which database.

@@ -81,11 +81,28 @@ impl Guard {
     }
 }
 
+impl Guard {
+    /// A plain GET: the status and the body. For what a directory says without being asked by name.
+    ///
+    /// # Errors
+    /// [`Error::Other`] where no answer came.
+    pub async fn get(&self, url: &str) -> Result<(u16, Bytes), Error> {
+        let mut answer = self.request(http::Request::get(url).body(BodyWrapper::default())?).await?;
+        let status = answer.parts.status.as_u16();
+        let body = tokio::time::timeout(ANSWER, answer.body.into_bytes()).await;
+        let body = body.map_err(|_| Error::Other("the answer does not end".into()))?.map_err(Error::Other)?;
+        Ok((status, body))
+    }
+}
+
 impl HttpClient for Guard {
     fn request(
         &self,
-        request: http::Request<BodyWrapper<Bytes>>,
+        mut request: http::Request<BodyWrapper<Bytes>>,
     ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
+        // RFC 8555 §6.1 wants a name; the library's requests have its own.
+        let name = http::HeaderValue::from_static(concat!("infra/", env!("CARGO_PKG_VERSION")));
+        request.headers_mut().entry(http::header::USER_AGENT).or_insert(name);
         let (answer, seen) = (self.http.request(request), self.seen.clone());
         // What an earlier answer said must not be taken for what this one says.
         seen.set(Last { skew: seen.last().skew, ..Last::default() });

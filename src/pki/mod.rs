@@ -14,13 +14,18 @@ use crate::pki::store::{Authorities, Hops, Leaves, Rotation, Step, Store};
 use crate::pki::vault::Vault;
 use crate::service::certificates::{THUMBPRINT, placeholder_mark};
 
+mod account_key;
 pub mod acme;
+pub mod dns;
 pub mod fulfil;
 pub mod guard;
+mod hook;
 pub mod internal_ca;
+pub mod public;
 pub mod renew;
 pub mod store;
 pub mod vault;
+pub mod wanted;
 
 pub use store::Error;
 
@@ -179,22 +184,31 @@ fn add_site_authorities(site: &Site, authorities: &mut Authorities, now: OffsetD
         return Ok(());
     }
     let orphans: Vec<&WebSite> =
-        site.sites.values().filter(|s| site_authority(authorities, &names(s), now).is_none()).collect();
+        site.sites.values().filter(|s| site_authority(authorities, &public(s), now).is_none()).collect();
     if orphans.is_empty() {
         return Ok(());
     }
     let mut domains: Vec<String> = orphans.iter().flat_map(|s| s.names()).map(|n| domain(n.as_str())).collect();
     domains.sort();
     domains.dedup();
+    let networks = orphans.iter().flat_map(|s| &s.addresses).map(|a| IpNet::from(*a)).collect();
     let title = format!("infra {} sites {} {}", site.name, date(now.unix_timestamp()), authorities.sites.len() + 1);
-    authorities.sites.push(Authority::new(&title, Permitted { domains, networks: vec![] }, now)?);
+    authorities.sites.push(Authority::new(&title, Permitted { domains, networks }, now)?);
     Ok(())
 }
 
-/// The first authority that permits all `names` and outlives a leaf.
-fn site_authority<'a>(authorities: &'a Authorities, names: &[String], now: OffsetDateTime) -> Option<&'a Authority> {
+/// The first authority that permits all that `wish` names and outlives a leaf.
+fn site_authority<'a>(authorities: &'a Authorities, wish: &Wish, now: OffsetDateTime) -> Option<&'a Authority> {
     let end = (now + LEAF_LIFE).unix_timestamp();
-    authorities.sites.iter().find(|a| a.not_after >= end && names.iter().all(|n| a.permitted.name(n)))
+    let permits = |a: &Permitted| {
+        wish.names.iter().all(|n| a.name(n)) && wish.addresses.iter().all(|address| a.address(*address))
+    };
+    authorities.sites.iter().find(|a| a.not_after >= end && permits(&a.permitted))
+}
+
+/// What the leaf of a site says.
+fn public(site: &WebSite) -> Wish {
+    Wish { names: names(site), addresses: site.addresses.clone(), purpose: Purpose::Server }
 }
 
 /// What a site authority is confined to for a name: the domain above it, so that its sisters need no new authority.
@@ -226,8 +240,7 @@ fn wishes(site: &Site, authorities: &Authorities, warnings: &mut Vec<String>) ->
     }
     if site.certificates.issuer == Issuer::Internal {
         for s in site.sites.values() {
-            let wish = Wish { names: names(s), addresses: vec![], purpose: Purpose::Server };
-            wishes.insert(format!("site/{}", s.name), wish);
+            wishes.insert(format!("site/{}", s.name), public(s));
         }
     }
     wishes
@@ -259,7 +272,7 @@ fn renew(
     let mut made = Vec::new();
     for (name, wish) in wishes {
         let issuer = if name.starts_with("site/") {
-            site_authority(authorities, &wish.names, now).map_or("", |a| a.id.as_str())
+            site_authority(authorities, wish, now).map_or("", |a| a.id.as_str())
         } else {
             hop
         };
@@ -305,7 +318,7 @@ fn add_leaf(materials: &mut Materials, name: &str, leaf: &Leaf) {
 fn add_public(site: &Site, vault: &Vault, materials: &mut Materials, now: OffsetDateTime) -> Result<(), Error> {
     materials.add_public(THUMBPRINT, vault.account_key()?.thumbprint());
     for s in site.sites.values() {
-        let shown = vault.shown(s.name.as_str(), &names(s), now)?;
+        let shown = vault.shown(s.name.as_str(), &identifiers(s), now)?;
         if shown.directory.is_none() {
             materials.add_public(placeholder_mark(&s.name), "");
         }
@@ -318,10 +331,17 @@ fn add_public(site: &Site, vault: &Vault, materials: &mut Materials, now: Offset
     Ok(())
 }
 
+/// What a public CA is asked to sign for: the names of a site, the main one first, then its addresses.
+pub fn identifiers(site: &WebSite) -> Vec<String> {
+    site.names().map(ToString::to_string).chain(site.addresses.iter().map(ToString::to_string)).collect()
+}
+
 /// The names of a site, the main one first.
 pub fn names(site: &WebSite) -> Vec<String> {
     site.names().map(ToString::to_string).collect()
 }
 
+#[cfg(test)]
+mod sample;
 #[cfg(test)]
 mod tests;

@@ -147,6 +147,29 @@ fn a_new_domain_gets_an_authority_of_its_own_and_leaves_the_old_one_alone() {
 }
 
 #[test]
+fn a_site_that_is_asked_for_by_address_gets_an_authority_that_permits_it() {
+    let (mut site, state) = (site(), tempfile::tempdir().unwrap());
+    ensure(&site, state.path(), NOW).unwrap();
+    let (public, other): (IpAddr, IpAddr) = ("203.0.113.11".parse().unwrap(), "203.0.113.12".parse().unwrap());
+    let shop = site.sites.values_mut().next().unwrap();
+    shop.addresses = vec![public, "2001:db8:113::11".parse().unwrap()];
+    let name = format!("site/{}", shop.name);
+    let issued = ensure(&site, state.path(), NOW).unwrap();
+    assert_eq!(issued.made, [name.as_str()]);
+    let authorities = Store::open(state.path()).unwrap().authorities().unwrap();
+    let [before, after] = &authorities.sites[..] else { panic!("{}", authorities.sites.len()) };
+    assert!(!before.permitted.address(public));
+    assert!(after.permitted.address(public) && !after.permitted.address(other));
+    let leaf = issued.materials.public(&format!("{name}.crt")).unwrap();
+    let (_, pem) = x509_parser::pem::parse_x509_pem(leaf.as_bytes()).unwrap();
+    let leaf = pem.parse_x509().unwrap();
+    let sans = &leaf.subject_alternative_name().unwrap().unwrap().value.general_names;
+    let addresses = sans.iter().filter(|san| matches!(san, x509_parser::extensions::GeneralName::IPAddress(_)));
+    assert_eq!(addresses.count(), 2);
+    assert!(ensure(&site, state.path(), NOW).unwrap().made.is_empty());
+}
+
+#[test]
 fn an_address_that_the_authority_does_not_permit_is_told() {
     let (mut site, state) = (site(), tempfile::tempdir().unwrap());
     ensure(&site, state.path(), NOW).unwrap();

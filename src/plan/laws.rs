@@ -46,10 +46,11 @@ fn after(plan: &HostPlan, mut host: Observed) -> Observed {
                 host.folders.insert(path, access);
             }
             Action::Write { path, file, .. } => {
+                let recorded = Recorded::of(&file);
                 let body = file.body;
                 let digest = Some(body.digest.clone());
                 host.files.insert(path.clone(), ObservedFile { digest, access: file.access, text: None });
-                host.manifest.insert(path, Recorded { digest: body.digest, then: file.then });
+                host.manifest.insert(path, recorded);
             }
             Action::Adopt { path, recorded } => {
                 host.manifest.insert(path, recorded);
@@ -95,7 +96,7 @@ fn unit() -> impl Strategy<Value = String> {
 }
 
 fn follow() -> impl Strategy<Value = Follow> {
-    prop::sample::select(vec![Follow::Reload, Follow::Restart])
+    prop::sample::select(vec![Follow::Swap, Follow::Reload, Follow::Restart])
 }
 
 prop_compose! {

@@ -105,11 +105,11 @@ pub enum Action {
         /// Why.
         why: Reload,
     },
-    /// A unit is enabled and reloaded, restarted or started; or stopped for good.
+    /// A unit is enabled and takes its files, is reloaded, restarted or started; or it is stopped for good.
     Follow {
         /// Its name.
         unit: String,
-        /// Reload or restart, which both start a unit that does not run; or stop.
+        /// Swap, reload or restart, which all start a unit that does not run; or stop.
         follow: Follow,
         /// Why.
         because: Because,
@@ -178,7 +178,7 @@ pub fn host(desired: &DesiredHost, observed: &Observed) -> HostPlan {
         plan.add(Phase::Packages, Action::Install { packages: missing });
     }
     folders(desired, observed, &mut plan);
-    let mut follows: BTreeMap<Phase, BTreeMap<String, (Follow, Because)>> = BTreeMap::new();
+    let mut follows = Follows::new();
     for (path, file) in &desired.files {
         write(path, file, observed, &mut plan, &mut follows);
     }
@@ -195,6 +195,7 @@ pub fn host(desired: &DesiredHost, observed: &Observed) -> HostPlan {
             follow_in(&mut follows, wanted.phase, unit, Follow::Reload, Because::Down);
         }
     }
+    reload_rather_than_swap(&mut plan, &follows);
     for (phase, units) in follows {
         for (unit, (follow, because)) in units {
             plan.add(phase, Action::Follow { unit, follow, because });
@@ -206,15 +207,26 @@ pub fn host(desired: &DesiredHost, observed: &Observed) -> HostPlan {
     plan
 }
 
-fn follow_in(
-    follows: &mut BTreeMap<Phase, BTreeMap<String, (Follow, Because)>>,
-    phase: Phase,
-    unit: &str,
-    follow: Follow,
-    because: Because,
-) {
+/// What the units do in each phase, and why.
+type Follows = BTreeMap<Phase, BTreeMap<String, (Follow, Because)>>;
+
+fn follow_in(follows: &mut Follows, phase: Phase, unit: &str, follow: Follow, because: Because) {
     let entry = follows.entry(phase).or_default().entry(unit.to_owned()).or_insert((follow, because));
     entry.0 = entry.0.max(follow);
+}
+
+/// A unit that reloads in a phase reads all its files anew: nothing of them is swapped beside it, and none says so.
+fn reload_rather_than_swap(plan: &mut HostPlan, follows: &Follows) {
+    for (phase, units) in follows {
+        for action in plan.phases.get_mut(phase).into_iter().flatten() {
+            let Action::Write { file, .. } = action else { continue };
+            for (unit, follow) in &mut file.then {
+                if *follow == Follow::Swap && units.get(unit).is_some_and(|(strongest, _)| *strongest > Follow::Swap) {
+                    *follow = Follow::Reload;
+                }
+            }
+        }
+    }
 }
 
 fn folders(desired: &DesiredHost, observed: &Observed, plan: &mut HostPlan) {
@@ -229,13 +241,11 @@ fn folders(desired: &DesiredHost, observed: &Observed, plan: &mut HostPlan) {
     }
 }
 
-type Follows = BTreeMap<Phase, BTreeMap<String, (Follow, Because)>>;
-
 fn write(path: &str, file: &File, observed: &Observed, plan: &mut HostPlan, follows: &mut Follows) {
     let seen = observed.files.get(path);
     let known = observed.manifest.get(path);
     if holds(seen, file) {
-        let recorded = Recorded { digest: file.body.digest.clone(), then: file.then.clone() };
+        let recorded = Recorded::of(file);
         if known != Some(&recorded) {
             plan.add(file.phase, Action::Adopt { path: path.to_owned(), recorded });
         }

@@ -154,6 +154,8 @@ impl Access {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Follow {
+    /// The running daemon is given the new file; `systemctl reload` where it does not take it, or is not sound for that.
+    Swap,
     /// `systemctl reload`, or start where it is not running.
     Reload,
     /// `systemctl restart`.
@@ -162,6 +164,7 @@ pub enum Follow {
     Stop,
 }
 
+/// What is kept on a host: a debt, and what a removal asks for. A swap is neither, as a reload pays for it.
 impl std::str::FromStr for Follow {
     type Err = crate::base::net::Invalid;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -177,6 +180,7 @@ impl std::str::FromStr for Follow {
 impl fmt::Display for Follow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
+            Self::Swap => "swap",
             Self::Reload => "reload",
             Self::Restart => "restart",
             Self::Stop => "stop",
@@ -351,6 +355,14 @@ pub struct Recorded {
     pub digest: Digest,
     /// Units that must follow its removal.
     pub then: BTreeMap<String, Follow>,
+}
+
+impl Recorded {
+    /// Of a file that is put on a host. What has gone cannot be swapped: its removal asks for a reload.
+    pub fn of(file: &File) -> Self {
+        let then = file.then.iter().map(|(unit, follow)| (unit.clone(), (*follow).max(Follow::Reload)));
+        Self { digest: file.body.digest.clone(), then: then.collect() }
+    }
 }
 
 /// What one host is.

@@ -117,8 +117,11 @@ fn access_text(access: &Access) -> String {
 }
 
 fn then(units: &BTreeMap<String, Follow>) -> Option<String> {
-    let words: Vec<String> =
-        units.iter().map(|(unit, follow)| format!("{follow} {}", unit.trim_end_matches(".service"))).collect();
+    let one = |(unit, follow): (&String, &Follow)| {
+        let into = if *follow == Follow::Swap { "into " } else { "" };
+        format!("{follow} {into}{}", unit.trim_end_matches(".service"))
+    };
+    let words: Vec<String> = units.iter().map(one).collect();
     if words.is_empty() { None } else { Some(format!("then {}", words.join(", "))) }
 }
 

@@ -6,9 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use crate::base::net::{HostName, Port, Proto};
 use crate::base::secret;
 use crate::fleet::event::{Failure, HostOutcome, Outcome};
-use crate::inventory::site::{
-    Backend, Certificates, Challenge, FirewallPolicy, Host, Issuer, Place, Ports, Role, Site, Ssh,
-};
+use crate::inventory::site::{Backend, Certificates, FirewallPolicy, Host, Place, Ports, Role, Site, Ssh};
 use crate::plan::plan::{Action, Because, Change, HostPlan, Plan, Reload};
 use crate::plan::ruleset::{Direction, Rule, Ruleset};
 use crate::plan::state::{Access, Body, Digest, File, Follow, Phase, Recorded};
@@ -54,12 +52,7 @@ pub(crate) fn site(roles: &[(&str, usize)]) -> Site {
             resolvers: Vec::new(),
         },
         sites: BTreeMap::new(),
-        certificates: Certificates {
-            issuer: Issuer::Internal,
-            contact: None,
-            challenge: Challenge::Http01,
-            place: None,
-        },
+        certificates: Certificates::internal(),
         database: None,
         monitoring: None,
         file: "inventory.yml".into(),

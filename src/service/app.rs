@@ -6,7 +6,6 @@ use std::net::{IpAddr, SocketAddr};
 use serde::Serialize;
 
 use crate::base::diagnostic::Diagnostic;
-use crate::base::net::DnsName;
 use crate::inventory::site::Role;
 use crate::plan::state::{DesiredHost, Phase};
 use crate::service::{Context, Service, nginx};
@@ -24,12 +23,12 @@ struct Model<'a> {
     clients: Vec<String>,
     own_names: Vec<String>,
     proxies: Vec<IpAddr>,
-    sites: Vec<SiteModel<'a>>,
+    sites: Vec<SiteModel>,
 }
 
 #[derive(Serialize)]
-struct SiteModel<'a> {
-    names: Vec<&'a DnsName>,
+struct SiteModel {
+    names: Vec<String>,
     port: u16,
 }
 
@@ -53,7 +52,7 @@ impl Service for App {
             clients: nginx::clients(site, Role::Web),
             own_names: nginx::own_names(site, host, Role::App),
             proxies: nginx::addresses(site, Role::Web),
-            sites: programs.map(|(s, app)| SiteModel { names: s.names().collect(), port: app.port.get() }).collect(),
+            sites: programs.map(|(s, app)| SiteModel { names: s.hosts().collect(), port: app.port.get() }).collect(),
         };
         let body = context.render("app/app.conf", &model)?;
         nginx::config(NAME, Phase::App, &format!("/etc/nginx/conf.d/{}-app-{port}.conf", site.name), body, out);

@@ -7,7 +7,7 @@ use crate::base::diagnostic::Diagnostic;
 use crate::base::net::DnsName;
 use crate::base::secret::{names, sentinel};
 use crate::inventory::site::Role;
-use crate::plan::state::{Access, DesiredHost, File, Folder, Follow, Phase};
+use crate::plan::state::{Access, DesiredHost, File, Folder, Follow, Phase, Version};
 use crate::service::{Context, Service};
 
 /// The public certificates of the load balancers.
@@ -53,8 +53,10 @@ pub(crate) struct Holder {
     pub(crate) service: &'static str,
     /// When they are put in place.
     pub(crate) phase: Phase,
-    /// The unit that must reload.
+    /// The unit that reads them.
     pub(crate) unit: &'static str,
+    /// How it takes a new one.
+    pub(crate) follow: Follow,
 }
 
 impl Holder {
@@ -79,12 +81,19 @@ impl Holder {
             phase: self.phase,
             access: Access::root(if secret { 0o600 } else { 0o644 }),
             body: context.body(text)?,
-            then: BTreeMap::from([(self.unit.to_owned(), Follow::Reload)]),
+            then: BTreeMap::from([(self.unit.to_owned(), self.follow)]),
             about: materials.first().and_then(|m| context.materials.about(m)).map(ToOwned::to_owned),
         };
         out.files.entry(path.into()).or_insert(file);
         Ok(())
     }
+}
+
+/// How `HAProxy` takes a new certificate of a site. Below 3.1 every client of its admin socket shares one transaction
+/// (`HAProxy`'s commit 984d2cfb6): there the host's lock keeps our own runs apart, and what another has open is looked for first.
+fn follow(context: &Context<'_>) -> Follow {
+    let measured = context.facts.haproxy >= Version(2, 6, 0);
+    if context.site.certificates.hot_swap && measured { Follow::Swap } else { Follow::Reload }
 }
 
 impl Service for Certificates {
@@ -96,7 +105,7 @@ impl Service for Certificates {
         if !context.host.has(Role::Lb) {
             return Ok(());
         }
-        let holder = Holder { service: NAME, phase: Phase::Edge, unit: "haproxy.service" };
+        let holder = Holder { service: NAME, phase: Phase::Edge, unit: "haproxy.service", follow: follow(context) };
         holder.folder(out, SITES_FOLDER);
         for site in context.site.sites.values() {
             let materials = [format!("site/{}.crt", site.name), format!("site/{}.key", site.name)];

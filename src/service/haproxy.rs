@@ -1,13 +1,13 @@
 //! The edge: takes a context, adds `HAProxy` on the load balancers, with the public certificates and verified TLS to the web hosts.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::base::diagnostic::Diagnostic;
-use crate::base::net::DnsName;
+use crate::base::net::{DnsName, bracketed};
 use crate::inventory::site::{Challenge, Host, Issuer, Role, WebSite};
 use crate::plan::state::{Access, Body, Check, DesiredHost, File, Follow, Phase, Probe, UnitWanted};
 use crate::service::base_system::SITES_CA_FILE;
@@ -38,7 +38,10 @@ struct Model<'a> {
     ciphersuites: &'a str,
     limits: Limits,
     role_name: String,
+    /// The one that is asked for by address comes first: a client that gives no name is shown the first certificate.
     sites: Vec<SiteModel<'a>>,
+    /// The one that is asked for by address, if any.
+    addressed: Option<&'a DnsName>,
     servers: Vec<Server<'a>>,
     /// Of the key whose account orders certificates, where http-01 is answered here.
     thumbprint: Option<&'a str>,
@@ -81,7 +84,7 @@ impl Service for Haproxy {
         }
         out.packages.insert("haproxy".into());
         out.units.insert(UNIT.into(), UnitWanted { phase: Phase::Edge });
-        let holder = Holder { service: NAME, phase: Phase::Edge, unit: UNIT };
+        let holder = Holder { service: NAME, phase: Phase::Edge, unit: UNIT, follow: Follow::Reload };
         holder.folder(out, "/etc/haproxy/tls");
         holder.file(context, out, "/etc/haproxy/tls/ca.crt", &["pki/ca.crt".into()])?;
         let client = ["crt", "key"].map(|ending| format!("pki/{}/client.{ending}", host.name));
@@ -109,9 +112,13 @@ fn model<'a>(context: &Context<'a>) -> Model<'a> {
         name: &s.name,
         pem: site_pem(&s.name),
         hsts: s.hsts,
-        host_matches: matches("var(txn.host)", s),
-        sni_matches: matches("ssl_fc_sni,lower", s),
+        host_matches: matches("var(txn.host)", s, bracketed),
+        // Some clients do give an address as a name.
+        sni_matches: matches("ssl_fc_sni,lower", s, |address| address.to_string()),
     });
+    let mut sites: Vec<_> = sites.collect();
+    let addressed = site.sites.values().find(|s| !s.addresses.is_empty()).map(|s| &s.name);
+    sites.sort_by_key(|s| Some(s.name) != addressed);
     Model {
         name: site.name.as_str(),
         host: host.name.as_str(),
@@ -124,7 +131,8 @@ fn model<'a>(context: &Context<'a>) -> Model<'a> {
         ciphersuites: CIPHERSUITES,
         limits: Limits { connections: 200, requests: 2000 },
         role_name: site.role_name(Role::Web),
-        sites: sites.collect(),
+        sites,
+        addressed,
         servers: servers.collect(),
         thumbprint: thumbprint(context),
     }
@@ -144,9 +152,11 @@ fn has_family(host: &Host, ipv4: bool) -> bool {
     host.addresses.iter().chain(&host.public).any(|a| a.is_ipv4() == ipv4)
 }
 
-/// A condition: `fetch` is one of the site's names. A wildcard holds for one label (RFC 6125 §6.4.3).
-fn matches(fetch: &str, site: &WebSite) -> String {
-    let exact: Vec<&str> = site.names().filter(|n| !n.is_wildcard()).map(DnsName::as_str).collect();
+/// A condition: `fetch` is one of the site's names, or one of its addresses as `written`. A wildcard holds for one label
+/// (RFC 6125 §6.4.3).
+fn matches(fetch: &str, site: &WebSite, written: fn(IpAddr) -> String) -> String {
+    let names = site.names().filter(|n| !n.is_wildcard()).map(ToString::to_string);
+    let exact: Vec<String> = names.chain(site.addresses.iter().copied().map(written)).collect();
     let wild = site.names().filter(|n| n.is_wildcard());
     let mut terms = Vec::new();
     if !exact.is_empty() {
@@ -181,17 +191,25 @@ fn probes(context: &Context<'_>, model: &Model<'_>, out: &mut DesiredHost) {
             .into(),
     ));
     let loopback = loopback(model);
+    let socket = format!("{loopback}:443");
     for site in context.site.sites.values() {
         // A public authority may have left a name out.
         for name in site.names().take(if site_is_public(context) { usize::MAX } else { 1 }).map(example) {
             out.probes.push(probe(
                 format!("https for {name} with the right certificate"),
-                nginx::handshake(&format!("{loopback}:443"), &name, &trust(context, site), &site_pem(&site.name)),
+                nginx::handshake(&socket, &nginx::by_name(&name), &trust(context, site), &site_pem(&site.name)),
+            ));
+        }
+        // What stands in until the first order is for names only.
+        for address in site.addresses.iter().filter(|_| !is_placeholder(context, site)) {
+            out.probes.push(probe(
+                format!("https for {address} with the right certificate"),
+                nginx::handshake(&socket, &nginx::by_address(*address), &trust(context, site), &site_pem(&site.name)),
             ));
         }
     }
     if let Some(thumbprint) = model.thumbprint {
-        for name in context.site.sites.values().flat_map(WebSite::names) {
+        for name in context.site.sites.values().flat_map(WebSite::hosts) {
             out.probes.push(probe(
                 format!("{CHALLENGE_PROBE} {name}"),
                 format!(
@@ -218,7 +236,7 @@ fn probes(context: &Context<'_>, model: &Model<'_>, out: &mut DesiredHost) {
 fn through_all_tiers(context: &Context<'_>, site: &WebSite, out: &mut DesiredHost) {
     let name = example(&site.name);
     let loopback = if has_family(context.host, true) { "127.0.0.1" } else { "[::1]" };
-    let ask = |path: &str| {
+    let ask = |host: &str, path: &str| {
         let trust = match context.site.certificates.issuer {
             Issuer::Internal => format!("--cacert {SITES_CA_FILE} "),
             Issuer::LetsEncrypt if !is_placeholder(context, site) => String::new(),
@@ -226,17 +244,20 @@ fn through_all_tiers(context: &Context<'_>, site: &WebSite, out: &mut DesiredHos
         };
         format!(
             "code=$(curl -q -s -m 10 --noproxy '*' -o /dev/null -w '%{{http_code}}' {trust}\
-             --resolve '{name}:443:{loopback}' 'https://{name}{path}')\n\
+             --connect-to '{host}:443:{loopback}:443' 'https://{host}{path}')\n\
              [ \"$code\" = 200 ] || {{ echo \"answered $code, not 200\"; exit 1; }}"
         )
     };
-    let mut add = |title: String, path: &str, advisory: bool| {
+    let mut add = |title: String, command: String, advisory: bool| {
         let (phase, within) = (Phase::Verify, Duration::from_secs(if advisory { 5 } else { 20 }));
-        out.probes.push(Probe { service: NAME, phase, title, command: ask(path), within, advisory });
+        out.probes.push(Probe { service: NAME, phase, title, command, within, advisory });
     };
-    add(format!("https://{name} answers through all tiers"), "/.well-known/infra/health", false);
+    let addresses = site.addresses.iter().filter(|_| !is_placeholder(context, site));
+    for host in std::iter::once(name.clone()).chain(addresses.copied().map(bracketed)) {
+        add(format!("https://{host} answers through all tiers"), ask(&host, "/.well-known/infra/health"), false);
+    }
     if let Some(app) = &site.app {
-        add(format!("the program of {name} is well at {}", app.health), &app.health, true);
+        add(format!("the program of {name} is well at {}", app.health), ask(&name, &app.health), true);
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::base::diagnostic::Diagnostic;
-use crate::base::net::Port;
+use crate::base::net::{Port, bracketed};
 use crate::inventory::site::{Host, Role, Site};
 use crate::plan::state::{Access, Check, DesiredHost, File, Follow, Phase, Probe, UnitWanted};
 use crate::service::Context;
@@ -47,7 +47,7 @@ pub(crate) fn want(context: &Context<'_>, service: &'static str, out: &mut Desir
     }
     out.units.insert(UNIT.into(), UnitWanted { phase });
     out.packages.insert("nginx".into());
-    let holder = Holder { service, phase, unit: UNIT };
+    let holder = Holder { service, phase, unit: UNIT, follow: Follow::Reload };
     holder.folder(out, "/etc/nginx/tls");
     let host = &context.host.name;
     holder.file(context, out, "/etc/nginx/tls/ca.crt", &["pki/ca.crt".into()])?;
@@ -134,7 +134,12 @@ pub(crate) fn listener_probes(
         };
         add(
             format!("tls on {socket} with the right certificate"),
-            handshake(&socket.to_string(), &name, "-CAfile /etc/nginx/tls/ca.crt", "/etc/nginx/tls/server.crt"),
+            handshake(
+                &socket.to_string(),
+                &by_name(&name),
+                "-CAfile /etc/nginx/tls/ca.crt",
+                "/etc/nginx/tls/server.crt",
+            ),
         );
         add(
             format!("{socket} refuses a client without certificate"),
@@ -147,21 +152,23 @@ pub(crate) fn listener_probes(
     }
 }
 
-/// sh text: a handshake with `socket` under `name` shows the first certificate of the PEM file `leaf`, and it verifies.
-pub(crate) fn handshake(socket: &str, name: &str, trust: &str, leaf: &str) -> String {
+/// What `s_client` asks for and expects: a name, by SNI.
+pub(crate) fn by_name(name: &str) -> String {
+    format!("-servername '{name}' -verify_hostname '{name}'")
+}
+
+/// An address, for which there is no SNI (RFC 6066 section 3).
+pub(crate) fn by_address(address: IpAddr) -> String {
+    format!("-noservername -verify_ip '{address}'")
+}
+
+/// sh text: a handshake with `socket` as `asked` shows the first certificate of the PEM file `leaf`, and it verifies.
+pub(crate) fn handshake(socket: &str, asked: &str, trust: &str, leaf: &str) -> String {
     format!(
         "want=$(openssl x509 -in '{leaf}' -noout -fingerprint -sha256) || exit 1\n\
-         seen=$(timeout 5 openssl s_client -connect '{socket}' -servername '{name}' -verify_hostname '{name}' \
+         seen=$(timeout 5 openssl s_client -connect '{socket}' {asked} \
          -verify_return_error {trust} </dev/null 2>&1) || {{ printf '%s\\n' \"$seen\" | grep -i error | head -n 3; exit 1; }}\n\
          got=$(printf '%s\\n' \"$seen\" | openssl x509 -noout -fingerprint -sha256) || exit 1\n\
          [ \"$want\" = \"$got\" ] || {{ echo 'another certificate is served than the one deployed'; exit 1; }}"
     )
-}
-
-/// As URLs and curl's `--resolve` want it.
-pub(crate) fn bracketed(address: IpAddr) -> String {
-    match address {
-        IpAddr::V4(v4) => v4.to_string(),
-        IpAddr::V6(v6) => format!("[{v6}]"),
-    }
 }

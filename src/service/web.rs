@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::base::diagnostic::Diagnostic;
-use crate::base::net::DnsName;
+use crate::base::net::{DnsName, bracketed};
 use crate::inventory::site::{Role, StaticFiles};
 use crate::plan::state::{DesiredHost, Phase, Probe};
 use crate::service::{Context, Service, nginx};
@@ -27,7 +27,7 @@ struct Model<'a> {
     proxies: Vec<IpAddr>,
     app_name: String,
     apps: Vec<Target<'a>>,
-    sites: Vec<SiteModel<'a>>,
+    sites: Vec<SiteModel>,
 }
 
 #[derive(Serialize)]
@@ -37,8 +37,8 @@ struct Target<'a> {
 }
 
 #[derive(Serialize)]
-struct SiteModel<'a> {
-    names: Vec<&'a DnsName>,
+struct SiteModel {
+    names: Vec<String>,
     app: bool,
     files: Option<Files>,
 }
@@ -73,7 +73,7 @@ impl Service for Web {
         let mut sites = Vec::new();
         for s in site.sites.values() {
             let files = s.r#static.as_ref().map(|f| files(f, &s.name)).transpose()?;
-            sites.push(SiteModel { names: s.names().collect(), app: s.app.is_some() && !apps.is_empty(), files });
+            sites.push(SiteModel { names: s.hosts().collect(), app: s.app.is_some() && !apps.is_empty(), files });
         }
         reach_probe(context, &apps, out);
         let model = Model {
@@ -100,7 +100,7 @@ fn reach_probe(context: &Context<'_>, apps: &[Target<'_>], out: &mut DesiredHost
         return;
     }
     let (name, port) = (context.site.role_name(Role::App), context.site.ports.app);
-    let addresses: Vec<String> = apps.iter().map(|a| format!("'{}'", nginx::bracketed(a.socket.ip()))).collect();
+    let addresses: Vec<String> = apps.iter().map(|a| format!("'{}'", bracketed(a.socket.ip()))).collect();
     let command = format!(
         "for address in {}; do\n\
          code=$(curl -q -s -m 5 --noproxy '*' -o /dev/null -w '%{{http_code}}' --cacert /etc/nginx/tls/ca.crt \

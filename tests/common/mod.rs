@@ -17,8 +17,7 @@ use std::path::{Path, PathBuf};
 
 use infra::base::net::HostName;
 use infra::inventory::site::{
-    AppProgram, Backend, Certificates, Challenge, FirewallPolicy, Host, Issuer, Place, Ports, Role, Site, Ssh,
-    StaticFiles, WebSite,
+    AppProgram, Backend, Certificates, FirewallPolicy, Host, Place, Ports, Role, Site, Ssh, StaticFiles, WebSite,
 };
 
 pub fn host(name: &str, addresses: &[&str], roles: &[Role]) -> (HostName, Host) {
@@ -39,6 +38,7 @@ pub fn web_site(name: &str, aliases: &[&str], files: Option<(&str, &str)>, port:
     WebSite {
         name: name.parse().unwrap(),
         aliases: aliases.iter().map(|a| a.parse().unwrap()).collect(),
+        addresses: Vec::new(),
         r#static: files.map(|(root, prefix)| StaticFiles { root: root.into(), prefix: prefix.into() }),
         app: port.map(|p| AppProgram { port: p.try_into().unwrap(), health: "/healthz".into() }),
         hsts: 300,
@@ -59,12 +59,7 @@ pub fn site(name: &str, hosts: Vec<(HostName, Host)>, sites: Vec<WebSite>, state
             resolvers: vec![],
         },
         sites: sites.into_iter().map(|s| (s.name.clone(), s)).collect::<BTreeMap<_, _>>(),
-        certificates: Certificates {
-            issuer: Issuer::Internal,
-            contact: None,
-            challenge: Challenge::Http01,
-            place: None,
-        },
+        certificates: Certificates::internal(),
         database: None,
         monitoring: None,
         file: PathBuf::from("inventory.yml"),
@@ -90,11 +85,12 @@ pub fn three_tier(state: &Path) -> Site {
     site("shop", hosts, sites, state)
 }
 
-/// Everything on one machine, IPv4 only.
+/// Everything on one machine, IPv4 only; its site is asked for by address too.
 pub fn single(state: &Path) -> Site {
     let hosts = vec![host("one", &["192.0.2.10"], &[Role::Lb, Role::Web, Role::App])];
-    let sites = vec![web_site("tiny.example.com", &[], Some(("/srv/tiny", "/")), Some(3000))];
-    site("tiny", hosts, sites, state)
+    let mut tiny = web_site("tiny.example.com", &[], Some(("/srv/tiny", "/")), Some(3000));
+    tiny.addresses = ["192.0.2.10", "2001:db8::10"].map(|a| a.parse().unwrap()).to_vec();
+    site("tiny", hosts, vec![tiny], state)
 }
 
 /// What `apply` would put on hosts of one release: real certificates, real files.

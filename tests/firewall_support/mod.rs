@@ -57,6 +57,7 @@ pub(crate) fn site(backend: Backend) -> Site {
     let shop = WebSite {
         name: "shop.example.com".parse().unwrap(),
         aliases: Vec::new(),
+        addresses: Vec::new(),
         r#static: None,
         app: Some(program),
         hsts: 300,

@@ -1,7 +1,8 @@
 # One phase on one host: keeps the old copies, puts the new ones in place, lets the daemons follow, looks whether they
 # work, and puts everything back if not. The new manifest comes on stdin. The caller sets PHASE and defines:
 #   files    paths to put in place         gones   paths to remove
-#   follows  UNIT=reload|restart ...       make_folders, probes   functions of this run
+#   follows  UNIT=swap|reload|restart|stop ...                     swaps   those of files that a running daemon is given
+#   make_folders, probes   functions of this run
 failed='' words='' advice=''
 
 fail() {
@@ -31,7 +32,10 @@ keep() {
 owe() {
 	mkdir -p "$infra/owed"
 	for entry in $follows; do
-		echo "${entry#*=}" >"$infra/owed/${entry%%=*}" && sync "$infra/owed/${entry%%=*}" || return 1
+		owed=${entry#*=}
+		# A reload reads what is on disk, so it pays for a swap too.
+		[ "$owed" = swap ] && owed=reload
+		echo "$owed" >"$infra/owed/${entry%%=*}" && sync "$infra/owed/${entry%%=*}" || return 1
 	done
 	sync "$infra/owed"
 }
@@ -55,7 +59,7 @@ said_by() {
 	journalctl -q --no-pager -o cat -n 12 -u "$1" --since "@$began" 2>/dev/null
 }
 
-# follow UNIT reload|restart: a unit that does not run is started, so that a first run and a dead daemon need no other way.
+# follow UNIT swap|reload|restart|stop: a unit that does not run is started, so that a first run and a dead daemon need no other way.
 follow() {
 	began=$(date +%s)
 	if [ "$2" = stop ]; then
@@ -67,6 +71,13 @@ follow() {
 	*) out=$(systemctl -q enable "$1" 2>&1) || fail "$1" "$out" || return 1 ;;
 	esac
 	if systemctl -q is-active "$1"; then verb=$2; else verb=start && systemctl -q reset-failed "$1" 2>/dev/null; fi
+	if [ "$verb" = swap ]; then
+		swap_all && return
+		verb=reload
+		why=$(printf '%s' "$why" | tr '\n' ' ')
+		journal "$PHASE reload $1, as it could not be swapped: $why"
+		emit advice "${1%.service} was reloaded, as the certificate could not be given to it while it runs: $why"
+	fi
 	out=$(timeout 120 systemctl "$verb" "$1" 2>&1) && systemctl -q is-active "$1" && return
 	fail "$1" "$out
 $(said_by "$1")"
@@ -107,7 +118,7 @@ put_back() {
 			units="$units, $unit stopped again as before"
 		elif [ "${entry#*=}" = stop ] && systemctl enable --now "$unit" 2>/dev/null; then
 			units="$units, $unit runs again"
-		elif { [ "${entry#*=}" = reload ] && systemctl -q is-active "$unit" && systemctl reload "$unit" 2>/dev/null; } ||
+		elif { [ "${entry#*=}" != restart ] && systemctl -q is-active "$unit" && systemctl reload "$unit" 2>/dev/null; } ||
 			systemctl restart "$unit" 2>/dev/null; then
 			units="$units, $unit runs with the old configuration"
 		else

@@ -4,8 +4,10 @@ use super::sites::Sites;
 use crate::base::diagnostic::{Diagnostic, did_you_mean};
 use crate::inventory::raw::{Entry, Node};
 use crate::inventory::read::{Fields, Problems};
-use crate::inventory::site::{Certificates, Challenge, Issuer, SecretRef};
+use crate::inventory::site::{Certificates, Challenge, Fallback, Issuer, SecretRef};
 
+const KEYS: [&str; 9] =
+    ["issuer", "contact", "challenge", "hook", "eab", "profile", "fallback", "hot_swap", "check_dns"];
 const WORDS: [&str; 3] = ["letsencrypt", "letsencrypt-staging", "internal"];
 
 /// Reads the section.
@@ -21,15 +23,10 @@ pub(super) fn certificates(root: Fields<'_>, sites: &Sites<'_>, problems: &mut P
                     .help("write `certificates: { issuer: letsencrypt, contact: ops@example.com }`, or `issuer: internal` if it is meant"),
             );
         }
-        return Some(Certificates {
-            issuer: Issuer::Internal,
-            contact: None,
-            challenge: Challenge::Http01,
-            place: None,
-        });
+        return Some(Certificates::internal());
     };
     let what = "`certificates`";
-    let fields = problems.fields(entry, what, &["issuer", "contact", "challenge", "hook", "eab"])?;
+    let fields = problems.fields(entry, what, &KEYS)?;
     let help = "write `issuer: letsencrypt`, `letsencrypt-staging`, `internal`, or the URL of an ACME directory";
     let issuer_entry = problems.require(fields, what, "issuer", help);
     let eab = fields.get("eab").map(|entry| eab(entry, problems));
@@ -44,14 +41,21 @@ pub(super) fn certificates(root: Fields<'_>, sites: &Sites<'_>, problems: &mut P
                 .help("write `contact: ops@example.com`: a CA tells its account's mail address what goes wrong"),
         );
     }
-    if let (Some(entry), Some(found)) = (fields.get("eab"), &issuer)
-        && !matches!(found, Issuer::Directory { .. })
-    {
-        problems.push(
-            Diagnostic::error("`eab` needs a directory URL as `issuer`")
-                .at(&entry.key.mark.span())
-                .help("remove it: neither Let's Encrypt nor the internal CA asks for an external account"),
-        );
+    bound(fields, issuer.as_ref(), problems);
+    let profile = fields.value("profile").map(|node| profile(node, problems));
+    let fallback = fields.get("fallback").map(|entry| fallback(entry, issuer.as_ref(), problems));
+    let mut yes_or_no = |key, default| {
+        fields.value(key).map_or(Some(default), |node| problems.word(node, key, &[("true", true), ("false", false)]))
+    };
+    let (hot_swap, check_dns) = (yes_or_no("hot_swap", false), yes_or_no("check_dns", true));
+    if issuer == Some(Issuer::Internal) {
+        for entry in ["profile", "fallback"].into_iter().filter_map(|key| fields.get(key)) {
+            problems.push(
+                Diagnostic::error(format!("`{}` is not for `issuer: internal`", entry.key.text))
+                    .at(&entry.key.mark.span())
+                    .help("remove it, or name a public issuer"),
+            );
+        }
     }
     if public && matches!(challenge, Some(Challenge::Http01)) {
         for (name, mark) in sites.names.iter().filter(|(name, _)| name.is_wildcard()) {
@@ -62,16 +66,94 @@ pub(super) fn certificates(root: Fields<'_>, sites: &Sites<'_>, problems: &mut P
             );
         }
     }
-    let issuer = match (issuer?, eab) {
-        (Issuer::Directory { url, .. }, Some(eab)) => Issuer::Directory { url, eab: Some(eab?) },
-        (issuer, _) => issuer,
-    };
     Some(Certificates {
-        issuer,
-        contact: contact.map_or(Some(None), |mail| mail.map(Some))?,
+        issuer: with_account(issuer?, given(eab)?),
+        contact: given(contact)?,
         challenge: challenge?,
+        profile: given(profile)?,
+        fallback: given(fallback)?,
+        hot_swap: hot_swap?,
+        check_dns: check_dns?,
         place: Some(entry.key.mark.place()),
     })
+}
+
+/// What was read where the key stands: `None` is a mistake, told already.
+#[expect(clippy::option_option, reason = "outside: whether the key stands there; inside: whether it could be read")]
+fn given<T>(read: Option<Option<T>>) -> Option<Option<T>> {
+    read.map_or(Some(None), |value| value.map(Some))
+}
+
+/// An external account is for a directory that is named by its URL.
+fn bound(fields: Fields<'_>, issuer: Option<&Issuer>, problems: &mut Problems) {
+    if let (Some(entry), Some(found)) = (fields.get("eab"), issuer)
+        && !matches!(found, Issuer::Directory { .. })
+    {
+        problems.push(
+            Diagnostic::error("`eab` needs a directory URL as `issuer`")
+                .at(&entry.key.mark.span())
+                .help("remove it: neither Let's Encrypt nor the internal CA asks for an external account"),
+        );
+    }
+}
+
+fn with_account(issuer: Issuer, eab: Option<(String, SecretRef)>) -> Issuer {
+    match issuer {
+        Issuer::Directory { url, .. } => Issuer::Directory { url, eab },
+        issuer => issuer,
+    }
+}
+
+fn profile(node: &Node, problems: &mut Problems) -> Option<String> {
+    let text = problems.text(node, "profile")?;
+    let fits = !text.is_empty()
+        && text.len() <= 64
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_' || b == b'.');
+    if !fits {
+        problems.push(
+            Diagnostic::error(format!("`{text}` is no profile of an issuer"))
+                .at(&node.span())
+                .help("write its name as the issuer lists it, such as `tlsserver` or `shortlived`"),
+        );
+    }
+    fits.then(|| text.to_owned())
+}
+
+/// The longest that waiting for the first issuer makes sense: certificates live for 90 days at most.
+const LONGEST_WAIT: u64 = 30;
+
+fn fallback(entry: &Entry, first: Option<&Issuer>, problems: &mut Problems) -> Option<Fallback> {
+    let what = "`fallback`";
+    let fields = problems.fields(entry, what, &["issuer", "after", "eab"])?;
+    let eab = fields.get("eab").map(|entry| eab(entry, problems));
+    let help = "write `fallback: { issuer: https://acme.example.com/directory, after: 3 }`";
+    let named = problems.require(fields, what, "issuer", help)?;
+    let found = issuer(&named.value, problems);
+    bound(fields, found.as_ref(), problems);
+    if found.as_ref().is_some_and(|found| *found == Issuer::Internal || Some(found) == first) {
+        problems.push(
+            Diagnostic::error("`fallback` needs another public issuer")
+                .at(&named.value.span())
+                .help("write the directory URL of a second CA: it is asked when the first one has failed for days"),
+        );
+        return None;
+    }
+    let after = match fields.get("after") {
+        None => 3,
+        Some(entry) => {
+            let days = problems.number(&entry.value, "after")?;
+            if days == 0 || days > LONGEST_WAIT {
+                problems.push(
+                    Diagnostic::error(format!("`after` cannot be {days} days"))
+                        .at(&entry.value.span())
+                        .help(format!("write after how many days of failures, from 1 to {LONGEST_WAIT}")),
+                );
+                return None;
+            }
+            u32::try_from(days).ok()?
+        }
+    };
+    Some(Fallback { issuer: with_account(found?, given(eab)?), after })
 }
 
 fn issuer(node: &Node, problems: &mut Problems) -> Option<Issuer> {

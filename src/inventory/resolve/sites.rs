@@ -1,6 +1,7 @@
 //! `sites:`: takes the map of public names, gives the sites.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use super::{host_path, missing};
 use crate::base::diagnostic::Diagnostic;
@@ -43,6 +44,8 @@ pub(super) struct Sites<'a> {
     pub(super) programs: BTreeMap<Port, (&'a str, &'a Node)>,
     /// Every name, with its place.
     pub(super) names: BTreeMap<DnsName, &'a Mark>,
+    /// Every address among the aliases, with its site and its place.
+    pub(super) addresses: Vec<(IpAddr, &'a str, &'a Mark)>,
     /// Whether all sites are without a mistake.
     pub(super) complete: bool,
 }
@@ -81,11 +84,16 @@ fn site<'a>(entry: &'a Entry, name: Option<&DnsName>, out: &mut Sites<'a>, probl
     let what = format!("site `{}`", entry.key.text);
     let fields = problems.fields(entry, &what, &["aliases", "static", "app", "hsts"])?;
     let before = problems.0.len();
-    let mut aliases = Vec::new();
+    let (mut aliases, mut addresses) = (Vec::new(), Vec::new());
     if let Some(node) = fields.value("aliases") {
         for item in problems.some(node, "aliases", "[www.example.com]").unwrap_or_default() {
-            if let Some(alias) = alias(item, out, problems) {
-                aliases.push(alias);
+            match problems.text(item, "aliases").map(str::parse::<IpAddr>) {
+                Some(Ok(address)) => {
+                    out.addresses.push((address, &entry.key.text, &item.mark));
+                    addresses.push(address);
+                }
+                Some(Err(_)) => aliases.extend(alias(item, out, problems)),
+                None => {}
             }
         }
     }
@@ -107,6 +115,7 @@ fn site<'a>(entry: &'a Entry, name: Option<&DnsName>, out: &mut Sites<'a>, probl
     Some(WebSite {
         name: name?.clone(),
         aliases,
+        addresses,
         r#static: files.flatten(),
         app: app.flatten(),
         hsts: hsts?,

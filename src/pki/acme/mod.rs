@@ -1,120 +1,126 @@
-//! Orders at a public CA (RFC 8555): takes the vault, names and a directory, gives a checked certificate, or a failure with its
-//! kind. The only async code; its runtime lives and ends in here.
+//! Orders at a public CA (RFC 8555): takes the vault, what is wanted and whom to ask, gives a checked certificate, or a failure
+//! with its kind. The only async code; its runtime lives and ends in here.
 //!
 //! A crash at any point costs nothing but time: the account key and the certificate's key are on disk before the request that
 //! needs them, the order's URL from when the CA has told it, and the next call goes on from there.
 
-use std::collections::BTreeSet;
-use std::error::Error as _;
-use std::time::Duration;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use instant_acme::{
-    Account, AuthorizationStatus, ChallengeStatus, ChallengeType, Error, Identifier, Key, NewOrder, Order, OrderStatus,
-    RetryPolicy,
-};
+use instant_acme::{CertificateIdentifier, Error, Identifier, NewOrder, Order, OrderStatus, RetryPolicy};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
 
 use crate::base::crash::crash_at;
-use crate::pki::guard::{Guard, Last, Seen};
+use crate::pki::guard::Seen;
 use crate::pki::internal_ca;
-use crate::pki::store;
-use crate::pki::vault::{AccountKey, Journal, Public, Vault};
+use crate::pki::public::{Expected, Public};
+use crate::pki::vault::{Journal, Vault};
+use crate::pki::wanted::{Source, Wanted};
 
-/// Let's Encrypt's directory.
-pub const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
-/// That of its staging.
-pub const LETS_ENCRYPT_STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
+mod account;
+mod advice;
+mod binding;
+mod challenge;
+mod failure;
+mod revoke;
+
+pub use advice::{Answer, advise};
+pub use failure::{Failure, Kind};
+pub use revoke::{Reason, revoke};
+
+pub(in crate::pki) use challenge::cleanup;
+pub(in crate::pki) use failure::clean;
+use failure::{classify, patiently};
 
 /// How long one order may take in all.
 const WHOLE: Duration = Duration::from_mins(5);
+/// As much again for records to reach all name servers.
+const WHOLE_BY_DNS: Duration = Duration::from_mins(15);
 /// How long the CA may look at our answers, and then at the finished order.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// How often a step is tried whose nonce the CA does not take. The library's own three are not enough in a storm.
-const NONCES: usize = 12;
-/// What our clock may be off by, seconds.
-const SKEW: i64 = 3600;
+/// What our clock may be off by, seconds: refused, and told.
+const SKEW: (i64, i64) = (3600, 300);
 
-/// What is asked for.
-#[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
-    /// Under what the order is journalled: the site's name.
-    pub site: &'a str,
-    /// The names, the main one first.
-    pub names: &'a [String],
-    /// The URL of the CA's directory.
-    pub directory: &'a str,
-    /// Where the CA may write to.
-    pub contact: Option<&'a str>,
+/// What an order gave.
+#[derive(Debug)]
+pub struct Obtained {
+    /// Checked, not yet in use.
+    pub certificate: Public,
+    /// What a person should know all the same.
+    pub notes: Vec<String>,
 }
 
-/// Whose turn it is after a failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// The CA allows no more for now.
-    Limited,
-    /// The CA does not answer as it should.
-    Outage,
-    /// The CA refuses what was asked for.
-    Refused,
-    /// Something here does not fit: the clock, the disk, what came back.
-    Ours,
-}
-
-/// Why there is no certificate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// Whose turn it is.
-    pub kind: Kind,
-    /// A sentence.
-    pub why: String,
-    /// Not before then, says the CA.
-    pub retry_after: Option<OffsetDateTime>,
-}
-
-impl Failure {
-    fn ours(why: impl Into<String>) -> Self {
-        Self { kind: Kind::Ours, why: why.into(), retry_after: None }
-    }
-}
-
-impl From<store::Error> for Failure {
-    fn from(error: store::Error) -> Self {
-        Self::ours(error.to_string())
-    }
-}
-
-/// Orders a certificate, or goes on with the order that an earlier call began. The certificate is checked, not yet in use.
+/// Orders a certificate, or goes on with the order that an earlier call began.
 ///
 /// # Errors
 /// [`Failure`].
-pub fn order(vault: &Vault, wanted: &Wanted<'_>) -> Result<Public, Failure> {
+pub fn order(vault: &Vault, wanted: &Wanted, source: &Source, stop: &AtomicBool) -> Result<Obtained, Failure> {
+    let seen = Seen::default();
+    // What a run that died has left in the zone.
+    let mut notes: Vec<String> = cleanup(vault, wanted).err().into_iter().collect();
+    let conversation = Conversation { vault, wanted, source, seen: &seen, stop };
+    let whole = if wanted.by_dns() { WHOLE_BY_DNS } else { WHOLE };
+    let result = blocking(conversation.hold(), whole, &seen, stop);
+    // However it ended: by success, refusal, time-out or a person.
+    let left = cleanup(vault, wanted).err();
+    notes.extend(left.filter(|why| !notes.contains(why)));
+    notes.extend(conversation.clock().ok().flatten());
+    match result {
+        Ok(certificate) => Ok(Obtained { certificate, notes }),
+        Err(failure) if notes.is_empty() => Err(failure),
+        Err(failure) => Err(Failure { why: format!("{}; {}", failure.why, notes.join("; ")), ..failure }),
+    }
+}
+
+/// Runs a conversation to its end, to its time, or until a person stops it.
+fn blocking<T>(
+    what: impl Future<Output = Result<T, Failure>>,
+    whole: Duration,
+    seen: &Seen,
+    stop: &AtomicBool,
+) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| Failure::ours(format!("no runtime for the ACME client: {e}")))?;
-    let seen = Seen::default();
-    let whole = async { tokio::time::timeout(WHOLE, Conversation { vault, wanted, seen: &seen }.hold()).await };
-    let result = runtime.block_on(whole);
+    let deadline = Instant::now() + whole;
+    let result = runtime.block_on(async {
+        let mut what = pin!(what);
+        loop {
+            match tokio::time::timeout(Duration::from_millis(100), what.as_mut()).await {
+                Ok(done) => return done,
+                Err(_) if stop.load(Ordering::Relaxed) => {
+                    return Err(Failure::of(Kind::Stopped, "interrupted; the next run goes on with the order"));
+                }
+                Err(_) if Instant::now() >= deadline => {
+                    let why = format!("the CA was not done within {} minutes", whole.as_secs() / 60);
+                    return Err(Failure { kind: Kind::Outage, why, retry_after: seen.last().retry_after });
+                }
+                Err(_) => {}
+            }
+        }
+    });
     // A look-up of a name may hang on a thread of its own.
     runtime.shutdown_timeout(Duration::from_secs(1));
-    result.unwrap_or_else(|_| {
-        let why = format!("the CA was not done within {} minutes", WHOLE.as_secs() / 60);
-        Err(Failure { kind: Kind::Outage, why, retry_after: seen.last().retry_after })
-    })
+    result
 }
 
 struct Conversation<'a> {
     vault: &'a Vault,
-    wanted: &'a Wanted<'a>,
+    wanted: &'a Wanted,
+    source: &'a Source,
     seen: &'a Seen,
+    stop: &'a AtomicBool,
 }
 
 impl Conversation<'_> {
     async fn hold(&self) -> Result<Public, Failure> {
-        let account_key = self.vault.account_key()?;
-        let account = self.account(&account_key).await?;
+        let site = &self.wanted.site;
+        let account = self.account().await?;
         crash_at("newAccount");
         self.clock()?;
         let (journal, mut order) = self.resume_or_begin(&account).await?;
@@ -125,7 +131,7 @@ impl Conversation<'_> {
         let key = KeyPair::from_pem(journal.key.reveal())
             .map_err(|_| Failure::ours("the key of the order under way cannot be read"))?;
         if order.state().status == OrderStatus::Ready {
-            let csr = request(self.wanted.names, &key).map_err(|e| Failure::ours(e.to_string()))?;
+            let csr = request(&self.wanted.names, &key).map_err(|e| Failure::ours(e.to_string()))?;
             patiently(async || order.finalize_csr(&csr).await).await.map_err(|e| self.failure(&e))?;
         }
         crash_at("finalize");
@@ -134,64 +140,47 @@ impl Conversation<'_> {
             Ok(pem) => pem,
             Err(error) => {
                 if order.state().status == OrderStatus::Invalid {
-                    self.vault.clear_journal(self.wanted.site)?;
+                    self.vault.clear_journal(site)?;
                 }
                 return Err(self.failure(&error));
             }
         };
-        let Wanted { names, directory, .. } = *self.wanted;
-        let found = Public::from_ca(names, directory, &pem, &journal.key, OffsetDateTime::now_utc());
+        let found = Public::from_ca(self.expected(), &pem, &journal.key, OffsetDateTime::now_utc());
         found.map(|found| Public { order: journal.url, ..found }).map_err(|why| {
             // What cannot be used now cannot be used later either.
-            let dropped = self.vault.clear_journal(self.wanted.site);
+            let dropped = self.vault.clear_journal(site);
             Failure::ours(
                 dropped.map_or_else(|e| e.to_string(), |()| format!("what the CA gave cannot be used: {why}")),
             )
         })
     }
 
-    /// The account of our key: the CA makes it where it is not there (RFC 8555 §7.3.1).
-    async fn account(&self, key: &AccountKey) -> Result<Account, Failure> {
-        let directory = self.wanted.directory;
-        let ask = async || {
-            let der = PrivatePkcs8KeyDer::from(key.der());
-            let signer = Key::from_pkcs8_der(der.clone_key())?;
-            let guard = Guard::new(self.seen.clone()).map_err(|why| Error::Other(why.into()))?;
-            let builder = Account::builder_with_http(Box::new(guard));
-            builder.create_from_key((signer, PrivateKeyDer::from(der)), directory.to_owned()).await
-        };
-        let (account, _) = patiently(ask).await.map_err(|e| self.failure(&e))?;
-        if account.key_thumbprint() != key.thumbprint() {
-            return Err(Failure::ours("the load balancers answer with the thumbprint of another key"));
-        }
-        if let Some(contact) = self.wanted.contact
-            && self.vault.contact(directory)?.as_deref() != Some(contact)
-        {
-            // Whether the CA can write is no reason to go without a certificate; the next order tells it again.
-            let mail = format!("mailto:{contact}");
-            if patiently(async || account.update_contacts(&[&mail]).await).await.is_ok() {
-                self.vault.put_contact(directory, contact)?;
-            }
-        }
-        Ok(account)
+    fn expected(&self) -> Expected<'_> {
+        let profile = self.wanted.profile_at(self.source);
+        Expected { names: &self.wanted.names, directory: &self.source.directory, profile }
     }
 
-    /// A clock that is wrong by hours makes certificates that are not valid yet, or no longer.
-    fn clock(&self) -> Result<(), Failure> {
-        match self.seen.last().skew {
-            Some(skew) if skew.abs() > SKEW => {
-                let (minutes, way) = (skew.abs() / 60, if skew > 0 { "behind" } else { "ahead of" });
-                Err(Failure::ours(format!("this machine's clock is {minutes} minutes {way} the CA's; set it right")))
-            }
-            _ => Ok(()),
-        }
+    /// A clock that is wrong by hours makes certificates that are not valid yet, or no longer; by minutes, a word about it.
+    fn clock(&self) -> Result<Option<String>, Failure> {
+        let (refused, told) = SKEW;
+        let Some(skew) = self.seen.last().skew.filter(|skew| skew.abs() > told) else { return Ok(None) };
+        let (minutes, way) = (skew.abs() / 60, if skew > 0 { "behind" } else { "ahead of" });
+        let why = format!("this machine's clock is {minutes} minutes {way} the CA's; set it right");
+        if skew.abs() > refused { Err(Failure::ours(why)) } else { Ok(Some(why)) }
     }
 
-    async fn resume_or_begin(&self, account: &Account) -> Result<(Journal, Order), Failure> {
-        let Wanted { site, names, directory, .. } = *self.wanted;
-        let done = self.vault.current(site)?.and_then(|current| current.order);
+    async fn resume_or_begin(&self, account: &instant_acme::Account) -> Result<(Journal, Order), Failure> {
+        let (site, names, directory) = (&self.wanted.site, &self.wanted.names, &self.source.directory);
+        let profile = self.wanted.profile_at(self.source);
+        let current = self.vault.current(site)?;
+        let done = current.as_ref().and_then(|current| current.order.clone());
         let kept = self.vault.journal(site)?;
-        let kept = kept.filter(|j| j.directory == directory && j.names == names && (j.url.is_none() || j.url != done));
+        let kept = kept.filter(|j| {
+            j.directory == *directory
+                && j.names == *names
+                && j.profile.as_deref() == profile
+                && (j.url.is_none() || j.url != done)
+        });
         if let Some((journal, url)) = kept.as_ref().and_then(|j| Some((j, j.url.clone()?))) {
             match patiently(async || account.order(url.clone()).await).await {
                 // One that is invalid, too old, or of a CA that has forgotten us is worth nothing any more.
@@ -202,7 +191,9 @@ impl Conversation<'_> {
                 }
                 Err(error) => {
                     let failure = self.failure(&error);
-                    if failure.kind != Kind::Refused {
+                    // Not every CA has words for what it does not know.
+                    let gone = matches!(self.seen.last().status, 404 | 410);
+                    if failure.kind != Kind::Refused && !gone {
                         return Err(failure);
                     }
                 }
@@ -215,40 +206,42 @@ impl Conversation<'_> {
                 &KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|e| Failure::ours(e.to_string()))?,
             ),
         };
-        let mut journal = Journal { directory: directory.to_owned(), names: names.to_vec(), url: None, key };
-        // Also shows that the disk takes what will have to be kept.
+        let profile = profile.map(ToOwned::to_owned);
+        let mut journal = Journal { directory: directory.clone(), names: names.clone(), profile, url: None, key };
+        // Shows that the disk takes what will have to be kept, before anything is asked for.
+        self.vault.reserve(site)?;
         self.vault.put_journal(site, &journal)?;
-        let identifiers: Vec<Identifier> = names.iter().cloned().map(Identifier::Dns).collect();
-        let new = NewOrder::new(&identifiers);
-        let order = patiently(async || account.new_order(&new).await).await.map_err(|e| self.failure(&e))?;
+        let replaced = current.filter(|c| c.directory.as_ref() == Some(directory)).and_then(|c| c.leaf());
+        let order = self.new_order(account, replaced).await?;
         journal.url = Some(order.url().to_owned());
         self.vault.put_journal(site, &journal)?;
         Ok((journal, order))
     }
 
-    /// Lets the CA look at our answers and waits until it has.
-    async fn prove(&self, order: &mut Order) -> Result<(), Failure> {
-        let mut told = BTreeSet::new();
-        patiently(async || tell(order, &mut told).await).await.map_err(|e| self.failure(&e))?;
-        crash_at("challenge");
-        let policy = RetryPolicy::new().timeout(PATIENCE);
-        let error = match patiently(async || order.poll_ready(&policy).await).await {
-            Ok(OrderStatus::Ready) => return Ok(()),
-            Ok(_) => None,
-            Err(error) => Some(error),
+    /// Tells the CA what the order replaces, where it knows of that (RFC 9773 §5): such renewals do not count against its
+    /// limits. Where it does not take that, the order is made without.
+    async fn new_order(&self, account: &instant_acme::Account, replaced: Option<Vec<u8>>) -> Result<Order, Failure> {
+        let identifiers: Vec<Identifier> = self.wanted.names.iter().map(|name| identifier(name)).collect();
+        let plain = || {
+            let new = NewOrder::new(&identifiers);
+            match self.wanted.profile_at(self.source) {
+                Some(profile) => new.profile(profile),
+                None => new,
+            }
         };
-        let failure = error.map(|e| self.failure(&e));
-        if let Some(failure) = failure.as_ref().filter(|f| f.kind != Kind::Refused) {
-            return Err(failure.clone());
+        let replaced = replaced.map(CertificateDer::from);
+        if let Some(id) = replaced.as_ref().and_then(|leaf| CertificateIdentifier::try_from(leaf).ok()) {
+            match patiently(async || account.new_order(&plain().replaces(id.clone())).await).await {
+                Ok(order) => return Ok(order),
+                // The CA knows nothing of it; or it did not repeat it, which the library takes for an error.
+                Err(Error::Unsupported(_)) => {}
+                Err(Error::Other(why)) if why.to_string().starts_with("replaces") => {}
+                // Whatever it has against it, be it its own mistake: it may have none without.
+                Err(Error::Api(_)) if self.seen.last().status != 429 => {}
+                Err(error) => return Err(self.failure(&error)),
+            }
         }
-        let words = objections(order).await;
-        self.vault.clear_journal(self.wanted.site)?;
-        let why = match (words.is_empty(), failure) {
-            (true, Some(failure)) => failure.why,
-            (true, None) => "the CA does not say why it refuses".to_owned(),
-            (false, _) => words.join("; "),
-        };
-        Err(Failure { kind: Kind::Refused, why, retry_after: None })
+        patiently(async || account.new_order(&plain()).await).await.map_err(|e| self.failure(&e))
     }
 
     fn failure(&self, error: &Error) -> Failure {
@@ -256,107 +249,15 @@ impl Conversation<'_> {
     }
 }
 
-/// Tells the CA, once for each name, that our load balancers answer. They do so all the time and for every token.
-async fn tell(order: &mut Order, told: &mut BTreeSet<String>) -> Result<(), Error> {
-    let mut authorizations = order.authorizations();
-    while let Some(authorization) = authorizations.next().await {
-        let mut authorization = authorization?;
-        let name = authorization.identifier().to_string();
-        if authorization.status != AuthorizationStatus::Pending || told.contains(&name) {
-            continue;
-        }
-        let Some(mut challenge) = authorization.challenge(ChallengeType::Http01) else {
-            return Err(Error::Other(format!("the CA offers no http-01 for {name}").into()));
-        };
-        if challenge.status == ChallengeStatus::Pending {
-            match challenge.set_ready().await {
-                // A run that died has told it already, and the CA looks.
-                Err(Error::Api(problem)) if is(&problem, "malformed") => {}
-                other => other?,
-            }
-        }
-        told.insert(name);
-    }
-    Ok(())
-}
-
-/// What the CA has against each name, in its own words.
-async fn objections(order: &mut Order) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut authorizations = order.authorizations();
-    while let Some(Ok(mut authorization)) = authorizations.next().await {
-        let name = authorization.identifier().to_string();
-        if let Ok(state) = patiently(async || authorization.refresh().await.map(|_| ())).await.map(|()| &*authorization)
-        {
-            let errors = state.challenges.iter().filter_map(|c| c.error.as_ref());
-            words.extend(errors.map(|e| format!("{name}: {}", clean(&e.to_string()))));
-        }
-    }
-    words
-}
-
-/// Tries a step again whose nonce was not taken.
-async fn patiently<T>(mut step: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
-    for _ in 1..NONCES {
-        match step().await {
-            Err(Error::Api(problem)) if is(&problem, "badNonce") => {}
-            other => return other,
-        }
-    }
-    step().await
-}
-
-fn is(problem: &instant_acme::Problem, kind: &str) -> bool {
-    problem.r#type.as_deref().and_then(|t| t.strip_prefix("urn:ietf:params:acme:error:")) == Some(kind)
+/// A name, or an address (RFC 8738).
+fn identifier(name: &str) -> Identifier {
+    name.parse().map_or_else(|_| Identifier::Dns(name.to_owned()), Identifier::Ip)
 }
 
 fn request(names: &[String], key: &KeyPair) -> Result<Vec<u8>, rcgen::Error> {
     let mut params = CertificateParams::new(names.to_vec())?;
     params.distinguished_name = DistinguishedName::new();
     Ok(params.serialize_request(key)?.der().to_vec())
-}
-
-/// Whose turn it is, by what was said and by the status and header that the library does not keep.
-fn classify(error: &Error, last: &Last) -> Failure {
-    let retry_after = last.retry_after;
-    let (kind, why) = match error {
-        Error::Api(problem) if is(problem, "rateLimited") || last.status == 429 => (Kind::Limited, problem.to_string()),
-        Error::Api(problem) if is(problem, "serverInternal") || last.status >= 500 => {
-            (Kind::Outage, problem.to_string())
-        }
-        Error::Api(problem) => (Kind::Refused, problem.to_string()),
-        Error::Json(_) if last.status == 429 => (Kind::Limited, "the CA answered 429 (too many requests)".to_owned()),
-        Error::Json(_) if !(200..300).contains(&last.status) => {
-            (Kind::Outage, format!("the CA answered {} and no ACME", last.status))
-        }
-        Error::Json(_) => (Kind::Refused, "what answers is no ACME server".to_owned()),
-        Error::Timeout(_) => (Kind::Outage, "the CA is still at work on the order".to_owned()),
-        Error::Other(_) | Error::Hyper(_) | Error::Http(_) => (Kind::Outage, causes(error)),
-        _ if last.status >= 500 => (Kind::Outage, format!("the CA answered {} and no ACME", last.status)),
-        other => (Kind::Refused, causes(other)),
-    };
-    let retry_after = retry_after.filter(|_| matches!(kind, Kind::Limited | Kind::Outage));
-    Failure { kind, why: clean(&why), retry_after }
-}
-
-/// An error with what is behind it, each once.
-fn causes(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        source = cause.source();
-    }
-    text
-}
-
-/// One line without control characters, of a bounded length: a CA is a stranger.
-fn clean(text: &str) -> String {
-    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(600).collect();
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

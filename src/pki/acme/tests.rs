@@ -3,7 +3,9 @@
 use instant_acme::Problem;
 use time::macros::datetime;
 
+use super::failure::{NONCES, classify, patiently};
 use super::*;
+use crate::pki::guard::Last;
 
 fn problem(kind: &str) -> Error {
     Error::Api(Problem {
@@ -75,7 +77,7 @@ fn the_thumbprint_is_the_librarys() {
     let dir = tempfile::tempdir().unwrap();
     let key = Vault::open(dir.path()).unwrap().account_key().unwrap();
     // RFC 7638 §3 over the same key by other means: OpenSSL is not asked, the point's halves are.
-    let der = PrivatePkcs8KeyDer::from(key.der());
-    assert!(Key::from_pkcs8_der(der).is_ok());
+    let der = rustls::pki_types::PrivatePkcs8KeyDer::from(key.der());
+    assert!(instant_acme::Key::from_pkcs8_der(der).is_ok());
     assert_eq!(key.thumbprint().len(), 43);
 }
