@@ -12,7 +12,7 @@ control.json, every key optional:
   foreign  true     shows foreign.crt
   clock    SECONDS  is ahead by that in `Date`
   nonces   PERCENT  refuses so many nonces
-  chain    {how: alone | windows | signed, issuer, names, days, other_key}   what is given as the certificate
+  chain    {how: alone | windows | signed, issuer, names, age, other_key}   what is given as the certificate
   advice   {start, end, status, headers, url}   the answer of a renewalInfo resource, in seconds from now
 """
 
@@ -84,8 +84,8 @@ def upstream(method, path, host, body=None, content_type=None):
         connection.close()
 
 
-def openssl(*words, stdin=b""):
-    return subprocess.run(["openssl", *words], input=stdin, check=True, capture_output=True).stdout
+def openssl(*words, stdin=b"", folder=None):
+    return subprocess.run(["openssl", *words], input=stdin, cwd=folder, check=True, capture_output=True).stdout
 
 
 def signed(how):
@@ -99,8 +99,17 @@ def signed(how):
             csr = openssl("req", "-new", *curve, "-keyout", f"{here}/other.key", "-subj", "/CN=other", "-outform", "DER")
         with open(f"{here}/extensions", "w") as file:
             file.write("subjectAltName=" + ",".join(f"DNS:{name}" for name in how["names"]))
-        leaf = openssl("x509", "-req", "-inform", "DER", "-CA", f"{here}/ca.crt", "-CAkey", f"{here}/ca.key",
-                       "-CAcreateserial", "-days", str(how.get("days", 90)), "-extfile", f"{here}/extensions", stdin=csr)
+        with open(f"{here}/ca.cnf", "w") as file:
+            file.write("[ca]\ndefault_ca=d\n[d]\ndatabase=index\nnew_certs_dir=.\ndefault_md=sha256\nrand_serial=yes\npolicy=p\n[p]\n")
+        open(f"{here}/index", "w").close()
+        with open(f"{here}/csr.pem", "wb") as file:
+            file.write(openssl("req", "-inform", "DER", stdin=csr))
+        begin = time.time() - how.get("age", 0)
+        dates = [time.strftime("%Y%m%d%H%M%SZ", time.gmtime(at)) for at in (begin, begin + 90 * 86400)]
+        # x509(1) always begins now.
+        leaf = openssl("ca", "-batch", "-notext", "-config", "ca.cnf", "-in", "csr.pem",
+                       "-cert", "ca.crt", "-keyfile", "ca.key", "-extfile", "extensions",
+                       "-startdate", dates[0], "-enddate", dates[1], folder=here)
         with open(f"{here}/ca.crt", "rb") as file:
             return leaf + file.read()
 

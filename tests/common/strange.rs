@@ -244,6 +244,22 @@ impl World {
         assert_eq!(status.signal(), Some(9), "{place}");
     }
 
+    /// Another controller: the inventory and a copy of the state in another folder.
+    pub fn clone_of(&self) -> tempfile::TempDir {
+        let other = tempfile::tempdir().unwrap();
+        let copy =
+            Command::new("cp").arg("-a").arg(self.bench.dir.path().join(".")).arg(other.path()).status().unwrap();
+        assert!(copy.success());
+        other
+    }
+
+    /// Runs `infra` over such a copy.
+    pub fn elsewhere(&self, clone: &tempfile::TempDir, words: &[&str]) -> Said {
+        let said = Said::of(&self.bench.infra_command(words).current_dir(clone.path()).output().unwrap());
+        self.said.borrow_mut().extend([said.out.clone(), said.err.clone()]);
+        said
+    }
+
     pub fn state(&self, path: &str) -> PathBuf {
         self.bench.dir.path().join("state").join(path)
     }

@@ -160,7 +160,7 @@ fn chains(world: &World) {
         (json!({ "how": "signed", "names": names, "other_key": true }), "another key"),
         (json!({ "how": "signed", "names": [SITE, "evil.example.com"] }), "evil.example.com"),
         (json!({ "how": "signed", "names": names, "issuer": "(STAGING) Wannabe Watercress R11" }), "staging"),
-        (json!({ "how": "signed", "names": names, "days": 1 }), "before the one in use"),
+        (json!({ "how": "signed", "names": names, "age": 30 * 86_400 }), "before the one in use"),
     ] {
         world.ca.does(&json!({ "chain": chain }));
         let said = world.force(1);
@@ -185,20 +185,27 @@ fn chains(world: &World) {
 /// Row «authz invalid»: port 80 of one load balancer cannot be reached from the internet. The other site gets its certificate.
 fn one_bad_site(world: &World) {
     let (shop, blog, orders) = (world.leaf(), world.leaf_of(BLOG), world.ca.orders());
-    // The CA asks any address of a name: here only those of lb2, behind a packet filter of its own.
-    let dns =
-        world.dns(&[("203.0.113.11 www.", "203.0.113.12 www."), ("2001:db8:113::11 www.", "2001:db8:113::12 www.")]);
+    // The CA asks any address of a name: here each name has those of one load balancer.
+    let dns = world.dns(&[
+        ("203.0.113.11 www.", "203.0.113.12 www."),
+        ("2001:db8:113::11 www.", "2001:db8:113::12 www."),
+        ("203.0.113.12 shop.", "203.0.113.11 shop."),
+        ("2001:db8:113::12 shop.", "2001:db8:113::11 shop."),
+        ("203.0.113.12 blog.", "203.0.113.11 blog."),
+        ("2001:db8:113::12 blog.", "2001:db8:113::11 blog."),
+    ]);
     let filter = "nft -f - <<'E'
-table inet closed { chain c { type filter hook output priority 0
+table inet closed { chain c { type filter hook output priority 0;
   ip daddr 203.0.113.12 tcp dport 80 reject with tcp reset
   ip6 daddr 2001:db8:113::12 tcp dport 80 reject with tcp reset
-} }
+}
+}
 E";
     world.bench.sh("outside", filter).expect(0);
     let said = world.infra(&["cert", "renew", "--force", SITE, "--force", BLOG], 1);
     assert!(said.err.contains("www.shop.example.com") && said.err.contains("refused"), "{}", said.err);
     assert_eq!(world.leaf(), shop);
-    assert_ne!(world.leaf_of(BLOG), blog, "the other site waits for the bad one");
+    assert_ne!(world.leaf_of(BLOG), blog, "the other site waits for the bad one: {}", said.err);
     assert_eq!(world.ca.orders(), orders + 2);
     // Not more often than the CA allows: the next run waits.
     assert!(world.force(7).err.contains("waits until"));
