@@ -12,7 +12,7 @@ use crate::inventory::site::{Challenge, Host, Issuer, Role, WebSite};
 use crate::plan::state::{Access, Body, Check, DesiredHost, File, Follow, Phase, Probe, UnitWanted};
 use crate::service::base_system::SITES_CA_FILE;
 use crate::service::certificates::{CIPHERS, CIPHERSUITES, Holder, THUMBPRINT, curves, placeholder_mark, site_pem};
-use crate::service::{Context, Service, nginx};
+use crate::service::{Context, Service, nginx, ports};
 
 /// See the module.
 pub struct Haproxy;
@@ -91,7 +91,9 @@ impl Service for Haproxy {
         holder.file(context, out, "/etc/haproxy/tls/client.pem", &client)?;
         let model = model(context);
         config("/etc/haproxy/crt.list", context.render("haproxy/crt.list", &model)?, out);
-        config(CONFIG, context.render("haproxy/haproxy.cfg", &model)?, out);
+        let body = context.render("haproxy/haproxy.cfg", &model)?;
+        ports::check(NAME, UNIT, "bind", &body.text, out);
+        config(CONFIG, body, out);
         let command = format!("haproxy -c -q -f {CONFIG}");
         out.checks.push(Check { service: NAME, title: "haproxy -c".into(), command });
         probes(context, &model, out);

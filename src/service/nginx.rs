@@ -11,8 +11,8 @@ use crate::base::diagnostic::Diagnostic;
 use crate::base::net::{Port, bracketed};
 use crate::inventory::site::{Host, Role, Site};
 use crate::plan::state::{Access, Check, DesiredHost, File, Follow, Phase, Probe, UnitWanted};
-use crate::service::Context;
 use crate::service::certificates::{CIPHERS, Holder, curves};
+use crate::service::{Context, ports};
 
 pub(crate) const UNIT: &str = "nginx.service";
 
@@ -87,6 +87,7 @@ pub(crate) fn config(
     body: crate::plan::state::Body,
     out: &mut DesiredHost,
 ) {
+    ports::check(service, UNIT, "listen", &body.text, out);
     let then = BTreeMap::from([(UNIT.to_owned(), Follow::Reload)]);
     out.files.insert(path.into(), File { service, phase, access: Access::root(0o644), body, then, about: None });
 }
