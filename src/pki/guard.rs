@@ -98,8 +98,11 @@ impl Guard {
 impl HttpClient for Guard {
     fn request(
         &self,
-        request: http::Request<BodyWrapper<Bytes>>,
+        mut request: http::Request<BodyWrapper<Bytes>>,
     ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
+        // RFC 8555 §6.1 wants a name; the library's requests have its own.
+        let name = http::HeaderValue::from_static(concat!("infra/", env!("CARGO_PKG_VERSION")));
+        request.headers_mut().entry(http::header::USER_AGENT).or_insert(name);
         let (answer, seen) = (self.http.request(request), self.seen.clone());
         // What an earlier answer said must not be taken for what this one says.
         seen.set(Last { skew: seen.last().skew, ..Last::default() });

@@ -318,7 +318,7 @@ fn add_leaf(materials: &mut Materials, name: &str, leaf: &Leaf) {
 fn add_public(site: &Site, vault: &Vault, materials: &mut Materials, now: OffsetDateTime) -> Result<(), Error> {
     materials.add_public(THUMBPRINT, vault.account_key()?.thumbprint());
     for s in site.sites.values() {
-        let shown = vault.shown(s.name.as_str(), &names(s), now)?;
+        let shown = vault.shown(s.name.as_str(), &identifiers(s), now)?;
         if shown.directory.is_none() {
             materials.add_public(placeholder_mark(&s.name), "");
         }
@@ -329,6 +329,11 @@ fn add_public(site: &Site, vault: &Vault, materials: &mut Materials, now: Offset
         materials.add_secret(Secret::new(format!("{name}.key"), shown.key.reveal()));
     }
     Ok(())
+}
+
+/// What a public CA is asked to sign for: the names of a site, the main one first, then its addresses.
+pub fn identifiers(site: &WebSite) -> Vec<String> {
+    site.names().map(ToString::to_string).chain(site.addresses.iter().map(ToString::to_string)).collect()
 }
 
 /// The names of a site, the main one first.

@@ -113,7 +113,8 @@ impl Vault {
         load(&self.path(site, "current.json"))
     }
 
-    /// Puts a certificate into use. It never replaces one for the same from the same directory that lasts longer.
+    /// Puts a certificate into use. It never replaces one for the same, from the same directory, that was issued later. Which of
+    /// two ends later says nothing: CAs shorten their lifetimes.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -122,11 +123,11 @@ impl Vault {
             && old.names == new.names
             && old.directory == new.directory
             && old.profile == new.profile
-            && old.life.not_after > new.life.not_after
+            && old.life.not_before > new.life.not_before
         {
             return Err(Problem::Damaged(format!(
-                "the new certificate of {site} ends on {}, before the one in use",
-                internal_ca::date(new.life.not_after)
+                "the certificate of {site} was issued on {}, before the one in use",
+                internal_ca::date(new.life.not_before)
             ))
             .into());
         }
@@ -287,7 +288,7 @@ mod tests {
         vault.put_current("a.example.com", &real).unwrap();
         assert_eq!(vault.shown("a.example.com", &names(), NOW).unwrap(), real);
         let mut older = real.clone();
-        older.life.not_after -= 1;
+        older.life.not_before -= 1;
         assert!(vault.put_current("a.example.com", &older).unwrap_err().to_string().contains("before the one in use"));
         // Another profile may be shorter.
         older.profile = Some("shortlived".into());

@@ -82,7 +82,7 @@ impl Wanted {
         let certificates = &site.certificates;
         Self {
             site: web.name.to_string(),
-            names: super::names(web),
+            names: super::identifiers(web),
             contact: certificates.contact.clone(),
             profile: certificates.profile.clone(),
             challenge: certificates.challenge.clone(),

@@ -191,7 +191,9 @@ impl Conversation<'_> {
                 }
                 Err(error) => {
                     let failure = self.failure(&error);
-                    if failure.kind != Kind::Refused {
+                    // Not every CA has words for what it does not know.
+                    let gone = matches!(self.seen.last().status, 404 | 410);
+                    if failure.kind != Kind::Refused && !gone {
                         return Err(failure);
                     }
                 }
@@ -234,12 +236,9 @@ impl Conversation<'_> {
                 // The CA knows nothing of it; or it did not repeat it, which the library takes for an error.
                 Err(Error::Unsupported(_)) => {}
                 Err(Error::Other(why)) if why.to_string().starts_with("replaces") => {}
-                Err(error) => {
-                    let failure = self.failure(&error);
-                    if failure.kind != Kind::Refused {
-                        return Err(failure);
-                    }
-                }
+                // Whatever it has against it, be it its own mistake: it may have none without.
+                Err(Error::Api(_)) if self.seen.last().status != 429 => {}
+                Err(error) => return Err(self.failure(&error)),
             }
         }
         patiently(async || account.new_order(&plain()).await).await.map_err(|e| self.failure(&e))
