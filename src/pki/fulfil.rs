@@ -104,10 +104,15 @@ pub fn fulfil(
     now: OffsetDateTime,
 ) -> Result<Fate, Error> {
     let seconds = now.unix_timestamp();
-    let waits = vault.record(&wanted.site, 0)?.wait_until.is_some_and(|until| seconds < until);
+    let record = vault.record(&wanted.site, 0)?;
     let mut from = match decide(vault, wanted, now)? {
         Decision::Order { from, .. } => from,
-        Decision::Good { .. } if force && !waits => 0,
+        Decision::Good { .. } if force => match record.wait_until {
+            Some(until) if seconds < until => {
+                return Ok(Fate::Deferred { until, why: record.last.unwrap_or_default() });
+            }
+            _ => 0,
+        },
         Decision::Good { until, .. } => return Ok(Fate::Good { until }),
         Decision::Deferred { until, why } => return Ok(Fate::Deferred { until, why }),
     };
