@@ -76,7 +76,7 @@ fn a_new_leaf_needs_no_reload(name: &str, release: Release) {
 fn a_name_that_comes_later() {
     let public = TWO_SITES
         .replace("aliases: [203.0.113.11, \"2001:db8:113::11\"]", "aliases: [www.shop.example.com]")
-        .replace("issuer: internal", "issuer: letsencrypt, contact: ops@example.com");
+        .replace("issuer: internal", "issuer: letsencrypt-staging, contact: ops@example.com");
     let bench = Bench::up("t-swap-name", &public, Release::Bookworm);
     bench.edit("aliases: [www.shop.example.com], ", "");
     bench.apply().expect(0);
@@ -86,6 +86,7 @@ fn a_name_that_comes_later() {
         bench.sh("outside", &ask).out
     };
     assert_eq!([shown(SHOP), shown("www.shop.example.com")], ["404", "000"]);
+    bench.edit("letsencrypt-staging", "letsencrypt");
     bench.edit("shop.example.com: { static", "shop.example.com: { aliases: [www.shop.example.com], static");
     let said = bench.apply().expect(0);
     let (reload, swap) = (said.out.find("then reload haproxy"), said.out.find("then swap into haproxy"));
