@@ -23,13 +23,14 @@ pub(super) fn names(spec: &Spec, outside: &Outside) -> String {
         ("outside", outside.clients.as_slice()),
         ("controller", spec.controller.as_slice()),
     ];
-    let authority = authority::NAMES.map(|name| (name, outside.services.get(..1).unwrap_or_default()));
-    let authority = authority.into_iter().filter(|_| spec.authority);
-    for (name, addresses) in of_hosts.chain(given).chain(own).chain(authority) {
+    for (name, addresses) in of_hosts.chain(given).chain(own) {
         for address in addresses {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{address} {name}");
         }
+    }
+    for (directory, address) in spec.authorities.iter().zip(&outside.authorities) {
+        let _ = writeln!(text, "{address} {}", directory.place().map(|place| place.host).unwrap_or_default());
     }
     text
 }
@@ -60,7 +61,8 @@ pub(super) fn create(spec: &Spec, outside: &Outside, dir: &Path, repository: &Pa
     fs_err::create_dir_all(&here)?;
     // Shown in place of root's own ~/.ssh to what runs in the controller.
     fsx::private_dir(&dir.join("dot-ssh"))?;
-    let others: Vec<IpAddr> = outside.services.iter().chain(&spec.outside).copied().collect();
+    let others: Vec<IpAddr> =
+        outside.services.iter().chain(&outside.authorities).chain(&spec.outside).copied().collect();
     let outside_script = net::script(lab, "outside", &outside.clients, &others);
     let controller_script = net::script(lab, "controller", &spec.controller, &[]);
     for (member, script) in [("outside", outside_script), ("controller", controller_script)] {
@@ -152,6 +154,8 @@ pub(super) fn command(lab: &str, member: &str, dir: &Path, argv: &[OsString]) ->
         ip.env("SSL_CERT_FILE", &roots).env("CURL_CA_BUNDLE", roots);
     }
     if member == "controller" {
+        // Certificates of the twin's CAs, and what it was told, are nothing for the real hosts' state.
+        ip.env("INFRA_STATE", dir.join("state"));
         let script = "[ ! -d ~root/.ssh ] || mount --bind \"$1\" ~root/.ssh || exit 125; shift; exec \"$@\"";
         ip.args(["sh", "-c", script, "sh"]).arg(dir.join("dot-ssh")).env_remove("SSH_AUTH_SOCK");
     }

@@ -5,9 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
+use super::directory::Directory;
 use super::spec::{Release, Spec, SpecHost};
 use crate::base::net::{Cidr, Port};
-use crate::inventory::site::{Issuer, Party, Role, Site};
+use crate::inventory::site::{Party, Role, Site};
 
 /// Who logs in where the inventory names nobody.
 const USER: &str = "root";
@@ -66,7 +67,7 @@ impl Spec {
                 .filter(|net| net.prefix_len() > 0)
                 .collect(),
             user: site.hosts.values().find_map(|h| h.ssh.user.clone()).unwrap_or_else(|| USER.to_owned()),
-            authority: site.certificates.issuer != Issuer::Internal,
+            authorities: Directory::of(&site.certificates, &site.folder),
             apps: site.with_role(Role::App).map(|h| (h.name.to_string(), ports.clone())).collect(),
         }
     }

@@ -233,7 +233,7 @@ fn rehearsed(vault: &Vault, wanted: &Wanted, source: &Source, stop: &AtomicBool)
 /// [`Failure`].
 pub fn rehearse(vault: &Vault, wanted: &Wanted, stop: &AtomicBool) -> Result<String, Failure> {
     // A journal of its own, so that an order under way is not lost.
-    let site = format!("rehearsal.{}", wanted.site);
+    let site = format!("{}{}", acme::REHEARSAL, wanted.site);
     let source = Source::new(LETS_ENCRYPT_STAGING);
     let rehearsal = Wanted { site, contact: None, sources: vec![source.clone()], ..wanted.clone() };
     let new = acme::order(vault, &rehearsal, &source, stop)?;
