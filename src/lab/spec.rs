@@ -91,6 +91,9 @@ pub struct Spec {
     /// Whether `outside` holds a public certificate authority under the names of Let's Encrypt.
     #[serde(default)]
     pub authority: bool,
+    /// The zones that name servers in `outside` answer for, which take the TXT records of challenges by dynamic update.
+    #[serde(default)]
+    pub zones: BTreeSet<String>,
 }
 
 /// The addresses that the lab chose for `outside`.
@@ -100,6 +103,9 @@ pub struct Outside {
     pub services: Vec<IpAddr>,
     /// Where clients come from; nothing of the lab listens there. IPv4, then IPv6.
     pub clients: Vec<IpAddr>,
+    /// Where the name servers of the spec's zones listen: of each, IPv4, then IPv6.
+    #[serde(default)]
+    pub nameservers: Vec<Vec<IpAddr>>,
 }
 
 fn label(what: &str, text: &str, longest: usize) -> Result<(), Error> {
@@ -164,13 +170,19 @@ impl Spec {
         }
         match self.apps.keys().find(|name| !self.hosts.iter().any(|h| h.name == **name)) {
             Some(name) => Err(Error::Spec(format!("a program is wanted on `{name}`, which is no host of the lab"))),
-            None => self.names.keys().try_for_each(|name| dns_name(name)),
+            None => self.names.keys().chain(&self.zones).try_for_each(|name| dns_name(name)),
         }
     }
 
     /// Who logs in on `host`.
     pub fn user_of<'a>(&'a self, host: &'a SpecHost) -> &'a str {
         host.user.as_deref().unwrap_or(&self.user)
+    }
+
+    /// Which of the zones a name is in.
+    pub fn zone(&self, name: &str) -> Option<&str> {
+        let within = |zone: &&str| name.strip_suffix(*zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        self.zones.iter().map(String::as_str).filter(within).max_by_key(|zone| zone.len())
     }
 
     /// The host of that name.
@@ -187,7 +199,9 @@ impl Spec {
         let mut used: BTreeSet<IpAddr> = self.hosts.iter().flat_map(SpecHost::all_addresses).collect();
         used.extend(self.controller.iter().chain(&self.outside).chain(self.names.values().flatten()));
         let free = |address: &IpAddr| !used.contains(address) && !self.avoid.iter().any(|net| net.contains(address));
-        if let Some(before) = before.filter(|b| b.services.iter().chain(&b.clients).all(free)) {
+        let whole = |b: &&Outside| !b.nameservers.is_empty();
+        let all = |b: &&Outside| b.services.iter().chain(&b.clients).chain(b.nameservers.iter().flatten()).all(free);
+        if let Some(before) = before.filter(whole).filter(all) {
             return Ok(before.clone());
         }
         let v4 = [[192, 0, 2], [198, 51, 100], [203, 0, 113], [198, 18, 0], [198, 19, 255]];
@@ -196,9 +210,13 @@ impl Spec {
         let v6 = [0x0f00, 0x0e00, 0x0001].into_iter().flat_map(|net| {
             (1..=0xfe).rev().map(move |n| IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, net, 0, 0, 0, 0, n)))
         });
-        let (v4, v6): (Vec<_>, Vec<_>) = (v4.filter(free).take(2).collect(), v6.filter(free).take(2).collect());
+        let (v4, v6): (Vec<_>, Vec<_>) = (v4.filter(free).take(4).collect(), v6.filter(free).take(4).collect());
         match (v4.as_slice(), v6.as_slice()) {
-            ([a, b], [c, d]) => Ok(Outside { services: vec![*a, *c], clients: vec![*b, *d] }),
+            ([a, b, ns1, ns2], [c, d, ns1v6, ns2v6]) => Ok(Outside {
+                services: vec![*a, *c],
+                clients: vec![*b, *d],
+                nameservers: vec![vec![*ns1, *ns1v6], vec![*ns2, *ns2v6]],
+            }),
             _ => Err(Error::Spec(
                 "no address is left for `outside`: rules name all of 192.0.2.0/24, 198.51.100.0/24, 203.0.113.0/24, \
                  198.18.0.0/15 or 2001:db8::/32"
