@@ -100,6 +100,7 @@ impl Machine {
             materials,
             transport: self.transport(),
             reconnect: Box::new(|| Ok(self.transport())),
+            tell: Box::new(|_| ()),
             manifest: observed.manifest.clone(),
         };
         if plan.is_empty() {

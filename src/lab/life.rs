@@ -239,12 +239,13 @@ impl Lab {
         fs_err::write(self.dir.join("known_hosts"), known.collect::<Result<String, Error>>()?)?;
         fs_err::write(self.dir.join("ssh_config"), self.ssh_config())?;
         outside::create(spec, outside, &self.dir, repository)?;
-        let root = spec.authority.then(|| authority::start(spec, outside, &self.dir)).transpose()?;
+        let roots = authority::start(spec, outside, &self.dir)?;
         self.each(|twin| {
             twin.wait(BOOT)?;
-            if let Some(root) = &root {
+            if !roots.is_empty() {
                 let host = Target::Host(twin.host.name.clone());
-                let output = self.output(&host, ["sh", "-c", authority::TRUST, "sh", root.trim_end()])?;
+                let words = ["sh", "-c", authority::TRUST, "sh"].into_iter().chain(roots.iter().map(|r| r.trim_end()));
+                let output = self.output(&host, words)?;
                 if !output.status.success() {
                     let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
                     return Err(Error::Command { what: format!("make `{}` trust the lab", twin.host.name), reason });

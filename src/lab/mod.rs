@@ -8,6 +8,7 @@
 
 mod authority;
 mod command;
+pub mod directory;
 mod disk;
 mod error;
 pub mod image;

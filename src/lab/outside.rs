@@ -24,13 +24,14 @@ pub(super) fn names(spec: &Spec, outside: &Outside) -> String {
         ("outside", outside.clients.as_slice()),
         ("controller", spec.controller.as_slice()),
     ];
-    let authority = authority::NAMES.map(|name| (name, outside.services.get(..1).unwrap_or_default()));
-    let authority = authority.into_iter().filter(|_| spec.authority);
-    for (name, addresses) in of_hosts.chain(given).chain(own).chain(authority) {
+    for (name, addresses) in of_hosts.chain(given).chain(own) {
         for address in addresses {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{address} {name}");
         }
+    }
+    for (directory, address) in spec.authorities.iter().zip(&outside.authorities) {
+        let _ = writeln!(text, "{address} {}", directory.place().map(|place| place.host).unwrap_or_default());
     }
     text
 }
@@ -73,8 +74,8 @@ pub(super) fn create(spec: &Spec, outside: &Outside, dir: &Path, repository: &Pa
     fs_err::create_dir_all(&here)?;
     // Shown in place of root's own ~/.ssh to what runs in the controller.
     fsx::private_dir(&dir.join("dot-ssh"))?;
-    let nameservers = outside.nameservers.iter().flatten().filter(|_| !spec.zones.is_empty());
-    let others: Vec<IpAddr> = outside.services.iter().chain(&spec.outside).chain(nameservers).copied().collect();
+    let fixed = outside.services.iter().chain(&outside.authorities).chain(&spec.outside);
+    let others: Vec<IpAddr> = fixed.chain(outside.nameservers.iter().flatten()).copied().collect();
     let outside_script = net::script(lab, "outside", &outside.clients, &others);
     let controller_script = net::script(lab, "controller", &spec.controller, &[]);
     for (member, script) in [("outside", outside_script), ("controller", controller_script)] {

@@ -5,10 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
+use super::directory::Directory;
 use super::nameserver::zone_of;
 use super::spec::{Release, Spec, SpecHost};
 use crate::base::net::{Cidr, Port};
-use crate::inventory::site::{Challenge, Issuer, Party, Role, Site};
+use crate::inventory::site::{Challenge, Party, Role, Site};
 
 /// Who logs in where the inventory names nobody.
 const USER: &str = "root";
@@ -33,8 +34,8 @@ impl Spec {
             .copied()
             .collect();
         let public: Vec<String> = site.sites.values().flat_map(|s| s.names().map(ToString::to_string)).collect();
-        let authority = site.certificates.issuer != Issuer::Internal;
-        let by_dns = authority && matches!(site.certificates.challenge, Challenge::Dns01 { .. });
+        let authorities = Directory::of(&site.certificates, &site.folder);
+        let by_dns = !authorities.is_empty() && matches!(site.certificates.challenge, Challenge::Dns01 { .. });
         let zones = public.iter().filter(|_| by_dns).map(|name| zone_of(name).to_owned()).collect();
         let names = public.into_iter().map(|name| (name, front.clone())).collect();
         let ports: Vec<u16> = site.sites.values().filter_map(|s| s.app.as_ref()).map(|a| a.port.get()).collect();
@@ -71,7 +72,7 @@ impl Spec {
                 .filter(|net| net.prefix_len() > 0)
                 .collect(),
             user: site.hosts.values().find_map(|h| h.ssh.user.clone()).unwrap_or_else(|| USER.to_owned()),
-            authority,
+            authorities,
             zones,
             apps: site.with_role(Role::App).map(|h| (h.name.to_string(), ports.clone())).collect(),
         }
