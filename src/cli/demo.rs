@@ -24,10 +24,11 @@ pub(super) fn run(demo: &LabDemo, reporter: &Reporter) -> Done {
     crate::base::fsx::write_atomic(&inventory, INVENTORY.as_bytes(), 0o644)?;
     let site = stages::site(&inventory, reporter)?;
     let progress = |line: &str| reporter.note(&format!("  {line}"));
+    let spec = Spec::of_site(&site, name, demo.image.release);
     if demo.image.install {
-        requirements::install(&progress)?;
+        requirements::install(&requirements::packages(&spec), &progress)?;
     }
-    let lab = Lab::up(&Spec::of_site(&site, name, demo.image.release), &progress)?;
+    let lab = Lab::up(&spec, &progress)?;
     let here = std::env::current_exe()?;
     let infra = |words: &[&str]| {
         let mut argv: Vec<OsString> = vec![here.clone().into()];

@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use infra::base::net::{HostName, Port};
 use infra::inventory::site::{
-    Allow, AppProgram, Backend, Certificates, Database, Engine, FirewallPolicy, Host, Party, Place,
-    Ports, Role, Site, Ssh, WebSite,
+    Allow, AppProgram, Backend, Certificates, Database, Engine, FirewallPolicy, Host, Party, Place, Ports, Role, Site,
+    Ssh, WebSite,
 };
 
 pub(crate) fn place(line: usize) -> Place {
