@@ -87,8 +87,9 @@ fn renew(args: &CertRenew, global: &Global, reporter: &Reporter) -> Done {
         }
     }
     // What an earlier run obtained and did not bring everywhere comes first, and costs no order.
-    if work.install()? != exit::DONE {
-        return Ok(exit::FAILED);
+    let installed = work.install()?;
+    if installed != exit::DONE {
+        return Ok(installed);
     }
     if !due.is_empty() {
         ended = ended.max(work.run(&due, &force)?);

@@ -125,26 +125,27 @@ impl Work<'_> {
         site.with_role(Role::Lb).map(|h| h.name.clone()).collect()
     }
 
+    /// All load balancers; those that are not there are told, and left to the caller ([`Self::absent`]).
     fn survey(&self) -> Result<(pki::Issued, Prepared), Stop> {
         let issued = stages::issue(self.site, self.reporter)?;
         let lbs = Self::lbs(self.site);
         let prepared = self.reporter.during(&Interrupt::default(), |events| {
             stages::prepare(self.site, &lbs, &issued, self.templates, self.connector, self.global, &events)
         })?;
+        let help = "nothing is ordered until all load balancers answer, as the CA may ask any; what was obtained already is \
+                    brought to the others now, and to this one by the next run";
         for (host, error) in &prepared.survey.unreachable {
-            self.reporter.error(
-                &format!("{host} cannot be reached: {error}"),
-                &[],
-                &["the CA may ask any load balancer, so no certificate is ordered until all answer".to_owned()],
-            )?;
+            self.reporter.error(&format!("{host} cannot be reached: {error}"), &[], &[help.to_owned()])?;
         }
         for (host, reason) in &prepared.survey.refused {
             self.reporter.error(&format!("{host} is left alone: {reason}"), &[], &[])?;
         }
-        if prepared.survey.unreachable.is_empty() && prepared.survey.refused.is_empty() {
-            return Ok((issued, prepared));
-        }
-        Err(Stop::Unreachable)
+        Ok((issued, prepared))
+    }
+
+    /// Whether a load balancer is missing.
+    fn absent(prepared: &Prepared) -> bool {
+        !prepared.survey.unreachable.is_empty() || !prepared.survey.refused.is_empty()
     }
 
     /// Orders the certificates of `sites`, those of `force` in any case, and installs what came of it.
@@ -189,6 +190,9 @@ impl Work<'_> {
 
     fn order(&self, sites: &BTreeSet<String>, force: &BTreeSet<String>) -> Result<Vec<(String, Fate)>, Stop> {
         let (_, mut prepared) = self.survey()?;
+        if Self::absent(&prepared) {
+            return Err(Stop::Unreachable);
+        }
         if let Some((host, _)) = prepared.plan.hosts.iter().find(|(_, plan)| !plan.is_empty()) {
             return Err(Stop::Refused(
                 format!("no certificate was ordered: {host} is not as the inventory says"),
@@ -245,11 +249,12 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Brings the certificates in use to all load balancers that show another; the plan is shown, and holds nothing else.
+    /// Brings the certificates in use to all load balancers that show another; the plan is shown, and holds nothing else. One
+    /// that cannot be reached keeps none of the others from it.
     pub(super) fn install(&self) -> Result<u8, Stop> {
         let (issued, prepared) = self.survey()?;
         if prepared.plan.is_empty() {
-            return Ok(exit::DONE);
+            return Ok(if Self::absent(&prepared) { exit::UNREACHABLE } else { exit::DONE });
         }
         let other = prepared.plan.hosts.iter().find(|(_, plan)| {
             !plan.phases.values().flatten().all(|action| match action {

@@ -3,6 +3,7 @@
 pub mod connect;
 pub mod event;
 pub mod history;
+pub mod preflight;
 pub mod run;
 pub mod served;
 pub mod survey;

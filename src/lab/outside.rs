@@ -168,6 +168,8 @@ pub(super) fn command(lab: &str, member: &str, dir: &Path, argv: &[OsString]) ->
         ip.env("SSL_CERT_FILE", &roots).env("CURL_CA_BUNDLE", roots);
     }
     if member == "controller" {
+        // Certificates of the twin's CAs, and what it was told, are nothing for the real hosts' state.
+        ip.env("INFRA_STATE", dir.join("state"));
         let script = "[ ! -d ~root/.ssh ] || mount --bind \"$1\" ~root/.ssh || exit 125; shift; exec \"$@\"";
         ip.args(["sh", "-c", script, "sh"]).arg(dir.join("dot-ssh")).env_remove("SSH_AUTH_SOCK");
     }

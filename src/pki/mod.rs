@@ -22,6 +22,7 @@ pub mod fulfil;
 pub mod guard;
 mod hook;
 pub mod internal_ca;
+pub mod preflight;
 pub mod public;
 pub mod renew;
 pub mod store;

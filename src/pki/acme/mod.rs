@@ -26,10 +26,12 @@ mod advice;
 mod binding;
 mod challenge;
 mod failure;
+mod identities;
 mod revoke;
 
 pub use advice::{Answer, advise};
 pub use failure::{Failure, Kind};
+pub use identities::identities;
 pub use revoke::{Reason, revoke};
 
 pub(in crate::pki) use challenge::cleanup;
