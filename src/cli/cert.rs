@@ -87,9 +87,9 @@ fn renew(args: &CertRenew, global: &Global, reporter: &Reporter) -> Done {
         }
     }
     // What an earlier run obtained and did not bring everywhere comes first, and costs no order.
-    let installed = work.install()?;
-    if installed != exit::DONE {
-        return Ok(installed);
+    match work.install(&BTreeSet::new())? {
+        Ended::Failed => return Ok(exit::FAILED),
+        installed => ended = ended.max(installed),
     }
     if !due.is_empty() {
         ended = ended.max(work.run(&due, &force)?);
@@ -98,7 +98,8 @@ fn renew(args: &CertRenew, global: &Global, reporter: &Reporter) -> Done {
         Ended::Nothing => exit::DONE,
         Ended::Renewed => exit::RENEWED,
         Ended::Deferred => exit::DEFERRED,
-        Ended::Failed => exit::FAILED,
+        Ended::Unreachable => exit::UNREACHABLE,
+        Ended::Pending | Ended::Failed => exit::FAILED,
     })
 }
 

@@ -1,18 +1,19 @@
 //! The stage of public certificates that `apply`, `diff` and `cert` share: what is due, the orders, and their installation on
 //! the load balancers, one at a time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use time::OffsetDateTime;
 
 use super::args::Global;
-use super::{Stop, exit, stages};
+use super::{Stop, exit, preflight, stages};
 use crate::base::net::HostName;
 use crate::fleet::connect::SshConnector;
-use crate::fleet::survey::Prepared;
-use crate::fleet::{history, transaction};
+use crate::fleet::event::HostOutcome;
+use crate::fleet::survey::{Prepared, Sessions};
+use crate::fleet::{adopt, history, transaction};
 use crate::host::lock::{self, Locked};
-use crate::host::transport::Script;
+use crate::host::transport::{Hold, TransportError};
 use crate::inventory::site::{Issuer, Role, Site};
 use crate::pki::acme::Kind;
 use crate::pki::fulfil::{self, Fate};
@@ -25,7 +26,6 @@ use crate::report::Reporter;
 use crate::report::interrupt::Interrupt;
 use crate::report::outcome::Next;
 use crate::service::certificates::SITES_FOLDER;
-use crate::service::haproxy::CHALLENGE_PROBE;
 use crate::service::render::Templates;
 
 /// How the orders of a run ended; the worst is told.
@@ -37,6 +37,10 @@ pub(super) enum Ended {
     Renewed,
     /// At least one waits for its time.
     Deferred,
+    /// A load balancer does not have all certificates that it should.
+    Pending,
+    /// At least one order was not begun, as a load balancer that a CA may ask is away.
+    Unreachable,
     /// At least one order failed, or what came of it could not be installed.
     Failed,
 }
@@ -107,6 +111,12 @@ fn say(reporter: &Reporter, step: &str, name: &str, text: &str) -> Result<(), St
     Ok(())
 }
 
+/// Load balancers that cannot be worked on now, and why: `cannot be reached: …`.
+pub(super) type Away = BTreeMap<HostName, String>;
+
+/// Load balancers that lack certificates: of which sites, where that is known, and why.
+type Pending = BTreeMap<HostName, (BTreeSet<String>, String)>;
+
 /// What the orders of one run work with.
 pub(super) struct Work<'a> {
     pub(super) site: &'a Site,
@@ -125,40 +135,40 @@ impl Work<'_> {
         site.with_role(Role::Lb).map(|h| h.name.clone()).collect()
     }
 
-    /// All load balancers; those that are not there are told, and left to the caller ([`Self::absent`]).
-    fn survey(&self) -> Result<(pki::Issued, Prepared), Stop> {
-        let issued = stages::issue(self.site, self.reporter)?;
+    /// All load balancers as they are; at least one of them answers.
+    fn survey(&self) -> Result<(pki::Issued, Prepared, Away), Stop> {
         let lbs = Self::lbs(self.site);
-        let prepared = self.reporter.during(&Interrupt::default(), |events| {
-            stages::prepare(self.site, &lbs, &issued, self.templates, self.connector, self.global, &events)
-        })?;
-        let help = "nothing is ordered until all load balancers answer, as the CA may ask any; what was obtained already is \
-                    brought to the others now, and to this one by the next run";
-        for (host, error) in &prepared.survey.unreachable {
-            self.reporter.error(&format!("{host} cannot be reached: {error}"), &[], &[help.to_owned()])?;
+        let (issued, prepared) =
+            stages::planned(self.site, &lbs, self.templates, self.connector, self.global, self.reporter)?;
+        let survey = &prepared.survey;
+        let mut away: Away = survey
+            .unreachable
+            .iter()
+            .map(|(host, error)| (host.clone(), format!("cannot be reached: {error}")))
+            .collect();
+        away.extend(survey.refused.iter().map(|(host, reason)| (host.clone(), format!("is left alone: {reason}"))));
+        if !survey.observed.is_empty() {
+            return Ok((issued, prepared, away));
         }
-        for (host, reason) in &prepared.survey.refused {
-            self.reporter.error(&format!("{host} is left alone: {reason}"), &[], &[])?;
+        for (host, why) in &away {
+            self.reporter.error(&format!("{host} {why}"), &[], &[])?;
         }
-        Ok((issued, prepared))
-    }
-
-    /// Whether a load balancer is missing.
-    fn absent(prepared: &Prepared) -> bool {
-        !prepared.survey.unreachable.is_empty() || !prepared.survey.refused.is_empty()
+        Err(Stop::Unreachable)
     }
 
     /// Orders the certificates of `sites`, those of `force` in any case, and installs what came of it.
     pub(super) fn run(&self, sites: &BTreeSet<String>, force: &BTreeSet<String>) -> Result<Ended, Stop> {
-        let fates = self.order(sites, force)?;
-        let mut ended = Ended::Nothing;
-        for (name, fate) in &fates {
+        let ordered = self.order(sites, force)?;
+        let mut ended = ordered.ended;
+        let mut fresh = ordered.adopted;
+        for (name, fate) in &ordered.fates {
             let (step, text, how) = match fate {
                 Fate::Good { .. } => continue,
                 Fate::Obtained { about, notes } => {
                     for note in notes {
                         self.reporter.note(&format!("warning: {name}: {note}"));
                     }
+                    fresh.insert(name.clone());
                     ("obtained", format!("obtained: {about}"), Ended::Renewed)
                 }
                 Fate::Deferred { until, why } => {
@@ -182,30 +192,36 @@ impl Work<'_> {
             say(self.reporter, step, name, &text)?;
             ended = ended.max(how);
         }
-        if fates.iter().any(|(_, fate)| matches!(fate, Fate::Obtained { .. })) && self.install()? != exit::DONE {
-            ended = Ended::Failed;
+        if !fresh.is_empty() {
+            ended = ended.max(self.install(&fresh)?);
         }
         Ok(ended)
     }
 
-    fn order(&self, sites: &BTreeSet<String>, force: &BTreeSet<String>) -> Result<Vec<(String, Fate)>, Stop> {
-        let (_, mut prepared) = self.survey()?;
-        if Self::absent(&prepared) {
-            return Err(Stop::Unreachable);
-        }
+    fn order(&self, sites: &BTreeSet<String>, force: &BTreeSet<String>) -> Result<Ordered, Stop> {
+        let (_, mut prepared, away) = self.survey()?;
         if let Some((host, _)) = prepared.plan.hosts.iter().find(|(_, plan)| !plan.is_empty()) {
             return Err(Stop::Refused(
                 format!("no certificate was ordered: {host} is not as the inventory says"),
                 vec!["`infra apply` brings it there, and orders what is due".to_owned()],
             ));
         }
-        // The kernel of the first load balancer keeps a second controller out; the lock ends with this connection.
-        let first = prepared.survey.sessions.values_mut().next();
-        let _hold = first.map(|transport| self.lock(transport.as_mut())).transpose()?;
-        Self::answers(&mut prepared)?;
+        // The kernel of the first load balancer keeps a second controller out; the locks end with this connection. That of the
+        // host is free again for the installation, that of orders is not: another would order what it does not see yet.
+        let first = prepared.survey.sessions.iter_mut().find(|(host, _)| !away.contains_key(*host));
+        let mut locks = Vec::new();
+        if let Some((_, transport)) = first {
+            locks.push(Self::locked(lock::take_orders(transport.as_mut(), &self.options.who, &self.options.run))?);
+            locks.push(Self::locked(lock::take(transport.as_mut(), &self.options.who, &self.options.run))?);
+        }
+        let adopted = self.adopt(&mut prepared, sites)?;
+        let force: BTreeSet<String> = force.difference(&adopted).cloned().collect();
+        let wanted: Vec<Wanted> = wanted(self.site).into_iter().filter(|w| sites.contains(&w.site)).collect();
+        let refused = preflight::refused(self, &mut prepared, &away, &wanted, &force)?;
+        let ended = refused.values().copied().max().unwrap_or(Ended::Nothing);
         let vault = Vault::open(&self.site.state).map_err(|e| store_error(&e))?;
         let mut fates = Vec::new();
-        for wanted in wanted(self.site).into_iter().filter(|w| sites.contains(&w.site)) {
+        for wanted in wanted.into_iter().filter(|w| !refused.contains_key(&w.site)) {
             let (force, now) = (force.contains(&wanted.site), OffsetDateTime::now_utc());
             let fate = fulfil::fulfil(&vault, &wanted, force, self.interrupt.flag(), now);
             let fate = fate.map_err(|e| store_error(&e))?;
@@ -217,14 +233,12 @@ impl Work<'_> {
                 break;
             }
         }
-        Ok(fates)
+        drop(locks.pop());
+        Ok(Ordered { fates, adopted, ended, _locks: locks, _sessions: prepared.survey.sessions })
     }
 
-    fn lock(
-        &self,
-        transport: &mut dyn crate::host::transport::Transport,
-    ) -> Result<Box<dyn crate::host::transport::Hold>, Stop> {
-        match lock::take(transport, &self.options.who, &self.options.run).map_err(|e| Stop::Failed(e.into()))? {
+    fn locked(taken: Result<Locked, TransportError>) -> Result<Box<dyn Hold>, Stop> {
+        match taken.map_err(|e| Stop::Failed(e.into()))? {
             Locked::Ours(hold) => Ok(hold),
             Locked::Held(holder) => Err(Stop::Refused(
                 format!("another run works on the load balancers: {holder}"),
@@ -233,28 +247,28 @@ impl Work<'_> {
         }
     }
 
-    /// Every load balancer must answer for every name before a CA is asked to look: failed looks are counted there.
-    fn answers(prepared: &mut Prepared) -> Result<(), Stop> {
-        for (host, transport) in &mut prepared.survey.sessions {
-            let probes = prepared.desired.get(host).map(|d| d.probes.as_slice()).unwrap_or_default();
-            for probe in probes.iter().filter(|p| p.title.starts_with(CHALLENGE_PROBE)) {
-                let script = Script::new(probe.title.clone(), probe.command.clone());
-                let output = transport.run(&script, b"").map_err(|e| Stop::Failed(e.into()))?;
-                if !output.ok() {
-                    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-                    return Err(Stop::Failed(anyhow::anyhow!("{host}: not seen: {} ({said})", probe.title)));
-                }
-            }
+    /// What another controller has renewed since we looked is taken over, and told: it needs no order.
+    fn adopt(&self, prepared: &mut Prepared, sites: &BTreeSet<String>) -> Result<BTreeSet<String>, Stop> {
+        let due: BTreeSet<_> = self.site.sites.keys().filter(|name| sites.contains(name.as_str())).cloned().collect();
+        let places = prepared.survey.sessions.keys().map(|host| (host.clone(), due.clone())).collect();
+        let newer = adopt::take(self.site, &mut prepared.survey, &places, self.global.parallel.get());
+        let newer = newer.map_err(stages::adoption_error)?;
+        for (name, about) in &newer {
+            self.reporter.note(&format!("{name}: {about}"));
         }
-        Ok(())
+        Ok(newer.into_keys().collect())
     }
 
-    /// Brings the certificates in use to all load balancers that show another; the plan is shown, and holds nothing else. One
-    /// that cannot be reached keeps none of the others from it.
-    pub(super) fn install(&self) -> Result<u8, Stop> {
-        let (issued, prepared) = self.survey()?;
+    /// Brings the certificates in use to all load balancers that answer and show another; the plan is shown, and holds nothing
+    /// else. Those that do not get them are told: they are pending. `fresh` are the sites that have just got a new one.
+    pub(super) fn install(&self, fresh: &BTreeSet<String>) -> Result<Ended, Stop> {
+        let (issued, prepared, away) = self.survey()?;
+        let mut pending = Pending::default();
+        for (host, why) in away {
+            pending.insert(host, (fresh.clone(), why));
+        }
         if prepared.plan.is_empty() {
-            return Ok(if Self::absent(&prepared) { exit::UNREACHABLE } else { exit::DONE });
+            return self.tell(pending);
         }
         let other = prepared.plan.hosts.iter().find(|(_, plan)| {
             !plan.phases.values().flatten().all(|action| match action {
@@ -269,6 +283,15 @@ impl Work<'_> {
                 vec!["`infra apply` brings it there, with the certificates".to_owned()],
             ));
         }
+        let mut written: BTreeMap<HostName, BTreeSet<String>> = BTreeMap::new();
+        for host in prepared.plan.changed() {
+            let sites = prepared.plan.hosts.get(host).map(|plan| adopt::written(self.site, plan)).unwrap_or_default();
+            written.insert(host.clone(), sites.into_keys().map(ToString::to_string).collect());
+        }
+        for (host, sites) in written.iter().filter(|_| fresh.is_empty()) {
+            let sites: Vec<&str> = sites.iter().map(String::as_str).collect();
+            self.reporter.note(&format!("pending on {host}, and brought now without an order: {}", sites.join(", ")));
+        }
         self.reporter.plan(self.site, &prepared.plan)?;
         let mut options = self.options.clone();
         // A run of its own in the journals: what it replaces can be put back by itself.
@@ -280,6 +303,38 @@ impl Work<'_> {
         history::save_outcome(&self.site.state, &outcome)?;
         let code = exit::of(&outcome);
         self.reporter.outcome(&outcome, self.next, code)?;
-        Ok(code)
+        for (host, sites) in written {
+            if !matches!(outcome.hosts.get(&host), Some(HostOutcome::Changed | HostOutcome::Unchanged)) {
+                pending.insert(host, (sites, "was not brought to it, see above".to_owned()));
+            }
+        }
+        let told = self.tell(pending)?;
+        Ok(if matches!(code, exit::DONE | exit::UNREACHABLE) { told } else { Ended::Failed })
     }
+
+    /// Tells which load balancers still wait for certificates.
+    fn tell(&self, pending: Pending) -> Result<Ended, Stop> {
+        let ended = if pending.is_empty() { Ended::Nothing } else { Ended::Pending };
+        for (host, (sites, why)) in pending {
+            let sites: Vec<&str> = sites.iter().map(String::as_str).collect();
+            let text = match sites.as_slice() {
+                [] => format!("{host} {why}"),
+                some => format!("{host} does not have the certificate of {} yet: it {why}", some.join(", ")),
+            };
+            let help = "pending: what it lacks is brought to it by the next `infra cert renew`, or `infra apply`, without an order";
+            self.reporter.error(&text, &[], &[help.to_owned()])?;
+        }
+        Ok(ended)
+    }
+}
+
+/// What came of the orders. Nobody else orders while this lives.
+struct Ordered {
+    fates: Vec<(String, Fate)>,
+    /// Sites whose certificate was found on a load balancer.
+    adopted: BTreeSet<String>,
+    /// How the orders that were not begun count.
+    ended: Ended,
+    _locks: Vec<Box<dyn Hold>>,
+    _sessions: Sessions,
 }
