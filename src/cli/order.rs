@@ -6,9 +6,11 @@ use std::collections::BTreeSet;
 use time::OffsetDateTime;
 
 use super::args::Global;
-use super::{Stop, exit, stages};
+use super::{Stop, apply, exit, stages};
 use crate::base::net::HostName;
+use crate::base::secret::{names, sentinel};
 use crate::fleet::connect::SshConnector;
+use crate::fleet::event::Outcome;
 use crate::fleet::survey::Prepared;
 use crate::fleet::{history, transaction};
 use crate::host::lock::{self, Locked};
@@ -22,9 +24,9 @@ use crate::pki::wanted::{Source, Wanted};
 use crate::pki::{self, store};
 use crate::plan::plan::Action;
 use crate::report::Reporter;
+pub(super) use crate::report::certificates::moment;
 use crate::report::interrupt::Interrupt;
 use crate::report::outcome::Next;
-use crate::service::certificates::SITES_FOLDER;
 use crate::service::haproxy::CHALLENGE_PROBE;
 use crate::service::render::Templates;
 
@@ -43,12 +45,6 @@ pub(super) enum Ended {
 
 pub(super) fn store_error(error: &store::Error) -> Stop {
     Stop::Refused(error.to_string(), error.help().into_iter().collect())
-}
-
-/// `2026-11-23 18:45 UTC`.
-pub(super) fn moment(seconds: i64) -> String {
-    let at = OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    format!("{} {:02}:{:02} UTC", at.date(), at.hour(), at.minute())
 }
 
 /// The certificate of each site; nothing where our own authority signs.
@@ -125,26 +121,29 @@ impl Work<'_> {
         site.with_role(Role::Lb).map(|h| h.name.clone()).collect()
     }
 
-    fn survey(&self) -> Result<(pki::Issued, Prepared), Stop> {
+    /// Asks the load balancers, which must all answer.
+    fn survey(&self) -> Result<Prepared, Stop> {
+        let (_, prepared) = self.look(&Self::lbs(self.site))?;
+        if prepared.survey.unreachable.is_empty() && prepared.survey.refused.is_empty() {
+            return Ok(prepared);
+        }
+        self.reporter.note("the CA may ask any load balancer, so no certificate is ordered until all answer");
+        Err(Stop::Unreachable)
+    }
+
+    /// Asks `hosts`, and tells which of them cannot be worked on.
+    fn look(&self, hosts: &BTreeSet<HostName>) -> Result<(pki::Issued, Prepared), Stop> {
         let issued = stages::issue(self.site, self.reporter)?;
-        let lbs = Self::lbs(self.site);
         let prepared = self.reporter.during(&Interrupt::default(), |events| {
-            stages::prepare(self.site, &lbs, &issued, self.templates, self.connector, self.global, &events)
+            stages::prepare(self.site, hosts, &issued, self.templates, self.connector, self.global, &events)
         })?;
         for (host, error) in &prepared.survey.unreachable {
-            self.reporter.error(
-                &format!("{host} cannot be reached: {error}"),
-                &[],
-                &["the CA may ask any load balancer, so no certificate is ordered until all answer".to_owned()],
-            )?;
+            self.reporter.error(&format!("{host} cannot be reached: {error}"), &[], &[])?;
         }
         for (host, reason) in &prepared.survey.refused {
             self.reporter.error(&format!("{host} is left alone: {reason}"), &[], &[])?;
         }
-        if prepared.survey.unreachable.is_empty() && prepared.survey.refused.is_empty() {
-            return Ok((issued, prepared));
-        }
-        Err(Stop::Unreachable)
+        Ok((issued, prepared))
     }
 
     /// Orders the certificates of `sites`, those of `force` in any case, and installs what came of it.
@@ -181,14 +180,14 @@ impl Work<'_> {
             say(self.reporter, step, name, &text)?;
             ended = ended.max(how);
         }
-        if fates.iter().any(|(_, fate)| matches!(fate, Fate::Obtained { .. })) && self.install()? != exit::DONE {
-            ended = Ended::Failed;
+        if fates.iter().any(|(_, fate)| matches!(fate, Fate::Obtained { .. })) {
+            ended = ended.max(self.install(&Self::lbs(self.site))?);
         }
         Ok(ended)
     }
 
     fn order(&self, sites: &BTreeSet<String>, force: &BTreeSet<String>) -> Result<Vec<(String, Fate)>, Stop> {
-        let (_, mut prepared) = self.survey()?;
+        let mut prepared = self.survey()?;
         if let Some((host, _)) = prepared.plan.hosts.iter().find(|(_, plan)| !plan.is_empty()) {
             return Err(Stop::Refused(
                 format!("no certificate was ordered: {host} is not as the inventory says"),
@@ -245,19 +244,20 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Brings the certificates in use to all load balancers that show another; the plan is shown, and holds nothing else.
-    pub(super) fn install(&self) -> Result<u8, Stop> {
-        let (issued, prepared) = self.survey()?;
+    /// Brings the certificates in use to those of `hosts` that have others; the plan is shown, and holds nothing else. A host that
+    /// cannot be worked on gets them the next time.
+    pub(super) fn install(&self, hosts: &BTreeSet<HostName>) -> Result<Ended, Stop> {
+        let (issued, mut prepared) = self.look(hosts)?;
+        let refused = &prepared.survey.refused;
+        prepared.plan.hosts.retain(|host, _| !refused.contains_key(host));
+        let complete = prepared.survey.unreachable.is_empty() && refused.is_empty();
+        let missed = if complete { Ended::Nothing } else { Ended::Failed };
+        let all = complete && hosts.len() == self.site.hosts.len();
         if prepared.plan.is_empty() {
-            return Ok(exit::DONE);
+            apply::finished(self.site, &Outcome::default(), all, &issued)?;
+            return Ok(missed);
         }
-        let other = prepared.plan.hosts.iter().find(|(_, plan)| {
-            !plan.phases.values().flatten().all(|action| match action {
-                Action::Write { path, .. } => path.starts_with(SITES_FOLDER),
-                Action::Follow { .. } | Action::Adopt { .. } => true,
-                _ => false,
-            })
-        });
+        let other = prepared.plan.hosts.iter().find(|(_, plan)| !plan.phases.values().flatten().all(is_certificate));
         if let Some((host, _)) = other {
             return Err(Stop::Refused(
                 format!("{host} differs from the inventory by more than certificates"),
@@ -275,6 +275,24 @@ impl Work<'_> {
         history::save_outcome(&self.site.state, &outcome)?;
         let code = exit::of(&outcome);
         self.reporter.outcome(&outcome, self.next, code)?;
-        Ok(code)
+        match apply::finished(self.site, &outcome, all, &issued)? {
+            exit::DONE => Ok(missed.max(Ended::Renewed)),
+            exit::INTERRUPTED => Err(Stop::Interrupted),
+            _ => Ok(Ended::Failed),
+        }
+    }
+}
+
+/// Whether an action only brings certificates: a file made of nothing but those, and what follows.
+fn is_certificate(action: &Action) -> bool {
+    match action {
+        Action::Write { file, .. } => {
+            let materials = names(&file.body.text);
+            let ours = |name: &&str| name.starts_with("pki/") || name.starts_with("site/");
+            materials.iter().all(ours)
+                && materials.iter().map(|name| sentinel(name)).collect::<String>() == file.body.text
+        }
+        Action::Follow { .. } | Action::Adopt { .. } => true,
+        _ => false,
     }
 }

@@ -66,6 +66,14 @@ impl Vault {
         Ok(Self { folder, _lock: lock })
     }
 
+    /// Opens the folder where it is there already: who only looks makes nothing.
+    ///
+    /// # Errors
+    /// As for [`Vault::open`].
+    pub fn existing(state: &Path) -> Result<Option<Self>, Error> {
+        if state.join("acme").is_dir() { Self::open(state).map(Some) } else { Ok(None) }
+    }
+
     /// The account key, made where there is none. One key for every directory, so that all have one thumbprint.
     ///
     /// # Errors
