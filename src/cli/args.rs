@@ -136,6 +136,8 @@ pub enum Cert {
     Status(Inventory),
     /// Make or order what is due and install it; exits 0 with nothing due, 6 renewed, 7 deferred, 1 failed
     Renew(CertRenew),
+    /// CAA and TLSA records for the sites' zones, as lines of a zone file
+    Records(Inventory),
     /// Replace a site's certificate by a new one with a new key, then have its CA take the old one back
     Revoke(CertRevoke),
 }
@@ -430,6 +432,7 @@ mod tests {
             "infra cert status --json",
             "infra cert renew x.yml --force shop.example.com",
             "infra cert renew --dry-run",
+            "infra cert records x.yml --json",
             "infra completions bash",
             "infra man --to pages",
         ] {

@@ -5,6 +5,7 @@ use super::{Done, Stop, revoke, stages};
 use crate::inventory::site::{Issuer, Site};
 use crate::report::Reporter;
 
+mod records;
 mod renew;
 mod status;
 
@@ -13,6 +14,7 @@ pub(super) fn run(cert: &Cert, global: &Global, reporter: &Reporter) -> Done {
         Cert::Status(inventory) => status::run(inventory, global, reporter),
         Cert::Renew(renew) if renew.dry_run => renew::rehearse(renew, reporter),
         Cert::Renew(renew) => renew::run(renew, global, reporter),
+        Cert::Records(inventory) => records::run(inventory, reporter),
         Cert::Revoke(revoke) => revoke::run(revoke, global, reporter),
     }
 }

@@ -242,3 +242,89 @@ fn decide(leaf: Option<&Leaf>, wish: &Wish, signer: &str, now: OffsetDateTime) -
     let (left, all) = (days(life.not_after - seconds), days(life.not_after - life.not_before));
     due(&if left < 0 { "it has ended".to_owned() } else { format!("{left} of {all} days are left") })
 }
+
+#[cfg(test)]
+mod tests {
+    use time::Duration;
+    use time::macros::datetime;
+
+    use super::*;
+    use crate::inventory::load::load_text;
+    use crate::pki::{ensure, forget, mark_deployed, start_rotation};
+
+    const NOW: OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
+
+    fn site(issuer: &str, aliases: &str) -> Site {
+        let text = format!(
+            "name: shop\n\
+             hosts:\n\
+             \x20 lb1: {{ address: 10.0.1.11, roles: [lb], public: 203.0.113.11 }}\n\
+             \x20 web1: {{ address: 10.0.2.11, roles: [web] }}\n\
+             firewall: {{ manage_from: [10.0.0.0/24] }}\n\
+             sites:\n\
+             \x20 a.example.com: {{ aliases: [{aliases}], static: {{ root: /srv, prefix: / }} }}\n\
+             certificates: {{ issuer: {issuer}, contact: ops@example.com }}\n"
+        );
+        load_text(&text, Path::new("inventory.yml")).unwrap().0
+    }
+
+    /// What is due and why, by material.
+    fn due(site: &Site, state: &Path, now: OffsetDateTime) -> BTreeMap<String, String> {
+        let all = known(site, state, now).unwrap().certificates.into_iter();
+        all.filter_map(|known| match known.next {
+            Decision::Order { why, .. } => Some((known.material, why)),
+            _ => None,
+        })
+        .collect()
+    }
+
+    #[test]
+    fn looking_makes_nothing() {
+        let state = tempfile::tempdir().unwrap();
+        for issuer in ["internal", "letsencrypt"] {
+            let overview = known(&site(issuer, ""), state.path(), NOW).unwrap();
+            assert!(!overview.state && overview.roots.is_empty());
+            assert_eq!(overview.certificates.len(), 5);
+            assert!(overview.certificates[0].material == "site/a.example.com", "sites come first");
+            assert!(overview.certificates.iter().all(|known| known.is_due() && known.sha256.is_none()));
+        }
+        assert_eq!(fs_err::read_dir(state.path()).unwrap().count(), 0);
+    }
+
+    /// Whatever is told to be due is what `ensure` makes, and nothing else.
+    #[test]
+    fn what_is_told_is_what_is_made() {
+        let state = tempfile::tempdir().unwrap();
+        let (old, new) = (site("internal", "b.example.com"), site("internal", "b.example.com, c.example.com"));
+        let same = |site: &Site, days: i64| {
+            let now = NOW + Duration::days(days);
+            let told = due(site, state.path(), now);
+            let made = ensure(site, state.path(), now).unwrap();
+            assert_eq!(told.keys().collect::<Vec<_>>(), made.made.iter().collect::<Vec<_>>(), "day {days}");
+            assert!(due(site, state.path(), now).is_empty());
+            (told.into_values().next(), made.step)
+        };
+        assert_eq!(same(&old, 0).0.as_deref(), Some("there is none yet"));
+        assert_eq!(same(&old, 39).0, None);
+        assert_eq!(same(&old, 40).0.as_deref(), Some("20 of 60 days are left"));
+        assert_eq!(same(&new, 41).0.as_deref(), Some("the names have changed"));
+        forget(state.path(), &["site/a.example.com".to_owned()]).unwrap();
+        assert_eq!(same(&new, 42).0.as_deref(), Some("there is none yet"));
+        start_rotation(&new, state.path(), NOW + Duration::days(42)).unwrap();
+        for (why, step) in [
+            (None, Some("step 1 of 3: all hosts must learn to trust the new one")),
+            (Some("another authority signs now"), Some("step 2 of 3: all hosts must get leaves of the new one")),
+            (None, None),
+        ] {
+            let (told, deployed) = same(&new, 43);
+            assert_eq!(told.as_deref(), why);
+            let overview = known(&new, state.path(), NOW + Duration::days(43)).unwrap();
+            assert_eq!(overview.rotation.as_deref(), step);
+            assert_eq!(overview.roots.iter().filter(|root| root.hops).count(), 1 + usize::from(step.is_some()));
+            mark_deployed(state.path(), deployed).unwrap();
+        }
+        // Our own words for a clock that was put right.
+        let early = due(&new, state.path(), NOW - Duration::days(400));
+        assert!(early.values().all(|why| why.starts_with("it is from the future")), "{early:?}");
+    }
+}

@@ -23,6 +23,7 @@ mod hook;
 pub mod internal_ca;
 pub mod known;
 pub mod public;
+pub mod records;
 pub mod renew;
 pub mod store;
 pub mod vault;

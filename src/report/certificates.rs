@@ -131,24 +131,26 @@ fn hops(view: &View) -> String {
     for judged in view.hops.iter().filter(|judged| judged.good()) {
         by_host.entry(host_of(&judged.known)).or_default().push(judged);
     }
-    let mut groups: BTreeMap<(String, String), (BTreeSet<HostName>, Vec<&Judged>)> = BTreeMap::new();
-    for (host, all) in by_host {
+    let mut groups: BTreeMap<(String, String), Vec<&Judged>> = BTreeMap::new();
+    for all in by_host.into_values() {
         let kinds: Vec<&str> = all.iter().map(|judged| kind(&judged.known)).collect();
         let due = all.iter().find(|judged| judged.known.is_due()).map_or_else(String::new, |j| next(&j.known));
-        let (hosts, members) = groups.entry((kinds.join(", "), due)).or_default();
-        hosts.extend(host.parse());
-        members.extend(all);
+        groups.entry((kinds.join(", "), due)).or_default().extend(all);
     }
     let rows: Vec<[String; 3]> = groups
         .into_iter()
-        .map(|((kinds, due), (hosts, members))| {
+        .map(|((kinds, due), members)| {
+            let hosts = members.iter().filter_map(|judged| host_of(&judged.known).parse().ok()).collect();
             let about = if due.is_empty() { range(&members, view.now) } else { due };
             [list(&hosts), kinds, about]
         })
         .collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).min(60);
     let (first, second) = (width(0), width(1));
-    rows.iter().map(|[hosts, kinds, about]| format!("  {hosts:<first$}  {kinds:<second$}  {about}\n")).collect()
+    rows.iter().fold(String::new(), |mut out, [hosts, kinds, about]| {
+        let _ = writeln!(out, "  {hosts:<first$}  {kinds:<second$}  {about}");
+        out
+    })
 }
 
 /// `59 days left, renewed from 2027-01-02`; of several the span, and the first.

@@ -25,6 +25,7 @@ pub mod prompt;
 pub(crate) mod sample;
 pub mod text;
 pub mod tty;
+pub mod zone;
 
 use interrupt::Interrupt;
 use outcome::Next;
