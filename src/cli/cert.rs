@@ -25,7 +25,7 @@ pub(super) fn public(inventory: &Inventory, reporter: &Reporter) -> Result<Site,
     stages::unbuilt(&site)?;
     if site.certificates.issuer == Issuer::Internal {
         return Err(Stop::Refused(
-            "the internal authority signs for these sites, and nobody asks it what was taken back".to_owned(),
+            "the internal authority signs for these sites, and keeps no list of what was taken back".to_owned(),
             vec!["`infra cert renew --force SITE` makes a new certificate with a new key".to_owned()],
         ));
     }

@@ -76,8 +76,8 @@ pub fn judge(overview: Overview, answers: BTreeMap<HostName, Answer>, now: i64) 
     let (roots, rotation, state) = (overview.roots, overview.rotation, overview.state);
     let mut view = View { now, roots, rotation, state, ..View::default() };
     let mut sights: BTreeMap<String, Vec<Sight>> = BTreeMap::new();
-    let expected: BTreeMap<&str, Option<&str>> =
-        overview.certificates.iter().map(|known| (known.material.as_str(), known.sha256.as_deref())).collect();
+    let expected: BTreeMap<&str, &Known> =
+        overview.certificates.iter().map(|known| (known.material.as_str(), known)).collect();
     for (host, answer) in answers {
         let seen = match answer {
             Ok(seen) => seen,
@@ -87,7 +87,7 @@ pub fn judge(overview: Overview, answers: BTreeMap<HostName, Answer>, now: i64) 
             }
         };
         for (spot, leaf) in seen {
-            let ours = expected.get(spot.material.as_str()).copied().flatten();
+            let ours = expected.get(spot.material.as_str()).copied();
             let wrong = wrong(&spot.place, ours, leaf.as_ref());
             let sight = Sight { host: host.clone(), place: spot.place, leaf, wrong };
             sights.entry(spot.material).or_default().push(sight);
@@ -107,16 +107,18 @@ pub fn judge(overview: Overview, answers: BTreeMap<HostName, Answer>, now: i64) 
     view
 }
 
-fn wrong(place: &Place, ours: Option<&str>, leaf: Option<&Leaf>) -> Option<String> {
+fn wrong(place: &Place, ours: Option<&Known>, leaf: Option<&Leaf>) -> Option<String> {
     let (verb, nothing) = match place {
         Place::Port { .. } => ("shows", "no handshake"),
         Place::File(_) => ("holds", "is not there, or holds no certificate"),
     };
-    match (ours, leaf) {
-        (_, None) => Some(nothing.to_owned()),
-        (Some(ours), Some(leaf)) if leaf.sha256 == ours => None,
-        (Some(_), Some(leaf)) => Some(format!("{verb} another one, until {}", leaf.not_after)),
-        (None, Some(leaf)) => Some(format!("{verb} one that our state does not know, until {}", leaf.not_after)),
+    let Some(leaf) = leaf else { return Some(nothing.to_owned()) };
+    let is = |sha256: &Option<String>| sha256.as_ref() == Some(&leaf.sha256);
+    match ours {
+        Some(ours) if is(&ours.sha256) => None,
+        Some(ours) if is(&ours.placeholder) => Some(format!("{verb} what stands in until there is a certificate")),
+        Some(Known { sha256: Some(_), .. }) => Some(format!("{verb} another one, until {}", leaf.not_after)),
+        _ => Some(format!("{verb} one that our state does not know, until {}", leaf.not_after)),
     }
 }
 
@@ -137,6 +139,7 @@ pub(crate) mod tests {
             issuer: Some("infra shop hops 2026-11-23".to_owned()),
             life: Some(Life { not_before: NOW - DAY, not_after: NOW + 59 * DAY }),
             sha256: Some(material.to_owned()),
+            placeholder: None,
             next: Decision::Good { until: NOW + 39 * DAY, why: "a third of its life is left then".to_owned() },
             failures: 0,
             last_failure: None,
@@ -177,6 +180,11 @@ pub(crate) mod tests {
         assert_eq!(wrongs(None, server()).as_deref(), Some("is not there, or holds no certificate"));
         let mut none = server();
         none[0].sha256 = None;
+        none[0].placeholder = Some("stand-in".into());
+        assert_eq!(
+            wrongs(Some("stand-in"), none.clone()).as_deref(),
+            Some("holds what stands in until there is a certificate")
+        );
         assert!(wrongs(Some("else"), none).unwrap().starts_with("holds one that our state does not know"));
     }
 

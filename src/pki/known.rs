@@ -44,6 +44,8 @@ pub struct Known {
     pub life: Option<Life>,
     /// Of its DER, lower-case hex.
     pub sha256: Option<String>,
+    /// Of what stands in its place until there is one, where that was made.
+    pub placeholder: Option<String>,
     /// What is to be done about it.
     pub next: Decision,
     /// Failures in a row at its CA.
@@ -151,6 +153,7 @@ fn of_public(vault: Option<&Vault>, wanted: &Wanted, now: OffsetDateTime) -> Res
         issuer: None,
         life: None,
         sha256: None,
+        placeholder: None,
         next: Decision::Order { why: "there is none yet".to_owned(), from: 0 },
         failures: 0,
         last_failure: None,
@@ -166,6 +169,8 @@ fn of_public(vault: Option<&Vault>, wanted: &Wanted, now: OffsetDateTime) -> Res
         known.issuer = current.directory.as_deref().map(|directory| wanted::host(directory).to_owned());
         known.life = Some(current.life);
         known.sha256 = Some(current.sha256);
+    } else {
+        known.placeholder = vault.placeholder(&wanted.site)?.map(|placeholder| placeholder.sha256);
     }
     Ok(known)
 }
@@ -197,6 +202,7 @@ fn internal(site: &Site, authorities: &Authorities, leaves: &Leaves, now: Offset
             issuer: leaf.and_then(|leaf| titles.get(leaf.issuer.as_str()).cloned()),
             life: leaf.map(life),
             sha256: der.map(|der| data_encoding::HEXLOWER.encode(&Sha256::digest(der))),
+            placeholder: None,
             next: decide(leaf, wish, signer, now),
             failures: 0,
             last_failure: None,
@@ -282,7 +288,7 @@ mod tests {
     fn looking_makes_nothing() {
         let state = tempfile::tempdir().unwrap();
         for issuer in ["internal", "letsencrypt"] {
-            let overview = known(&site(issuer, ""), state.path(), NOW).unwrap();
+            let overview = known(&site(issuer, "b.example.com"), state.path(), NOW).unwrap();
             assert!(!overview.state && overview.roots.is_empty());
             assert_eq!(overview.certificates.len(), 5);
             assert!(overview.certificates[0].material == "site/a.example.com", "sites come first");
@@ -306,7 +312,7 @@ mod tests {
         };
         assert_eq!(same(&old, 0).0.as_deref(), Some("there is none yet"));
         assert_eq!(same(&old, 39).0, None);
-        assert_eq!(same(&old, 40).0.as_deref(), Some("20 of 60 days are left"));
+        assert_eq!(same(&old, 40).0.as_deref(), Some("19 of 60 days are left"));
         assert_eq!(same(&new, 41).0.as_deref(), Some("the names have changed"));
         forget(state.path(), &["site/a.example.com".to_owned()]).unwrap();
         assert_eq!(same(&new, 42).0.as_deref(), Some("there is none yet"));

@@ -60,6 +60,7 @@ fn reloads(bench: &Bench) -> Vec<String> {
 fn every_certificate_is_seen_renewed_and_taken_over() {
     let bench = Bench::up("t-certs", INVENTORY, Release::Bookworm);
     bench.edit("issuer: letsencrypt, contact: ops@example.com", "issuer: internal");
+    bench.edit("aliases: [www.shop.example.com]", "aliases: [www.shop.example.com, 203.0.113.11]");
     bench.sh("web1", "mkdir -p /srv/shop/public && echo 'the shop' >/srv/shop/public/index.html").expect(0);
 
     // Looking makes nothing.
@@ -73,6 +74,11 @@ fn every_certificate_is_seen_renewed_and_taken_over() {
     let first = leaves(&status(&bench, 0));
     let names: Vec<&str> = first.keys().map(String::as_str).collect();
     assert_eq!(names, ["lb1 client", "lb2 client", SITE, "web1 client", "web1 server"]);
+    // By each name, by the address, and in the file, at both.
+    let places = status(&bench, 0)[0]["places"].as_array().unwrap().clone();
+    let places: Vec<&str> = places.iter().map(|place| place["place"].as_str().unwrap()).collect();
+    assert_eq!(places.len(), 8, "{places:?}");
+    assert_eq!(places.iter().filter(|place| **place == "without a name at 127.0.0.1:443").count(), 2, "{places:?}");
 
     // Another leaf in a file is found before any daemon has read it, and named.
     bench.sh(
@@ -125,12 +131,24 @@ fn every_certificate_is_seen_renewed_and_taken_over() {
     bench.infra(&["diff"]).expect(0);
 
     // Whatever else is due is `apply`'s.
-    bench.edit("aliases: [www.shop.example.com]", "aliases: [www.shop.example.com, new.shop.example.com]");
+    bench.edit("www.shop.example.com,", "www.shop.example.com, new.shop.example.com,");
     let said = bench.infra(&["cert", "renew"]).expect(2);
     assert!(said.err.contains("differs from the inventory by more than certificates"), "{}", said.err);
-    bench.edit(", new.shop.example.com", "");
+    bench.edit(" new.shop.example.com,", "");
+
+    // A rotation of the authority takes its three steps, and each is told.
+    let site = bench.site();
+    infra::pki::start_rotation(&site, &site.state, time::OffsetDateTime::now_utc()).unwrap();
+    for step in ["step 1 of 3", "step 2 of 3", "step 3 of 3"] {
+        bench.infra(&["cert", "renew"]).expect(6);
+        let said = bench.infra(&["cert", "status"]).expect(0);
+        assert_eq!(said.out.contains("rotation under way"), step != "step 3 of 3", "{}", said.out);
+    }
+    bench.infra(&["cert", "renew"]).expect(0);
+    let third = leaves(&status(&bench, 0));
 
     // A public CA takes over; the hosts' own certificates stay.
+    bench.edit(", 203.0.113.11]", "]");
     bench.edit("issuer: internal", "issuer: letsencrypt, contact: ops@example.com");
     bench.apply().expect(0);
     let said = bench.infra(&["cert", "status"]).expect(0);
@@ -161,4 +179,14 @@ fn every_certificate_is_seen_renewed_and_taken_over() {
     bench.infra(&["cert", "renew", "--force", SITE]).expect(6);
     let fifth = leaves(&status(&bench, 0));
     assert!(fourth.keys().all(|name| fourth[name] != fifth[name]), "{fourth:?} {fifth:?}");
+    // A web host that is away keeps no public certificate from being renewed, and is named.
+    bench.sh("web1", "systemctl stop ssh").expect(0);
+    let said = bench.infra(&["cert", "renew", "--force", SITE]).expect(1);
+    assert!(said.err.contains("web1 cannot be reached"), "{}", said.err);
+    let said = bench.infra(&["cert", "status"]).expect(1);
+    assert!(said.out.contains("web1: not asked: ") && said.out.contains("shown by lb1, lb2"), "{}", said.out);
+    bench.sh("web1", "systemctl start ssh").expect(0);
+    let sixth = leaves(&status(&bench, 0));
+    let changed: Vec<&String> = fifth.keys().filter(|name| fifth[*name] != sixth[*name]).collect();
+    assert_eq!(changed, [SITE]);
 }
