@@ -22,7 +22,7 @@ pub fn down(name: &str) -> Result<bool, Error> {
     let dir = dir_of(name);
     let was_there = dir.is_dir() || !net::of_lab(name).is_empty();
     if was_there {
-        requirements::check()?;
+        requirements::check(&requirements::PACKAGES)?;
         let lock = lock(&dir)?;
         clean(name, &dir)?;
         remove(&dir)?;
@@ -123,7 +123,7 @@ impl Lab {
     /// What could not be done. Of a lab that was not up before, nothing is left then.
     pub fn up(spec: &Spec, progress: Progress<'_>) -> Result<Self, Error> {
         spec.validate()?;
-        requirements::check()?;
+        requirements::check(&requirements::packages(spec))?;
         disk::check_path(&root())?;
         let outside = spec.choose_outside(None)?;
         let image = image::ensure(&root().join("images"), spec.release, progress)?;

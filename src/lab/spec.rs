@@ -92,6 +92,9 @@ pub struct Spec {
     /// The ACME directories of the world, each of which becomes a public certificate authority in `outside`.
     #[serde(default)]
     pub authorities: Vec<Directory>,
+    /// The zones that name servers in `outside` answer for, which take the TXT records of challenges by dynamic update.
+    #[serde(default)]
+    pub zones: BTreeSet<String>,
 }
 
 /// The addresses that the lab chose for `outside`.
@@ -104,6 +107,9 @@ pub struct Outside {
     /// Where each of [`Spec::authorities`] listens.
     #[serde(default)]
     pub authorities: Vec<IpAddr>,
+    /// Where the primary and the secondary name server of [`Spec::zones`] listen: of each, IPv4, then IPv6. None without.
+    #[serde(default)]
+    pub nameservers: Vec<Vec<IpAddr>>,
 }
 
 fn label(what: &str, text: &str, longest: usize) -> Result<(), Error> {
@@ -168,7 +174,7 @@ impl Spec {
         }
         match self.apps.keys().find(|name| !self.hosts.iter().any(|h| h.name == **name)) {
             Some(name) => Err(Error::Spec(format!("a program is wanted on `{name}`, which is no host of the lab"))),
-            None => self.names.keys().try_for_each(|name| dns_name(name)),
+            None => self.names.keys().chain(&self.zones).try_for_each(|name| dns_name(name)),
         }?;
         let mut servers = BTreeSet::new();
         for directory in &self.authorities {
@@ -186,6 +192,12 @@ impl Spec {
     /// Who logs in on `host`.
     pub fn user_of<'a>(&'a self, host: &'a SpecHost) -> &'a str {
         host.user.as_deref().unwrap_or(&self.user)
+    }
+
+    /// Which of the zones a name is in.
+    pub fn zone(&self, name: &str) -> Option<&str> {
+        let within = |zone: &&str| name.strip_suffix(*zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        self.zones.iter().map(String::as_str).filter(within).max_by_key(|zone| zone.len())
     }
 
     /// The host of that name.
@@ -219,8 +231,13 @@ impl Spec {
         let ipv4 = self.controller.is_empty() || self.controller.iter().any(IpAddr::is_ipv4);
         let mut one = || if ipv4 { v4.next() } else { v6.next() };
         let authorities = self.authorities.iter().map(|_| one()).collect();
-        match (services, clients, authorities) {
-            (Some(services), Some(clients), Some(authorities)) => Ok(Outside { services, clients, authorities }),
+        let mut both = || Some(vec![v4.next()?, v6.next()?]);
+        let servers = if self.zones.is_empty() { 0 } else { 2 };
+        let nameservers = (0..servers).map(|_| both()).collect();
+        match (services, clients, authorities, nameservers) {
+            (Some(services), Some(clients), Some(authorities), Some(nameservers)) => {
+                Ok(Outside { services, clients, authorities, nameservers })
+            }
             _ => Err(Error::Spec(
                 "no address is left for `outside`: rules name all of 192.0.2.0/24, 198.51.100.0/24, 203.0.113.0/24, \
                  198.18.0.0/15 or 2001:db8::/32"
@@ -233,12 +250,13 @@ impl Spec {
 impl Outside {
     /// Every address of it.
     fn all(&self) -> impl Iterator<Item = IpAddr> {
-        self.services.iter().chain(&self.clients).chain(&self.authorities).copied()
+        let fixed = self.services.iter().chain(&self.clients).chain(&self.authorities);
+        fixed.chain(self.nameservers.iter().flatten()).copied()
     }
 
     /// Whether it has as many as `spec` wants.
     fn fits(&self, spec: &Spec) -> bool {
-        self.authorities.len() == spec.authorities.len()
+        self.authorities.len() == spec.authorities.len() && self.nameservers.is_empty() == spec.zones.is_empty()
     }
 }
 

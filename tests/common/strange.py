@@ -13,6 +13,7 @@ control.json, every key optional:
   clock    SECONDS  is ahead by that in `Date`
   nonces   PERCENT  refuses so many nonces
   chain    {how: alone | windows | signed, issuer, names, age, other_key}   what is given as the certificate
+  replaced true     has replaced every certificate already, says an order that names one
   advice   {start, end, status, headers, url}   the answer of a renewalInfo resource, in seconds from now
 """
 
@@ -189,10 +190,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
             payload = json.loads(body)["payload"]
             csr = json.loads(base64.urlsafe_b64decode(payload + "=="))["csr"]
             CSR[0] = base64.urlsafe_b64decode(csr + "==")
+        replaces = None
+        if self.kind == "newOrder":
+            payload = json.loads(body)["payload"]
+            replaces = json.loads(base64.urlsafe_b64decode(payload + "==")).get("replaces")
+        if replaces and wish.get("replaced"):
+            _, headers, _ = upstream("HEAD", "/nonce-plz", host)
+            self.problem(409, "alreadyReplaced", "it was replaced", headers)
+            return
         path = "/dir" if self.kind == "directory" else self.path
         status, headers, content = upstream(self.command, path, host, body, self.headers.get("Content-Type"))
         if self.kind == "directory" and "advice" in wish:
             content = json.dumps({**json.loads(content), "renewalInfo": f"https://{host}/renewal-info"}).encode()
+        if replaces and status == 201:
+            # RFC 9773 section 5; Pebble knows it from version 2.8 on.
+            content = json.dumps({**json.loads(content), "replaces": replaces}).encode()
         if self.kind == "certificate" and status == 200 and "chain" in wish:
             content = chain(content, wish["chain"])
         self.reply(status, headers, content, "passed")

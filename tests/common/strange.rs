@@ -214,6 +214,13 @@ impl World {
         world
     }
 
+    /// One step of a test: how long it took is told.
+    pub fn step(&mut self, name: &str, step: fn(&mut Self)) {
+        let began = std::time::Instant::now();
+        step(self);
+        eprintln!("ok   {name} ({:.1} s)", began.elapsed().as_secs_f64());
+    }
+
     pub fn now() -> i64 {
         time::OffsetDateTime::now_utc().unix_timestamp()
     }
@@ -385,18 +392,21 @@ impl World {
         self.bench.sh("outside", script).expect(0);
     }
 
-    /// Clients and hosts trust another root too.
+    /// Clients and load balancers trust another root too.
     pub fn trust(&self, root: &str) {
         let path = self.bench.lab().dir().join("outside/roots.pem");
         let all = std::fs::read_to_string(&path).unwrap() + root;
         std::fs::write(path, all).unwrap();
-        for host in ["lb1", "lb2", "web1"] {
-            let script = format!(
-                "cat >>/usr/local/share/ca-certificates/lab-again.crt <<'E'\n{}\nE\nupdate-ca-certificates >/dev/null 2>&1",
-                root.trim_end()
-            );
-            self.bench.sh(host, &script).expect(0);
-        }
+        let script = format!(
+            "cat >\"$(mktemp -u /usr/local/share/ca-certificates/XXXXXX.crt)\" <<'E'\n{}\nE\nupdate-ca-certificates >/dev/null 2>&1",
+            root.trim_end()
+        );
+        std::thread::scope(|scope| {
+            for (lb, _) in LBS {
+                let (bench, script) = (&self.bench, &script);
+                scope.spawn(move || bench.sh(lb, script).expect(0));
+            }
+        });
     }
 
     /// No key, no part of one and no token stands in what was said, kept of past runs, or logged on a host; and whatever holds a
@@ -432,11 +442,14 @@ impl World {
                 panic!("`{secret}` in {text}");
             }
         }
-        let modes = |script: &str| format!("find {script} -type f ! -perm 0600 -o -type d ! -perm 0700");
-        let state = self.state("acme");
-        assert_eq!(self.bench.sh("controller", &modes(state.to_str().unwrap())).expect(0).out, "");
+        let open = format!("find '{}' -type f ! -perm 0600 -o -type d ! -perm 0700", self.state("acme").display());
+        assert_eq!(self.bench.sh("controller", &open).expect(0).out, "");
         for (lb, _) in LBS {
-            assert_eq!(self.bench.sh(lb, &modes("/etc/haproxy/sites /etc/haproxy/tls")).expect(0).out, "", "{lb}");
+            let modes = "grep -rlZs 'PRIVATE KEY' /etc /var/lib /run /tmp | xargs -0 stat -c '%a' && \
+                         stat -c %a /etc/haproxy/sites /etc/haproxy/tls | sed s/700/600/";
+            let modes = self.bench.sh(lb, modes).expect(0).out;
+            let odd: Vec<&str> = modes.lines().filter(|mode| *mode != "600").collect();
+            assert!(odd.is_empty() && modes.lines().count() >= 5, "{lb}: {modes}");
         }
     }
 }

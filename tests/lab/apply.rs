@@ -56,7 +56,7 @@ fn the_engine_on_real_hosts() {
 
 /// After a check that failed: as at the beginning, so that the next ones mean something.
 fn mend(bench: &Bench) {
-    fs_err::write(bench.inventory(), THREE_TIER).unwrap();
+    fs_err::write(bench.inventory(), THREE_TIER.as_str()).unwrap();
     let _ = fs_err::remove_dir_all(bench.dir.path().join("templates"));
     for host in ALL {
         let _ = bench.lab().start(host);
@@ -127,7 +127,7 @@ fn shadow_comment(bench: &Bench, tier: &str) {
 }
 
 fn unchange(bench: &Bench) {
-    fs_err::write(bench.inventory(), THREE_TIER).unwrap();
+    fs_err::write(bench.inventory(), THREE_TIER.as_str()).unwrap();
     unshadow(bench);
 }
 
@@ -522,7 +522,7 @@ fn roles(bench: &Bench) {
     bench.apply().expect(0);
     assert_eq!(picture(bench).pop(), before);
     served(bench);
-    fs_err::write(bench.inventory(), THREE_TIER).unwrap();
+    fs_err::write(bench.inventory(), THREE_TIER.as_str()).unwrap();
     bench.apply().expect(0);
     nothing_to_do(bench);
 }

@@ -15,20 +15,20 @@ use strange::{BLOG, SITE, World};
 #[test]
 fn whatever_the_ca_does_the_old_certificate_is_served_and_the_next_run_ends_right() {
     let mut world = World::up("t-hostile-ca");
-    limits(&world);
-    outages(&mut world);
-    pauses(&mut world);
-    clocks(&world);
-    nonces(&world);
-    chains(&world);
-    one_bad_site(&world);
-    advice(&world);
-    forgotten(&world);
+    world.step("rate limits", limits);
+    world.step("a CA that is down", outages);
+    world.step("the pauses after failures", pauses);
+    world.step("clocks", clocks);
+    world.step("refused nonces", nonces);
+    world.step("wrong chains", chains);
+    world.step("one bad site of two", one_bad_site);
+    world.step("advice", advice);
+    world.step("a CA that has forgotten us", forgotten);
     world.nothing_secret_was_told();
 }
 
 /// Row «rate limited»: by account (429) and by address (503 with a page): the time that was told is kept, also over runs.
-fn limits(world: &World) {
+fn limits(world: &mut World) {
     let page = "<html><body>Service busy; retry later.</body></html>";
     for (what, answer) in [
         (
@@ -63,8 +63,8 @@ fn limits(world: &World) {
         assert_eq!(world.ca.orders(), orders + 1, "{what}");
         assert_ne!(world.leaf(), leaf);
         assert!(world.record().is_null());
-        world.infra(&["cert", "status"], 0);
     }
+    world.infra(&["cert", "status"], 0);
 }
 
 /// Row «CA down»: refused, a TLS error, a page of HTML, no answer at all.
@@ -119,7 +119,7 @@ fn pauses(world: &mut World) {
 }
 
 /// Row «clock skew on the controller»: what the CA's clock says of ours.
-fn clocks(world: &World) {
+fn clocks(world: &mut World) {
     let (leaf, orders) = (world.leaf(), world.ca.orders());
     for (ahead, words) in [(7200, "behind"), (-7200, "ahead of")] {
         world.ca.does(&json!({ "clock": ahead }));
@@ -139,7 +139,7 @@ fn clocks(world: &World) {
 }
 
 /// Row «badNonce storm»: each step is tried again, and no order is made twice.
-fn nonces(world: &World) {
+fn nonces(world: &mut World) {
     world.ca.does(&json!({ "nonces": 40 }));
     let orders = world.ca.orders();
     world.force(6);
@@ -151,7 +151,7 @@ fn nonces(world: &World) {
 
 /// Rows «certificate for other names / staging issuer / key mismatch / notAfter older than present» and «stored chain with
 /// blank lines, CRLF, missing intermediate».
-fn chains(world: &World) {
+fn chains(world: &mut World) {
     let leaf = world.leaf();
     let files = world.files();
     let names = json!([SITE, "www.shop.example.com"]);
@@ -168,9 +168,9 @@ fn chains(world: &World) {
         // No load balancer was touched.
         assert_eq!((world.leaf(), world.files()), (leaf.clone(), files.clone()), "{chain}");
         world.forget_failures();
-        world.infra(&["diff"], 0);
         world.ca.does(&json!({}));
     }
+    world.infra(&["diff"], 0);
     world.force(6);
     let after = world.leaf();
     assert_ne!(after, leaf);
@@ -183,7 +183,7 @@ fn chains(world: &World) {
 }
 
 /// Row «authz invalid»: port 80 of one load balancer cannot be reached from the internet. The other site gets its certificate.
-fn one_bad_site(world: &World) {
+fn one_bad_site(world: &mut World) {
     let (shop, blog, orders) = (world.leaf(), world.leaf_of(BLOG), world.ca.orders());
     // The CA asks any address of a name: here each name has those of one load balancer.
     let dns = world.dns(&[
@@ -217,8 +217,8 @@ E";
     assert_ne!(world.leaf(), shop);
 }
 
-/// §5.3: advice is followed where it makes sense, and is only advice.
-fn advice(world: &World) {
+/// Advice about the renewal (RFC 9773) is followed where it makes sense, and is only advice. Row «`replaces` refused».
+fn advice(world: &mut World) {
     let orders = world.ca.orders();
     let day = 86_400;
     // A window in the future postpones nothing now, and is remembered with a moment in it.
@@ -252,20 +252,29 @@ fn advice(world: &World) {
     world.renew(0);
     assert!(world.kept("advice.json")["at"].is_null());
     assert_eq!(world.ca.orders(), orders);
-    // A window that is over: now. Without a `Retry-After`, which the library takes for an error.
-    let leaf = world.leaf();
-    world.ca.does(&json!({ "advice": { "start": -2 * day, "end": -day } }));
-    world.forget_advice_of(SITE);
-    let said = world.renew(6);
-    assert!(said.err.contains("suggests"), "{}", said.err);
-    assert_eq!(world.ca.orders(), orders + 1);
-    assert_ne!(world.leaf(), leaf);
+    // A window that is over: now. Without a `Retry-After`, which the library takes for an error; and with a CA that has replaced
+    // the certificate already, or has not.
+    for (replaced, refusals) in [(false, 0), (true, 1)] {
+        let (leaf, orders) = (world.leaf(), world.ca.orders());
+        let before = refused(world);
+        world.ca.does(&json!({ "advice": { "start": -2 * day, "end": -day }, "replaced": replaced }));
+        world.forget_advice_of(SITE);
+        let said = world.renew(6);
+        assert!(said.err.contains("suggests"), "{}", said.err);
+        assert_eq!((world.ca.orders(), refused(world) - before), (orders + 1, refusals));
+        assert_ne!(world.leaf(), leaf);
+    }
     world.ca.does(&json!({}));
     world.forget_advice();
 }
 
+/// How many orders were refused for what they replace.
+fn refused(world: &World) -> usize {
+    world.ca.requests().iter().filter(|r| r["kind"] == "newOrder" && r["status"] == 409).count()
+}
+
 /// Row «account deactivated or forgotten by the CA»: with an order under way and without.
-fn forgotten(world: &World) {
+fn forgotten(world: &mut World) {
     let key = std::fs::read(world.state("acme/account.key")).unwrap();
     for under_way in [true, false] {
         let leaf = world.leaf();

@@ -79,13 +79,18 @@ fn a_name_that_comes_later() {
         .replace("issuer: internal", "issuer: letsencrypt, contact: ops@example.com");
     let bench = Bench::up("t-swap-name", &public, Release::Bookworm);
     bench.edit("aliases: [www.shop.example.com], ", "");
+    bench.edit("letsencrypt,", "letsencrypt-staging,");
     bench.apply().expect(0);
-    let shown = |name: &str| {
-        let ask =
-            format!("curl -sS -o /dev/null --max-time 10 -w '%{{http_code}}' https://{name}/.well-known/infra/health");
+    let asked = |words: &str, name: &str| {
+        let ask = format!(
+            "curl -sS {words} -o /dev/null --max-time 10 -w '%{{http_code}}' https://{name}/.well-known/infra/health"
+        );
         bench.sh("outside", &ask).out
     };
-    assert_eq!([shown(SHOP), shown("www.shop.example.com")], ["404", "000"]);
+    let shown = |name: &str| asked("", name);
+    // Nobody trusts the staging authority, and nothing is shown for a name that is not there yet.
+    assert_eq!([asked("-k", SHOP), shown(SHOP), asked("-k", "www.shop.example.com")], ["404", "000", "000"]);
+    bench.edit("letsencrypt-staging", "letsencrypt");
     bench.edit("shop.example.com: { static", "shop.example.com: { aliases: [www.shop.example.com], static");
     let said = bench.apply().expect(0);
     let (reload, swap) = (said.out.find("then reload haproxy"), said.out.find("then swap into haproxy"));
