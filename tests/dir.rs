@@ -100,6 +100,7 @@ impl Machine {
             materials,
             transport: self.transport(),
             reconnect: Box::new(|| Ok(self.transport())),
+            tell: Box::new(|_| ()),
             manifest: observed.manifest.clone(),
         };
         if plan.is_empty() {
@@ -370,11 +371,39 @@ fn a_certificate_that_is_not_taken_is_reloaded_for() {
         assert!(units.contains("reload demo.service"), "{says}: {units}");
         assert_eq!(socket.lines().last(), Some(last.replace("KEY", key).as_str()), "{says}");
     }
+    // A PEM that is taken for commands is repeated by HAProxy, and by nobody else.
+    let machine = with_socket();
+    machine.write("units/says-set", "'set ssl cert' expects a certificate\nUnknown command: 's3cr3t-marked'\n");
+    asked(&machine, &swapped("one\n", "second"));
+    let journal = machine.read("root/var/lib/infra/runs/20261123T000000/journal").unwrap();
+    assert!(journal.contains("expects a certificate") && !journal.contains("s3cr3t-marked"), "{journal}");
     // Taken, and yet another one is shown.
     let machine = with_socket();
     machine.executable("bin/openssl", "#!/bin/sh\necho 'sha1 Fingerprint=AB:02'\n");
     let (units, _) = asked(&machine, &swapped("one\n", "second"));
     assert!(units.contains("reload demo.service"), "{units}");
+}
+
+/// What it was given does not work: it reads the old one again.
+#[test]
+fn a_swap_that_does_not_work_is_put_back_by_a_reload() {
+    let machine = with_socket();
+    let before = machine.picture();
+    let mut wanted = swapped("one\n", "second");
+    wanted.probes.push(Probe {
+        service: "demo",
+        phase: Phase::Web,
+        title: "it answers".into(),
+        command: "exit 1".into(),
+        within: Duration::from_secs(0),
+        advisory: false,
+    });
+    machine.write("units/log", "");
+    let (_, error) = machine.apply(&wanted, &materials()).unwrap_err();
+    assert_eq!((error.what.as_str(), error.now), ("it answers", Now::AsBefore), "{error:?}");
+    assert_eq!(machine.picture(), before);
+    let log = machine.read("units/log").unwrap();
+    assert!(log.contains("reload demo.service") && !log.contains("restart"), "{log}");
 }
 
 /// A run died between the file and the daemon: a reload is owed, whatever was meant.

@@ -130,12 +130,20 @@ fn a_page_goes_through_and_every_probe_sees_it() {
     }
     let page = running.edge(
         "-H 'X-Forwarded-For: 6.6.6.6' -H 'x-forwarded-host: evil' -H 'Proxy: http://evil' -H 'X-Real-IP: 6.6.6.6' \
-         'https://shop.example.com/a%20b?q=1&r=2'",
+         -e 'https://shop.example.com/from?token=marked' 'https://shop.example.com/a%20b?q=1&r=marked'",
     );
     assert_eq!(
         page,
-        "xff=198.51.100.9 proto=https host=shop.example.com real=198.51.100.9 proxy= up=/ uri=/a%20b?q=1&r=2\n"
+        "xff=198.51.100.9 proto=https host=shop.example.com real=198.51.100.9 proxy= up=/ uri=/a%20b?q=1&r=marked\n"
     );
+    // What stands behind a `?` is in no log.
+    for hosts in [["web1", "web2"], ["app1", "app2"]] {
+        let read = "cat /var/log/nginx/access.log";
+        let logs: String = hosts.iter().map(|host| text(&running.twin.run(host, read))).collect();
+        let line = logs.lines().find(|line| line.contains("/a b")).unwrap_or_else(|| panic!("{logs}"));
+        assert!(line.contains(r#""referer":"https://shop.example.com/from","#), "{line}");
+        assert!(!logs.contains("marked"), "{logs}");
+    }
     let upgrade =
         running.edge("--http1.1 -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' https://www.shop.example.com/");
     assert!(upgrade.contains("up=websocket/upgrade"), "{upgrade}");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-use super::args::{self, Apply, Global};
+use super::args::{Apply, Global};
 use super::saved::Saved;
 use super::{Done, Stop, exit, order, stages};
 use crate::base::diagnostic::Diagnostic;
@@ -104,17 +104,14 @@ impl Orders<'_> {
         Ok(match work.run(&self.due, &BTreeSet::new())? {
             order::Ended::Nothing | order::Ended::Renewed => exit::DONE,
             order::Ended::Deferred => exit::DEFERRED,
+            order::Ended::Unreachable => exit::UNREACHABLE,
             order::Ended::Failed => exit::FAILED,
         })
     }
 }
 
 /// How a run goes about it, under a name of its own.
-pub(super) fn options(global: &Global, wave: Option<args::Wave>, max_failed: usize) -> transaction::Options {
-    let wave = wave.map(|wave| match wave {
-        args::Wave::Hosts(n) => Wave::Count(n.get()),
-        args::Wave::Percent(p) => Wave::Percent(usize::from(p)),
-    });
+pub(super) fn options(global: &Global, wave: Option<Wave>, max_failed: usize) -> transaction::Options {
     transaction::Options { parallel: global.parallel.get(), wave, max_failed, run: run_name(), who: who() }
 }
 

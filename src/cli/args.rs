@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use super::exit;
 use super::limit::Term;
 use crate::base::net::{DnsName, HostName, Invalid, Port, Proto};
+use crate::fleet::run::Wave;
 use crate::lab::Release;
 
 /// From one inventory file, a secured and monitored web infrastructure, over SSH.
@@ -315,39 +316,6 @@ pub struct Man {
     pub to: Option<PathBuf>,
 }
 
-/// How many hosts of a phase change at the same time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wave {
-    /// So many.
-    Hosts(NonZeroUsize),
-    /// Such a share of them, 1 to 100.
-    Percent(u8),
-}
-
-impl Wave {
-    /// The size of a wave among `hosts`, rounded up; never zero.
-    pub fn of(self, hosts: usize) -> NonZeroUsize {
-        match self {
-            Self::Hosts(n) => n,
-            Self::Percent(p) => NonZeroUsize::new((hosts * usize::from(p)).div_ceil(100)).unwrap_or(NonZeroUsize::MIN),
-        }
-    }
-}
-
-impl FromStr for Wave {
-    type Err = Invalid;
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        let wrong = || Invalid::new("write a number of hosts from 1, or a share such as `25%`");
-        match text.strip_suffix('%') {
-            Some(share) => {
-                let share = share.parse().ok().filter(|p| (1..=100).contains(p));
-                share.map(Self::Percent).ok_or_else(wrong)
-            }
-            None => text.parse().map(Self::Hosts).map_err(|_| wrong()),
-        }
-    }
-}
-
 /// A port with its protocol; TCP where nothing is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PortProto {
@@ -459,13 +427,6 @@ mod tests {
         ] {
             assert_eq!(parse(line).expect_err(line).exit_code(), i32::from(exit::INPUT), "{line}");
         }
-    }
-
-    #[test]
-    fn a_wave_is_never_empty() {
-        assert_eq!("25%".parse::<Wave>().unwrap().of(10).get(), 3);
-        assert_eq!("1%".parse::<Wave>().unwrap().of(0).get(), 1);
-        assert_eq!("4".parse::<Wave>().unwrap().of(2).get(), 4);
     }
 
     #[test]

@@ -2,7 +2,6 @@
 //! side, the flows as measured, and a second apply that finds nothing to do.
 
 use std::ffi::OsString;
-use std::path::Path;
 
 use super::args::LabDemo;
 use super::lab::code;
@@ -25,10 +24,11 @@ pub(super) fn run(demo: &LabDemo, reporter: &Reporter) -> Done {
     crate::base::fsx::write_atomic(&inventory, INVENTORY.as_bytes(), 0o644)?;
     let site = stages::site(&inventory, reporter)?;
     let progress = |line: &str| reporter.note(&format!("  {line}"));
+    let spec = Spec::of_site(&site, name, demo.image.release);
     if demo.image.install {
-        requirements::install(&progress)?;
+        requirements::install(&requirements::packages(&spec), &progress)?;
     }
-    let lab = Lab::up(&Spec::of_site(&site, name, demo.image.release), &progress)?;
+    let lab = Lab::up(&spec, &progress)?;
     let here = std::env::current_exe()?;
     let infra = |words: &[&str]| {
         let mut argv: Vec<OsString> = vec![here.clone().into()];
@@ -39,22 +39,19 @@ pub(super) fn run(demo: &LabDemo, reporter: &Reporter) -> Done {
     page(&lab, &site)?;
     step(&lab, reporter, "infra apply inventory.yml --yes", &Target::Controller, infra(&["apply", "--yes"]))?;
     let name = site.sites.keys().next().map(ToString::to_string).unwrap_or_default();
-    let ca = site.state.join("sites-ca.crt");
-    trusted(&site, &ca)?;
     for path in ["/", "/static/"] {
         let url = format!("https://{name}{path}");
-        let argv = ["curl", "-sS", "--fail-with-body", "--max-time", "10", "--cacert"].map(OsString::from);
-        let argv = argv.into_iter().chain([ca.clone().into(), OsString::from(&url)]).collect();
+        let argv = ["curl", "-sS", "--fail-with-body", "--max-time", "10", &url].map(OsString::from).to_vec();
         step(&lab, reporter, &format!("curl {url}"), &Target::Outside, argv)?;
     }
+    step(&lab, reporter, "infra cert status inventory.yml", &Target::Controller, infra(&["cert", "status"]))?;
     step(&lab, reporter, "infra firewall matrix inventory.yml", &Target::Controller, infra(&["firewall", "matrix"]))?;
     step(&lab, reporter, "infra firewall verify inventory.yml", &Target::Controller, infra(&["firewall", "verify"]))?;
     step(&lab, reporter, "infra apply inventory.yml --yes", &Target::Controller, infra(&["apply", "--yes"]))?;
     let (lab, inventory) = (lab.name(), inventory.display());
     reporter.note(&format!(
-        "\nlook around:\n  infra lab exec --name {lab} lb1 -- bash\n  infra lab exec --name {lab} outside -- curl --cacert {} https://{name}/\n  \
-         infra lab exec --name {lab} controller -- infra diff {inventory}\nthe inventory is {inventory}; when you are done:\n  infra lab down --name {lab}",
-        ca.display()
+        "\nlook around:\n  infra lab exec --name {lab} lb1 -- bash\n  infra lab exec --name {lab} outside -- curl https://{name}/\n  \
+         infra lab exec --name {lab} controller -- infra diff {inventory}\nthe inventory is {inventory}; when you are done:\n  infra lab down --name {lab}"
     ));
     Ok(exit::DONE)
 }
@@ -87,12 +84,4 @@ fn page(lab: &Lab, site: &Site) -> Result<(), Stop> {
         }
     }
     Ok(())
-}
-
-/// The authority of the public names, for a client on the internet's side to trust.
-fn trusted(site: &Site, to: &Path) -> Result<(), Stop> {
-    let issued =
-        crate::pki::ensure(site, &site.state, time::OffsetDateTime::now_utc()).map_err(|e| Stop::Failed(e.into()))?;
-    let text = issued.materials.public("pki/sites-ca.crt").unwrap_or_default();
-    Ok(crate::base::fsx::write_atomic(to, text.as_bytes(), 0o644)?)
 }

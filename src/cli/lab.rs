@@ -44,14 +44,21 @@ fn up(args: &LabUp, reporter: &Reporter) -> Done {
     let (site, warnings) = load::load(&args.inventory.inventory)?;
     reporter.diagnostics(&warnings)?;
     let progress = |line: &str| reporter.note(&format!("  {line}"));
-    if args.image.install {
-        requirements::install(&progress)?;
-    }
     let name = args.image.lab.name.as_ref().unwrap_or(&site.name);
-    let lab = lab::Lab::up(&Spec::of_site(&site, name.as_str(), args.image.release), &progress)?;
+    let spec = Spec::of_site(&site, name.as_str(), args.image.release);
+    if args.image.install {
+        requirements::install(&requirements::packages(&spec), &progress)?;
+    }
+    let lab = lab::Lab::up(&spec, &progress)?;
     let hosts = count(lab.spec().hosts.len(), "host");
     let word = if lab.was_up() { "was up already" } else { "is up" };
     reporter.note(&format!("lab `{name}` with {hosts} {word}"));
+    if let Some((server, key)) = lab.updates() {
+        reporter.note(&format!(
+            "its name server {server} takes challenges by dynamic update, with the key {}",
+            key.display()
+        ));
+    }
     let inventory = args.inventory.inventory.display();
     reporter
         .note(&format!("next: `infra lab exec controller -- infra apply {inventory}`; `infra lab down` removes it"));

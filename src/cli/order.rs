@@ -39,6 +39,8 @@ pub(super) enum Ended {
     Renewed,
     /// At least one waits for its time.
     Deferred,
+    /// Some host could not be reached; what was to be done elsewhere was done.
+    Unreachable,
     /// At least one order failed, or what came of it could not be installed.
     Failed,
 }
@@ -127,7 +129,6 @@ impl Work<'_> {
         if prepared.survey.unreachable.is_empty() && prepared.survey.refused.is_empty() {
             return Ok(prepared);
         }
-        self.reporter.note("the CA may ask any load balancer, so no certificate is ordered until all answer");
         Err(Stop::Unreachable)
     }
 
@@ -138,7 +139,13 @@ impl Work<'_> {
             stages::prepare(self.site, hosts, &issued, self.templates, self.connector, self.global, &events)
         })?;
         for (host, error) in &prepared.survey.unreachable {
-            self.reporter.error(&format!("{host} cannot be reached: {error}"), &[], &[])?;
+            let help = if self.site.hosts.get(host).is_some_and(|host| host.has(Role::Lb)) {
+                "nothing is ordered until all load balancers answer, as the CA may ask any; what was obtained already is \
+                 brought to the others now, and to this one by the next run"
+            } else {
+                "what is due on it is brought to it by the next run"
+            };
+            self.reporter.error(&format!("{host} cannot be reached: {error}"), &[], &[help.to_owned()])?;
         }
         for (host, reason) in &prepared.survey.refused {
             self.reporter.error(&format!("{host} is left alone: {reason}"), &[], &[])?;
@@ -250,9 +257,12 @@ impl Work<'_> {
         let (issued, mut prepared) = self.look(hosts)?;
         let refused = &prepared.survey.refused;
         prepared.plan.hosts.retain(|host, _| !refused.contains_key(host));
-        let complete = prepared.survey.unreachable.is_empty() && refused.is_empty();
-        let missed = if complete { Ended::Nothing } else { Ended::Failed };
-        let all = complete && hosts.len() == self.site.hosts.len();
+        let missed = match (refused.is_empty(), prepared.survey.unreachable.is_empty()) {
+            (true, true) => Ended::Nothing,
+            (true, false) => Ended::Unreachable,
+            (false, _) => Ended::Failed,
+        };
+        let all = missed == Ended::Nothing && hosts.len() == self.site.hosts.len();
         if prepared.plan.is_empty() {
             apply::finished(self.site, &Outcome::default(), all, &issued)?;
             return Ok(missed);
@@ -278,6 +288,7 @@ impl Work<'_> {
         match apply::finished(self.site, &outcome, all, &issued)? {
             exit::DONE => Ok(missed.max(Ended::Renewed)),
             exit::INTERRUPTED => Err(Stop::Interrupted),
+            exit::UNREACHABLE => Ok(missed.max(Ended::Unreachable)),
             _ => Ok(Ended::Failed),
         }
     }

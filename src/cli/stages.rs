@@ -29,9 +29,15 @@ use crate::service;
 use crate::service::firewall::admit;
 use crate::service::render::Templates;
 
+/// Names another state folder than the inventory does: a lab's controller must not touch what real hosts are managed with.
+const STATE: &str = "INFRA_STATE";
+
 /// Loads and resolves; tells the warnings.
 pub(super) fn site(inventory: &Path, reporter: &Reporter) -> Result<Site, Stop> {
-    let (site, warnings) = load::load(inventory)?;
+    let (mut site, warnings) = load::load(inventory)?;
+    if let Some(state) = std::env::var_os(STATE).filter(|state| !state.is_empty()) {
+        site.state = state.into();
+    }
     if !warnings.is_empty() {
         reporter.diagnostics(&warnings)?;
     }

@@ -4,6 +4,7 @@ pub mod certificates;
 pub mod connect;
 pub mod event;
 pub mod history;
+pub mod preflight;
 pub mod run;
 pub mod served;
 pub mod survey;

@@ -1,6 +1,10 @@
 //! Work on many hosts at once: takes a list, a bound and what to do with one, gives the results in the list's order.
 
+use std::num::NonZeroUsize;
+use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
+
+use crate::base::net::Invalid;
 
 /// A host's thread holds no deep recursion; libssh2 and a tar header fit well.
 const STACK: usize = 512 * 1024;
@@ -34,21 +38,35 @@ pub fn each<T: Send, R: Send>(items: Vec<T>, parallel: usize, work: impl Fn(T) -
     results.into_iter().flatten().collect()
 }
 
-/// How many hosts of a phase go together.
+/// How many hosts of a phase change at the same time: `4`, `25%`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wave {
     /// So many.
-    Count(usize),
-    /// So many in a hundred, at least one.
-    Percent(usize),
+    Hosts(NonZeroUsize),
+    /// Such a share of them, 1 to 100.
+    Percent(u8),
 }
 
 impl Wave {
-    /// The size of a wave of `hosts` hosts; at least 1.
+    /// The size of a wave among `hosts`, rounded up; at least 1.
     pub fn size(self, hosts: usize) -> usize {
         match self {
-            Self::Count(count) => count.max(1),
-            Self::Percent(percent) => (hosts * percent).div_ceil(100).max(1),
+            Self::Hosts(count) => count.get(),
+            Self::Percent(share) => (hosts * usize::from(share)).div_ceil(100).max(1),
+        }
+    }
+}
+
+impl FromStr for Wave {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let wrong = || Invalid::new("write a number of hosts from 1, or a share such as `25%`");
+        match text.strip_suffix('%') {
+            Some(share) => {
+                let share = share.parse().ok().filter(|p| (1..=100).contains(p));
+                share.map(Self::Percent).ok_or_else(wrong)
+            }
+            None => text.parse().map(Self::Hosts).map_err(|_| wrong()),
         }
     }
 }
@@ -68,8 +86,13 @@ mod tests {
 
     #[test]
     fn a_wave_is_never_empty() {
-        assert_eq!(Wave::Percent(10).size(3), 1);
-        assert_eq!(Wave::Percent(10).size(25), 3);
-        assert_eq!(Wave::Count(0).size(3), 1);
+        let size = |text: &str, hosts| text.parse::<Wave>().map(|wave| wave.size(hosts));
+        assert_eq!(size("10%", 3), Ok(1));
+        assert_eq!(size("25%", 10), Ok(3));
+        assert_eq!(size("1%", 0), Ok(1));
+        assert_eq!(size("4", 2), Ok(4));
+        for wrong in ["0", "0%", "101%", "-1", "many", ""] {
+            assert!(size(wrong, 3).is_err(), "{wrong}");
+        }
     }
 }

@@ -161,6 +161,7 @@ impl Run<'_> {
                 Ok(ready) => ready,
                 Err(error) => return Err((host.name.clone(), error)),
             };
+            let (events, told) = (this.events.clone(), host.name.clone());
             Ok(Member {
                 executor: Executor {
                     host: host.name.clone(),
@@ -169,6 +170,10 @@ impl Run<'_> {
                     materials,
                     transport,
                     reconnect: Box::new(move || connector.connect(host)),
+                    tell: Box::new(move |text| {
+                        // A reporter that is gone must not stop a run.
+                        let _ = events.send(Event::Note { host: Some(told.clone()), text });
+                    }),
                     manifest: seen.manifest.clone(),
                 },
                 desired: wanted,

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use time::OffsetDateTime;
+
 use crate::base::net::HostName;
 use crate::base::secret::Materials;
 use crate::host::report::{self, Pairs};
@@ -17,6 +19,9 @@ use crate::service::firewall::script::{self as firewall, Status, WINDOW};
 
 /// Opens one more connection to the host; the armed firewall is confirmed over a new one only.
 pub type Reconnect<'a> = dyn Fn() -> Result<Box<dyn Transport>, TransportError> + Send + Sync + 'a;
+
+/// Says at once what is waited for, in one sentence.
+pub type Tell<'a> = dyn Fn(String) + Send + 'a;
 
 /// Why a step failed on a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +63,8 @@ pub struct Executor<'a> {
     pub transport: Box<dyn Transport>,
     /// Another connection.
     pub reconnect: Box<Reconnect<'a>>,
+    /// To whoever looks on.
+    pub tell: Box<Tell<'a>>,
     /// The manifest as it stands on the host.
     pub manifest: BTreeMap<String, Recorded>,
 }
@@ -293,6 +300,12 @@ impl Executor<'_> {
             other => other.to_string(),
         }];
         let (mut now, mut put_back) = (Now::Unknown, None);
+        let until = OffsetDateTime::now_utc() + WINDOW.saturating_sub(loaded.elapsed());
+        let (hour, minute, second) = until.to_hms();
+        (self.tell)(format!(
+            "no new connection gets in; at {hour:02}:{minute:02}:{second:02} UTC its own timer puts the old rules back, \
+             which is waited for"
+        ));
         while loaded.elapsed() < WINDOW + RETURN {
             let undo = Script::new("undo rules", firewall::undo_script());
             match (self.reconnect)().and_then(|mut new| new.run(&undo, b"")) {

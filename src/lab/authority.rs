@@ -1,5 +1,5 @@
-//! The public certificate authority of the twin's world: Pebble in `outside`, under the host names of Let's Encrypt. Takes the
-//! spec and a folder, gives running programs and the roots that the twin trusts.
+//! The public certificate authorities of the twin's world: for each ACME directory that the inventory may ask a Pebble in `outside`,
+//! under the directory's own URL. Takes the spec and a folder, gives running programs and the roots that the twin trusts.
 
 use std::ffi::OsStr;
 use std::net::IpAddr;
@@ -9,141 +9,200 @@ use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 
+use super::directory::{Directory, Place};
 use super::spec::{Outside, Spec};
 use super::{Error, command, net};
 use crate::base::fsx;
+use crate::inventory::reveal::reveal;
 use crate::pki::internal_ca::{Authority, Permitted, Purpose, Wish};
+use crate::pki::wanted::LETS_ENCRYPT_STAGING;
 
-/// The names under which the twin's DNS answers for it: those of Let's Encrypt and of its staging.
-pub(super) const NAMES: [&str; 2] = ["acme-v02.api.letsencrypt.org", "acme-staging-v02.api.letsencrypt.org"];
-/// Pebble's own ports; on 443 stands the directory alone, at Let's Encrypt's path, and names URLs of the first.
+/// Pebble's own ports; on the directory's stands its document alone, which names URLs of the first.
 const PORT: u16 = 14000;
 const MANAGEMENT: u16 = 15000;
 /// What its certificates live, seconds.
 const LIFE: u32 = 90 * 86_400;
+/// What they live in any other profile (`shortlived`), seconds.
+const SHORT_LIFE: u32 = 160 * 3600;
+/// Names another program than this machine's `pebble`: newer ones know of profiles and of advice about renewals.
+const PROGRAM: &str = "INFRA_LAB_PEBBLE";
 
-/// What the controller and `outside` trust (PEM): the lab's authority, which signs Pebble's own name, and Pebble's root.
+/// What the controller and `outside` trust (PEM): the authorities of the directories' own names, and Pebble's roots.
 pub(super) fn roots(dir: &Path) -> PathBuf {
     dir.join("outside/roots.pem")
-}
-
-/// Where it listens.
-fn address(outside: &Outside) -> Result<IpAddr, Error> {
-    outside.services.first().copied().ok_or_else(|| failed(&"`outside` has no address"))
 }
 
 fn failed(reason: &impl ToString) -> Error {
     Error::Command { what: "start the twin's certificate authority".to_owned(), reason: reason.to_string() }
 }
 
-fn socket(address: IpAddr, port: u16) -> String {
-    std::net::SocketAddr::new(address, port).to_string()
+/// One of them, where it is.
+struct Server<'a> {
+    directory: &'a Directory,
+    place: Place,
+    address: IpAddr,
+    /// Its own folder; that of the first one is `outside/authority`.
+    folder: PathBuf,
 }
 
-/// Starts it, where it does not run, and gives the root of the certificates that it issues (PEM). Another start means
-/// another root, and that all accounts and orders are forgotten.
-pub(super) fn start(spec: &Spec, outside: &Outside, dir: &Path) -> Result<String, Error> {
-    let here = dir.join("outside/authority");
-    let namespace = net::namespace(&spec.name, "outside");
-    let address = address(outside)?;
-    let config = here.join("pebble.json");
-    let inside = net::pids(&namespace);
-    let runs = command::processes().iter().any(|p| inside.contains(&p.pid) && p.has(&config.to_string_lossy()));
-    if !runs {
-        fsx::private_dir(&here)?;
-        write(&here, &config, address)?;
-        launch(&namespace, outside, &here, &config, address)?;
+/// Starts those that do not run, and gives the roots of the certificates that they issue (PEM). Another start means
+/// another root, and that all accounts and orders are forgotten. A staging's root is not among them, as in life.
+pub(super) fn start(spec: &Spec, outside: &Outside, dir: &Path) -> Result<Vec<String>, Error> {
+    if spec.authorities.is_empty() {
+        return Ok(Vec::new());
     }
-    let deadline = Instant::now() + Duration::from_secs(20);
-    let root = command::wait_for(deadline, Duration::from_millis(100), || {
-        let fetch = |port: u16, path: &str| {
-            let mut curl = Command::new("nsenter");
-            curl.arg(format!("--net={}", net::file(&namespace).display()));
-            curl.args(["curl", "-q", "-sSf", "-m", "5", "--noproxy", "*", "--cacert"]).arg(here.join("ca.crt"));
-            let at = if address.is_ipv6() { format!("[{address}]") } else { address.to_string() };
-            curl.args(["--resolve", &format!("{}:{port}:{at}", NAMES[0])]);
-            command::run("ask Pebble", curl.arg(format!("https://{}:{port}{path}", NAMES[0]))).ok()
-        };
-        fetch(443, "/directory")?;
-        fetch(PORT, "/dir")?;
-        fetch(MANAGEMENT, "/roots/0")
-    });
-    let root = root.ok_or_else(|| {
-        let log = |name: &str| std::fs::read_to_string(here.join(name)).unwrap_or_default();
-        failed(&command::last_lines(&(log("pebble.log") + &log("directory.log")), 4))
-    })?;
-    let own = fs_err::read_to_string(here.join("ca.crt"))?;
-    fsx::write_atomic(&roots(dir), (own + &root).as_bytes(), 0o644)?;
-    Ok(root)
+    let namespace = net::namespace(&spec.name, "outside");
+    let mut servers = Vec::new();
+    for (n, (directory, address)) in spec.authorities.iter().zip(&outside.authorities).enumerate() {
+        let name = if n == 0 { "authority".to_owned() } else { format!("authority-{}", n + 1) };
+        let folder = dir.join("outside").join(name);
+        servers.push(Server { directory, place: directory.place()?, address: *address, folder });
+    }
+    let (inside, all) = (net::pids(&namespace), command::processes());
+    for server in &servers {
+        let config = server.config();
+        if !all.iter().any(|p| inside.contains(&p.pid) && p.has(&config.to_string_lossy())) {
+            fsx::private_dir(&server.folder)?;
+            server.write(&config)?;
+            server.launch(&namespace, outside, &config)?;
+        }
+    }
+    let (mut issuing, mut own) = (Vec::new(), String::new());
+    for server in &servers {
+        let root = server.root(&namespace)?;
+        if server.directory.url != LETS_ENCRYPT_STAGING {
+            issuing.push(root);
+        }
+        own.push_str(&fs_err::read_to_string(server.folder.join("ca.crt"))?);
+    }
+    fsx::write_atomic(&roots(dir), (own + &issuing.concat()).as_bytes(), 0o644)?;
+    Ok(issuing)
 }
 
-/// Certificate, configuration and the directory's document.
-fn write(here: &Path, config: &Path, address: IpAddr) -> Result<(), Error> {
-    let now = OffsetDateTime::now_utc();
-    let permitted = Permitted { domains: vec!["letsencrypt.org".to_owned()], networks: vec![] };
-    let authority = Authority::new("infra lab", permitted, now).map_err(|e| failed(&e))?;
-    let names = NAMES.map(ToOwned::to_owned).to_vec();
-    let wish = Wish { names, addresses: vec![], purpose: Purpose::Server };
-    let leaf = authority.signer().and_then(|signer| signer.issue(&wish, now)).map_err(|e| failed(&e))?;
-    let put = |name: &str, text: &str| fsx::write_atomic(&here.join(name), text.as_bytes(), 0o600);
-    put("ca.crt", &authority.certificate)?;
-    put("server.crt", &leaf.certificate)?;
-    put("server.key", leaf.key.reveal())?;
-    let pebble = serde_json::json!({ "pebble": {
-        "listenAddress": socket(address, PORT),
-        "managementListenAddress": socket(address, MANAGEMENT),
-        "certificate": here.join("server.crt"),
-        "privateKey": here.join("server.key"),
-        "httpPort": 80,
-        "tlsPort": 443,
-        "ocspResponderURL": "",
-        "externalAccountBindingRequired": false,
-        "certificateValidityPeriod": LIFE,
-    }});
-    fsx::write_atomic(config, pebble.to_string().as_bytes(), 0o600)?;
-    let url = |path: &str| format!("https://{}:{PORT}{path}", NAMES[0]);
-    let directory = serde_json::json!({
-        "newNonce": url("/nonce-plz"),
-        "newAccount": url("/sign-me-up"),
-        "newOrder": url("/order-plz"),
-        "revokeCert": url("/revoke-cert"),
-        "keyChange": url("/rollover-account-key"),
-        "meta": { "termsOfService": "data:text/plain,for the lab alone" },
-    });
-    let site = here.join("www");
-    fs_err::create_dir_all(&site)?;
-    Ok(fsx::write_atomic(&site.join("directory"), directory.to_string().as_bytes(), 0o644)?)
+impl Server<'_> {
+    fn config(&self) -> PathBuf {
+        self.folder.join("pebble.json")
+    }
+
+    fn socket(&self, port: u16) -> String {
+        std::net::SocketAddr::new(self.address, port).to_string()
+    }
+
+    /// Waits until it answers, and gives the root of what it issues.
+    fn root(&self, namespace: &str) -> Result<String, Error> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let root = command::wait_for(deadline, Duration::from_millis(100), || {
+            let fetch = |port: u16, path: &str| {
+                let mut curl = Command::new("nsenter");
+                curl.arg(format!("--net={}", net::file(namespace).display()));
+                curl.args(["curl", "-q", "-sSf", "-m", "5", "--noproxy", "*", "--cacert"]);
+                curl.arg(self.folder.join("ca.crt"));
+                let at = if self.address.is_ipv6() { format!("[{}]", self.address) } else { self.address.to_string() };
+                let host = &self.place.host;
+                curl.args(["--resolve", &format!("{host}:{port}:{at}")]);
+                command::run("ask Pebble", curl.arg(format!("https://{host}:{port}/{path}"))).ok()
+            };
+            fetch(self.place.port, &self.place.path)?;
+            fetch(PORT, "dir")?;
+            fetch(MANAGEMENT, "roots/0")
+        });
+        root.ok_or_else(|| {
+            let log = |name: &str| std::fs::read_to_string(self.folder.join(name)).unwrap_or_default();
+            failed(&command::last_lines(&(log("pebble.log") + &log("directory.log")), 4))
+        })
+    }
+
+    /// Certificate, configuration and the directory's document.
+    fn write(&self, config: &Path) -> Result<(), Error> {
+        let now = OffsetDateTime::now_utc();
+        let host = &self.place.host;
+        let permitted = Permitted { domains: vec![host.clone()], networks: vec![] };
+        let authority = Authority::new(&format!("infra lab {host}"), permitted, now).map_err(|e| failed(&e))?;
+        let wish = Wish { names: vec![host.clone()], addresses: vec![], purpose: Purpose::Server };
+        let leaf = authority.signer().and_then(|signer| signer.issue(&wish, now)).map_err(|e| failed(&e))?;
+        let put = |name: &str, text: &str| fsx::write_atomic(&self.folder.join(name), text.as_bytes(), 0o600);
+        put("ca.crt", &authority.certificate)?;
+        put("server.crt", &leaf.certificate)?;
+        put("server.key", leaf.key.reveal())?;
+        let mut pebble = serde_json::json!({
+            "listenAddress": self.socket(PORT),
+            "managementListenAddress": self.socket(MANAGEMENT),
+            "certificate": self.folder.join("server.crt"),
+            "privateKey": self.folder.join("server.key"),
+            "httpPort": 80,
+            "tlsPort": 443,
+            "ocspResponderURL": "",
+            "externalAccountBindingRequired": self.directory.eab.is_some(),
+            "certificateValidityPeriod": LIFE,
+        });
+        if let Some((kid, key)) = &self.directory.eab {
+            let key = reveal("eab", key, &self.folder).map_err(|why| failed(&why))?;
+            pebble["externalAccountMACKeys"] = serde_json::json!({ kid: key.reveal() });
+        }
+        if std::env::var_os(PROGRAM).is_some() {
+            // One that is asked for no profile gives any that it has: so no more of them than are asked for.
+            let mut profiles = serde_json::json!({ "default": { "description": "the usual", "validityPeriod": LIFE } });
+            if let Some(name) = &self.directory.profile {
+                profiles[name] = serde_json::json!({ "description": "as asked for", "validityPeriod": SHORT_LIFE });
+            }
+            pebble["profiles"] = profiles;
+        }
+        fsx::write_atomic(config, serde_json::json!({ "pebble": pebble }).to_string().as_bytes(), 0o600)?;
+        let url = |path: &str| format!("https://{host}:{PORT}{path}");
+        let directory = serde_json::json!({
+            "newNonce": url("/nonce-plz"),
+            "newAccount": url("/sign-me-up"),
+            "newOrder": url("/order-plz"),
+            "revokeCert": url("/revoke-cert"),
+            "keyChange": url("/rollover-account-key"),
+            "meta": {
+                "termsOfService": "data:text/plain,for the lab alone",
+                "externalAccountRequired": self.directory.eab.is_some(),
+            },
+        });
+        let document = self.folder.join("www").join(&self.place.path);
+        if let Some(folder) = document.parent() {
+            fs_err::create_dir_all(folder)?;
+        }
+        Ok(fsx::write_atomic(&document, directory.to_string().as_bytes(), 0o644)?)
+    }
+
+    fn launch(&self, namespace: &str, outside: &Outside, config: &Path) -> Result<(), Error> {
+        let enter = format!("--net={}", net::file(namespace).display());
+        let dns = outside.services.first().map(|a| std::net::SocketAddr::new(*a, 53).to_string()).unwrap_or_default();
+        let program = std::env::var_os(PROGRAM).unwrap_or_else(|| "pebble".into());
+        let (program, config) = (program.to_string_lossy(), config.to_string_lossy());
+        // No pauses; every order proves every name; now and then a nonce is refused, as in life.
+        let pebble = [
+            "nsenter",
+            &enter,
+            "env",
+            "PEBBLE_VA_NOSLEEP=1",
+            "PEBBLE_AUTHZREUSE=0",
+            "PEBBLE_WFE_NONCEREJECT=5",
+            &program,
+            "-config",
+            &config,
+            "-dnsserver",
+            &dns,
+        ];
+        command::detach("start Pebble", &self.folder.join("pebble.log"), &pebble.map(OsStr::new))?;
+        let folder = self.folder.to_string_lossy();
+        // Pebble's own path cannot be chosen.
+        let serve =
+            "cd \"$1/www\" && exec openssl s_server -accept \"$2\" -cert ../server.crt -key ../server.key -WWW -quiet";
+        let at = self.socket(self.place.port);
+        let directory = ["nsenter", &enter, "sh", "-c", serve, "sh", &folder, &at];
+        command::detach("serve the directory", &self.folder.join("directory.log"), &directory.map(OsStr::new))
+    }
 }
 
-fn launch(namespace: &str, outside: &Outside, here: &Path, config: &Path, address: IpAddr) -> Result<(), Error> {
-    let enter = format!("--net={}", net::file(namespace).display());
-    let dns = outside.services.first().map_or_else(String::new, |a| socket(*a, 53));
-    let config = config.to_string_lossy();
-    // No pauses; every order proves every name; now and then a nonce is refused, as in life.
-    let pebble = [
-        "nsenter",
-        &enter,
-        "env",
-        "PEBBLE_VA_NOSLEEP=1",
-        "PEBBLE_AUTHZREUSE=0",
-        "PEBBLE_WFE_NONCEREJECT=5",
-        "pebble",
-        "-config",
-        &config,
-        "-dnsserver",
-        &dns,
-    ];
-    command::detach("start Pebble", &here.join("pebble.log"), &pebble.map(OsStr::new))?;
-    let folder = here.to_string_lossy();
-    // Pebble's own path cannot be chosen.
-    let serve =
-        "cd \"$1/www\" && exec openssl s_server -accept \"$2\" -cert ../server.crt -key ../server.key -WWW -quiet";
-    let at = socket(address, 443);
-    let directory = ["nsenter", &enter, "sh", "-c", serve, "sh", &folder, &at];
-    command::detach("serve the directory", &here.join("directory.log"), &directory.map(OsStr::new))
-}
-
-/// What makes a host trust the root `$1`; runs on the host.
-pub(super) const TRUST: &str =
-    "file=/usr/local/share/ca-certificates/lab.crt; [ \"$(cat $file 2>/dev/null)\" = \"$1\" ] && exit 0
-printf '%s\\n' \"$1\" >$file && update-ca-certificates --fresh >/dev/null 2>&1";
+/// What makes a host trust the roots `$1`, `$2`, …, each in a file of its own; runs on the host.
+pub(super) const TRUST: &str = "cd /usr/local/share/ca-certificates || exit 1
+same=yes n=0
+for root; do
+    n=$((n + 1))
+    [ \"$(cat lab-$n.crt 2>/dev/null)\" = \"$root\" ] && continue
+    printf '%s\\n' \"$root\" >lab-$n.crt && same=no
+done
+[ $same = yes ] || update-ca-certificates --fresh >/dev/null 2>&1";

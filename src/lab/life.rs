@@ -22,7 +22,7 @@ pub fn down(name: &str) -> Result<bool, Error> {
     let dir = dir_of(name);
     let was_there = dir.is_dir() || !net::of_lab(name).is_empty();
     if was_there {
-        requirements::check()?;
+        requirements::check(&requirements::PACKAGES)?;
         let lock = lock(&dir)?;
         clean(name, &dir)?;
         remove(&dir)?;
@@ -123,7 +123,7 @@ impl Lab {
     /// What could not be done. Of a lab that was not up before, nothing is left then.
     pub fn up(spec: &Spec, progress: Progress<'_>) -> Result<Self, Error> {
         spec.validate()?;
-        requirements::check()?;
+        requirements::check(&requirements::packages(spec))?;
         disk::check_path(&root())?;
         let outside = spec.choose_outside(None)?;
         let image = image::ensure(&root().join("images"), spec.release, progress)?;
@@ -239,12 +239,13 @@ impl Lab {
         fs_err::write(self.dir.join("known_hosts"), known.collect::<Result<String, Error>>()?)?;
         fs_err::write(self.dir.join("ssh_config"), self.ssh_config())?;
         outside::create(spec, outside, &self.dir, repository)?;
-        let root = spec.authority.then(|| authority::start(spec, outside, &self.dir)).transpose()?;
+        let roots = authority::start(spec, outside, &self.dir)?;
         self.each(|twin| {
             twin.wait(BOOT)?;
-            if let Some(root) = &root {
+            if !roots.is_empty() {
                 let host = Target::Host(twin.host.name.clone());
-                let output = self.output(&host, ["sh", "-c", authority::TRUST, "sh", root.trim_end()])?;
+                let words = ["sh", "-c", authority::TRUST, "sh"].into_iter().chain(roots.iter().map(|r| r.trim_end()));
+                let output = self.output(&host, words)?;
                 if !output.status.success() {
                     let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
                     return Err(Error::Command { what: format!("make `{}` trust the lab", twin.host.name), reason });

@@ -8,10 +8,12 @@
 
 mod authority;
 mod command;
+pub mod directory;
 mod disk;
 mod error;
 pub mod image;
 mod life;
+mod nameserver;
 mod net;
 mod outside;
 pub mod requirements;
@@ -234,6 +236,13 @@ impl Lab {
     /// The private key that may log in on every host.
     pub fn key(&self) -> PathBuf {
         self.dir.join("key")
+    }
+
+    /// The first name server, which takes dynamic updates, and the file of the key that may set challenges there; where the
+    /// lab has name servers.
+    pub fn updates(&self) -> Option<(IpAddr, PathBuf)> {
+        let primary = self.record.outside.nameservers.first()?.first()?;
+        (!self.record.spec.zones.is_empty()).then(|| (*primary, nameserver::key(&self.dir)))
     }
 
     /// The host keys of all hosts, as a `known_hosts` file.

@@ -10,26 +10,28 @@ use std::time::{Duration, Instant};
 
 use super::command::Process;
 use super::spec::{Outside, REPOSITORY_NAME, Spec};
-use super::{Error, authority, command, net, requirements, ssh};
+use super::{Error, authority, command, nameserver, net, requirements, ssh};
 use crate::base::fsx;
 
 /// hosts(5) of the twin's world.
 pub(super) fn names(spec: &Spec, outside: &Outside) -> String {
     let mut text = String::new();
     let of_hosts = spec.hosts.iter().map(|h| (h.name.as_str(), h.addresses.as_slice()));
-    let given = spec.names.iter().filter(|(name, _)| !name.starts_with("*.")).map(|(n, a)| (n.as_str(), a.as_slice()));
+    let given = spec.names.iter().filter(|(name, _)| !name.starts_with("*.") && spec.zone(name).is_none());
+    let given = given.map(|(n, a)| (n.as_str(), a.as_slice()));
     let own = [
         (REPOSITORY_NAME, outside.services.as_slice()),
         ("outside", outside.clients.as_slice()),
         ("controller", spec.controller.as_slice()),
     ];
-    let authority = authority::NAMES.map(|name| (name, outside.services.get(..1).unwrap_or_default()));
-    let authority = authority.into_iter().filter(|_| spec.authority);
-    for (name, addresses) in of_hosts.chain(given).chain(own).chain(authority) {
+    for (name, addresses) in of_hosts.chain(given).chain(own) {
         for address in addresses {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{address} {name}");
         }
+    }
+    for (directory, address) in spec.authorities.iter().zip(&outside.authorities) {
+        let _ = writeln!(text, "{address} {}", directory.place().map(|place| place.host).unwrap_or_default());
     }
     text
 }
@@ -44,13 +46,25 @@ fn dnsmasq(spec: &Spec, outside: &Outside, hosts: &Path) -> String {
     for address in &outside.services {
         let _ = writeln!(text, "listen-address={address}");
     }
-    for (name, addresses) in &spec.names {
+    // The zones' own servers know their names; what they do not know may be there a moment later.
+    for (zone, address) in spec.zones.iter().flat_map(|zone| primary(outside).map(move |address| (zone, address))) {
+        let _ = writeln!(text, "server=/{zone}/{address}");
+    }
+    if !spec.zones.is_empty() {
+        text.push_str("no-negcache\n");
+    }
+    for (name, addresses) in spec.names.iter().filter(|(name, _)| spec.zone(name).is_none()) {
         let Some(domain) = name.strip_prefix("*.") else { continue };
         for address in addresses {
             let _ = writeln!(text, "address=/{domain}/{address}");
         }
     }
     text
+}
+
+/// The first name server's addresses.
+fn primary(outside: &Outside) -> impl Iterator<Item = &IpAddr> {
+    outside.nameservers.iter().take(1).flatten()
 }
 
 /// Makes both namespaces, or only what of them is not as it should be, and starts what `outside` serves.
@@ -60,7 +74,8 @@ pub(super) fn create(spec: &Spec, outside: &Outside, dir: &Path, repository: &Pa
     fs_err::create_dir_all(&here)?;
     // Shown in place of root's own ~/.ssh to what runs in the controller.
     fsx::private_dir(&dir.join("dot-ssh"))?;
-    let others: Vec<IpAddr> = outside.services.iter().chain(&spec.outside).copied().collect();
+    let fixed = outside.services.iter().chain(&outside.authorities).chain(&spec.outside);
+    let others: Vec<IpAddr> = fixed.chain(outside.nameservers.iter().flatten()).copied().collect();
     let outside_script = net::script(lab, "outside", &outside.clients, &others);
     let controller_script = net::script(lab, "controller", &spec.controller, &[]);
     for (member, script) in [("outside", outside_script), ("controller", controller_script)] {
@@ -88,7 +103,8 @@ pub(super) fn create(spec: &Spec, outside: &Outside, dir: &Path, repository: &Pa
     }
     fs_err::write(here.join("hosts"), names(spec, outside))?;
     fs_err::write(here.join("dnsmasq.conf"), dnsmasq(spec, outside, &here.join("hosts")))?;
-    start(spec, outside, dir, repository)
+    start(spec, outside, dir, repository)?;
+    if spec.zones.is_empty() { Ok(()) } else { nameserver::start(spec, outside, dir) }
 }
 
 fn start(spec: &Spec, outside: &Outside, dir: &Path, repository: &Path) -> Result<(), Error> {
@@ -152,6 +168,8 @@ pub(super) fn command(lab: &str, member: &str, dir: &Path, argv: &[OsString]) ->
         ip.env("SSL_CERT_FILE", &roots).env("CURL_CA_BUNDLE", roots);
     }
     if member == "controller" {
+        // Certificates of the twin's CAs, and what it was told, are nothing for the real hosts' state.
+        ip.env("INFRA_STATE", dir.join("state"));
         let script = "[ ! -d ~root/.ssh ] || mount --bind \"$1\" ~root/.ssh || exit 125; shift; exec \"$@\"";
         ip.args(["sh", "-c", script, "sh"]).arg(dir.join("dot-ssh")).env_remove("SSH_AUTH_SOCK");
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Error, Progress, command};
+use super::{Error, Progress, Spec, command};
 
 /// A Debian package that the lab needs, and the file by which its presence is seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,7 +20,7 @@ const fn package(name: &'static str, file: &'static str, why: &'static str) -> P
     Package { name, file, why }
 }
 
-/// All that a lab runs on this machine.
+/// All that every lab runs on this machine.
 pub const PACKAGES: [Package; 13] = [
     package("systemd-container", "systemd-nspawn", "boots the hosts"),
     package("mmdebstrap", "mmdebstrap", "builds their image"),
@@ -37,6 +37,9 @@ pub const PACKAGES: [Package; 13] = [
     package("pebble", "pebble", "signs certificates as the public authority would"),
 ];
 
+/// And this, for name servers that take updates.
+pub const NAME_SERVER: Package = package("bind9", "named", "answers for the zones whose challenges are set by DNS");
+
 const FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// The program of that name in the usual folders (a user's `PATH` often lacks the `sbin` ones).
@@ -47,9 +50,15 @@ pub fn find(program: &str) -> Option<PathBuf> {
     FOLDERS.iter().map(|dir| Path::new(dir).join(program)).find(|p| p.exists())
 }
 
-/// The packages that are not there, in the table's order.
-pub fn missing() -> Vec<Package> {
-    PACKAGES.into_iter().filter(|p| find(p.file).is_none()).collect()
+/// All that a lab of that spec runs on this machine.
+pub fn packages(spec: &Spec) -> Vec<Package> {
+    let more = (!spec.zones.is_empty()).then_some(NAME_SERVER);
+    PACKAGES.into_iter().chain(more).collect()
+}
+
+/// Those that are not there, in the table's order.
+pub fn missing(packages: &[Package]) -> Vec<Package> {
+    packages.iter().copied().filter(|p| find(p.file).is_none()).collect()
 }
 
 /// The command that a person types to install `packages`.
@@ -58,12 +67,12 @@ pub fn install_command(packages: &[Package]) -> String {
     format!("sudo apt-get install --no-install-recommends {}", names.join(" "))
 }
 
-/// Installs what is missing by apt. Needs root and a Debian family machine.
+/// Installs what is missing of `wanted` by apt. Needs root and a Debian family machine.
 ///
 /// # Errors
 /// [`Error::Command`] with apt's own words.
-pub fn install(progress: Progress<'_>) -> Result<(), Error> {
-    let packages = missing();
+pub fn install(wanted: &[Package], progress: Progress<'_>) -> Result<(), Error> {
+    let packages = missing(wanted);
     if packages.is_empty() {
         return Ok(());
     }
@@ -82,18 +91,18 @@ pub fn install(progress: Progress<'_>) -> Result<(), Error> {
     }
     let names = packages.iter().map(|p| p.name);
     command::run("install the lab's packages", apt().args(["install", "--no-install-recommends"]).args(names))?;
-    match missing() {
+    match missing(wanted) {
         none if none.is_empty() => Ok(()),
         still => Err(Error::Missing(still)),
     }
 }
 
-/// Whether a lab can run here at all.
+/// Whether a lab that needs `wanted` can run here at all.
 ///
 /// # Errors
 /// [`Error::NotRoot`], or [`Error::Missing`] with the packages.
-pub fn check() -> Result<(), Error> {
-    let packages = missing();
+pub fn check(wanted: &[Package]) -> Result<(), Error> {
+    let packages = missing(wanted);
     if !packages.is_empty() {
         return Err(Error::Missing(packages));
     }

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
+use super::directory::Directory;
 
 /// The name under which the twin's DNS answers for the package repository.
 pub const REPOSITORY_NAME: &str = "deb.lab.internal";
@@ -88,9 +89,12 @@ pub struct Spec {
     pub user: String,
     /// Small HTTP programs on loopback: host → ports.
     pub apps: BTreeMap<String, Vec<u16>>,
-    /// Whether `outside` holds a public certificate authority under the names of Let's Encrypt.
+    /// The ACME directories of the world, each of which becomes a public certificate authority in `outside`.
     #[serde(default)]
-    pub authority: bool,
+    pub authorities: Vec<Directory>,
+    /// The zones that name servers in `outside` answer for, which take the TXT records of challenges by dynamic update.
+    #[serde(default)]
+    pub zones: BTreeSet<String>,
 }
 
 /// The addresses that the lab chose for `outside`.
@@ -100,6 +104,12 @@ pub struct Outside {
     pub services: Vec<IpAddr>,
     /// Where clients come from; nothing of the lab listens there. IPv4, then IPv6.
     pub clients: Vec<IpAddr>,
+    /// Where each of [`Spec::authorities`] listens.
+    #[serde(default)]
+    pub authorities: Vec<IpAddr>,
+    /// Where the primary and the secondary name server of [`Spec::zones`] listen: of each, IPv4, then IPv6. None without.
+    #[serde(default)]
+    pub nameservers: Vec<Vec<IpAddr>>,
 }
 
 fn label(what: &str, text: &str, longest: usize) -> Result<(), Error> {
@@ -164,13 +174,30 @@ impl Spec {
         }
         match self.apps.keys().find(|name| !self.hosts.iter().any(|h| h.name == **name)) {
             Some(name) => Err(Error::Spec(format!("a program is wanted on `{name}`, which is no host of the lab"))),
-            None => self.names.keys().try_for_each(|name| dns_name(name)),
+            None => self.names.keys().chain(&self.zones).try_for_each(|name| dns_name(name)),
+        }?;
+        let mut servers = BTreeSet::new();
+        for directory in &self.authorities {
+            let host = directory.place()?.host;
+            if self.names.contains_key(&host) || !servers.insert(host.clone()) {
+                return Err(Error::Spec(format!(
+                    "the lab cannot serve the ACME directory {}: `{host}` is another's name too",
+                    directory.url
+                )));
+            }
         }
+        Ok(())
     }
 
     /// Who logs in on `host`.
     pub fn user_of<'a>(&'a self, host: &'a SpecHost) -> &'a str {
         host.user.as_deref().unwrap_or(&self.user)
+    }
+
+    /// Which of the zones a name is in.
+    pub fn zone(&self, name: &str) -> Option<&str> {
+        let within = |zone: &&str| name.strip_suffix(*zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        self.zones.iter().map(String::as_str).filter(within).max_by_key(|zone| zone.len())
     }
 
     /// The host of that name.
@@ -187,7 +214,7 @@ impl Spec {
         let mut used: BTreeSet<IpAddr> = self.hosts.iter().flat_map(SpecHost::all_addresses).collect();
         used.extend(self.controller.iter().chain(&self.outside).chain(self.names.values().flatten()));
         let free = |address: &IpAddr| !used.contains(address) && !self.avoid.iter().any(|net| net.contains(address));
-        if let Some(before) = before.filter(|b| b.services.iter().chain(&b.clients).all(free)) {
+        if let Some(before) = before.filter(|b| b.all().all(|a| free(&a)) && b.fits(self)) {
             return Ok(before.clone());
         }
         let v4 = [[192, 0, 2], [198, 51, 100], [203, 0, 113], [198, 18, 0], [198, 19, 255]];
@@ -196,15 +223,40 @@ impl Spec {
         let v6 = [0x0f00, 0x0e00, 0x0001].into_iter().flat_map(|net| {
             (1..=0xfe).rev().map(move |n| IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, net, 0, 0, 0, 0, n)))
         });
-        let (v4, v6): (Vec<_>, Vec<_>) = (v4.filter(free).take(2).collect(), v6.filter(free).take(2).collect());
-        match (v4.as_slice(), v6.as_slice()) {
-            ([a, b], [c, d]) => Ok(Outside { services: vec![*a, *c], clients: vec![*b, *d] }),
+        let (mut v4, mut v6) = (v4.filter(free), v6.filter(free));
+        let mut both = || Some(vec![v4.next()?, v6.next()?]);
+        // The order matters: with more authorities, what was chosen before them stays the same.
+        let (services, clients) = (both(), both());
+        // The controller must reach them.
+        let ipv4 = self.controller.is_empty() || self.controller.iter().any(IpAddr::is_ipv4);
+        let mut one = || if ipv4 { v4.next() } else { v6.next() };
+        let authorities = self.authorities.iter().map(|_| one()).collect();
+        let mut both = || Some(vec![v4.next()?, v6.next()?]);
+        let servers = if self.zones.is_empty() { 0 } else { 2 };
+        let nameservers = (0..servers).map(|_| both()).collect();
+        match (services, clients, authorities, nameservers) {
+            (Some(services), Some(clients), Some(authorities), Some(nameservers)) => {
+                Ok(Outside { services, clients, authorities, nameservers })
+            }
             _ => Err(Error::Spec(
                 "no address is left for `outside`: rules name all of 192.0.2.0/24, 198.51.100.0/24, 203.0.113.0/24, \
                  198.18.0.0/15 or 2001:db8::/32"
                     .to_owned(),
             )),
         }
+    }
+}
+
+impl Outside {
+    /// Every address of it.
+    fn all(&self) -> impl Iterator<Item = IpAddr> {
+        let fixed = self.services.iter().chain(&self.clients).chain(&self.authorities);
+        fixed.chain(self.nameservers.iter().flatten()).copied()
+    }
+
+    /// Whether it has as many as `spec` wants.
+    fn fits(&self, spec: &Spec) -> bool {
+        self.authorities.len() == spec.authorities.len() && self.nameservers.is_empty() == spec.zones.is_empty()
     }
 }
 
@@ -239,7 +291,7 @@ fn user(name: &str) -> Result<(), Error> {
 }
 
 /// Only what is safe in a hosts file and in dnsmasq's configuration.
-fn dns_name(name: &str) -> Result<(), Error> {
+pub(super) fn dns_name(name: &str) -> Result<(), Error> {
     let bare = name.strip_prefix("*.").unwrap_or(name);
     let fits = |part: &str| {
         !part.is_empty()

@@ -5,9 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
+use super::directory::Directory;
+use super::nameserver::zone_of;
 use super::spec::{Release, Spec, SpecHost};
 use crate::base::net::{Cidr, Port};
-use crate::inventory::site::{Issuer, Party, Role, Site};
+use crate::inventory::site::{Challenge, Party, Role, Site};
 
 /// Who logs in where the inventory names nobody.
 const USER: &str = "root";
@@ -31,7 +33,11 @@ impl Spec {
             .flat_map(|lb| if lb.public.is_empty() { &lb.addresses } else { &lb.public })
             .copied()
             .collect();
-        let names = site.sites.values().flat_map(|s| s.names().map(|n| (n.to_string(), front.clone()))).collect();
+        let public: Vec<String> = site.sites.values().flat_map(|s| s.names().map(ToString::to_string)).collect();
+        let authorities = Directory::of(&site.certificates, &site.folder);
+        let by_dns = !authorities.is_empty() && matches!(site.certificates.challenge, Challenge::Dns01 { .. });
+        let zones = public.iter().filter(|_| by_dns).map(|name| zone_of(name).to_owned()).collect();
+        let names = public.into_iter().map(|name| (name, front.clone())).collect();
         let ports: Vec<u16> = site.sites.values().filter_map(|s| s.app.as_ref()).map(|a| a.port.get()).collect();
         let networks = site.firewall.allow.iter().flat_map(|allow| &allow.from).filter_map(|party| match party {
             Party::Net(net) => Some(*net),
@@ -66,7 +72,8 @@ impl Spec {
                 .filter(|net| net.prefix_len() > 0)
                 .collect(),
             user: site.hosts.values().find_map(|h| h.ssh.user.clone()).unwrap_or_else(|| USER.to_owned()),
-            authority: site.certificates.issuer != Issuer::Internal,
+            authorities,
+            zones,
             apps: site.with_role(Role::App).map(|h| (h.name.to_string(), ports.clone())).collect(),
         }
     }

@@ -104,10 +104,15 @@ pub fn fulfil(
     now: OffsetDateTime,
 ) -> Result<Fate, Error> {
     let seconds = now.unix_timestamp();
-    let waits = vault.record(&wanted.site, 0)?.wait_until.is_some_and(|until| seconds < until);
+    let record = vault.record(&wanted.site, 0)?;
     let mut from = match decide(vault, wanted, now)? {
         Decision::Order { from, .. } => from,
-        Decision::Good { .. } if force && !waits => 0,
+        Decision::Good { .. } if force => match record.wait_until {
+            Some(until) if seconds < until => {
+                return Ok(Fate::Deferred { until, why: record.last.unwrap_or_default() });
+            }
+            _ => 0,
+        },
         Decision::Good { until, .. } => return Ok(Fate::Good { until }),
         Decision::Deferred { until, why } => return Ok(Fate::Deferred { until, why }),
     };
@@ -228,7 +233,7 @@ fn rehearsed(vault: &Vault, wanted: &Wanted, source: &Source, stop: &AtomicBool)
 /// [`Failure`].
 pub fn rehearse(vault: &Vault, wanted: &Wanted, stop: &AtomicBool) -> Result<String, Failure> {
     // A journal of its own, so that an order under way is not lost.
-    let site = format!("rehearsal.{}", wanted.site);
+    let site = format!("{}{}", acme::REHEARSAL, wanted.site);
     let source = Source::new(LETS_ENCRYPT_STAGING);
     let rehearsal = Wanted { site, contact: None, sources: vec![source.clone()], ..wanted.clone() };
     let new = acme::order(vault, &rehearsal, &source, stop)?;

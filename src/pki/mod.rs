@@ -12,7 +12,8 @@ use crate::inventory::site::{Host, Issuer, Site, WebSite};
 use crate::pki::internal_ca::{Authority, LEAF_LIFE, Leaf, Permitted, Problem, Purpose, Signer, Wish, date};
 use crate::pki::store::{Authorities, Hops, Leaves, Rotation, Step, Store};
 use crate::pki::vault::Vault;
-use crate::service::certificates::{THUMBPRINT, placeholder_mark};
+use crate::pki::wanted::LETS_ENCRYPT;
+use crate::service::certificates::{THUMBPRINT, shown_names, unrooted_mark};
 
 mod account_key;
 pub mod acme;
@@ -22,6 +23,7 @@ pub mod guard;
 mod hook;
 pub mod internal_ca;
 pub mod known;
+pub mod preflight;
 pub mod public;
 pub mod records;
 pub mod renew;
@@ -333,9 +335,10 @@ fn add_public(site: &Site, vault: &Vault, materials: &mut Materials, now: Offset
     materials.add_public(THUMBPRINT, vault.account_key()?.thumbprint());
     for s in site.sites.values() {
         let shown = vault.shown(s.name.as_str(), &identifiers(s), now)?;
-        if shown.directory.is_none() {
-            materials.add_public(placeholder_mark(&s.name), "");
+        if shown.directory.as_deref() != Some(LETS_ENCRYPT) {
+            materials.add_public(unrooted_mark(&s.name), "");
         }
+        materials.add_public(shown_names(&s.name), shown.names.join("\n"));
         let (name, about) = (format!("site/{}", s.name), shown.about());
         materials.describe(format!("{name}.crt"), about.clone());
         materials.describe(format!("{name}.key"), format!("key of {about}"));

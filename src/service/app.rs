@@ -1,14 +1,13 @@
 //! The TLS front of the user's programs: takes a context, adds nginx on the app hosts, which lets web hosts in and passes
 //! their requests to loopback.
 
-use std::net::{IpAddr, SocketAddr};
-
 use serde::Serialize;
 
 use crate::base::diagnostic::Diagnostic;
 use crate::inventory::site::Role;
 use crate::plan::state::{DesiredHost, Phase};
-use crate::service::{Context, Service, nginx};
+use crate::service::nginx::{self, Front};
+use crate::service::{Context, Service};
 
 /// See the module.
 pub struct App;
@@ -17,12 +16,8 @@ const NAME: &str = "app";
 
 #[derive(Serialize)]
 struct Model<'a> {
-    host: &'a str,
-    port: u16,
-    sockets: Vec<SocketAddr>,
-    clients: Vec<String>,
-    own_names: Vec<String>,
-    proxies: Vec<IpAddr>,
+    #[serde(flatten)]
+    front: Front<'a>,
     sites: Vec<SiteModel>,
 }
 
@@ -46,12 +41,7 @@ impl Service for App {
         let port = site.ports.app;
         let programs = site.sites.values().filter_map(|s| s.app.as_ref().map(|app| (s, app)));
         let model = Model {
-            host: host.name.as_str(),
-            port: port.get(),
-            sockets: nginx::sockets(host, port),
-            clients: nginx::clients(site, Role::Web),
-            own_names: nginx::own_names(site, host, Role::App),
-            proxies: nginx::addresses(site, Role::Web),
+            front: Front::new(context, Role::App, Role::Web, port),
             sites: programs.map(|(s, app)| SiteModel { names: s.hosts().collect(), port: app.port.get() }).collect(),
         };
         let body = context.render("app/app.conf", &model)?;

@@ -24,7 +24,7 @@ impl Service for BaseSystem {
     }
 
     fn want(&self, context: &Context<'_>, out: &mut DesiredHost) -> Result<(), Diagnostic> {
-        out.packages.extend(["ca-certificates", "curl", "openssl", "socat"].map(ToOwned::to_owned));
+        out.packages.extend(["ca-certificates", "curl", "iproute2", "openssl", "socat"].map(ToOwned::to_owned));
         // Before anything that may want to use them.
         let phase = Phase::Widen;
         out.folders.entry("/etc/infra".into()).or_insert(Folder { phase, access: Access::root(0o755) });

@@ -33,9 +33,15 @@ pub fn curves(context: &Context<'_>) -> &'static str {
 /// The material that holds the thumbprint of the ACME account's key.
 pub const THUMBPRINT: &str = "acme/thumbprint";
 
-/// The material that is there while a site shows a placeholder.
-pub fn placeholder_mark(name: &DnsName) -> String {
-    format!("site/{name}.placeholder")
+/// The material that is there while a site shows what the roots of a host need not vouch for: a placeholder, or a certificate
+/// of another directory than Let's Encrypt's, whatever the inventory asks for by now.
+pub fn unrooted_mark(name: &DnsName) -> String {
+    format!("site/{name}.unrooted")
+}
+
+/// The material that lists the names and addresses of the certificate that a site shows, one a line; without it, all are there.
+pub fn shown_names(name: &DnsName) -> String {
+    format!("site/{name}.names")
 }
 
 /// The folder of [`site_pem`].

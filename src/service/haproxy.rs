@@ -11,8 +11,10 @@ use crate::base::net::{DnsName, bracketed};
 use crate::inventory::site::{Challenge, Host, Issuer, Role, WebSite};
 use crate::plan::state::{Access, Body, Check, DesiredHost, File, Follow, Phase, Probe, UnitWanted};
 use crate::service::base_system::SITES_CA_FILE;
-use crate::service::certificates::{CIPHERS, CIPHERSUITES, Holder, THUMBPRINT, curves, placeholder_mark, site_pem};
-use crate::service::{Context, Service, nginx};
+use crate::service::certificates::{
+    CIPHERS, CIPHERSUITES, Holder, THUMBPRINT, curves, shown_names, site_pem, unrooted_mark,
+};
+use crate::service::{Context, Service, nginx, ports};
 
 /// See the module.
 pub struct Haproxy;
@@ -91,7 +93,9 @@ impl Service for Haproxy {
         holder.file(context, out, "/etc/haproxy/tls/client.pem", &client)?;
         let model = model(context);
         config("/etc/haproxy/crt.list", context.render("haproxy/crt.list", &model)?, out);
-        config(CONFIG, context.render("haproxy/haproxy.cfg", &model)?, out);
+        let body = context.render("haproxy/haproxy.cfg", &model)?;
+        ports::check(NAME, UNIT, "bind", &body.text, out);
+        config(CONFIG, body, out);
         let command = format!("haproxy -c -q -f {CONFIG}");
         out.checks.push(Check { service: NAME, title: "haproxy -c".into(), command });
         probes(context, &model, out);
@@ -194,17 +198,17 @@ fn probes(context: &Context<'_>, model: &Model<'_>, out: &mut DesiredHost) {
     let socket = format!("{loopback}:443");
     for site in context.site.sites.values() {
         // A public authority may have left a name out.
-        for name in site.names().take(if site_is_public(context) { usize::MAX } else { 1 }).map(example) {
+        let names = site.names().take(if site_is_public(context) { usize::MAX } else { 1 });
+        for name in names.filter(|name| is_shown(context, site, name.as_str())).map(example) {
             out.probes.push(probe(
                 format!("https for {name} with the right certificate"),
                 nginx::handshake(&socket, &nginx::by_name(&name), &trust(context, site), &site_pem(&site.name)),
             ));
         }
-        // What stands in until the first order is for names only.
-        for address in site.addresses.iter().filter(|_| !is_placeholder(context, site)) {
+        for address in shown_addresses(context, site) {
             out.probes.push(probe(
                 format!("https for {address} with the right certificate"),
-                nginx::handshake(&socket, &nginx::by_address(*address), &trust(context, site), &site_pem(&site.name)),
+                nginx::handshake(&socket, &nginx::by_address(address), &trust(context, site), &site_pem(&site.name)),
             ));
         }
     }
@@ -239,7 +243,7 @@ fn through_all_tiers(context: &Context<'_>, site: &WebSite, out: &mut DesiredHos
     let ask = |host: &str, path: &str| {
         let trust = match context.site.certificates.issuer {
             Issuer::Internal => format!("--cacert {SITES_CA_FILE} "),
-            Issuer::LetsEncrypt if !is_placeholder(context, site) => String::new(),
+            _ if is_rooted(context, site) => String::new(),
             _ => format!("--cacert '{}' ", site_pem(&site.name)),
         };
         format!(
@@ -252,8 +256,7 @@ fn through_all_tiers(context: &Context<'_>, site: &WebSite, out: &mut DesiredHos
         let (phase, within) = (Phase::Verify, Duration::from_secs(if advisory { 5 } else { 20 }));
         out.probes.push(Probe { service: NAME, phase, title, command, within, advisory });
     };
-    let addresses = site.addresses.iter().filter(|_| !is_placeholder(context, site));
-    for host in std::iter::once(name.clone()).chain(addresses.copied().map(bracketed)) {
+    for host in std::iter::once(name.clone()).chain(shown_addresses(context, site).map(bracketed)) {
         add(format!("https://{host} answers through all tiers"), ask(&host, "/.well-known/infra/health"), false);
     }
     if let Some(app) = &site.app {
@@ -269,14 +272,24 @@ fn loopback(model: &Model<'_>) -> &'static str {
 fn trust(context: &Context<'_>, site: &WebSite) -> String {
     match context.site.certificates.issuer {
         Issuer::Internal => format!("-CAfile {SITES_CA_FILE}"),
-        Issuer::LetsEncrypt if !is_placeholder(context, site) => "-CApath /etc/ssl/certs".to_owned(),
+        _ if is_rooted(context, site) => "-CApath /etc/ssl/certs".to_owned(),
         _ => format!("-partial_chain -CAfile '{}'", site_pem(&site.name)),
     }
 }
 
-/// Whether the site still shows the certificate that stands in until the first order.
-fn is_placeholder(context: &Context<'_>, site: &WebSite) -> bool {
-    context.materials.public(&placeholder_mark(&site.name)).is_some()
+/// Whether the certificate that the site shows is for `name`, a DNS name or an address. What has come into the inventory since
+/// is in the one that is ordered at the end of the run.
+fn is_shown(context: &Context<'_>, site: &WebSite, name: &str) -> bool {
+    context.materials.public(&shown_names(&site.name)).is_none_or(|names| names.lines().any(|shown| shown == name))
+}
+
+fn shown_addresses(context: &Context<'_>, site: &WebSite) -> impl Iterator<Item = IpAddr> {
+    site.addresses.iter().copied().filter(move |address| is_shown(context, site, &address.to_string()))
+}
+
+/// Whether the host's own roots vouch for the certificate that the site shows.
+fn is_rooted(context: &Context<'_>, site: &WebSite) -> bool {
+    context.materials.public(&unrooted_mark(&site.name)).is_none()
 }
 
 /// A name to ask for: a wildcard's own stands for any.

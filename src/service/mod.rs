@@ -15,6 +15,7 @@ pub mod firewall;
 pub mod haproxy;
 mod nginx;
 pub mod platform;
+mod ports;
 pub mod recovery;
 pub mod render;
 pub mod web;

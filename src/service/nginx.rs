@@ -9,10 +9,10 @@ use serde::Serialize;
 
 use crate::base::diagnostic::Diagnostic;
 use crate::base::net::{Port, bracketed};
-use crate::inventory::site::{Host, Role, Site};
+use crate::inventory::site::{Host, Role};
 use crate::plan::state::{Access, Check, DesiredHost, File, Follow, Phase, Probe, UnitWanted};
-use crate::service::Context;
 use crate::service::certificates::{CIPHERS, Holder, curves};
+use crate::service::{Context, ports};
 
 pub(crate) const UNIT: &str = "nginx.service";
 
@@ -87,13 +87,9 @@ pub(crate) fn config(
     body: crate::plan::state::Body,
     out: &mut DesiredHost,
 ) {
+    ports::check(service, UNIT, "listen", &body.text, out);
     let then = BTreeMap::from([(UNIT.to_owned(), Follow::Reload)]);
     out.files.insert(path.into(), File { service, phase, access: Access::root(0o644), body, then, about: None });
-}
-
-/// Where a role listens on its host: all its addresses.
-pub(crate) fn sockets(host: &Host, port: Port) -> Vec<SocketAddr> {
-    host.addresses.iter().map(|a| SocketAddr::new(*a, port.get())).collect()
 }
 
 /// Where hosts of a role are reached from `host`: by a family that both have, IPv4 before IPv6.
@@ -101,19 +97,37 @@ pub(crate) fn reach(from: &Host, to: &Host) -> Option<IpAddr> {
     [true, false].into_iter().filter(|v4| from.address(*v4).is_some()).find_map(|v4| to.address(v4))
 }
 
-/// The names that a client may ask for by SNI: the host's own, and the role's.
-pub(crate) fn own_names(site: &Site, host: &Host, role: Role) -> Vec<String> {
-    vec![site.internal_name(&host.name), site.role_name(role)]
+/// A TLS front on all addresses of its host, as the templates know it.
+#[derive(Serialize)]
+pub(crate) struct Front<'a> {
+    host: &'a str,
+    port: u16,
+    sockets: Vec<SocketAddr>,
+    /// The common names of the clients' certificates.
+    clients: Vec<String>,
+    /// What a client may ask for by SNI: the host's own name, and the role's.
+    own_names: Vec<String>,
+    /// Whose word on the client's address is taken.
+    proxies: Vec<IpAddr>,
 }
 
-/// The common names of a role's client certificates.
-pub(crate) fn clients(site: &Site, role: Role) -> Vec<String> {
-    site.with_role(role).map(|h| site.internal_name(&h.name)).collect()
+impl<'a> Front<'a> {
+    /// That of `role` on the context's host, for the hosts of the role `from`.
+    pub(crate) fn new(context: &Context<'a>, role: Role, from: Role, port: Port) -> Self {
+        let (site, host) = (context.site, context.host);
+        Self {
+            host: host.name.as_str(),
+            port: port.get(),
+            sockets: sockets(host, port),
+            clients: site.with_role(from).map(|h| site.internal_name(&h.name)).collect(),
+            own_names: vec![site.internal_name(&host.name), site.role_name(role)],
+            proxies: site.with_role(from).flat_map(|h| h.addresses.iter().copied()).collect(),
+        }
+    }
 }
 
-/// All addresses of a role.
-pub(crate) fn addresses(site: &Site, role: Role) -> Vec<IpAddr> {
-    site.with_role(role).flat_map(|h| h.addresses.iter().copied()).collect()
+fn sockets(host: &Host, port: Port) -> Vec<SocketAddr> {
+    host.addresses.iter().map(|a| SocketAddr::new(*a, port.get())).collect()
 }
 
 /// What each TLS listener must show: its deployed leaf, with a name and an authority that hold; and nothing to a client that

@@ -1,7 +1,7 @@
 //! The web hosts: takes a context, adds nginx, which lets load balancers in, serves static files and passes the rest on to
 //! the app hosts over verified TLS.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -10,7 +10,8 @@ use crate::base::diagnostic::Diagnostic;
 use crate::base::net::{DnsName, bracketed};
 use crate::inventory::site::{Role, StaticFiles};
 use crate::plan::state::{DesiredHost, Phase, Probe};
-use crate::service::{Context, Service, nginx};
+use crate::service::nginx::{self, Front};
+use crate::service::{Context, Service};
 
 /// See the module.
 pub struct Web;
@@ -19,12 +20,8 @@ const NAME: &str = "web";
 
 #[derive(Serialize)]
 struct Model<'a> {
-    host: &'a str,
-    port: u16,
-    sockets: Vec<SocketAddr>,
-    clients: Vec<String>,
-    own_names: Vec<String>,
-    proxies: Vec<IpAddr>,
+    #[serde(flatten)]
+    front: Front<'a>,
     app_name: String,
     apps: Vec<Target<'a>>,
     sites: Vec<SiteModel>,
@@ -77,12 +74,7 @@ impl Service for Web {
         }
         reach_probe(context, &apps, out);
         let model = Model {
-            host: host.name.as_str(),
-            port: port.get(),
-            sockets: nginx::sockets(host, port),
-            clients: nginx::clients(site, Role::Lb),
-            own_names: nginx::own_names(site, host, Role::Web),
-            proxies: nginx::addresses(site, Role::Lb),
+            front: Front::new(context, Role::Web, Role::Lb, port),
             app_name: site.role_name(Role::App),
             apps,
             sites,

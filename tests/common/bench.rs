@@ -12,14 +12,21 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use infra::inventory::load;
 use infra::inventory::site::Site;
 use infra::lab::{Lab, Release, Spec, Target};
 
-/// The inventory that most tests begin with.
-pub const THREE_TIER: &str = include_str!("../../inventories/three-tier.yml");
+/// The inventory that the demonstration runs on.
+pub const THREE_TIER_PUBLIC: &str = include_str!("../../inventories/three-tier.yml");
+
+/// The same with certificates of our own authority, which most tests begin with: nothing but infra is in the way.
+pub static THREE_TIER: LazyLock<String> = LazyLock::new(|| {
+    let (before, _) = THREE_TIER_PUBLIC.split_once("  issuer: ").unwrap();
+    format!("{before}  issuer: internal\n")
+});
 
 /// A lab with its inventory in a folder of its own, state beside it.
 pub struct Bench {
@@ -36,7 +43,7 @@ pub struct Said {
 }
 
 impl Said {
-    fn of(output: &Output) -> Self {
+    pub fn of(output: &Output) -> Self {
         use std::os::unix::process::ExitStatusExt;
         let code = output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0));
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -66,7 +73,7 @@ impl Bench {
 
     /// The three tiers on bookworm, applied once.
     pub fn applied(name: &str) -> Self {
-        let bench = Self::up(name, THREE_TIER, Release::Bookworm);
+        let bench = Self::up(name, &THREE_TIER, Release::Bookworm);
         bench.apply().expect(0);
         bench
     }
@@ -96,7 +103,11 @@ impl Bench {
         let mut argv = vec![env!("CARGO_BIN_EXE_infra")];
         argv.extend(words);
         let mut command = self.lab().command(&Target::Controller, argv).unwrap();
-        command.current_dir(self.dir.path()).stdin(Stdio::null()).env_remove("INFRA_INVENTORY");
+        command
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null())
+            .env_remove("INFRA_INVENTORY")
+            .env_remove("INFRA_STATE");
         command
     }
 

@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use infra::base::net::{HostName, Port};
 use infra::inventory::site::{
-    Allow, AppProgram, Backend, Certificates, Challenge, Database, Engine, FirewallPolicy, Host, Issuer, Party, Place,
-    Ports, Role, Site, Ssh, WebSite,
+    Allow, AppProgram, Backend, Certificates, Database, Engine, FirewallPolicy, Host, Party, Place, Ports, Role, Site,
+    Ssh, WebSite,
 };
 
 pub(crate) fn place(line: usize) -> Place {
@@ -83,12 +83,7 @@ pub(crate) fn site(backend: Backend) -> Site {
             resolvers: Vec::new(),
         },
         sites: BTreeMap::from([(shop.name.clone(), shop)]),
-        certificates: Certificates {
-            issuer: Issuer::Internal,
-            contact: None,
-            challenge: Challenge::Http01,
-            place: None,
-        },
+        certificates: Certificates::internal(),
         database: Some(Database {
             engine: Engine::Mariadb,
             primary: name("db1"),

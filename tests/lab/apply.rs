@@ -17,9 +17,10 @@ const SOON: Duration = Duration::from_secs(20);
 
 type Check = (&'static str, fn(&Bench));
 
-const CHECKS: [Check; 15] = [
+const CHECKS: [Check; 16] = [
     ("twice is nothing, by one exec a host", one_exec),
     ("a template broken on one host changes nothing anywhere", broken_template),
+    ("somebody else has a port", ports_are_taken),
     ("haproxy accepts and does not start", haproxy_cannot_bind),
     ("nginx accepts and does not reload", nginx_cannot_bind),
     ("a second run names the first", two_at_once),
@@ -55,7 +56,7 @@ fn the_engine_on_real_hosts() {
 
 /// After a check that failed: as at the beginning, so that the next ones mean something.
 fn mend(bench: &Bench) {
-    fs_err::write(bench.inventory(), THREE_TIER).unwrap();
+    fs_err::write(bench.inventory(), THREE_TIER.as_str()).unwrap();
     let _ = fs_err::remove_dir_all(bench.dir.path().join("templates"));
     for host in ALL {
         let _ = bench.lab().start(host);
@@ -126,7 +127,7 @@ fn shadow_comment(bench: &Bench, tier: &str) {
 }
 
 fn unchange(bench: &Bench) {
-    fs_err::write(bench.inventory(), THREE_TIER).unwrap();
+    fs_err::write(bench.inventory(), THREE_TIER.as_str()).unwrap();
     unshadow(bench);
 }
 
@@ -200,42 +201,77 @@ fn broken_template(bench: &Bench) {
     nothing_to_do(bench);
 }
 
-fn haproxy_cannot_bind(bench: &Bench) {
-    // haproxy -c does not bind, so that only the start shows that somebody has the port.
-    for host in ["lb1", "lb2"] {
-        bench.sh(host, "systemd-run -q --unit=thief socat TCP-LISTEN:8406,fork,bind=127.0.0.1 /dev/null").expect(0);
+/// haproxy -c and nginx -t take a port that somebody else has: it is seen before anything is touched.
+fn ports_are_taken(bench: &Bench) {
+    let hosts = ["lb1", "lb2", "web1"];
+    for host in hosts {
+        bench
+            .sh(host, "systemd-run -q --collect --unit=thief socat TCP-LISTEN:8406,fork,bind=127.0.0.1 /dev/null")
+            .expect(0);
     }
+    let metrics = "    bind 127.0.0.1:8405\n";
+    shadow(bench, "haproxy/haproxy.cfg", metrics, "    bind 127.0.0.1:8405\n    bind 127.0.0.1:8406\n");
+    let server = "server {\n    listen 127.0.0.1:8406;\n    return 204;\n}\nmap $ssl_server_name";
+    shadow(bench, "web/web.conf", "map $ssl_server_name", server);
+    let before = picture(bench);
+    let poll = Poll::start(bench);
+    let said = bench.apply().expect(1);
+    has(
+        &said.err,
+        &[
+            "lb1 failed in stage: free ports",
+            "lb2 failed in stage: free ports",
+            "web1 failed in stage: free ports",
+            "127.0.0.1:8406 is taken: socat (pid ",
+            "as before",
+        ],
+    );
+    has(&said.out, &["0 hosts changed"]);
+    poll.every_answer_good();
+    same_picture(&before, &picture(bench));
+    for host in hosts {
+        bench.sh(host, "systemctl stop thief").expect(0);
+    }
+    unshadow(bench);
+    nothing_to_do(bench);
+}
+
+fn haproxy_cannot_bind(bench: &Bench) {
+    // haproxy -c does not bind, so that only the start shows that no socket can be made there.
     shadow(
         bench,
         "haproxy/haproxy.cfg",
         "    bind 127.0.0.1:8405\n",
-        "    bind 127.0.0.1:8405\n    bind 127.0.0.1:8406\n",
+        "    bind 127.0.0.1:8405\n    bind unix@/proc/metrics.sock\n",
     );
     let before = bench.sh("lb1", "sha256sum /etc/haproxy/haproxy.cfg").out;
     let poll = Poll::start(bench);
     let said = bench.apply().expect(1);
     has(&said.err, &["failed on lb1 in edge", "put back", "not reached lb2"]);
-    assert!(said.err.to_lowercase().contains("8406") || said.err.contains("failed reload"), "{}", said.err);
+    assert!(said.err.contains("metrics.sock") || said.err.contains("failed reload"), "{}", said.err);
     poll.served_on();
     assert_eq!(bench.sh("lb1", "sha256sum /etc/haproxy/haproxy.cfg").out, before);
     bench.sh("lb1", "! ls /etc/haproxy/.*infra-new").expect(0);
     unshadow(bench);
     nothing_to_do(bench);
-    for host in ["lb1", "lb2"] {
-        bench.sh(host, "systemctl stop thief").expect(0);
-    }
 }
 
 fn nginx_cannot_bind(bench: &Bench) {
-    bench.sh("web1", "systemd-run -q --unit=thief socat TCP-LISTEN:9999,fork,bind=127.0.0.1 /dev/null").expect(0);
-    let taken = "server {\n    listen 127.0.0.1:9999;\n    return 204;\n}\nserver {\n    listen 127.0.0.1:9998;\n    return 204;\n}\nmap $ssl_server_name";
-    shadow(bench, "web/web.conf", "map $ssl_server_name", taken);
+    // A file that is not ours, as an administrator may have it: nobody asks who has its port.
+    bench
+        .sh(
+            "web1",
+            "systemd-run -q --collect --unit=thief socat TCP-LISTEN:9999,fork,bind=127.0.0.1 /dev/null && mkdir -p /srv/more",
+        )
+        .expect(0);
+    bench.sh("web1", "printf 'server {\\n  listen 127.0.0.1:9999;\\n  return 204;\\n}\\nserver {\\n  listen 127.0.0.1:9998;\\n  return 204;\\n}\\n' >/srv/more/x.conf").expect(0);
+    shadow(bench, "web/web.conf", "map $ssl_server_name", "include /srv/more/*.conf;\nmap $ssl_server_name");
     let poll = Poll::start(bench);
     let said = bench.apply().expect(1);
     has(&said.err, &["failed on web1 in web", "Address already in use", "put back", "nginx.service"]);
     poll.every_answer_good();
     unshadow(bench);
-    bench.sh("web1", "systemctl stop thief").expect(0);
+    bench.sh("web1", "systemctl stop thief && rm -r /srv/more").expect(0);
     // web2 had nobody in the way.
     bench.apply().expect(0);
     nothing_to_do(bench);
@@ -486,7 +522,7 @@ fn roles(bench: &Bench) {
     bench.apply().expect(0);
     assert_eq!(picture(bench).pop(), before);
     served(bench);
-    fs_err::write(bench.inventory(), THREE_TIER).unwrap();
+    fs_err::write(bench.inventory(), THREE_TIER.as_str()).unwrap();
     bench.apply().expect(0);
     nothing_to_do(bench);
 }

@@ -17,7 +17,7 @@ const KILLS: u32 = 20;
 
 #[test]
 fn stopped_anywhere_whole_everywhere() {
-    let bench = Bench::up("t-crash", THREE_TIER, Release::Bookworm);
+    let bench = Bench::up("t-crash", &THREE_TIER, Release::Bookworm);
     let timed = |name: &str, check: fn(&Bench)| {
         let began = Instant::now();
         check(&bench);

@@ -498,6 +498,10 @@ fn forced(bench: &Bench) {
     assert!(out.contains("4 rolled back"), "{out}");
     assert!(err.contains("rolled back on lb1, lb2, web1, web2 in narrow"), "{err}");
     assert!(err.contains("the host's own timer has put the old rules back after 55 s"), "{err}");
+    for host in waited {
+        let told = err.lines().find(|line| line.trim().starts_with(&format!("{host}: no new connection gets in; at ")));
+        assert!(told.is_some_and(|line| line.contains(" UTC its own timer puts the old rules back")), "{host}: {err}");
+    }
     wait("SSH to all", Duration::from_secs(10), || {
         ["10.0.1.11", "10.0.2.11", "10.0.3.11", "10.0.3.12"]
             .iter()

@@ -95,7 +95,7 @@ fn below(folder: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn no_secret_leaves_its_place() {
-    let bench = Bench::up("t-leak", THREE_TIER, Release::Bookworm);
+    let bench = Bench::up("t-leak", &THREE_TIER, Release::Bookworm);
     let site = bench.site();
     pki::ensure(&site, &site.state, OffsetDateTime::now_utc()).unwrap();
     let mut needles = key_marks(&site.state.join("pki"));

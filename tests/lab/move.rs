@@ -100,7 +100,7 @@ fn probe(bench: &Bench, from: &str, to: &str, port: u64) -> Answer {
 #[test]
 fn ports_move_under_load_and_no_request_is_lost() {
     let began = Instant::now();
-    let bench = Bench::up("t-move", THREE_TIER, Release::Bookworm);
+    let bench = Bench::up("t-move", &THREE_TIER, Release::Bookworm);
     for web in ["web1", "web2"] {
         let make = "mkdir -p /srv/shop/public && echo small >/srv/shop/public/index.html && head -c 3000000 /dev/zero >/srv/shop/public/large";
         bench.sh(web, make).expect(0);

@@ -84,7 +84,7 @@ fn one_machine_does_everything() {
 
 #[test]
 fn three_tiers_on_trixie() {
-    let bench = Bench::up("t-rel-trixie", THREE_TIER, Release::Trixie);
+    let bench = Bench::up("t-rel-trixie", &THREE_TIER, Release::Trixie);
     bench.apply().expect(0);
     let (status, body) = bench.page("https://shop.example.com/");
     assert_eq!(status, 200, "{body}");

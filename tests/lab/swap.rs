@@ -70,6 +70,37 @@ fn a_new_leaf_needs_no_reload(name: &str, release: Release) {
     killed_on_the_way(&bench, worker);
 }
 
+/// By a public authority: a name that comes into the inventory later is on no certificate until the end of that run, so nobody
+/// waits for it before; the certificate is swapped in.
+#[test]
+fn a_name_that_comes_later() {
+    let public = TWO_SITES
+        .replace("aliases: [203.0.113.11, \"2001:db8:113::11\"]", "aliases: [www.shop.example.com]")
+        .replace("issuer: internal", "issuer: letsencrypt, contact: ops@example.com");
+    let bench = Bench::up("t-swap-name", &public, Release::Bookworm);
+    bench.edit("aliases: [www.shop.example.com], ", "");
+    bench.edit("letsencrypt,", "letsencrypt-staging,");
+    bench.apply().expect(0);
+    let asked = |words: &str, name: &str| {
+        let ask = format!(
+            "curl -sS {words} -o /dev/null --max-time 10 -w '%{{http_code}}' https://{name}/.well-known/infra/health"
+        );
+        bench.sh("outside", &ask).out
+    };
+    let shown = |name: &str| asked("", name);
+    // Nobody trusts the staging authority, and nothing is shown for a name that is not there yet.
+    assert_eq!([asked("-k", SHOP), shown(SHOP), asked("-k", "www.shop.example.com")], ["404", "000", "000"]);
+    bench.edit("letsencrypt-staging", "letsencrypt");
+    bench.edit("shop.example.com: { static", "shop.example.com: { aliases: [www.shop.example.com], static");
+    let said = bench.apply().expect(0);
+    let (reload, swap) = (said.out.find("then reload haproxy"), said.out.find("then swap into haproxy"));
+    assert!(reload.is_some() && reload < swap, "{}", said.out);
+    assert_eq!([shown(SHOP), shown("www.shop.example.com"), shown(DOCS)], ["404"; 3]);
+    let worker = worker(&bench);
+    bench.infra(&["cert", "renew", "--force", SHOP]).expect(6);
+    assert_eq!(self::worker(&bench), worker, "it was reloaded");
+}
+
 /// The site whose certificate names the addresses, and no other, is what one gets who asks by address.
 fn by_address(bench: &Bench) {
     bench

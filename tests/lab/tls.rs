@@ -34,7 +34,7 @@ fn days(n: u64) -> Duration {
 
 /// The three tiers with authorities that are a hundred days old, applied; and that time's leaves, which are over.
 fn aged(name: &str) -> (Bench, Materials) {
-    let bench = Bench::up(name, THREE_TIER, Release::Bookworm);
+    let bench = Bench::up(name, &THREE_TIER, Release::Bookworm);
     let site = bench.site();
     let over = pki::ensure(&site, &site.state, OffsetDateTime::now_utc() - days(100)).unwrap().materials;
     std::fs::remove_file(site.state.join("pki/leaves.json")).unwrap();

@@ -65,6 +65,7 @@ pub(super) fn run(args: &CertRenew, global: &Global, reporter: &Reporter) -> Don
         Ended::Nothing => exit::DONE,
         Ended::Renewed => exit::RENEWED,
         Ended::Deferred => exit::DEFERRED,
+        Ended::Unreachable => exit::UNREACHABLE,
         Ended::Failed => exit::FAILED,
     })
 }

@@ -16,7 +16,8 @@ swap_one() {
 	# An empty line ends what is sent.
 	said=$({ echo "set ssl cert $1 <<" && grep . "$ROOT$1" && echo; } | haproxy_says)
 	if [ "$said" != "Transaction created for certificate $1!" ]; then
-		why=$said
+		# What follows the first line answers lines of the PEM that were taken for commands, and may repeat them.
+		why=$(printf '%s\n' "$said" | head -n 1)
 		# What another had begun since we looked holds our PEM now: better that its commit fails than that it is believed.
 		other=$(printf '%s\n' "$said" | sed -n 's/^Transaction updated for certificate \(.*\)!$/\1/p')
 		echo "abort ssl cert ${other:-$1}" | haproxy_says >/dev/null

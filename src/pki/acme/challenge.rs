@@ -10,7 +10,6 @@ use instant_acme::{
 
 use super::failure::{Failure, Kind, clean, is, patiently};
 use super::{Conversation, PATIENCE};
-use crate::base::crash::crash_at;
 use crate::inventory::site::Challenge;
 use crate::pki::dns;
 use crate::pki::hook::{self, Verb};
@@ -29,7 +28,7 @@ impl Conversation<'_> {
         }
         let mut told = BTreeSet::new();
         patiently(async || tell(order, &kind, &mut told).await).await.map_err(|e| self.failure(&e))?;
-        crash_at("challenge");
+        self.crash_point("challenge");
         let policy = RetryPolicy::new().timeout(PATIENCE);
         let error = match patiently(async || order.poll_ready(&policy).await).await {
             Ok(OrderStatus::Ready) => return Ok(()),
@@ -59,7 +58,7 @@ impl Conversation<'_> {
         for (name, value) in &records {
             hook::run(argv, &self.wanted.folder, Verb::Present, (name, value), self.stop).map_err(Failure::ours)?;
         }
-        crash_at("present");
+        self.crash_point("present");
         dns::spread(&records, SPREAD).await.map_err(Failure::ours)
     }
 }
