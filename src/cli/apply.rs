@@ -113,7 +113,7 @@ pub(super) fn options(global: &Global, wave: Option<Wave>, max_failed: usize) ->
 }
 
 /// A rotation of the internal authority takes its next step when every host of the inventory has taken this one.
-fn finished(site: &Site, outcome: &Outcome, all: bool, issued: &pki::Issued) -> Done {
+pub(super) fn finished(site: &Site, outcome: &Outcome, all: bool, issued: &pki::Issued) -> Done {
     let code = exit::of(outcome);
     if all && code == exit::DONE {
         pki::mark_deployed(&site.state, issued.step).map_err(|e| Stop::Refused(e.to_string(), Vec::new()))?;

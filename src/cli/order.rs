@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use time::OffsetDateTime;
 
 use super::args::Global;
-use super::{Stop, exit, preflight, stages};
+use super::{Stop, apply, exit, preflight, stages};
 use crate::base::net::HostName;
+use crate::base::secret::{names, sentinel};
 use crate::fleet::connect::SshConnector;
-use crate::fleet::event::HostOutcome;
+use crate::fleet::event::{HostOutcome, Outcome};
 use crate::fleet::survey::{Prepared, Sessions};
 use crate::fleet::{adopt, history, transaction};
 use crate::host::lock::{self, Locked};
@@ -23,9 +24,9 @@ use crate::pki::wanted::{Source, Wanted};
 use crate::pki::{self, store};
 use crate::plan::plan::Action;
 use crate::report::Reporter;
+pub(super) use crate::report::certificates::moment;
 use crate::report::interrupt::Interrupt;
 use crate::report::outcome::Next;
-use crate::service::certificates::SITES_FOLDER;
 use crate::service::render::Templates;
 
 /// How the orders of a run ended; the worst is told.
@@ -47,12 +48,6 @@ pub(super) enum Ended {
 
 pub(super) fn store_error(error: &store::Error) -> Stop {
     Stop::Refused(error.to_string(), error.help().into_iter().collect())
-}
-
-/// `2026-11-23 18:45 UTC`.
-pub(super) fn moment(seconds: i64) -> String {
-    let at = OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    format!("{} {:02}:{:02} UTC", at.date(), at.hour(), at.minute())
 }
 
 /// The certificate of each site; nothing where our own authority signs.
@@ -135,12 +130,12 @@ impl Work<'_> {
         site.with_role(Role::Lb).map(|h| h.name.clone()).collect()
     }
 
-    /// All load balancers as they are; at least one of them answers.
-    fn survey(&self) -> Result<(pki::Issued, Prepared, Away), Stop> {
-        let lbs = Self::lbs(self.site);
-        let (issued, prepared) =
-            stages::planned(self.site, &lbs, self.templates, self.connector, self.global, self.reporter)?;
+    /// Hosts as they are; at least one of them answers.
+    fn survey(&self, hosts: &BTreeSet<HostName>) -> Result<(pki::Issued, Prepared, Away), Stop> {
+        let (issued, mut prepared) =
+            stages::planned(self.site, hosts, self.templates, self.connector, self.global, self.reporter)?;
         let survey = &prepared.survey;
+        prepared.plan.hosts.retain(|host, _| !survey.refused.contains_key(host));
         let mut away: Away = survey
             .unreachable
             .iter()
@@ -193,13 +188,13 @@ impl Work<'_> {
             ended = ended.max(how);
         }
         if !fresh.is_empty() {
-            ended = ended.max(self.install(&fresh)?);
+            ended = ended.max(self.install(&Self::lbs(self.site), &fresh)?);
         }
         Ok(ended)
     }
 
     fn order(&self, sites: &BTreeSet<String>, force: &BTreeSet<String>) -> Result<Ordered, Stop> {
-        let (_, mut prepared, away) = self.survey()?;
+        let (_, mut prepared, away) = self.survey(&Self::lbs(self.site))?;
         if let Some((host, _)) = prepared.plan.hosts.iter().find(|(_, plan)| !plan.is_empty()) {
             return Err(Stop::Refused(
                 format!("no certificate was ordered: {host} is not as the inventory says"),
@@ -259,36 +254,36 @@ impl Work<'_> {
         Ok(newer.into_keys().collect())
     }
 
-    /// Brings the certificates in use to all load balancers that answer and show another; the plan is shown, and holds nothing
+    /// Brings the certificates in use to those of `hosts` that answer and have others; the plan is shown, and holds nothing
     /// else. Those that do not get them are told: they are pending. `fresh` are the sites that have just got a new one.
-    pub(super) fn install(&self, fresh: &BTreeSet<String>) -> Result<Ended, Stop> {
-        let (issued, prepared, away) = self.survey()?;
+    pub(super) fn install(&self, hosts: &BTreeSet<HostName>, fresh: &BTreeSet<String>) -> Result<Ended, Stop> {
+        let (issued, prepared, away) = self.survey(hosts)?;
+        // Whether what holds now holds everywhere.
+        let all = away.is_empty() && hosts.len() == self.site.hosts.len();
         let mut pending = Pending::default();
         for (host, why) in away {
             pending.insert(host, (fresh.clone(), why));
         }
         if prepared.plan.is_empty() {
+            apply::finished(self.site, &Outcome::default(), all, &issued)?;
             return self.tell(pending);
         }
-        let other = prepared.plan.hosts.iter().find(|(_, plan)| {
-            !plan.phases.values().flatten().all(|action| match action {
-                Action::Write { path, .. } => path.starts_with(SITES_FOLDER),
-                Action::Follow { .. } | Action::Adopt { .. } => true,
-                _ => false,
-            })
-        });
+        let other = prepared.plan.hosts.iter().find(|(_, plan)| !plan.phases.values().flatten().all(is_certificate));
         if let Some((host, _)) = other {
             return Err(Stop::Refused(
                 format!("{host} differs from the inventory by more than certificates"),
                 vec!["`infra apply` brings it there, with the certificates".to_owned()],
             ));
         }
+        // What a CA gave was told when it came.
+        let made =
+            prepared.plan.hosts.values().flat_map(|plan| plan.phases.values().flatten()).any(|a| self.is_ours(a));
         let mut written: BTreeMap<HostName, BTreeSet<String>> = BTreeMap::new();
         for host in prepared.plan.changed() {
             let sites = prepared.plan.hosts.get(host).map(|plan| adopt::written(self.site, plan)).unwrap_or_default();
             written.insert(host.clone(), sites.into_keys().map(ToString::to_string).collect());
         }
-        for (host, sites) in written.iter().filter(|_| fresh.is_empty()) {
+        for (host, sites) in written.iter().filter(|(_, sites)| fresh.is_empty() && !sites.is_empty()) {
             let sites: Vec<&str> = sites.iter().map(String::as_str).collect();
             self.reporter.note(&format!("pending on {host}, and brought now without an order: {}", sites.join(", ")));
         }
@@ -309,7 +304,18 @@ impl Work<'_> {
             }
         }
         let told = self.tell(pending)?;
-        Ok(if matches!(code, exit::DONE | exit::UNREACHABLE) { told } else { Ended::Failed })
+        match apply::finished(self.site, &outcome, all, &issued)? {
+            exit::DONE | exit::UNREACHABLE => Ok(if made { told.max(Ended::Renewed) } else { told }),
+            exit::INTERRUPTED => Err(Stop::Interrupted),
+            _ => Ok(Ended::Failed),
+        }
+    }
+
+    /// Whether an action brings a certificate of our own authorities.
+    fn is_ours(&self, action: &Action) -> bool {
+        let Action::Write { file, .. } = action else { return false };
+        let public = self.site.certificates.issuer != Issuer::Internal;
+        names(&file.body.text).iter().any(|name| !(public && name.starts_with("site/")))
     }
 
     /// Tells which load balancers still wait for certificates.
@@ -325,6 +331,20 @@ impl Work<'_> {
             self.reporter.error(&text, &[], &[help.to_owned()])?;
         }
         Ok(ended)
+    }
+}
+
+/// Whether an action only brings certificates: a file made of nothing but those, and what follows.
+fn is_certificate(action: &Action) -> bool {
+    match action {
+        Action::Write { file, .. } => {
+            let materials = names(&file.body.text);
+            let ours = |name: &&str| name.starts_with("pki/") || name.starts_with("site/");
+            materials.iter().all(ours)
+                && materials.iter().map(|name| sentinel(name)).collect::<String>() == file.body.text
+        }
+        Action::Follow { .. } | Action::Adopt { .. } => true,
+        _ => false,
     }
 }
 
