@@ -252,7 +252,7 @@ impl Work<'_> {
     }
 
     /// Brings the certificates in use to those of `hosts` that have others; the plan is shown, and holds nothing else. A host that
-    /// cannot be worked on gets them the next time.
+    /// cannot be worked on gets them the next time. A public one was told as renewed when it was obtained.
     pub(super) fn install(&self, hosts: &BTreeSet<HostName>) -> Result<Ended, Stop> {
         let (issued, mut prepared) = self.look(hosts)?;
         let refused = &prepared.survey.refused;
@@ -274,6 +274,8 @@ impl Work<'_> {
                 vec!["`infra apply` brings it there, with the certificates".to_owned()],
             ));
         }
+        let internal = self.site.certificates.issuer == Issuer::Internal
+            || prepared.plan.hosts.values().flat_map(|plan| plan.phases.values().flatten()).any(is_between_hosts);
         self.reporter.plan(self.site, &prepared.plan)?;
         let mut options = self.options.clone();
         // A run of its own in the journals: what it replaces can be put back by itself.
@@ -286,12 +288,18 @@ impl Work<'_> {
         let code = exit::of(&outcome);
         self.reporter.outcome(&outcome, self.next, code)?;
         match apply::finished(self.site, &outcome, all, &issued)? {
-            exit::DONE => Ok(missed.max(Ended::Renewed)),
+            exit::DONE if internal => Ok(missed.max(Ended::Renewed)),
+            exit::DONE => Ok(missed),
             exit::INTERRUPTED => Err(Stop::Interrupted),
             exit::UNREACHABLE => Ok(missed.max(Ended::Unreachable)),
             _ => Ok(Ended::Failed),
         }
     }
+}
+
+/// Whether an action brings what hosts show each other.
+fn is_between_hosts(action: &Action) -> bool {
+    matches!(action, Action::Write { file, .. } if names(&file.body.text).iter().any(|name| name.starts_with("pki/")))
 }
 
 /// Whether an action only brings certificates: a file made of nothing but those, and what follows.
