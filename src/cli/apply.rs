@@ -32,11 +32,8 @@ pub(super) fn run(apply: &Apply, global: &Global, reporter: &Reporter) -> Done {
     };
     stages::unbuilt(&site)?;
     let templates = stages::templates(&site, reporter)?;
-    let issued = stages::issue(&site, reporter)?;
     let connector = stages::connector(reporter);
-    let prepared = reporter.during(&Interrupt::default(), |events| {
-        stages::prepare(&site, &hosts, &issued, &templates, &connector, global, &events)
-    })?;
+    let (issued, prepared) = stages::planned(&site, &hosts, &templates, &connector, global, reporter)?;
     if let Some(saved) = &saved {
         saved.same_as(&Saved::of(&site, &prepared))?;
     }
@@ -105,7 +102,7 @@ impl Orders<'_> {
             order::Ended::Nothing | order::Ended::Renewed => exit::DONE,
             order::Ended::Deferred => exit::DEFERRED,
             order::Ended::Unreachable => exit::UNREACHABLE,
-            order::Ended::Failed => exit::FAILED,
+            order::Ended::Pending | order::Ended::Failed => exit::FAILED,
         })
     }
 }

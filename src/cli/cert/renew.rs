@@ -50,7 +50,7 @@ pub(super) fn run(args: &CertRenew, global: &Global, reporter: &Reporter) -> Don
         pki::forget(&site.state, &leaves).map_err(|e| store_error(&e))?;
     }
     // What an earlier run obtained and did not bring everywhere comes along, and costs no order.
-    match work.install(&site.hosts.keys().cloned().collect()) {
+    match work.install(&site.hosts.keys().cloned().collect(), &BTreeSet::new()) {
         Ok(brought) => ended = ended.max(brought),
         Err(stop @ (Stop::Refused(..) | Stop::Unreachable | Stop::Failed(_))) if !due.is_empty() => {
             stop.tell(reporter)?;
@@ -66,7 +66,7 @@ pub(super) fn run(args: &CertRenew, global: &Global, reporter: &Reporter) -> Don
         Ended::Renewed => exit::RENEWED,
         Ended::Deferred => exit::DEFERRED,
         Ended::Unreachable => exit::UNREACHABLE,
-        Ended::Failed => exit::FAILED,
+        Ended::Pending | Ended::Failed => exit::FAILED,
     })
 }
 
