@@ -40,7 +40,7 @@ pub(super) enum Ended {
     Deferred,
     /// A load balancer does not have all certificates that it should.
     Pending,
-    /// At least one order was not begun, as a load balancer that a CA may ask is away.
+    /// Another host is away; or at least one order was not begun, as a load balancer that a CA may ask is.
     Unreachable,
     /// At least one order failed, or what came of it could not be installed.
     Failed,
@@ -320,7 +320,9 @@ impl Work<'_> {
 
     /// Tells which load balancers still wait for certificates.
     fn tell(&self, pending: Pending) -> Result<Ended, Stop> {
-        let ended = if pending.is_empty() { Ended::Nothing } else { Ended::Pending };
+        let edge = Self::lbs(self.site);
+        let how = |host: &HostName| if edge.contains(host) { Ended::Pending } else { Ended::Unreachable };
+        let ended = pending.keys().map(how).max().unwrap_or(Ended::Nothing);
         for (host, (sites, why)) in pending {
             let sites: Vec<&str> = sites.iter().map(String::as_str).collect();
             let text = match sites.as_slice() {
