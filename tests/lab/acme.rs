@@ -144,7 +144,7 @@ fn one_order_serves_both_and_no_crash_costs_another() {
             bench.infra(&["cert", "status"]).expect(1);
         }
         // What was obtained already is only brought to its place.
-        bench.infra(again).expect(6);
+        bench.infra(again).expect(if again.len() == 2 { 0 } else { 6 });
         known += 1;
         assert_eq!(orders(&bench), known, "{place}");
         let after = same_everywhere(&bench);
