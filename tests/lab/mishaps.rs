@@ -6,13 +6,15 @@
 mod bench;
 #[path = "../common/strange.rs"]
 mod strange;
+#[path = "../common/world.rs"]
+mod world;
 
 use std::process::{Child, Output, Stdio};
 use std::time::Duration;
 
 use bench::{Bench, Said, wait};
 use serde_json::json;
-use strange::{LBS, SITE, World};
+use world::{LBS, SITE, World};
 
 #[test]
 fn whatever_machine_fails_no_order_is_lost_and_the_next_run_ends_right() {
