@@ -92,9 +92,12 @@ fn due<'a>(work: &Work<'_>, wanted: &'a [Wanted], force: &BTreeSet<String>) -> R
     let now = OffsetDateTime::now_utc();
     let mut due = Vec::new();
     for wanted in wanted {
+        // One that is forced waits all the same for the time that an earlier failure set.
+        let waits = vault.record(&wanted.site, 0).map_err(|e| store_error(&e))?.wait_until;
+        let waits = waits.is_some_and(|until| now.unix_timestamp() < until);
         let from = match fulfil::decide(&vault, wanted, now).map_err(|e| store_error(&e))? {
             Decision::Order { from, .. } => from,
-            Decision::Good { .. } if force.contains(&wanted.site) => 0,
+            Decision::Good { .. } if force.contains(&wanted.site) && !waits => 0,
             Decision::Good { .. } | Decision::Deferred { .. } => continue,
         };
         let Some(source) = wanted.sources.get(from) else { continue };

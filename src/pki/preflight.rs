@@ -166,7 +166,7 @@ pub fn authorizations(names: &[String], answers: &Answers, asker: &Asker<'_>) ->
                 if let Err(why) = permits(name.starts_with("*."), records, asker) {
                     findings.push(Finding::refusal(
                         format!("{name}: the CAA records of {at} do not let {identity} issue: {why}"),
-                        format!("`{at}. CAA 0 issue \"{identity}\"` in the zone lets it"),
+                        format!("write `{at}. CAA 0 issue \"{identity}\"` into the zone, or take out what forbids it"),
                     ));
                 }
             }

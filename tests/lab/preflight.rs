@@ -21,6 +21,7 @@ hosts:
 firewall: { manage_from: [10.0.0.0/24, \"fd00::/64\"] }
 sites:
   shop.example.com: { aliases: [www.shop.example.com], static: { root: /srv/shop/public, prefix: / } }
+  blog.example.com: { static: { root: /srv/shop/public, prefix: / } }
 certificates: { issuer: letsencrypt, contact: ops@example.com }
 ";
 
@@ -38,7 +39,7 @@ fn nothing_is_ordered_in_vain_and_nothing_newer_is_lost() {
     let world = World { bench };
     names_that_lead_elsewhere(&world);
     authorizations(&world);
-    full_disk(&world);
+    wrong_host(&world);
     second_controller(&world);
     pending(&world);
     lost_state(&world);
@@ -143,7 +144,13 @@ fn names_that_lead_elsewhere(world: &World) {
     let foreign =
         "www.shop.example.com has the AAAA record 2001:db8:dead::1, which is no load balancer's public address";
     let nothing = "no certificate was ordered for shop.example.com; the CA was not asked";
-    world.refused(&["apply", "--yes"], 1, &[foreign, nothing, "take the record out of the zone"]);
+    let said = world.bench.apply().expect(1);
+    for part in [foreign, nothing, "take the record out of the zone", "obtained: blog.example.com"] {
+        assert!(said.err.contains(part), "no `{part}` in\n{}", said.err);
+    }
+    // The other site has its own; it was the first, so there was a rehearsal too.
+    assert_eq!(world.orders(), 2, "{}", said.err);
+    world.refused(&["apply", "--yes"], 1, &[foreign, nothing]);
     // The site answers, with what stands in for the certificate.
     let page = world.bench.sh("outside", "curl -sSk --max-time 10 https://shop.example.com/");
     assert_eq!(page.out, "the shop\n", "{page:?}");
@@ -162,9 +169,10 @@ fn authorizations(world: &World) {
     world.caa(&[(0, "issue", "letsencrypt.org"), (128, "tbs", "x")]);
     world.refused(&["cert", "renew"], 1, &["`tbs` is critical"]);
     world.caa(&[(0, "issue", "letsencrypt.org; validationmethods=http-01")]);
+    let orders = world.orders();
     world.bench.infra(&["cert", "renew"]).expect(6);
-    // One rehearsal, as it is the first, and one order.
-    assert_eq!(world.orders(), 2);
+    // One rehearsal, as it is the site's first, and one order.
+    assert_eq!(world.orders(), orders + 2);
     world.leaf();
     // Another's account: ours is known now.
     world.caa(&[(0, "issue", "letsencrypt.org; accounturi=https://ca.example/acct/7")]);
@@ -172,15 +180,37 @@ fn authorizations(world: &World) {
     world.caa(&[]);
 }
 
-fn full_disk(world: &World) {
+/// A disk that is full and a clock that is wrong, on one load balancer: before the order, and when what was ordered comes.
+fn wrong_host(world: &World) {
     let small = "cd /etc/haproxy && cp -a sites /root/kept && mount -t tmpfs -o size=32k,mode=0700 full sites && \
                  cp -a /root/kept/. sites && { head -c 40000 /dev/zero >sites/.filler 2>/dev/null; true; }";
+    let large = "cd / && umount /etc/haproxy/sites && rm -r /root/kept";
+    let date = "printf '#!/bin/sh\n[ \"$1\" != +%%s ] || set -- -d \"2 hours ago\" +%%s\nexec /usr/bin/date \"$@\"\n' \
+                >/usr/local/bin/date && chmod 755 /usr/local/bin/date";
     world.bench.sh("lb2", small).expect(0);
-    let parts = ["lb2: a file of 16 KiB cannot be written to /etc/haproxy/sites", "No space left on device"];
-    let said = world.refused(&FORCE, 1, &parts);
-    assert!(!said.err.contains("lb1:"), "{}", said.err);
-    world.bench.sh("lb2", "cd / && umount /etc/haproxy/sites && rm -r /root/kept").expect(0);
+    world.bench.sh("lb2", date).expect(0);
+    let full = "lb2: a file of 16 KiB cannot be written to /etc/haproxy/sites";
+    let late = "lb2: its clock is 120 minutes behind this machine's";
+    let said = world.refused(&FORCE, 1, &[full, "No space left on device", late]);
+    assert!(!said.err.contains("lb1"), "{}", said.err);
+    world.bench.sh("lb2", &format!("rm /usr/local/bin/date; {large}")).expect(0);
     world.bench.sh("lb2", "ls -A /etc/haproxy/sites | grep -v '\\.pem$'").expect(1);
+
+    // Killed between the order and its installation.
+    let (leaf, orders) = (world.leaf(), world.orders());
+    let died = world.bench.infra_command(&FORCE).env("INFRA_CRASH_AT", "install").output().unwrap();
+    assert_eq!((died.status.code(), world.orders()), (None, orders + 1));
+    world.bench.sh("lb2", small).expect(0);
+    let said = world.bench.infra(&["cert", "renew"]).expect(1);
+    for part in ["pending on lb1, and brought now", "lb2 does not have the certificate of shop.example.com yet"] {
+        assert!(said.err.contains(part), "no `{part}` in\n{}", said.err);
+    }
+    assert_eq!(world.leaves()[1], leaf);
+    world.bench.sh("lb2", large).expect(0);
+    let said = world.bench.infra(&["cert", "renew"]).expect(0);
+    assert!(said.err.contains("pending on lb2, and brought now without an order: shop.example.com"), "{}", said.err);
+    assert_ne!(world.leaf(), leaf);
+    assert_eq!(world.orders(), orders + 1);
 }
 
 /// A clone of the state folder, made before a renewal, orders nothing and puts nothing older in its place.

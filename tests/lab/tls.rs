@@ -112,6 +112,7 @@ fn every_hop_refuses_who_is_not_who_it_should_be() {
     logs(&bench);
     metrics(&bench);
     limits(&bench);
+    testssl(&bench);
 }
 
 /// The listeners of the web and the app hosts, asked from where their clients stand.
@@ -294,7 +295,7 @@ fn manners(bench: &Bench) {
     ask("-A 'a\"b\\c' -e 'x\"y' 'https://shop.example.com/%22%5c%0a?q=%22'");
 }
 
-/// sslyze against Mozilla's intermediate profile; it comes from `tests/run`, or stands on the path.
+/// sslyze against Mozilla's guideline 6.0 (it ships 5.7, which allows more); it comes from `tests/run`, or stands on the path.
 fn sslyze(bench: &Bench) {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tests/sslyze/bin");
     let paths: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH").unwrap()).collect();
@@ -302,16 +303,77 @@ fn sslyze(bench: &Bench) {
     let Some(program) = found else {
         return skipped("lab_tls sslyze: it is not installed (python3 -m venv, pip install sslyze==6.3.1)");
     };
+    let profile = bench.dir.path().join("intermediate.json");
+    std::fs::write(&profile, intermediate().to_string()).unwrap();
     for (lb, address) in EDGES {
         let script = format!(
-            "'{}' --mozilla_config=intermediate --certinfo_ca_file='{}' 'shop.example.com:443{{{address}}}' 2>&1",
+            "'{}' --custom_tls_config='{}' --certinfo_ca_file='{}' 'shop.example.com:443{{{address}}}' 2>&1",
             program.display(),
+            profile.display(),
             bench.sites_ca().display()
         );
         let said = bench.sh("outside", &script);
         // With a bad configuration file of its own it prints an error and exits 0: only the words count.
         assert!(said.out.contains("OK - Compliant"), "{lb}: {}", said.out);
     }
+}
+
+/// The level «intermediate» of Mozilla's guideline 6.0 (ssl-config.mozilla.org/guidelines/6.0.json), in the words of sslyze.
+fn intermediate() -> serde_json::Value {
+    let (mut iana, mut openssl) = (Vec::new(), Vec::new());
+    for cipher in ["AES_128_GCM_SHA256", "AES_256_GCM_SHA384", "CHACHA20_POLY1305_SHA256"] {
+        for key in ["ECDSA", "RSA"] {
+            iana.push(format!("TLS_ECDHE_{key}_WITH_{cipher}"));
+            let short = cipher.replace("AES_", "AES").replace("POLY1305_SHA256", "POLY1305").replace('_', "-");
+            openssl.push(format!("ECDHE-{key}-{short}"));
+        }
+    }
+    serde_json::json!({
+        "tls_versions": ["TLSv1.2", "TLSv1.3"],
+        "ciphersuites": ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"],
+        "ciphers": { "iana": iana, "openssl": openssl, "caddy": [], "go": [] },
+        "tls_curves": ["X25519MLKEM768", "X25519", "prime256v1", "secp384r1"],
+        "certificate_types": ["ecdsa", "rsa"],
+        "certificate_curves": ["prime256v1", "secp384r1"],
+        "certificate_signatures":
+            ["sha256WithRSAEncryption", "ecdsa-with-SHA256", "ecdsa-with-SHA384", "ecdsa-with-SHA512"],
+        "rsa_key_size": 2048,
+        "ecdh_param_size": 256,
+        "dh_param_size": 2048,
+        "server_preferred_order": false,
+        "hsts_min_age": 63_072_000,
+        "recommended_certificate_lifespan": 90,
+        "maximum_certificate_lifespan": 366,
+        "ocsp_staple": true,
+        "oldest_clients": [],
+    })
+}
+
+/// The grade that testssl.sh gives one load balancer, where the site asks browsers to come by TLS for half a year: A+ needs that.
+/// It comes from `tests/run`; what Debian 12 has gives no grades.
+fn testssl(bench: &Bench) {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tests/testssl");
+    let program = own.join("usr/bin/testssl");
+    if !program.is_file() {
+        return skipped("lab_tls testssl.sh: it is not there (tests/run fetches the package of Debian 13)");
+    }
+    bench.edit("health: /healthz }", "health: /healthz }\n    hsts: 15552000");
+    bench.apply().expect(0);
+    let report = bench.dir.path().join("testssl.json");
+    let script = format!(
+        "cd '{}' && TESTSSL_INSTALL_DIR='{}' timeout 180 '{}' --quiet --color 0 --warnings off --ip 203.0.113.11 --add-ca '{}' \
+         --rating-only --jsonfile '{}' shop.example.com 2>&1",
+        bench.dir.path().display(),
+        own.join("etc/testssl").display(),
+        program.display(),
+        bench.sites_ca().display(),
+        report.display()
+    );
+    let said = bench.sh("outside", &script);
+    let text = std::fs::read_to_string(&report).unwrap_or_default();
+    let findings: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {}", said.out));
+    let grade = findings.iter().find(|finding| finding["id"] == "overall_grade").map(|finding| &finding["finding"]);
+    assert_eq!(grade.and_then(|grade| grade.as_str()), Some("A+"), "{}", said.out);
 }
 
 /// For `tests/run`, which lists it.
