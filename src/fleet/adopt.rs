@@ -124,7 +124,12 @@ fn read(session: &mut dyn Transport, sites: &BTreeSet<DnsName>) -> Result<Vec<(D
     for name in sites {
         text.push_str(&format!("give '{}'\n", site_pem(name)));
     }
+    text.push_str("printf 'all\\0'\n");
     let output = session.run(&Script::new("look at the certificates", text), b"")?;
+    // An answer that was cut short must not pass for files that are not there.
+    if !output.stdout.ends_with(b"all\0") {
+        return Err(TransportError::Lost("it did not give all of its certificates".to_owned()));
+    }
     let files = output.stdout.split(|byte| *byte == 0);
     let files = sites.iter().zip(files).filter_map(|(name, bytes)| {
         let text = std::str::from_utf8(bytes).ok().filter(|text| !text.is_empty())?;

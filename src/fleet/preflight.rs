@@ -68,7 +68,7 @@ fn script(probes: &[&Probe]) -> Script {
         "file=\"$ROOT{SITES_FOLDER}/.infra-preflight\"\n\
          said() {{ printf %s \"$1\" | tr '\\n' ' ' | tr -cd '[:print:]' | head -c 200; }}\n\
          echo \"clock $(date +%s)\"\n\
-         out=$(umask 077; dd if=/dev/zero of=\"$file\" bs={ROOM} count=1 conv=fsync status=none 2>&1) && sync || echo \"full $(said \"$out\")\"\n\
+         out=$(umask 077; dd if=/dev/zero of=\"$file\" bs={ROOM} count=1 conv=fsync status=none 2>&1) || echo \"full $(said \"$out\")\"\n\
          rm -f \"$file\"\n"
     );
     for (number, probe) in probes.iter().enumerate() {

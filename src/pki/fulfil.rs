@@ -141,7 +141,8 @@ pub fn adopt(vault: &Vault, wanted: &Wanted, file: &str, now: OffsetDateTime) ->
     let Some(source) = wanted.sources.first() else { return Ok(None) };
     let (names, profile) = (wanted.names.as_slice(), wanted.profile_at(source));
     let expected = Expected { names, directory: &source.directory, profile };
-    let Ok(found) = Public::from_file(expected, file, now) else { return Ok(None) };
+    let found = Public::from_file(expected, file, now).and_then(|found| found.vouched(now));
+    let Ok(found) = found else { return Ok(None) };
     let ours = vault.current(&wanted.site)?;
     let later = ours.is_none_or(|ours| ours.sha256 != found.sha256 && ours.life.not_before < found.life.not_before);
     if !later {
@@ -200,6 +201,8 @@ fn attempt(
             Ok(Fate::Obtained { about: certificate.about(), notes })
         }
         Err(failure) => {
+            // A try may have taken minutes; the pause begins when it has ended.
+            let now = OffsetDateTime::now_utc().unix_timestamp().max(now);
             let mut until = now;
             if failure.kind != Kind::Stopped {
                 let about = (wanted.names.clone(), source.directory.clone());

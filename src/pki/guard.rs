@@ -12,6 +12,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::{ClientConfig, RootCertStore};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
@@ -53,25 +55,52 @@ pub struct Guard {
     seen: Seen,
 }
 
+/// A provider of our own: rustls would panic where two are compiled in and none is chosen.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// What this machine trusts.
+fn roots() -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let why = found.errors.first().map_or_else(String::new, |e| format!(": {e}"));
+        return Err(format!("this machine trusts no authority at all (install `ca-certificates`){why}"));
+    }
+    Ok(roots)
+}
+
+/// Whether an authority that this machine trusts vouches for a chain (DER, the leaf first), as it would have to for a client.
+///
+/// # Errors
+/// A sentence that says what is missing.
+pub fn vouched(chain: &[Vec<u8>], now: OffsetDateTime) -> Result<(), String> {
+    let [leaf, above @ ..] = chain else { return Err("the chain is empty".to_owned()) };
+    let above: Vec<CertificateDer<'_>> = above.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
+    let leaf = CertificateDer::from(leaf.as_slice());
+    let leaf = webpki::EndEntityCert::try_from(&leaf).map_err(|e| format!("the certificate cannot be read: {e}"))?;
+    let roots = roots()?;
+    let seconds = u64::try_from(now.unix_timestamp()).unwrap_or_default();
+    let at = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+    let usage = webpki::KeyUsage::server_auth();
+    let algorithms = provider().signature_verification_algorithms.all;
+    leaf.verify_for_usage(algorithms, &roots.roots, &above, at, usage, None, None)
+        .map(|_| ())
+        .map_err(|e| format!("no authority that this machine trusts vouches for it: {e}"))
+}
+
 impl Guard {
     /// A client that trusts what this machine trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` name other roots).
     ///
     /// # Errors
     /// A sentence, where there are no roots or TLS cannot be set up.
     pub fn new(seen: Seen) -> Result<Self, String> {
-        let mut roots = RootCertStore::empty();
-        let found = rustls_native_certs::load_native_certs();
-        roots.add_parsable_certificates(found.certs);
-        if roots.is_empty() {
-            let why = found.errors.first().map_or_else(String::new, |e| format!(": {e}"));
-            return Err(format!("this machine trusts no authority at all (install `ca-certificates`){why}"));
-        }
-        // A provider of our own: rustls would panic where two are compiled in and none is chosen.
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
+        let tls = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(|e| format!("TLS cannot be set up: {e}"))?
-            .with_root_certificates(roots)
+            .with_root_certificates(roots()?)
             .with_no_client_auth();
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);

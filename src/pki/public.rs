@@ -12,6 +12,7 @@ use x509_parser::error::X509Error;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
+use crate::pki::guard;
 use crate::pki::internal_ca::{self, Key, Problem};
 use crate::pki::renew::{Held, Life};
 use crate::pki::wanted::LETS_ENCRYPT;
@@ -83,7 +84,25 @@ impl Public {
 
     /// The leaf, DER.
     pub(crate) fn leaf(&self) -> Option<Vec<u8>> {
-        Pem::iter_from_buffer(self.chain.as_bytes()).next()?.ok().map(|block| block.contents)
+        self.ders().into_iter().next()
+    }
+
+    /// The chain, DER, the leaf first.
+    pub(crate) fn ders(&self) -> Vec<Vec<u8>> {
+        let blocks = Pem::iter_from_buffer(self.chain.as_bytes());
+        blocks.filter_map(|block| block.ok().map(|block| block.contents)).collect()
+    }
+
+    /// As clients will judge it: what is Let's Encrypt's must be trusted by this machine. Of other directories it is not known
+    /// whether their roots are meant for it.
+    ///
+    /// # Errors
+    /// A sentence that says what is missing.
+    pub(crate) fn vouched(self, now: OffsetDateTime) -> Result<Self, String> {
+        if self.directory.as_deref() == Some(LETS_ENCRYPT) {
+            guard::vouched(&self.ders(), now)?;
+        }
+        Ok(self)
     }
 
     /// A certificate as a CA gave it, brought into shape and checked: the key is its own, the names are those asked for, it is

@@ -149,7 +149,8 @@ impl Conversation<'_> {
                 return Err(self.failure(&error));
             }
         };
-        let found = Public::from_ca(self.expected(), &pem, &journal.key, OffsetDateTime::now_utc());
+        let now = OffsetDateTime::now_utc();
+        let found = Public::from_ca(self.expected(), &pem, &journal.key, now).and_then(|found| found.vouched(now));
         found.map(|found| Public { order: journal.url, ..found }).map_err(|why| {
             // What cannot be used now cannot be used later either.
             let dropped = self.vault.clear_journal(site);
