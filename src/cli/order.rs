@@ -40,7 +40,7 @@ pub(super) enum Ended {
     Deferred,
     /// A load balancer does not have all certificates that it should.
     Pending,
-    /// At least one order was not begun, as a load balancer that a CA may ask is away.
+    /// Another host is away; or at least one order was not begun, as a load balancer that a CA may ask is.
     Unreachable,
     /// At least one order failed, or what came of it could not be installed.
     Failed,
@@ -106,10 +106,10 @@ fn say(reporter: &Reporter, step: &str, name: &str, text: &str) -> Result<(), St
     Ok(())
 }
 
-/// Load balancers that cannot be worked on now, and why: `cannot be reached: …`.
+/// Hosts that cannot be worked on now, and why: `cannot be reached: …`.
 pub(super) type Away = BTreeMap<HostName, String>;
 
-/// Load balancers that lack certificates: of which sites, where that is known, and why.
+/// Hosts that lack certificates: of which sites, where that is known, and why.
 type Pending = BTreeMap<HostName, (BTreeSet<String>, String)>;
 
 /// What the orders of one run work with.
@@ -283,7 +283,9 @@ impl Work<'_> {
             let sites = prepared.plan.hosts.get(host).map(|plan| adopt::written(self.site, plan)).unwrap_or_default();
             written.insert(host.clone(), sites.into_keys().map(ToString::to_string).collect());
         }
-        for (host, sites) in written.iter().filter(|(_, sites)| fresh.is_empty() && !sites.is_empty()) {
+        // Our own authorities have just signed what they brought; what a CA gave waits from an earlier run.
+        let waited = fresh.is_empty() && self.site.certificates.issuer != Issuer::Internal;
+        for (host, sites) in written.iter().filter(|(_, sites)| waited && !sites.is_empty()) {
             let sites: Vec<&str> = sites.iter().map(String::as_str).collect();
             self.reporter.note(&format!("pending on {host}, and brought now without an order: {}", sites.join(", ")));
         }
@@ -318,9 +320,11 @@ impl Work<'_> {
         names(&file.body.text).iter().any(|name| !(public && name.starts_with("site/")))
     }
 
-    /// Tells which load balancers still wait for certificates.
+    /// Tells which hosts still wait for certificates.
     fn tell(&self, pending: Pending) -> Result<Ended, Stop> {
-        let ended = if pending.is_empty() { Ended::Nothing } else { Ended::Pending };
+        let edge = Self::lbs(self.site);
+        let how = |host: &HostName| if edge.contains(host) { Ended::Pending } else { Ended::Unreachable };
+        let ended = pending.keys().map(how).max().unwrap_or(Ended::Nothing);
         for (host, (sites, why)) in pending {
             let sites: Vec<&str> = sites.iter().map(String::as_str).collect();
             let text = match sites.as_slice() {

@@ -123,7 +123,7 @@ fn wrong(place: &Place, ours: Option<&Known>, leaf: Option<&Leaf>) -> Option<Str
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::fleet::served::Spot;
     use crate::pki::renew::{Decision, Life};

@@ -59,7 +59,12 @@ pub(super) fn run(args: &CertRenew, global: &Global, reporter: &Reporter) -> Don
         Err(stop) => return Err(stop),
     }
     if !due.is_empty() {
-        ended = ended.max(work.run(&due, &force)?);
+        match work.run(&due, &force) {
+            Ok(ordered) => ended = ended.max(ordered),
+            // What kept the certificates from their hosts keeps orders from being begun, and is this run's failure.
+            Err(stop @ (Stop::Refused(..) | Stop::Failed(_))) if ended == Ended::Failed => stop.tell(reporter)?,
+            Err(stop) => return Err(stop),
+        }
     }
     Ok(match ended {
         Ended::Nothing => exit::DONE,
