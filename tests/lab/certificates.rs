@@ -201,7 +201,7 @@ fn one_away(bench: &Bench) {
     let before = leaves(&status(bench, 0));
     std::fs::remove_file(bench.dir.path().join("state/pki/leaves.json")).unwrap();
     bench.sh("web1", "systemctl stop ssh").expect(0);
-    let said = bench.infra(&["cert", "renew", "--force", SITE]).expect(1);
+    let said = bench.infra(&["cert", "renew", "--force", SITE]).expect(4);
     assert!(said.err.contains("web1 cannot be reached"), "{}", said.err);
     let said = bench.infra(&["cert", "status"]).expect(1);
     assert!(said.out.contains("web1: not asked: ") && said.out.contains("shown by lb1, lb2"), "{}", said.out);
