@@ -38,7 +38,9 @@ fn lines(mut each: impl FnMut(&str, &str, &str)) {
         }
         let stage = name.iter().next().unwrap().to_str().unwrap();
         let text = std::fs::read_to_string(file).unwrap();
+        // Tests of a later stage may use those of an earlier one.
         let code = text.split("\n#[cfg(test)]\nmod tests").next().unwrap();
+        let code = code.split("\n#[cfg(test)]\npub(crate) mod tests").next().unwrap();
         for (number, line) in code.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
             each(stage, &format!("src/{}:{}", name.display(), number + 1), line);
         }

@@ -32,11 +32,8 @@ pub(super) fn run(apply: &Apply, global: &Global, reporter: &Reporter) -> Done {
     };
     stages::unbuilt(&site)?;
     let templates = stages::templates(&site, reporter)?;
-    let issued = stages::issue(&site, reporter)?;
     let connector = stages::connector(reporter);
-    let prepared = reporter.during(&Interrupt::default(), |events| {
-        stages::prepare(&site, &hosts, &issued, &templates, &connector, global, &events)
-    })?;
+    let (issued, prepared) = stages::planned(&site, &hosts, &templates, &connector, global, reporter)?;
     if let Some(saved) = &saved {
         saved.same_as(&Saved::of(&site, &prepared))?;
     }
@@ -104,7 +101,8 @@ impl Orders<'_> {
         Ok(match work.run(&self.due, &BTreeSet::new())? {
             order::Ended::Nothing | order::Ended::Renewed => exit::DONE,
             order::Ended::Deferred => exit::DEFERRED,
-            order::Ended::Failed => exit::FAILED,
+            order::Ended::Unreachable => exit::UNREACHABLE,
+            order::Ended::Pending | order::Ended::Failed => exit::FAILED,
         })
     }
 }
@@ -115,7 +113,7 @@ pub(super) fn options(global: &Global, wave: Option<Wave>, max_failed: usize) ->
 }
 
 /// A rotation of the internal authority takes its next step when every host of the inventory has taken this one.
-fn finished(site: &Site, outcome: &Outcome, all: bool, issued: &pki::Issued) -> Done {
+pub(super) fn finished(site: &Site, outcome: &Outcome, all: bool, issued: &pki::Issued) -> Done {
     let code = exit::of(outcome);
     if all && code == exit::DONE {
         pki::mark_deployed(&site.state, issued.step).map_err(|e| Stop::Refused(e.to_string(), Vec::new()))?;

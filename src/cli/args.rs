@@ -65,7 +65,7 @@ pub enum Verb {
     Diff(Diff),
     /// The same plan, confirmed once, executed
     Apply(Apply),
-    /// The sites' certificates by ACME: what each load balancer shows, and their renewal
+    /// Every certificate: what the hosts show, renewal, and what belongs into the zone
     #[command(subcommand)]
     Cert(Cert),
     /// Who may talk to whom: as derived, why, and as measured on the hosts
@@ -133,10 +133,12 @@ pub struct Apply {
 /// `cert …`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Cert {
-    /// Each certificate as each load balancer shows it; exits 1 if one is not shown, or is due and fails
+    /// Every certificate as the hosts show it; exits 1 if one is not shown, or is due and fails
     Status(Inventory),
-    /// Order what is due and install it; exits 0 with nothing due, 6 renewed, 7 deferred, 1 failed
+    /// Make or order what is due and install it; exits 0 with nothing due, 6 renewed, 7 deferred, 1 failed
     Renew(CertRenew),
+    /// CAA and TLSA records for the sites' zones, as lines of a zone file
+    Records(Inventory),
     /// Replace a site's certificate by a new one with a new key, then have its CA take the old one back
     Revoke(CertRevoke),
 }
@@ -180,10 +182,10 @@ pub struct CertRenew {
     /// The inventory
     #[command(flatten)]
     pub inventory: Inventory,
-    /// Order this site's certificate though it is not due; not before the time that a failure has set
+    /// Renew this site's certificate though it is not due; not before the time that a failure has set
     #[arg(long, value_name = "SITE")]
     pub force: Vec<DnsName>,
-    /// Order all from the CA's staging instead, and use nothing of it
+    /// Tell what would be done; order from Let's Encrypt's staging to try it, and use nothing of it
     #[arg(long, conflicts_with = "force")]
     pub dry_run: bool,
 }
@@ -398,6 +400,7 @@ mod tests {
             "infra cert status --json",
             "infra cert renew x.yml --force shop.example.com",
             "infra cert renew --dry-run",
+            "infra cert records x.yml --json",
             "infra completions bash",
             "infra man --to pages",
         ] {

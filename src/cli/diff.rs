@@ -6,7 +6,6 @@ use super::{Done, Stop, exit, order, stages};
 use crate::base::fsx;
 use crate::base::net::HostName;
 use crate::report::Reporter;
-use crate::report::interrupt::Interrupt;
 use crate::report::text::count;
 
 pub(super) fn run(diff: &Diff, global: &Global, reporter: &Reporter) -> Done {
@@ -14,11 +13,8 @@ pub(super) fn run(diff: &Diff, global: &Global, reporter: &Reporter) -> Done {
     let hosts = stages::selected(&site, global)?;
     stages::unbuilt(&site)?;
     let templates = stages::templates(&site, reporter)?;
-    let issued = stages::issue(&site, reporter)?;
     let connector = stages::connector(reporter);
-    let prepared = reporter.during(&Interrupt::default(), |events| {
-        stages::prepare(&site, &hosts, &issued, &templates, &connector, global, &events)
-    })?;
+    let (_, prepared) = stages::planned(&site, &hosts, &templates, &connector, global, reporter)?;
     let survey = &prepared.survey;
     for (host, reason) in &survey.refused {
         reporter.error(&format!("{host} is left alone: {reason}"), &[], &[])?;

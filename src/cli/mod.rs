@@ -21,6 +21,7 @@ mod lab;
 pub mod limit;
 mod man;
 mod order;
+mod preflight;
 mod render;
 mod revoke;
 mod saved;

@@ -17,13 +17,14 @@ use crate::base::secret::Secret;
 use crate::fleet::connect::SshConnector;
 use crate::fleet::event::Event;
 use crate::fleet::survey::{self, Prepared, Sources};
-use crate::fleet::{history, verify};
+use crate::fleet::{adopt, history, verify};
 use crate::host::ssh::{Ask, Prompt};
 use crate::inventory::load;
 use crate::inventory::site::{Host, Site};
 use crate::pki::{self, Issued};
 use crate::plan::ruleset::Ruleset;
 use crate::plan::state::DesiredHost;
+use crate::report::interrupt::Interrupt;
 use crate::report::{Reporter, prompt};
 use crate::service;
 use crate::service::firewall::admit;
@@ -172,6 +173,44 @@ pub(super) fn prepare(
         let _ = events.send(Event::Note { host: None, text: format!("warning: {}: {text}", hosts.join(", ")) });
     }
     Ok(prepared)
+}
+
+/// Makes what is missing, asks the hosts and plans. Where the plan would replace a certificate by an older one, because another
+/// controller has renewed it or our state was lost, the newer one is taken into use, and the plan is made again.
+pub(super) fn planned(
+    site: &Site,
+    hosts: &BTreeSet<HostName>,
+    templates: &Templates,
+    connector: &SshConnector,
+    global: &Global,
+    reporter: &Reporter,
+) -> Result<(Issued, Prepared), Stop> {
+    let plan = || -> Result<(Issued, Prepared), Stop> {
+        let issued = issue(site, reporter)?;
+        let prepared = reporter.during(&Interrupt::default(), |events| {
+            prepare(site, hosts, &issued, templates, connector, global, &events)
+        })?;
+        Ok((issued, prepared))
+    };
+    let (issued, mut prepared) = plan()?;
+    let newer = adopt::before_writing(site, &mut prepared, global.parallel.get()).map_err(adoption_error)?;
+    if newer.is_empty() {
+        return Ok((issued, prepared));
+    }
+    // The connections end before the same hosts are asked again.
+    drop(prepared);
+    for (name, about) in newer {
+        reporter.note(&format!("{name}: {about}"));
+    }
+    plan()
+}
+
+/// Why certificates on load balancers could not be taken over.
+pub(super) fn adoption_error(error: adopt::Error) -> Stop {
+    match error {
+        adopt::Error::Store(error) => Stop::Refused(error.to_string(), error.help().into_iter().collect()),
+        error @ adopt::Error::Unread { .. } => Stop::Failed(error.into()),
+    }
 }
 
 /// A connector that asks the person at the terminal, where there is one.

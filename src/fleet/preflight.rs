@@ -10,7 +10,7 @@ use crate::fleet::run;
 use crate::fleet::survey::Prepared;
 use crate::host::transport::Script;
 use crate::inventory::site::Site;
-use crate::pki::preflight::Finding;
+use crate::pki::preflight::{self, Finding};
 use crate::plan::state::Probe;
 use crate::service::certificates::SITES_FOLDER;
 use crate::service::firewall::explain::{Verdict, explain};
@@ -68,7 +68,7 @@ fn script(probes: &[&Probe]) -> Script {
         "file=\"$ROOT{SITES_FOLDER}/.infra-preflight\"\n\
          said() {{ printf %s \"$1\" | tr '\\n' ' ' | tr -cd '[:print:]' | head -c 200; }}\n\
          echo \"clock $(date +%s)\"\n\
-         out=$(umask 077; dd if=/dev/zero of=\"$file\" bs={ROOM} count=1 conv=fsync 2>&1) && sync || echo \"full $(said \"$out\")\"\n\
+         out=$(umask 077; dd if=/dev/zero of=\"$file\" bs={ROOM} count=1 conv=fsync status=none 2>&1) && sync || echo \"full $(said \"$out\")\"\n\
          rm -f \"$file\"\n"
     );
     for (number, probe) in probes.iter().enumerate() {
@@ -153,7 +153,10 @@ pub fn firewall(site: &Site, host: &HostName) -> Vec<Finding> {
     if answer.verdict == Verdict::Allowed {
         return Vec::new();
     }
-    let shut = answer.sides.iter().filter(|side| !side.accepted);
+    // Where it has no address of a family, nobody asks it there.
+    let edge = preflight::edge(site);
+    let has = |ipv4: bool| edge.iter().any(|(address, name)| name == host && address.is_ipv4() == ipv4);
+    let shut = answer.sides.iter().filter(|side| !side.accepted && has(!side.peer.contains(':')));
     let findings = shut.map(|side| {
         let by = match (&side.flow, &side.place) {
             (Some(flow), Some(place)) => format!("`{flow}` ({place})"),
@@ -246,26 +249,28 @@ mod tests {
         let path = dir.path().join("inventory.yml");
         let text = "name: shop
 hosts:
-  lb1: { address: [10.0.1.11, \"fd00::11\"], roles: [lb] }
-  web1: { address: [10.0.2.11, \"fd00::21\"], roles: [web] }
+  lb1: { address: [10.0.1.11], roles: [lb], public: [203.0.113.11, \"2001:db8::11\"] }
+  web1: { address: [10.0.2.11], roles: [web] }
 firewall:
-  manage_from: [\"fd00::/64\"]
+  manage_from: [10.0.0.0/24]
   block: [192.0.2.0/24]
 sites:
   shop.example.com: { static: { root: /srv/shop, prefix: / } }
-certificates: { issuer: letsencrypt }
+certificates: { issuer: letsencrypt, contact: ops@example.com }
 ";
-        let findings = |text: &str| {
-            std::fs::write(&path, text).unwrap();
-            firewall(&crate::inventory::load::load(&path).unwrap().0, &"lb1".parse().unwrap())
-        };
-        assert_eq!(findings(text), []);
-        let shut = findings(&text.replace("192.0.2.0/24", "0.0.0.0/0"));
+        std::fs::write(&path, text).unwrap();
+        let mut site = crate::inventory::load::load(&path).unwrap().0;
+        let host: HostName = "lb1".parse().unwrap();
+        assert_eq!(firewall(&site, &host), []);
+        // The inventory refuses this where it would part the hosts from each other.
+        let place = crate::inventory::site::Place { file: "inventory.yml".into(), line: 7 };
+        site.firewall.block.push(("::/0".parse().unwrap(), place));
+        let shut = firewall(&site, &host);
         assert_eq!(shut.len(), 1, "{shut:?}");
-        assert!(
-            shut[0].what.contains("lb1: its firewall lets nobody of 0.0.0.0/0 in to 80/tcp: `firewall.block`"),
-            "{shut:?}"
-        );
-        assert!(shut[0].what.contains("inventory.yml:7"), "{shut:?}");
+        let what = "lb1: its firewall lets nobody of ::/0 in to 80/tcp: `firewall.block` (inventory.yml:7)";
+        assert_eq!(shut[0].what, what);
+        // A family in which nobody meets it is no matter.
+        site.hosts.get_mut(&host).unwrap().public.retain(std::net::IpAddr::is_ipv4);
+        assert_eq!(firewall(&site, &host), []);
     }
 }

@@ -35,7 +35,34 @@ fi
 echo "held by $(cat "$infra/lock.holder" 2>/dev/null)"
 "#
     );
-    let (line, hold) = transport.hold(&Script::new("take the host lock", text))?;
+    hold(transport, "take the host lock", text)
+}
+
+/// Takes the lock of a site's orders, which stands on its first load balancer from before an order until what came of it is on
+/// all of them; the host lock is taken and given back in between.
+///
+/// # Errors
+/// As for [`take`].
+pub fn take_orders(transport: &mut dyn Transport, who: &str, run: &str) -> Result<Locked, TransportError> {
+    let quoted = shlex::try_quote(who).map_or_else(|_| "someone".into(), std::borrow::Cow::into_owned);
+    let text = format!(
+        r#"umask 077
+infra="$ROOT/var/lib/infra"
+mkdir -p "$infra" || exit 1
+exec 9>>"$infra/orders.lock"
+if flock -n 9; then
+	echo {quoted}", since $(date -u +%H:%M:%S) UTC, run {run}" >"$infra/orders.holder" || exit 1
+	echo ours
+	exec cat >/dev/null
+fi
+echo "held by $(cat "$infra/orders.holder" 2>/dev/null)"
+"#
+    );
+    hold(transport, "take the lock of orders", text)
+}
+
+fn hold(transport: &mut dyn Transport, title: &str, text: String) -> Result<Locked, TransportError> {
+    let (line, hold) = transport.hold(&Script::new(title, text))?;
     Ok(match line.strip_prefix("held by ") {
         Some(holder) => Locked::Held(holder.chars().filter(|c| !c.is_control()).collect()),
         None => Locked::Ours(hold),

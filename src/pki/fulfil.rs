@@ -132,7 +132,8 @@ pub fn fulfil(
 }
 
 /// Takes a certificate that a load balancer holds (its file: leaf, intermediates, key) into use, where it is a CA's, for what is
-/// wanted, not due, and issued later than ours: another controller has renewed it, or our state was lost. Gives a line about it.
+/// wanted, and issued later than ours: another controller has renewed it, or our state was lost. One that is due already is still
+/// better than an older one, or than none. Gives a line about it.
 ///
 /// # Errors
 /// [`Error`] of the store. A file that is no better than what we have is no error.
@@ -141,8 +142,9 @@ pub fn adopt(vault: &Vault, wanted: &Wanted, file: &str, now: OffsetDateTime) ->
     let (names, profile) = (wanted.names.as_slice(), wanted.profile_at(source));
     let expected = Expected { names, directory: &source.directory, profile };
     let Ok(found) = Public::from_file(expected, file, now) else { return Ok(None) };
-    let later = vault.current(&wanted.site)?.is_none_or(|ours| ours.life.not_before < found.life.not_before);
-    if !later || found.life.due() <= now.unix_timestamp() {
+    let ours = vault.current(&wanted.site)?;
+    let later = ours.is_none_or(|ours| ours.sha256 != found.sha256 && ours.life.not_before < found.life.not_before);
+    if !later {
         return Ok(None);
     }
     vault.put_current(&wanted.site, &found)?;

@@ -304,7 +304,12 @@ pub fn date(seconds: i64) -> String {
 /// Less than a third of the life is left, or it has not begun.
 fn is_due(not_before: i64, not_after: i64, now: OffsetDateTime) -> bool {
     let now = now.unix_timestamp();
-    now < not_before || now >= not_after - (not_after - not_before) / 3
+    now < not_before || now >= due(not_before, not_after)
+}
+
+/// From when on it is replaced: a third of the life is left.
+pub(super) fn due(not_before: i64, not_after: i64) -> i64 {
+    not_after - (not_after - not_before) / 3
 }
 
 /// Sixteen random bytes, positive and of full length (rcgen's own would be the same again for the same key).

@@ -22,8 +22,10 @@ pub mod fulfil;
 pub mod guard;
 mod hook;
 pub mod internal_ca;
+pub mod known;
 pub mod preflight;
 pub mod public;
+pub mod records;
 pub mod renew;
 pub mod store;
 pub mod vault;
@@ -81,6 +83,18 @@ pub fn ensure(site: &Site, state: &Path, now: OffsetDateTime) -> Result<Issued, 
         add_public(site, &Vault::open(state)?, &mut materials, now)?;
     }
     Ok(Issued { materials, made, warnings, step })
+}
+
+/// Forgets leaves by name (`site/shop.example.com`), so that the next [`ensure`] makes them anew, each with a new key.
+///
+/// # Errors
+/// See [`Error`].
+pub fn forget(state: &Path, names: &[String]) -> Result<(), Error> {
+    let Some(store) = Store::existing(state)? else { return Ok(()) };
+    let mut leaves = store.leaves()?;
+    let known = leaves.len();
+    leaves.retain(|name, _| !names.contains(name));
+    if leaves.len() == known { Ok(()) } else { store.put_leaves(&leaves) }
 }
 
 /// Begins to replace the hop authority: in three applies hosts learn to trust the new one, get leaves from it, forget the old one.

@@ -61,8 +61,8 @@ pub fn edge(site: &Site) -> BTreeMap<IpAddr, HostName> {
 /// What name servers said about one name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// All addresses of it.
-    pub addresses: Result<BTreeSet<IpAddr>, Trouble>,
+    /// All addresses of it; `None` where they were not asked for.
+    pub addresses: Option<Result<BTreeSet<IpAddr>, Trouble>>,
     /// The CAA records that hold for it, and where they stand.
     pub authorizations: Result<Option<(String, Vec<Authorization>)>, Trouble>,
 }
@@ -70,16 +70,16 @@ pub struct Answer {
 /// By name, without those that are addresses.
 pub type Answers = BTreeMap<String, Answer>;
 
-/// Asks for all names.
-pub fn ask(names: &BTreeSet<String>) -> Answers {
-    let names: Vec<&String> = names.iter().filter(|name| name.parse::<IpAddr>().is_err()).collect();
+/// Asks about all names; the value says whether it matters where one leads.
+pub fn ask(names: &BTreeMap<String, bool>) -> Answers {
+    let names: Vec<(&String, &bool)> = names.iter().filter(|(name, _)| name.parse::<IpAddr>().is_err()).collect();
     let mut answers = Answers::new();
     for some in names.chunks(AT_ONCE) {
         let asked = dns::blocking(async {
             let mut set = tokio::task::JoinSet::new();
-            for name in some.iter().map(|name| (*name).clone()) {
+            for (name, leads) in some.iter().map(|(name, leads)| ((*name).clone(), **leads)) {
                 set.spawn(async move {
-                    let addresses = dns::addresses(&name).await;
+                    let addresses = if leads { Some(dns::addresses(&name).await) } else { None };
                     let authorizations = dns::authorizations(&name).await;
                     (name, Answer { addresses, authorizations })
                 });
@@ -88,8 +88,8 @@ pub fn ask(names: &BTreeSet<String>) -> Answers {
         });
         match asked {
             Ok(asked) => answers.extend(asked),
-            Err(trouble) => answers.extend(some.iter().map(|name| {
-                let answer = Answer { addresses: Err(trouble.clone()), authorizations: Err(trouble.clone()) };
+            Err(trouble) => answers.extend(some.iter().map(|(name, _)| {
+                let answer = Answer { addresses: Some(Err(trouble.clone())), authorizations: Err(trouble.clone()) };
                 ((*name).clone(), answer)
             })),
         }
@@ -104,7 +104,7 @@ pub fn addresses(names: &[String], answers: &Answers, edge: &BTreeMap<IpAddr, Ho
     let lead = format!("let it lead to the load balancers ({}), or take it out of the inventory", ours.join(", "));
     let mut findings = Vec::new();
     for name in names.iter().filter(|name| !name.starts_with("*.")) {
-        match answers.get(name).map(|answer| &answer.addresses) {
+        match answers.get(name).and_then(|answer| answer.addresses.as_ref()) {
             None => {}
             Some(Err(Trouble::Unanswered(why))) => findings.push(Finding::warning(
                 format!("{name}: whether it leads to the load balancers is not known: {why}"),
@@ -120,10 +120,8 @@ pub fn addresses(names: &[String], answers: &Answers, edge: &BTreeMap<IpAddr, Ho
                 let record = if address.is_ipv4() { "A" } else { "AAAA" };
                 Finding::refusal(
                     format!("{name} has the {record} record {address}, which is no load balancer's public address"),
-                    format!(
-                        "a CA may ask there: take the record out of the zone, or write the address as `public` of its load \
-                         balancer; where a CDN or another balancer stands before them, `check_dns: false`"
-                    ),
+                    "a CA may ask there: take the record out of the zone, or write the address as `public` of its load \
+                         balancer; where a CDN or another balancer stands before them, `check_dns: false`",
                 )
             })),
         }
@@ -136,7 +134,7 @@ pub fn lead_past(names: &[String], answers: &Answers, edge: &BTreeMap<IpAddr, Ho
     names.iter().all(|name| {
         let known = match name.parse::<IpAddr>() {
             Ok(address) => Some(BTreeSet::from([address])),
-            Err(_) => answers.get(name).and_then(|answer| answer.addresses.clone().ok()),
+            Err(_) => answers.get(name).and_then(|answer| answer.addresses.clone()?.ok()),
         };
         known.is_some_and(|found| !found.is_empty() && found.iter().all(|a| edge.get(a) != Some(host)))
     })
@@ -168,7 +166,7 @@ pub fn authorizations(names: &[String], answers: &Answers, asker: &Asker<'_>) ->
                 if let Err(why) = permits(name.starts_with("*."), records, asker) {
                     findings.push(Finding::refusal(
                         format!("{name}: the CAA records of {at} do not let {identity} issue: {why}"),
-                        format!("`{at}. CAA 0 issue \"{identity}\"` in the zone lets it"),
+                        format!("write `{at}. CAA 0 issue \"{identity}\"` into the zone, or take out what forbids it"),
                     ));
                 }
             }
@@ -278,7 +276,9 @@ pub fn judge(
         Ok(identities) => {
             let mut about = authorizations(&wanted.names, answers, &Asker { identities, method, account });
             if !check_dns {
-                about.iter_mut().for_each(|finding| finding.weight = Weight::Warning);
+                for finding in &mut about {
+                    finding.weight = Weight::Warning;
+                }
             }
             findings.extend(about);
         }
@@ -306,7 +306,7 @@ mod tests {
 
     fn answered(name: &str, found: Result<&[&str], Trouble>) -> Answers {
         let addresses = found.map(|list| list.iter().map(|a| a.parse().unwrap()).collect());
-        [(name.to_owned(), Answer { addresses, authorizations: Ok(None) })].into()
+        [(name.to_owned(), Answer { addresses: Some(addresses), authorizations: Ok(None) })].into()
     }
 
     #[test]
@@ -333,7 +333,7 @@ mod tests {
         // Neither wildcards nor addresses are looked up.
         let wild = answered("*.example.com", Err(Trouble::NoSuchName));
         assert_eq!(addresses(&names(&["*.example.com", "203.0.113.11"]), &wild, &edges()), []);
-        assert!(ask(&BTreeSet::from(["203.0.113.11".to_owned(), "2001:db8::1".to_owned()])).is_empty());
+        assert!(ask(&["203.0.113.11", "2001:db8::1"].map(|a| (a.to_owned(), true)).into()).is_empty());
     }
 
     #[test]
@@ -415,7 +415,7 @@ mod tests {
             folder: ".".into(),
         };
         let forbidden = vec![Authorization { critical: false, tag: "issue".into(), value: ";".into() }];
-        let addresses = Ok(BTreeSet::from(["198.51.100.7".parse().unwrap()]));
+        let addresses = Some(Ok(BTreeSet::from(["198.51.100.7".parse().unwrap()])));
         let authorizations = Ok(Some(("example.com".to_owned(), forbidden)));
         let answer = Answer { addresses, authorizations };
         let answers: Answers = wanted.names.iter().map(|name| (name.clone(), answer.clone())).collect();

@@ -153,6 +153,14 @@ impl Store {
         Ok(Self { folder, _lock: lock })
     }
 
+    /// Opens `STATE/pki` where it is there already: who only looks makes nothing.
+    ///
+    /// # Errors
+    /// As for [`Store::open`].
+    pub fn existing(state: &Path) -> Result<Option<Self>, Error> {
+        if state.join("pki").is_dir() { Self::open(state).map(Some) } else { Ok(None) }
+    }
+
     /// The file of the authorities.
     pub fn authorities_path(&self) -> PathBuf {
         self.folder.join("authorities.json")

@@ -66,6 +66,14 @@ impl Vault {
         Ok(Self { folder, _lock: lock })
     }
 
+    /// Opens the folder where it is there already: who only looks makes nothing.
+    ///
+    /// # Errors
+    /// As for [`Vault::open`].
+    pub fn existing(state: &Path) -> Result<Option<Self>, Error> {
+        if state.join("acme").is_dir() { Self::open(state).map(Some) } else { Ok(None) }
+    }
+
     /// The account key, made where there is none. One key for every directory, so that all have one thumbprint.
     ///
     /// # Errors
@@ -142,7 +150,7 @@ impl Vault {
         if let Some(current) = self.current(site)? {
             return Ok(current);
         }
-        match load::<Public>(&self.path(site, "placeholder.json"))? {
+        match self.placeholder(site)? {
             Some(old) if old.names == names && old.life.not_after > now.unix_timestamp() => Ok(old),
             _ => {
                 let new = Public::placeholder(names, now)?;
@@ -150,6 +158,14 @@ impl Vault {
                 Ok(new)
             }
         }
+    }
+
+    /// What stands in for the site's certificate, where that was made.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn placeholder(&self, site: &str) -> Result<Option<Public>, Error> {
+        load(&self.path(site, "placeholder.json"))
     }
 
     /// The order under way, if it is for the same.

@@ -7,10 +7,12 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
 use crate::base::diagnostic::{self, Diagnostic};
+use crate::fleet::certificates::View;
 use crate::fleet::event::{Event, Outcome};
 use crate::inventory::site::Site;
 use crate::plan::plan::Plan;
 
+pub mod certificates;
 mod change;
 pub mod interrupt;
 pub mod json;
@@ -23,6 +25,7 @@ pub mod prompt;
 pub(crate) mod sample;
 pub mod text;
 pub mod tty;
+pub mod zone;
 
 use interrupt::Interrupt;
 use outcome::Next;
@@ -96,6 +99,17 @@ impl Reporter {
         }
         tell(&outcome::details(outcome, next, self.err));
         self.data(&(outcome::summary(outcome, next, self.out) + "\n"))
+    }
+
+    /// Shows certificates: a screen on stdout, or an event for each.
+    ///
+    /// # Errors
+    /// As for [`Reporter::plan`].
+    pub fn certificates(&self, site: &Site, view: &View) -> io::Result<()> {
+        if self.json {
+            return certificates::events(view).iter().try_for_each(|event| self.line(event));
+        }
+        self.data(&certificates::draw(site, view, self.out))
     }
 
     /// Shows diagnostics, all of them.

@@ -142,13 +142,16 @@ fn killed_step(bench: &Bench) {
 fn power_cut(bench: &Bench) {
     let text = include_str!("../../templates/web/web.conf");
     let template = bench.dir.path().join("templates/web/web.conf");
-    bench::write(&template, &format!("server {{\n    listen 127.0.0.1:9999;\n    return 204;\n}}\n{text}"));
+    // In a file that is not ours, so that nobody asks beforehand who has its port.
+    bench::write(&template, &format!("include /srv/more/*.conf;\n{text}"));
+    let more = "server {\n  listen 127.0.0.1:9999;\n  return 204;\n}";
+    bench.sh("web1", &format!("mkdir -p /srv/more && echo '{more}' >/srv/more/x.conf")).expect(0);
     bench.sh("web1", "systemd-run -q --unit=thief socat TCP-LISTEN:9999,fork,bind=127.0.0.1 /dev/null").expect(0);
     let mut command = bench.infra_command(&["apply", "--yes"]);
     let run = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let config = "/etc/nginx/conf.d/shop-web-8443.conf";
     wait("the new file in place", Duration::from_secs(30), || {
-        (bench.sh("web1", &format!("grep -q 9999 {config} && test -e /var/lib/infra/unfinished")).code == 0)
+        (bench.sh("web1", &format!("grep -q srv/more {config} && test -e /var/lib/infra/unfinished")).code == 0)
             .then_some(())
     });
     bench.lab().kill("web1").unwrap();
@@ -162,10 +165,10 @@ fn power_cut(bench: &Bench) {
     wait("nginx on web1", Duration::from_secs(30), || {
         (bench.sh("web1", "systemctl is-active nginx").code == 0).then_some(())
     });
-    bench.sh("web1", &format!("! grep 9999 {config} && test ! -e /var/lib/infra/unfinished")).expect(0);
+    bench.sh("web1", &format!("! grep srv/more {config} && test ! -e /var/lib/infra/unfinished")).expect(0);
     // Nobody has the port now.
     converges(bench);
-    bench.sh("web1", &format!("grep 9999 {config}")).expect(0);
+    bench.sh("web1", &format!("grep srv/more {config}")).expect(0);
 }
 
 /// A client on the internet's side that asks for the page again and again.

@@ -6,13 +6,15 @@
 mod bench;
 #[path = "../common/strange.rs"]
 mod strange;
+#[path = "../common/world.rs"]
+mod world;
 
 use std::process::{Child, Output, Stdio};
 use std::time::Duration;
 
 use bench::{Bench, Said, wait};
 use serde_json::json;
-use strange::{LBS, SITE, World};
+use world::{LBS, SITE, World};
 
 #[test]
 fn whatever_machine_fails_no_order_is_lost_and_the_next_run_ends_right() {
@@ -57,6 +59,7 @@ fn two_at_once(world: &mut World) {
 /// who works there; a `kill -9` frees the lock at once.
 fn the_holder_dies(world: &mut World) {
     let (leaf, orders) = (world.leaf(), world.ca.orders());
+    world.due(SITE);
     let clone = world.clone_of();
     let waiting = world.ca.waiting();
     world.ca.does(&json!({ "hang": "newOrder" }));
@@ -68,8 +71,14 @@ fn the_holder_dies(world: &mut World) {
     holder.wait().unwrap();
     world.ca.does(&json!({}));
     world.force(6);
-    assert_ne!(world.leaf(), leaf);
+    let new = world.leaf();
+    assert_ne!(new, leaf);
     assert_eq!(world.ca.orders(), orders + 1);
+    // For the other one it is due; what the load balancers hold by now is newer, and is taken over.
+    let said = world.elsewhere(&clone, &["cert", "renew"]);
+    assert!(matches!(said.code, 0 | 6), "{said:?}");
+    assert_eq!((world.ca.orders(), world.leaf()), (orders + 1, new), "{said:?}");
+    world.elsewhere(&clone, &["diff"]).expect(0);
 }
 
 /// Row «one LB unreachable before the order»: the CA might ask it, so nothing is ordered.

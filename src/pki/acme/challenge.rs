@@ -136,8 +136,9 @@ async fn objections(order: &mut Order) -> Vec<String> {
         let name = authorization.identifier().to_string();
         if let Ok(state) = patiently(async || authorization.refresh().await.map(|_| ())).await.map(|()| &*authorization)
         {
-            let errors = state.challenges.iter().filter_map(|c| c.error.as_ref());
-            words.extend(errors.map(|e| format!("{name}: {}", clean(&e.to_string()))));
+            let errors = state.challenges.iter().filter_map(|c| Some((&c.token, c.error.as_ref()?)));
+            // A CA quotes the URL that it asked for; its token is nobody's business.
+            words.extend(errors.map(|(token, e)| format!("{name}: {}", clean(&e.to_string().replace(token, "…")))));
         }
     }
     words
