@@ -337,8 +337,6 @@ mod tests {
     #[test]
     fn a_zone_holds_its_names_and_the_way_to_its_servers() {
         let (spec, outside) = spec();
-        let server =
-            |name, addresses: &[IpAddr]| Server { name, addresses: addresses.to_vec(), config: PathBuf::new() };
         let [one, two, three] = servers(&outside);
         let text = zone_file(&spec, "example.com", [&one, &two]);
         for line in [
