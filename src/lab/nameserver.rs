@@ -1,6 +1,7 @@
-//! The name servers of the twin's world where certificates are asked for by DNS: two of BIND's `named` in `outside`, a
-//! primary that takes dynamic updates (RFC 2136) and a secondary that copies it. Takes the spec's zones, names and
-//! addresses, gives running servers and the key that may set challenges.
+//! The name servers of the twin's world where certificates are asked for by DNS: three of BIND's `named` in `outside`, a
+//! primary that takes dynamic updates (RFC 2136) and signs (RFC 4035), a secondary that copies it, and a resolver that
+//! believes only what is signed. Takes the spec's zones, names and addresses, gives running servers and the key that may
+//! set challenges.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -17,8 +18,8 @@ use crate::base::fsx;
 
 /// The key's name, as both sides of a transaction signature tell it (RFC 8945 §4.2).
 const KEY: &str = "infra-lab";
-/// Who is the first server of a zone, below it, and who the second.
-const SERVERS: [&str; 2] = ["ns1", "ns2"];
+/// Who is the first server of a zone, below it, and who the second; and who asks them for everybody else.
+const SERVERS: [&str; 3] = ["ns1", "ns2", "resolver"];
 /// How long resolvers may keep what they are told, and what they are not told; seconds.
 const TTL: (u32, u32) = (60, 1);
 
@@ -29,17 +30,28 @@ pub(super) fn zone_of(name: &str) -> &str {
     name.get(from..).unwrap_or(name)
 }
 
+/// Where the key for updates is kept, and where those of the zones.
+const UPDATE: &str = "update.key";
+const KEYS: &str = "keys";
+
 /// The key that may set and remove challenges, in named's format (what nsupdate(1) takes by `-k`).
 pub(super) fn key(dir: &Path) -> PathBuf {
-    dir.join("outside/nameserver/update.key")
+    dir.join("outside/nameserver").join(UPDATE)
 }
 
-/// One of the two.
+/// One of the three.
 struct Server {
-    /// Its name and its folder's.
+    /// Its name.
     name: &'static str,
     addresses: Vec<IpAddr>,
-    config: PathBuf,
+    /// Where it keeps everything.
+    folder: PathBuf,
+}
+
+impl Server {
+    fn config(&self) -> PathBuf {
+        self.folder.join("named.conf")
+    }
 }
 
 fn failed(reason: &impl ToString) -> Error {
@@ -51,16 +63,16 @@ fn list<'a>(addresses: impl IntoIterator<Item = &'a IpAddr>) -> String {
     addresses.into_iter().fold("{ ".to_owned(), |all, address| all + &format!("{address}; ")) + "}"
 }
 
-/// What both have in common: nothing but its own folder and addresses is touched, and nothing listens for rndc(8).
-fn options(folder: &Path, addresses: &[IpAddr]) -> String {
+/// What all have in common: nothing but its own folder and addresses is touched, and nothing listens for rndc(8).
+fn options(server: &Server, own: &str) -> String {
     let mut text = format!(
         "options {{\n  directory \"{}\";\n  pid-file none;\n  lock-file none;\n  session-keyfile none;\n  \
-         dnssec-validation no;\n  recursion no;\n  interface-interval 0;\n  querylog yes;\n  notify-delay 1;\n",
-        folder.display()
+         interface-interval 0;\n  querylog yes;\n{own}",
+        server.folder.display()
     );
     // All stand on one interface: each must come from its own address, or the other would not know it.
     for (like, family) in [("-v6", false), ("", true)] {
-        let own: Vec<&IpAddr> = addresses.iter().filter(|a| a.is_ipv4() == family).collect();
+        let own: Vec<&IpAddr> = server.addresses.iter().filter(|a| a.is_ipv4() == family).collect();
         // Writing to a string cannot fail.
         let _ = writeln!(text, "  listen-on{like} port 53 {};", list(own.iter().copied()));
         for address in own {
@@ -70,9 +82,13 @@ fn options(folder: &Path, addresses: &[IpAddr]) -> String {
     text + "};\ncontrols { };\n"
 }
 
+/// Of one that only says what it knows.
+const AUTHORITATIVE: &str = "  recursion no;\n  dnssec-validation no;\n  notify-delay 1;\n";
+
 /// named.conf(5) of the primary. The key may change TXT records at the challenges' names (RFC 8555 §8.4) and nothing else.
-fn primary(spec: &Spec, key: &Path, folder: &Path, own: &[IpAddr], other: &[IpAddr]) -> String {
-    let mut text = format!("include \"{}\";\n{}", key.display(), options(folder, own));
+fn primary(spec: &Spec, here: &Path, own: &Server, other: &Server) -> String {
+    let mut text = format!("include \"{}\";\n{}", here.join(UPDATE).display(), options(own, AUTHORITATIVE));
+    let other = list(&other.addresses);
     for zone in &spec.zones {
         let names = spec.names.keys().filter(|name| spec.zone(name) == Some(zone));
         let mut names: Vec<&str> = names.map(|name| name.strip_prefix("*.").unwrap_or(name)).collect();
@@ -82,10 +98,10 @@ fn primary(spec: &Spec, key: &Path, folder: &Path, own: &[IpAddr], other: &[IpAd
         let grants = names.iter().map(|name| format!("    grant {KEY} name _acme-challenge.{name}. TXT;\n"));
         let _ = writeln!(
             text,
-            "zone \"{zone}\" {{\n  type primary;\n  file \"{zone}.zone\";\n  notify explicit;\n  also-notify {};\n  \
-             allow-transfer {};\n  update-policy {{\n{}  }};\n}};",
-            list(other),
-            list(other),
+            "zone \"{zone}\" {{\n  type primary;\n  file \"{zone}.zone\";\n  key-directory \"{}\";\n  \
+             dnssec-policy default;\n  notify explicit;\n  also-notify {other};\n  allow-transfer {other};\n  \
+             update-policy {{\n{}  }};\n}};",
+            here.join(KEYS).display(),
             grants.collect::<String>()
         );
     }
@@ -93,20 +109,60 @@ fn primary(spec: &Spec, key: &Path, folder: &Path, own: &[IpAddr], other: &[IpAd
 }
 
 /// named.conf(5) of the secondary.
-fn secondary(spec: &Spec, folder: &Path, own: &[IpAddr], other: &[IpAddr]) -> String {
-    let mut text = options(folder, own);
+fn secondary(spec: &Spec, own: &Server, other: &Server) -> String {
+    let mut text = options(own, AUTHORITATIVE);
     for zone in &spec.zones {
         let _ = writeln!(
             text,
             "zone \"{zone}\" {{\n  type secondary;\n  file \"{zone}.zone\";\n  notify no;\n  primaries {};\n}};",
-            list(other)
+            list(&other.addresses)
         );
     }
     text
 }
 
+/// named.conf(5) of the resolver, with each zone's public key in place of a parent's word for it.
+fn resolver(zones: &[(&str, String)], own: &Server, primary: &Server) -> String {
+    // What was asked before an update is forgotten soon, or an order would wait for it.
+    let validating = "  recursion yes;\n  allow-recursion { any; };\n  dnssec-validation yes;\n  empty-zones-enable no;\n  \
+                      max-cache-ttl 1;\n  max-ncache-ttl 1;\n";
+    let mut text = options(own, validating);
+    for (zone, anchor) in zones {
+        let _ = writeln!(
+            text,
+            "trust-anchors {{ \"{zone}.\" static-key {anchor}; }};\n\
+             zone \"{zone}\" {{\n  type static-stub;\n  server-addresses {};\n}};",
+            list(&primary.addresses)
+        );
+    }
+    text
+}
+
+/// The public key that a zone is signed with, as `trust-anchors` takes it; made if there is none.
+fn anchor(keys: &Path, zone: &str) -> Result<String, Error> {
+    let find = || {
+        let names = std::fs::read_dir(keys).ok()?.flatten().map(|entry| entry.path());
+        let of_zone = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with(&format!("K{zone}.+")) && name.ends_with(".key")
+        };
+        names.filter(of_zone).min()
+    };
+    if find().is_none() {
+        let mut keygen = Command::new("dnssec-keygen");
+        command::run("make a zone's key", keygen.args(["-q", "-k", "default", "-K"]).arg(keys).arg(zone))?;
+    }
+    let text = fs_err::read_to_string(find().ok_or_else(|| failed(&format!("{zone} has no key")))?)?;
+    let record = text.lines().find_map(|line| Some(line.split_once(" DNSKEY ")?.1));
+    let fields: Vec<&str> = record.unwrap_or_default().splitn(4, ' ').collect();
+    match fields.as_slice() {
+        [flags, protocol, algorithm, key] => Ok(format!("{flags} {protocol} {algorithm} \"{key}\"")),
+        _ => Err(failed(&format!("the key of {zone} cannot be read"))),
+    }
+}
+
 /// A zone as it begins (RFC 1035 §5): its servers, and the addresses of the spec's names in it.
-fn zone_file(spec: &Spec, zone: &str, servers: &[Server]) -> String {
+fn zone_file(spec: &Spec, zone: &str, servers: [&Server; 2]) -> String {
     let (ttl, none) = TTL;
     let mut text = format!("$TTL {ttl}\n@ SOA {}.{zone}. hostmaster.{zone}. 1 60 5 86400 {none}\n", SERVERS[0]);
     let own = servers.iter().map(|s| (format!("{}.{zone}", s.name), s.addresses.as_slice()));
@@ -135,24 +191,24 @@ pub(super) fn start(spec: &Spec, outside: &Outside, dir: &Path) -> Result<(), Er
             format!("key \"{KEY}\" {{\n  algorithm hmac-sha256;\n  secret \"{}\";\n}};\n", BASE64.encode(&secret));
         fsx::write_atomic(&key, text.as_bytes(), 0o600)?;
     }
-    let [first, second] = outside.nameservers.as_slice() else { return Err(failed(&"it has no addresses")) };
-    let folders = SERVERS.map(|name| here.join(name));
+    let keys = here.join(KEYS);
+    fsx::private_dir(&keys)?;
     let servers: Vec<Server> = SERVERS
         .iter()
-        .zip(&folders)
-        .zip([first, second])
-        .map(|((name, folder), addresses)| Server {
-            name,
-            addresses: addresses.clone(),
-            config: folder.join("named.conf"),
-        })
+        .zip(&outside.nameservers)
+        .map(|(name, addresses)| Server { name, addresses: addresses.clone(), folder: here.join(name) })
         .collect();
-    let [one, two] = &folders;
+    let [one, two, three] = servers.as_slice() else { return Err(failed(&"they have no addresses")) };
+    let anchors: Vec<(&str, String)> =
+        spec.zones.iter().map(|zone| Ok((zone.as_str(), anchor(&keys, zone)?))).collect::<Result<_, Error>>()?;
     let mut files = vec![
-        (one.join("named.conf"), primary(spec, &key, one, first, second)),
-        (two.join("named.conf"), secondary(spec, two, second, first)),
+        (one.config(), primary(spec, &here, one, two)),
+        (two.config(), secondary(spec, two, one)),
+        (three.config(), resolver(&anchors, three, one)),
     ];
-    files.extend(spec.zones.iter().map(|zone| (one.join(format!("{zone}.zone")), zone_file(spec, zone, &servers))));
+    files.extend(
+        spec.zones.iter().map(|zone| (one.folder.join(format!("{zone}.zone")), zone_file(spec, zone, [one, two]))),
+    );
     // named writes into its zone files, so what they were made from is kept apart.
     let wanted = files.iter().fold(String::new(), |all, (path, text)| all + &format!("# {}\n{text}", path.display()));
     let made_from = here.join("made-from");
@@ -161,7 +217,7 @@ pub(super) fn start(spec: &Spec, outside: &Outside, dir: &Path) -> Result<(), Er
     let running = |server: &Server| {
         let inside = net::pids(&namespace);
         let all = command::processes().into_iter().filter(|p| inside.contains(&p.pid));
-        all.filter(|p| p.has(&server.config.to_string_lossy())).map(|p| p.pid).collect::<Vec<u32>>()
+        all.filter(|p| p.has(&server.config().to_string_lossy())).map(|p| p.pid).collect::<Vec<u32>>()
     };
     if !same {
         let old: Vec<u32> = servers.iter().flat_map(&running).collect();
@@ -169,7 +225,7 @@ pub(super) fn start(spec: &Spec, outside: &Outside, dir: &Path) -> Result<(), Er
         let deadline = Instant::now() + Duration::from_secs(10);
         let ended = || servers.iter().all(|s| running(s).is_empty()).then_some(());
         command::wait_for(deadline, Duration::from_millis(20), ended);
-        for folder in &folders {
+        for folder in servers.iter().map(|s| &s.folder) {
             if folder.exists() {
                 fs_err::remove_dir_all(folder)?;
             }
@@ -178,15 +234,19 @@ pub(super) fn start(spec: &Spec, outside: &Outside, dir: &Path) -> Result<(), Er
         files.iter().try_for_each(|(path, text)| fsx::write_atomic(path, text.as_bytes(), 0o600))?;
         fsx::write_atomic(&made_from, wanted.as_bytes(), 0o600)?;
     }
-    for server in servers.iter().filter(|s| running(s).is_empty()) {
-        launch(&namespace, &here, server)?;
-    }
-    let answer = || servers.iter().all(|s| serves(&namespace, spec, s)).then_some(());
-    let deadline = Instant::now() + Duration::from_secs(20);
-    command::wait_for(deadline, Duration::from_millis(100), answer).ok_or_else(|| {
-        let logs = SERVERS.map(|name| std::fs::read_to_string(here.join(format!("{name}.log"))).unwrap_or_default());
-        failed(&logs.map(|log| command::last_lines(&log, 3)).join(" · "))
-    })
+    // The resolver last: it would remember for a while that a zone is not signed yet.
+    let start = |server: &Server| {
+        if running(server).is_empty() {
+            launch(&namespace, &here, server)?;
+        }
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let answer = || serves(&namespace, spec, server).then_some(());
+        command::wait_for(deadline, Duration::from_millis(100), answer).ok_or_else(|| {
+            let log = std::fs::read_to_string(here.join(format!("{}.log", server.name))).unwrap_or_default();
+            failed(&command::last_lines(&log, 4))
+        })
+    };
+    servers.iter().try_for_each(start)
 }
 
 /// Runs a copy of the program: where `AppArmor` confines it by its path (Debian, Ubuntu), it may read nothing of the lab.
@@ -198,17 +258,21 @@ fn launch(namespace: &str, here: &Path, server: &Server) -> Result<(), Error> {
     // In the foreground, words to stderr.
     let argv = ["nsenter".as_ref(), OsStr::new(&enter), copy.as_os_str()];
     let more = ["-g", "-n", "1", "-c"].map(OsStr::new);
-    let argv: Vec<&OsStr> = argv.into_iter().chain(more).chain([server.config.as_os_str()]).collect();
+    let config = server.config();
+    let argv: Vec<&OsStr> = argv.into_iter().chain(more).chain([config.as_os_str()]).collect();
     command::detach("start a name server", &here.join(format!("{}.log", server.name)), &argv)
 }
 
-/// Whether it answers for each zone, over each of its addresses.
+/// Whether it answers for each zone over each of its addresses: with signatures, and the resolver that they are good (RFC 4035
+/// §3.2.3: the bit AD).
 fn serves(namespace: &str, spec: &Spec, server: &Server) -> bool {
+    let resolves = server.name == SERVERS[2];
     let ask = |zone: &str, address: &IpAddr| {
-        let mut nslookup = Command::new("nsenter");
-        nslookup.arg(format!("--net={}", net::file(namespace).display()));
-        nslookup.args(["busybox", "nslookup", "-type=soa", zone, &address.to_string()]);
-        command::run("ask a name server", &mut nslookup).is_ok_and(|said| said.contains("serial"))
+        let mut dig = Command::new("nsenter");
+        dig.arg(format!("--net={}", net::file(namespace).display()));
+        dig.args(["dig", "+dnssec", "+tries=1", "+time=2", &format!("@{address}"), &format!("ns2.{zone}"), "A"]);
+        let said = command::run("ask a name server", &mut dig).unwrap_or_default();
+        said.contains("RRSIG") && (!resolves || said.contains(" ad; "))
     };
     spec.zones.iter().all(|zone| server.addresses.iter().all(|address| ask(zone, address)))
 }
@@ -234,6 +298,14 @@ mod tests {
         (spec, outside)
     }
 
+    fn servers(outside: &Outside) -> [Server; 3] {
+        [0, 1, 2].map(|n| Server {
+            name: SERVERS[n],
+            addresses: outside.nameservers[n].clone(),
+            folder: PathBuf::from("/l").join(SERVERS[n]),
+        })
+    }
+
     #[test]
     fn a_zone_is_the_last_two_labels() {
         for (name, zone) in [
@@ -249,8 +321,8 @@ mod tests {
     #[test]
     fn the_key_may_set_challenges_of_the_zone_and_nothing_else() {
         let (spec, outside) = spec();
-        let [one, two] = outside.nameservers.as_slice() else { panic!("{outside:?}") };
-        let text = primary(&spec, Path::new("/l/key"), Path::new("/l/ns1"), one, two);
+        let [one, two, _] = servers(&outside);
+        let text = primary(&spec, Path::new("/l"), &one, &two);
         let grants: Vec<&str> = text.lines().map(str::trim).filter(|l| l.starts_with("grant")).collect();
         assert_eq!(
             grants,
@@ -265,10 +337,8 @@ mod tests {
     #[test]
     fn a_zone_holds_its_names_and_the_way_to_its_servers() {
         let (spec, outside) = spec();
-        let server =
-            |name, addresses: &[IpAddr]| Server { name, addresses: addresses.to_vec(), config: PathBuf::new() };
-        let [one, two] = outside.nameservers.as_slice() else { panic!("{outside:?}") };
-        let text = zone_file(&spec, "example.com", &[server("ns1", one), server("ns2", two)]);
+        let [one, two, three] = servers(&outside);
+        let text = zone_file(&spec, "example.com", [&one, &two]);
         for line in [
             "@ NS ns1.example.com.",
             "@ NS ns2.example.com.",
@@ -279,5 +349,7 @@ mod tests {
             assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
         }
         assert!(!text.contains("notexample"));
+        let text = resolver(&[("example.com", "257 3 13 \"a b\"".to_owned())], &three, &one);
+        assert!(text.contains("trust-anchors { \"example.com.\" static-key 257 3 13 \"a b\"; };\n"), "{text}");
     }
 }

@@ -46,8 +46,8 @@ fn dnsmasq(spec: &Spec, outside: &Outside, hosts: &Path) -> String {
     for address in &outside.services {
         let _ = writeln!(text, "listen-address={address}");
     }
-    // The zones' own servers know their names; what they do not know may be there a moment later.
-    for (zone, address) in spec.zones.iter().flat_map(|zone| primary(outside).map(move |address| (zone, address))) {
+    // What the zones' own servers do not know now may be there a moment later.
+    for (zone, address) in spec.zones.iter().flat_map(|zone| resolver(outside).map(move |address| (zone, address))) {
         let _ = writeln!(text, "server=/{zone}/{address}");
     }
     if !spec.zones.is_empty() {
@@ -62,9 +62,9 @@ fn dnsmasq(spec: &Spec, outside: &Outside, hosts: &Path) -> String {
     text
 }
 
-/// The first name server's addresses.
-fn primary(outside: &Outside) -> impl Iterator<Item = &IpAddr> {
-    outside.nameservers.iter().take(1).flatten()
+/// Where the zones are asked for, with signatures checked.
+fn resolver(outside: &Outside) -> impl Iterator<Item = &IpAddr> {
+    outside.nameservers.iter().skip(2).flatten()
 }
 
 /// Makes both namespaces, or only what of them is not as it should be, and starts what `outside` serves.

@@ -37,8 +37,11 @@ pub const PACKAGES: [Package; 13] = [
     package("pebble", "pebble", "signs certificates as the public authority would"),
 ];
 
-/// And this, for name servers that take updates.
-pub const NAME_SERVER: Package = package("bind9", "named", "answers for the zones whose challenges are set by DNS");
+/// And these, for name servers that take updates.
+pub const NAME_SERVERS: [Package; 2] = [
+    package("bind9", "named", "answers for the zones whose challenges are set by DNS"),
+    package("bind9-dnsutils", "nsupdate", "sets challenges, looks whether zones are signed"),
+];
 
 const FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
@@ -52,7 +55,7 @@ pub fn find(program: &str) -> Option<PathBuf> {
 
 /// All that a lab of that spec runs on this machine.
 pub fn packages(spec: &Spec) -> Vec<Package> {
-    let more = (!spec.zones.is_empty()).then_some(NAME_SERVER);
+    let more = NAME_SERVERS.into_iter().filter(|_| !spec.zones.is_empty());
     PACKAGES.into_iter().chain(more).collect()
 }
 

@@ -107,7 +107,8 @@ pub struct Outside {
     /// Where each of [`Spec::authorities`] listens.
     #[serde(default)]
     pub authorities: Vec<IpAddr>,
-    /// Where the primary and the secondary name server of [`Spec::zones`] listen: of each, IPv4, then IPv6. None without.
+    /// Where the primary and the secondary name server of [`Spec::zones`] listen, and who asks them for everybody: of each,
+    /// IPv4, then IPv6. None without zones.
     #[serde(default)]
     pub nameservers: Vec<Vec<IpAddr>>,
 }
@@ -232,7 +233,7 @@ impl Spec {
         let mut one = || if ipv4 { v4.next() } else { v6.next() };
         let authorities = self.authorities.iter().map(|_| one()).collect();
         let mut both = || Some(vec![v4.next()?, v6.next()?]);
-        let servers = if self.zones.is_empty() { 0 } else { 2 };
+        let servers = if self.zones.is_empty() { 0 } else { 3 };
         let nameservers = (0..servers).map(|_| both()).collect();
         match (services, clients, authorities, nameservers) {
             (Some(services), Some(clients), Some(authorities), Some(nameservers)) => {

@@ -47,6 +47,7 @@ fn challenges_are_set_by_dns() {
     dead_servers_come_back(&bench);
     obtained_when_all_servers_have_it(&bench);
     killed(&bench);
+    broken_signatures(&bench);
     failing_hooks(&bench);
 }
 
@@ -245,6 +246,44 @@ fn killed(bench: &Bench) {
     assert_eq!(orders(bench), 3);
     assert_ne!(shown(bench), before);
     becomes(bench, &[]);
+}
+
+/// A zone that is signed by another key than the world was told is believed by nobody: the CA is not told to look, where it
+/// would see nothing.
+fn broken_signatures(bench: &Bench) {
+    let (before, looked) = (shown(bench), pebble(bench, "Pulled a task"));
+    let status = |more: &str| bench.sh("outside", &format!("dig +tries=1 {more} {SITE} A")).out;
+    assert!(status("").contains("status: NOERROR"));
+    let here = bench.lab().dir().join("outside/nameserver");
+    let config = here.join("resolver/named.conf");
+    let right = std::fs::read_to_string(&config).unwrap();
+    let (head, key) = right.split_once(" static-key 257 3 13 \"").unwrap();
+    let other = if key.starts_with('A') { 'B' } else { 'A' };
+    std::fs::write(&config, format!("{head} static-key 257 3 13 \"{other}{}", &key[1..])).unwrap();
+    let stop = || {
+        signal(bench, "resolver", "KILL");
+        wait("the resolver is gone", Duration::from_secs(5), || pid(bench, "resolver").is_none().then_some(()));
+    };
+    stop();
+    let start =
+        format!("setsid -f '{0}/named' -g -n 1 -c '{1}' >>'{0}/resolver.log' 2>&1", here.display(), config.display());
+    bench.sh("outside", &start).expect(0);
+    wait("the resolver refuses", Duration::from_secs(20), || status("").contains("status: SERVFAIL").then_some(()));
+    assert!(status("+cd").contains("status: NOERROR"), "the data is there all the same");
+    // The hook does not need the name of its server.
+    let (server, _) = bench.lab().updates().unwrap();
+    bench.edit("ns1.example.com", &server.to_string());
+    let said = bench.infra(&FORCE).expect(1);
+    assert!(said.err.contains("SERVFAIL"), "{}", said.err);
+    assert_eq!(pebble(bench, "Pulled a task"), looked);
+    assert_eq!(shown(bench), before);
+    bench.edit(&server.to_string(), "ns1.example.com");
+    std::fs::write(&config, right).unwrap();
+    stop();
+    Lab::up(bench.lab().spec(), &|_| ()).unwrap();
+    becomes(bench, &[]);
+    // The pause after a failure is not what is tested here.
+    std::fs::remove_file(bench.dir.path().join(format!("state/acme/sites/{SITE}/record.json"))).unwrap();
 }
 
 fn failing_hooks(bench: &Bench) {
