@@ -60,12 +60,24 @@ pub(super) fn start(spec: &Spec, outside: &Outside, dir: &Path) -> Result<Vec<St
     }
     let (inside, all) = (net::pids(&namespace), command::processes());
     for server in &servers {
-        let config = server.config();
-        if !all.iter().any(|p| inside.contains(&p.pid) && p.has(&config.to_string_lossy())) {
-            fsx::private_dir(&server.folder)?;
-            server.write(&config)?;
-            server.launch(&namespace, outside, &config)?;
+        let (config, wanted) = (server.config(), server.configuration()?);
+        let own = format!("{}/", server.folder.display());
+        let of_it = |p: &&command::Process| inside.contains(&p.pid) && p.argv.iter().any(|a| a.starts_with(&own));
+        let running: Vec<&command::Process> = all.iter().filter(of_it).collect();
+        let same = std::fs::read_to_string(&config).is_ok_and(|old| old == wanted);
+        if same && running.iter().any(|p| p.has(&config.to_string_lossy())) {
+            continue;
         }
+        // Of one that is to be another, or has died, nothing may hold the ports.
+        let pids: Vec<u32> = running.iter().map(|p| p.pid).collect();
+        command::kill(&pids);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let ended = || net::pids(&namespace).iter().all(|pid| !pids.contains(pid)).then_some(());
+        command::wait_for(deadline, Duration::from_millis(20), ended);
+        fsx::private_dir(&server.folder)?;
+        server.certify()?;
+        fsx::write_atomic(&config, wanted.as_bytes(), 0o600)?;
+        server.launch(&namespace, outside, &config)?;
     }
     let (mut issuing, mut own) = (Vec::new(), String::new());
     for server in &servers {
@@ -102,8 +114,11 @@ impl Server<'_> {
                 curl.args(["--resolve", &format!("{host}:{port}:{at}")]);
                 command::run("ask Pebble", curl.arg(format!("https://{host}:{port}/{path}"))).ok()
             };
+            // Its own document, which says all that this version knows, stands at the directory's path too.
+            let document = self.folder.join("www").join(&self.place.path);
+            fs_err::create_dir_all(document.parent()?).ok()?;
+            fsx::write_atomic(&document, fetch(PORT, "dir")?.as_bytes(), 0o644).ok()?;
             fetch(self.place.port, &self.place.path)?;
-            fetch(PORT, "dir")?;
             fetch(MANAGEMENT, "roots/0")
         });
         root.ok_or_else(|| {
@@ -112,8 +127,8 @@ impl Server<'_> {
         })
     }
 
-    /// Certificate, configuration and the directory's document.
-    fn write(&self, config: &Path) -> Result<(), Error> {
+    /// The certificate of its name.
+    fn certify(&self) -> Result<(), Error> {
         let now = OffsetDateTime::now_utc();
         let host = &self.place.host;
         let permitted = Permitted { domains: vec![host.clone()], networks: vec![] };
@@ -123,7 +138,11 @@ impl Server<'_> {
         let put = |name: &str, text: &str| fsx::write_atomic(&self.folder.join(name), text.as_bytes(), 0o600);
         put("ca.crt", &authority.certificate)?;
         put("server.crt", &leaf.certificate)?;
-        put("server.key", leaf.key.reveal())?;
+        Ok(put("server.key", leaf.key.reveal())?)
+    }
+
+    /// What it is told.
+    fn configuration(&self) -> Result<String, Error> {
         let mut pebble = serde_json::json!({
             "listenAddress": self.socket(PORT),
             "managementListenAddress": self.socket(MANAGEMENT),
@@ -147,24 +166,8 @@ impl Server<'_> {
             }
             pebble["profiles"] = profiles;
         }
-        fsx::write_atomic(config, serde_json::json!({ "pebble": pebble }).to_string().as_bytes(), 0o600)?;
-        let url = |path: &str| format!("https://{host}:{PORT}{path}");
-        let directory = serde_json::json!({
-            "newNonce": url("/nonce-plz"),
-            "newAccount": url("/sign-me-up"),
-            "newOrder": url("/order-plz"),
-            "revokeCert": url("/revoke-cert"),
-            "keyChange": url("/rollover-account-key"),
-            "meta": {
-                "termsOfService": "data:text/plain,for the lab alone",
-                "externalAccountRequired": self.directory.eab.is_some(),
-            },
-        });
-        let document = self.folder.join("www").join(&self.place.path);
-        if let Some(folder) = document.parent() {
-            fs_err::create_dir_all(folder)?;
-        }
-        Ok(fsx::write_atomic(&document, directory.to_string().as_bytes(), 0o644)?)
+        // Pebble itself takes no notice of the URL: it is there so that another one is another configuration.
+        Ok(serde_json::json!({ "pebble": pebble, "directory": self.directory.url }).to_string())
     }
 
     fn launch(&self, namespace: &str, outside: &Outside, config: &Path) -> Result<(), Error> {
@@ -189,8 +192,8 @@ impl Server<'_> {
         command::detach("start Pebble", &self.folder.join("pebble.log"), &pebble.map(OsStr::new))?;
         let folder = self.folder.to_string_lossy();
         // Pebble's own path cannot be chosen.
-        let serve =
-            "cd \"$1/www\" && exec openssl s_server -accept \"$2\" -cert ../server.crt -key ../server.key -WWW -quiet";
+        let serve = "mkdir -p \"$1/www\" && cd \"$1/www\" && exec openssl s_server -accept \"$2\" -cert \"$1/server.crt\" \
+                     -key \"$1/server.key\" -WWW -quiet";
         let at = self.socket(self.place.port);
         let directory = ["nsenter", &enter, "sh", "-c", serve, "sh", &folder, &at];
         command::detach("serve the directory", &self.folder.join("directory.log"), &directory.map(OsStr::new))

@@ -225,6 +225,9 @@ fn rehearsed(vault: &Vault, wanted: &Wanted, source: &Source, stop: &AtomicBool)
         return Ok(());
     }
     match rehearse(vault, wanted, stop) {
+        // A CAA record may name our account, and that at the staging is another one (RFC 8657 §3). What CAA says of the CA
+        // itself was looked at before.
+        Err(failure) if failure.kind == Kind::Refused && failure.why.to_ascii_lowercase().contains("caa") => Ok(()),
         Err(failure) if matches!(failure.kind, Kind::Refused | Kind::Ours | Kind::Stopped) => {
             Err(Failure { why: format!("{} (said by the staging, which was asked first)", failure.why), ..failure })
         }

@@ -309,10 +309,13 @@ mod tests {
         [(name.to_owned(), Answer { addresses: Some(addresses), authorizations: Ok(None) })].into()
     }
 
+    type Found = Result<&'static [&'static str], Trouble>;
+    type Expected = Option<(Weight, &'static str)>;
+
     #[test]
     fn every_address_must_be_a_load_balancers() {
         let silent = || Err(Trouble::Unanswered("A of a.example.com: time-out".into()));
-        let cases: [(Result<&[&str], Trouble>, Option<(Weight, &str)>); 6] = [
+        let cases: [(Found, Expected); 6] = [
             (Ok(&["203.0.113.11", "2001:db8::11"]), None),
             (Ok(&["203.0.113.11", "2001:db8::99"]), Some((Weight::Refusal, "AAAA record 2001:db8::99"))),
             (Ok(&["198.51.100.7"]), Some((Weight::Refusal, "A record 198.51.100.7"))),
