@@ -64,7 +64,7 @@ fn with_terminal(bench: &Bench, words: &str) -> String {
     let line = format!("{} {words}", env!("CARGO_BIN_EXE_infra"));
     let mut command = bench.lab().command(&Target::Controller, ["script", "-qec", &line, "/dev/null"]).unwrap();
     command.current_dir(bench.dir.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.env_remove("INFRA_INVENTORY").spawn().unwrap();
+    let mut child = command.env_remove("INFRA_INVENTORY").env_remove("INFRA_STATE").spawn().unwrap();
     let (mut keys, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     let (mut seen, mut typed, mut part) = (Vec::new(), false, [0; 4096]);
     while let Ok(n @ 1..) = screen.read(&mut part) {
