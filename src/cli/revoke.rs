@@ -51,10 +51,15 @@ pub(super) fn run(args: &CertRevoke, global: &Global, reporter: &Reporter) -> Do
         reporter,
     };
     let sites = BTreeSet::from([name.to_owned()]);
-    if work.run(&sites, &sites)? != Ended::Renewed {
+    let ended = work.run(&sites, &sites)?;
+    if ended != Ended::Renewed {
         if !args.now {
+            let why = match ended {
+                Ended::Pending => "a load balancer does not have the new certificate yet",
+                _ => "there is no new certificate",
+            };
             let help = "`infra cert renew` tells what is in the way; `--now` revokes all the same".to_owned();
-            reporter.error(&format!("{name}: nothing was revoked, as there is no new certificate"), &[], &[help])?;
+            reporter.error(&format!("{name}: nothing was revoked, as {why}"), &[], &[help])?;
         }
         return Ok(exit::FAILED);
     }
