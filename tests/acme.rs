@@ -346,8 +346,13 @@ fn a_profile_and_the_cas_advice_are_followed_where_they_are_offered() {
     assert_eq!(consult(&short), Some(advice));
     assert!(matches!(decide(&folder, &short), Decision::Good { until, .. } if until == at.min(first.life.pressing())));
     // A renewal says what it replaces.
-    obtained(&fulfil(&folder, &short, true));
-    assert!(ca.words().contains("is a replacement of"), "{}", ca.words());
+    // Pebble finds no certificate whose serial number begins with a zero byte in DER (one in some hundreds), and is then asked
+    // without: so there is a second renewal, of another one.
+    let replaced = (0..3).any(|_| {
+        obtained(&fulfil(&folder, &short, true));
+        ca.words().contains("is a replacement of")
+    });
+    assert!(replaced, "{}", ca.words());
     // Another profile is another certificate.
     assert!(matches!(decide(&folder, &plain), Decision::Order { why, .. } if why == "another profile is wanted"));
 }
