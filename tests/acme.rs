@@ -13,9 +13,9 @@ use infra::pki::acme::{Kind, Reason};
 use infra::pki::fulfil::{self, Fate};
 use infra::pki::internal_ca::{Authority, Permitted, Purpose, Wish};
 use infra::pki::public::Public;
-use infra::pki::renew::Decision;
-use infra::pki::vault::Vault;
-use infra::pki::wanted::{Source, Wanted};
+use infra::pki::public_store::PublicStore;
+use infra::service::certificates::schedule::Decision;
+use infra::service::certificates::wanted::{Source, Wanted};
 use time::OffsetDateTime;
 
 const SITE: &str = "shop.example.com";
@@ -167,16 +167,16 @@ fn now() -> OffsetDateTime {
 }
 
 fn fulfil(folder: &Path, wanted: &Wanted, force: bool) -> Fate {
-    let vault = Vault::open(&folder.join("state")).unwrap();
-    fulfil::fulfil(&vault, wanted, force, &AtomicBool::new(false), now()).unwrap()
+    let store = PublicStore::open(&folder.join("state")).unwrap();
+    fulfil::fulfil(&store, wanted, force, &AtomicBool::new(false), now()).unwrap()
 }
 
 fn decide(folder: &Path, wanted: &Wanted) -> Decision {
-    fulfil::decide(&Vault::open(&folder.join("state")).unwrap(), wanted, now()).unwrap()
+    fulfil::decide(&PublicStore::open(&folder.join("state")).unwrap(), wanted, now()).unwrap()
 }
 
 fn current(folder: &Path) -> Public {
-    Vault::open(&folder.join("state")).unwrap().current(SITE).unwrap().unwrap()
+    PublicStore::open(&folder.join("state")).unwrap().current(SITE).unwrap().unwrap()
 }
 
 #[track_caller]
@@ -232,8 +232,8 @@ fn an_external_account_is_bound_once() {
     std::fs::remove_file(folder.join("eab")).unwrap();
     obtained(&fulfil(&folder, &wanted, true));
     assert_eq!(ca.words().matches("Successful newAccount Binding").count(), 1);
-    let vault = Vault::open(&folder.join("state")).unwrap();
-    assert!(vault.account(&ca.directory()).unwrap().unwrap().url.contains("/my-account/"));
+    let store = PublicStore::open(&folder.join("state")).unwrap();
+    assert!(store.account(&ca.directory()).unwrap().unwrap().url.contains("/my-account/"));
 }
 
 #[test]
@@ -266,8 +266,9 @@ fn a_ca_that_has_forgotten_us_gets_an_account_with_the_same_key() {
     let wanted = wanted(&folder, vec![Source::new(&ca.directory())]);
     obtained(&fulfil(&folder, &wanted, false));
     let key = std::fs::read(folder.join("state/acme/account.key")).unwrap();
-    let known =
-        |folder: &Path| Vault::open(&folder.join("state")).unwrap().account(&wanted.sources[0].directory).unwrap();
+    let known = |folder: &Path| {
+        PublicStore::open(&folder.join("state")).unwrap().account(&wanted.sources[0].directory).unwrap()
+    };
     let before = known(&folder);
     let ports = ca.ports;
     drop(ca);
@@ -318,9 +319,9 @@ fn a_profile_and_the_cas_advice_are_followed_where_they_are_offered() {
     let odd = Wanted { profile: Some("odd".to_owned()), ..plain.clone() };
     let short = Wanted { profile: Some("shortlived".to_owned()), ..plain.clone() };
     let consult = |wanted: &Wanted| {
-        let vault = Vault::open(&folder.join("state")).unwrap();
-        fulfil::consult(&vault, wanted, &AtomicBool::new(false), now()).unwrap();
-        vault.advice(SITE).unwrap()
+        let store = PublicStore::open(&folder.join("state")).unwrap();
+        fulfil::consult(&store, wanted, &AtomicBool::new(false), now()).unwrap();
+        store.advice(SITE).unwrap()
     };
     if !ca.new {
         failed(&fulfil(&folder, &odd, false), Kind::Ours, "offers no profiles");
@@ -365,8 +366,8 @@ fn what_was_revoked_is_due() {
     obtained(&fulfil(&folder, &wanted, false));
     let first = current(&folder);
     let revoke = |certificate: &Public| {
-        let vault = Vault::open(&folder.join("state")).unwrap();
-        fulfil::revoke(&vault, &wanted, certificate, Reason::Superseded, &AtomicBool::new(false))
+        let store = PublicStore::open(&folder.join("state")).unwrap();
+        fulfil::revoke(&store, &wanted, certificate, Reason::Superseded, &AtomicBool::new(false))
     };
     revoke(&first).unwrap();
     let pem = folder.join("first.pem");
@@ -397,7 +398,7 @@ fn an_interrupt_ends_an_order_at_once_and_loses_nothing() {
             }
             stop.store(true, Ordering::Relaxed);
         });
-        fulfil::fulfil(&Vault::open(&folder.join("state")).unwrap(), &wanted, false, &stop, now()).unwrap()
+        fulfil::fulfil(&PublicStore::open(&folder.join("state")).unwrap(), &wanted, false, &stop, now()).unwrap()
     });
     failed(&fate, Kind::Stopped, "interrupted");
     // Long before the CA has looked, and nobody has to wait because of it.

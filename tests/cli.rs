@@ -1,7 +1,10 @@
 //! The binary as a shell sees it: exit codes, where its words go, and what it does where nobody listens.
 
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 fn infra(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_infra"));
@@ -103,4 +106,229 @@ fn a_selection_that_matches_nothing_exits_2_and_touches_nothing() {
     assert_eq!(out.status.code(), Some(2));
     assert!(text(&out.stderr).contains("`--limit` names the host `wbe1`"), "{}", text(&out.stderr));
     assert_eq!(text(&out.stdout), "");
+}
+
+/// An inventory of one load balancer, one web and one app host, with `more` lines, in a folder of its own.
+fn inventory(more: &str) -> (tempfile::TempDir, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("inventory.yml");
+    let text = "name: shop\ncertificates: { issuer: internal }\nfirewall: { manage_from: 10.0.0.0/24 }\nsites: { shop.example.com: { app: { port: 8080 } } }\n\
+                hosts:\n  lb1: { address: 10.0.1.1, roles: lb }\n  web1: { address: 10.0.1.2, roles: web }\n  \
+                app1: { address: 10.0.1.3, roles: app }\n";
+    std::fs::write(&path, format!("{text}{more}")).unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    (dir, path)
+}
+
+#[test]
+fn a_password_file_that_is_not_there_is_told() {
+    let (dir, path) = inventory(
+        "  db1: { address: 10.0.1.4, roles: db }\n  db2: { address: 10.0.1.5, roles: db }\ndatabase:\n  engine: mariadb\n  primary: db1\n  \
+         schemas: shop\n  users: { shop: { schema: shop, from: app, password: { file: shop.password } } }\n",
+    );
+    let words = "`database/user-shop` is in `shop.password`, which is not there";
+    let out = output(&["check", &path]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    assert!(text(&out.stderr).contains(words), "{}", text(&out.stderr));
+    std::fs::write(dir.path().join("shop.password"), "x\n").unwrap();
+    let out = output(&["check", &path]);
+    assert!(out.status.success() && !text(&out.stderr).contains("is not there"), "{}", text(&out.stderr));
+}
+
+#[test]
+fn templates_beside_a_strangers_inventory_end() {
+    let open = "{% for a in range(end=100000) %}";
+    let components = (0..40)
+        .map(|n| format!("{{% component c{n}() %}}{{{{ <c{0}/> }}}}{{{{ <c{0}/> }}}}{{% endcomponent c{n} %}}", n + 1))
+        .collect::<Vec<_>>()
+        .concat();
+    for (what, text) in [
+        ("a loop that prints nothing", format!("{}{}", open.repeat(4), "{% endfor %}".repeat(4))),
+        (
+            "a text that doubles",
+            format!("{{% set s = 'xxxxxxxx' %}}{}{{{{ s | length }}}}", "{% set s = s ~ s %}".repeat(60)),
+        ),
+        (
+            "a text that doubles in a loop",
+            format!("{{% set_global s = 'xxxxxxxx' %}}{open}{{% set_global s = s ~ s %}}{{% endfor %}}"),
+        ),
+        (
+            "a text that squares",
+            format!("{{% set s = 'xxxxxxxxxx' %}}{}", "{% set s = s | replace(from='x', to=s) %}".repeat(9)),
+        ),
+        (
+            "lists of lists",
+            "{% set l = [a for a in range(end=100000)] %}{% set m = [l | join(sep='xxxxxxxx') for b in l] %}"
+                .to_owned(),
+        ),
+        ("components", format!("{components}{{% component c40() %}}{{% endcomponent c40 %}}{{{{ <c0/> }}}}")),
+    ] {
+        let (dir, path) = inventory("");
+        let folder = dir.path().join("templates/haproxy");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("haproxy.cfg"), text).unwrap();
+        let began = Instant::now();
+        let out = output(&["check", &path]);
+        let said = text_of(&out.stderr);
+        assert_eq!(out.status.code(), Some(2), "{what}: {said}");
+        assert!(said.contains("template `haproxy/haproxy.cfg`"), "{what}: {said}");
+        assert!(began.elapsed() < Duration::from_secs(40), "{what}: {:?}", began.elapsed());
+    }
+}
+
+fn text_of(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn files_that_have_no_end_are_refused_by_name() {
+    let (dir, path) = inventory("");
+    let fifo = dir.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let fifo = fifo.to_str().unwrap();
+    let big = dir.path().join("big");
+    std::fs::File::create(&big).unwrap().set_len(1 << 40).unwrap();
+    let big = big.to_str().unwrap();
+    for (args, words) in [
+        (["apply", "--yes", "--plan", "/dev/zero", &path], "it is a device"),
+        (["apply", "--yes", "--plan", big, &path], "it is larger than 64 MiB"),
+        (["apply", "--yes", "--plan", fifo, &path], "is not a plan that can be executed"),
+        (["apply", "--yes", "--plan", "/", &path], "it is a folder"),
+        (["check", "/dev/zero", "--color", "never", "-v"], "it is a device"),
+        (["check", big, "--color", "never", "-v"], "is larger than 10 MiB"),
+        (["check", fifo, "--color", "never", "-v"], "is empty"),
+    ] {
+        let began = Instant::now();
+        let out = output(&args);
+        let said = text_of(&out.stderr);
+        assert_eq!(out.status.code(), Some(2), "{args:?}: {said}");
+        assert!(said.contains(words) && said.len() < 2000, "{args:?}: {said}");
+        assert!(began.elapsed() < Duration::from_secs(10), "{args:?}");
+    }
+    // A pipe with something in it is an inventory as any other.
+    let shell = format!("cat '{path}' | '{}' check /dev/stdin", env!("CARGO_BIN_EXE_infra"));
+    let out = Command::new("sh").args(["-c", &shell]).output().unwrap();
+    assert_eq!(out.status.code(), Some(0), "{}", text_of(&out.stderr));
+}
+
+#[test]
+fn a_state_folder_of_others_is_refused_by_name() {
+    let (dir, path) = inventory("");
+    let state = dir.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    let owned = |uid: u32| std::os::unix::fs::chown(&state, Some(uid), None).unwrap();
+    let mode = |mode: u32| std::fs::set_permissions(&state, std::fs::Permissions::from_mode(mode)).unwrap();
+    for (bits, uid, words) in [
+        (0o700, 0, None),
+        (0o755, 0, None),
+        (0o770, 0, Some("may be written by other users (mode 0770)")),
+        (0o702, 0, Some("may be written by other users")),
+        (0o1777, 0, Some("may be written by other users")),
+        (0o700, 12345, Some("belongs to another user (number 12345)")),
+    ] {
+        mode(bits);
+        owned(uid);
+        // A good one is not tried with the verbs that go out to hosts.
+        for verb in if words.is_some() { ["check", "diff", "apply"].as_slice() } else { &["check"] } {
+            let out = output(&[verb, &path, "--limit", "web1"]);
+            let said = text_of(&out.stderr);
+            match words {
+                Some(words) => {
+                    assert_eq!(out.status.code(), Some(2), "{verb} {bits:o}: {said}");
+                    assert!(
+                        said.contains(words) && said.contains(state.to_str().unwrap()) && said.contains("ch"),
+                        "{said}"
+                    );
+                    assert!(std::fs::read_dir(&state).unwrap().next().is_none(), "{verb}");
+                }
+                None => assert_eq!(out.status.code(), Some(0), "{said}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn what_hides_in_an_inventory_is_shown_as_an_escape() {
+    let hides = |c: char| infra::base::visible::hides(c) && c != '\n';
+    for odd in [
+        '\u{80}', '\u{9b}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202e}', '\u{2066}', '\u{2069}', '\u{61c}',
+        '\u{200b}',
+    ] {
+        let (_dir, path) = inventory(&format!(
+            "  \"a{odd}\": {{ address: \"b{odd}\", roles: \"c{odd}\" }}\n\"k{odd}\": 1 # {odd}\nstate: \"{odd}\"\n"
+        ));
+        let number = format!("{:x}", u32::from(odd));
+        let named = format!("no-such-{odd}.yml");
+        for args in [
+            vec!["check", &path],
+            vec!["check", &path, "--color", "always"],
+            vec!["check", &path, "--json"],
+            vec!["check", &named],
+            vec!["check", &named, "--json"],
+        ] {
+            let out = output(&args);
+            assert_eq!(out.status.code(), Some(2), "{args:?}");
+            let said = text_of(&out.stderr) + &text_of(&out.stdout);
+            assert!(said.contains(&number), "{args:?}: {said:?}");
+            let coloured = args.contains(&"always");
+            assert!(!said.contains(|c| hides(c) && !(coloured && c == '\u{1b}')), "{args:?}: {said:?}");
+        }
+    }
+}
+
+#[test]
+fn of_thousands_of_mistakes_the_first_hundred_are_shown() {
+    let hosts = (0..3000)
+        .map(|n| format!("  h{n}: {{ adress: 10.2.{}.{}, roles: [app] }}\n", n / 250, n % 250))
+        .collect::<Vec<_>>()
+        .concat();
+    let (_dir, path) = inventory(&hosts);
+    let out = output(&["check", &path]);
+    let said = text_of(&out.stderr);
+    assert_eq!((out.status.code(), said.matches("error: unknown key `adress`").count()), (Some(2), 100));
+    assert!(said.ends_with("3000 errors, 3 warnings; the first 100 are shown\n"), "{}", &said[said.len() - 200..]);
+    let out = output(&["check", &path, "--json"]);
+    let lines: Vec<serde_json::Value> =
+        text(&out.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 101);
+    assert_eq!((&lines[100]["event"], &lines[100]["errors"]), (&"diagnostics".into(), &3000.into()));
+    assert!(Path::new(&path).exists());
+}
+
+/// Nothing listens on port 1: what concerns hosts that are not selected is known before any host answers.
+#[test]
+fn what_a_selection_leaves_out_is_told() {
+    let hosts = "hosts:
+  lb1: { address: 192.0.2.10, ssh: { address: 127.0.0.1 }, roles: [lb] }
+  web1: { address: 192.0.2.11, ssh: { address: 127.0.0.1 }, roles: [web] }
+";
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("inventory.yml");
+    let rest = "ssh: { user: root, port: 1 }
+firewall: { manage_from: [198.51.100.0/24] }
+sites: { shop.example.com: { static: { root: /srv/shop, prefix: / } } }
+certificates: { issuer: letsencrypt, contact: ops@example.com }
+";
+    std::fs::write(&path, format!("name: shop\n{hosts}{rest}")).unwrap();
+    let diff = |words: &[&str]| {
+        let out = infra(words).args(["diff", path.to_str().unwrap()]).current_dir(folder.path()).output().unwrap();
+        (out.status.code(), text_of(&out.stderr))
+    };
+    let left = "the certificate of shop.example.com is not ordered in this run: not all load balancers are selected";
+    let (code, said) = diff(&["--limit", "web1"]);
+    assert!(code == Some(4) && said.contains(left) && !said.contains("then: "), "{code:?}: {said}");
+    let (code, said) = diff(&[]);
+    assert!(code == Some(4) && !said.contains(left) && said.contains("then: "), "{code:?}: {said}");
+    let restart = |limit| {
+        let words = ["diff", "--limit", limit, "--restart", "haproxy", path.to_str().unwrap()];
+        let out = infra(&words).current_dir(folder.path()).output().unwrap();
+        (out.status.code(), text_of(&out.stderr))
+    };
+    let (code, said) = restart("web1");
+    assert!(
+        code == Some(2) && said.contains("`--restart haproxy.service` names a unit that infra keeps on none"),
+        "{said}"
+    );
+    let (code, said) = restart("lb1");
+    assert!(code == Some(4) && said.contains("`--restart haproxy.service` changes nothing: "), "{said}");
 }

@@ -4,17 +4,37 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Duration;
 
-use infra::base::secret::{Materials, Secret, sentinel};
+use infra::base::materials::{Materials, Owner};
+use infra::base::secret::sentinel;
 use infra::fleet::survey;
 use infra::host::dir::DirTransport;
-use infra::host::execute::{Executor, Now, StepError};
+use infra::host::execute::{Executor, Now, StepError, Told};
 use infra::host::transport::Transport;
 use infra::plan::plan::{self, Action, HostPlan};
 use infra::plan::state::{
     Access, Body, Check, DesiredHost, Digest, File, Folder, Follow, Observed, Phase, Probe, UnitWanted,
 };
+use infra::service::ALL;
+
+#[path = "dir/decision.rs"]
+mod decision;
+#[path = "dir/held.rs"]
+mod held;
+#[path = "dir/links.rs"]
+mod links;
+#[path = "dir/observation.rs"]
+mod observation;
+#[path = "dir/packages.rs"]
+mod packages;
+#[path = "dir/passages.rs"]
+mod passages;
+#[path = "dir/restarts.rs"]
+mod restarts;
+#[path = "dir/tasks.rs"]
+mod tasks;
 
 /// systemctl for a folder: what runs is a file under `run/units`; `fail-VERB-UNIT` makes it refuse.
 const SYSTEMCTL: &str = r#"#!/bin/sh
@@ -28,7 +48,7 @@ case $verb in
 is-active) [ -e "$units/$1.active" ] ;;
 is-enabled) [ -e "$units/$1.enabled" ] && echo enabled ;;
 enable) : >"$units/$1.enabled" ;;
-start | restart | reload) : >"$units/$1.active"; cp "$ETC" "$units/$1.serves" 2>/dev/null; : ;;
+start | restart | reload) : >"$units/$1.active"; [ ! -f "$ETC" ] || cp "$ETC" "$units/$1.serves" ;;
 disable) shift; rm -f "$units/$1.active" "$units/$1.enabled" ;;
 stop) rm -f "$units/$1.active" ;;
 daemon-reload | reset-failed | status) : ;;
@@ -45,11 +65,13 @@ esac
 
 struct Machine {
     dir: tempfile::TempDir,
+    /// What was told while it was worked on.
+    told: Mutex<Vec<Told>>,
 }
 
 impl Machine {
     fn new() -> Self {
-        let machine = Self { dir: tempfile::tempdir().unwrap() };
+        let machine = Self { dir: tempfile::tempdir().unwrap(), told: Mutex::default() };
         for folder in ["root/etc/demo", "root/var/lib", "root/run/systemd/system", "bin", "units"] {
             fs_err::create_dir_all(machine.dir.path().join(folder)).unwrap();
         }
@@ -86,7 +108,7 @@ impl Machine {
     }
 
     fn observe(&self, desired: &DesiredHost) -> Observed {
-        survey::observe(self.transport().as_mut(), desired).unwrap()
+        survey::observe(ALL, self.transport().as_mut(), desired).unwrap()
     }
 
     /// Plans and carries out all phases, as the fleet does for one host.
@@ -100,16 +122,22 @@ impl Machine {
             materials,
             transport: self.transport(),
             reconnect: Box::new(|| Ok(self.transport())),
-            tell: Box::new(|_| ()),
+            tell: Box::new(|said| self.told.lock().unwrap().push(said)),
+            swaps: &desired.swaps,
             manifest: observed.manifest.clone(),
         };
         if plan.is_empty() {
             return Ok(plan);
         }
+        let commit = |executor: &mut Executor<'_>, phase: Phase| {
+            let Some(actions) = plan.phases.get(&phase) else { return Ok(()) };
+            let probes: Vec<Probe> = desired.probes.iter().filter(|p| p.phase == phase).cloned().collect();
+            executor.commit(phase, actions, &probes).map(|_| ()).map_err(|e| (phase, e))
+        };
+        commit(&mut executor, Phase::Packages)?;
         executor.stage(&plan, desired).map_err(|e| (Phase::Stage, e))?;
-        for (phase, actions) in &plan.phases {
-            let probes: Vec<Probe> = desired.probes.iter().filter(|p| p.phase == *phase).cloned().collect();
-            executor.commit(*phase, actions, &probes).map_err(|e| (*phase, e))?;
+        for phase in Phase::ALL.into_iter().filter(|phase| *phase > Phase::Stage) {
+            commit(&mut executor, phase)?;
         }
         Ok(plan)
     }
@@ -136,12 +164,13 @@ fn walk(dir: &Path, picture: &mut BTreeMap<PathBuf, (u32, String)>) {
 
 fn materials() -> Materials {
     let mut materials = Materials::default();
-    materials.add_secret(Secret::new("demo/key", "s3cr3t-marked"));
+    materials.add_secret("demo/key".parse().unwrap(), "s3cr3t-marked", Owner::All);
     materials
 }
 
 fn body(text: &str) -> Body {
-    Body { text: text.into(), digest: Digest::of(materials().materialize(text).unwrap().as_bytes()) }
+    let bytes = materials().share(&"h1".parse().unwrap()).materialize(text).unwrap();
+    Body { text: text.into(), digest: Digest::of(bytes.as_bytes()), origin: None }
 }
 
 fn file(text: &str, mode: u32) -> File {
@@ -222,11 +251,7 @@ fn a_refused_check_changes_nothing() {
     machine.apply(&desired("one\n"), &materials()).unwrap();
     let before = machine.picture();
     let mut wanted = desired("two\n");
-    wanted.checks.push(Check {
-        service: "demo",
-        title: "demo -t".into(),
-        command: "echo line 7 is wrong; exit 1".into(),
-    });
+    wanted.checks.push(Check { title: "demo -t".into(), command: "echo line 7 is wrong; exit 1".into() });
     let (phase, error) = machine.apply(&wanted, &materials()).unwrap_err();
     assert_eq!((phase, error.what.as_str(), error.now), (Phase::Stage, "demo -t", Now::AsBefore));
     assert_eq!(error.words, ["line 7 is wrong"]);
@@ -248,7 +273,6 @@ fn a_failed_phase_puts_everything_back() {
             match fault {
                 "reload" => machine.write(&format!("units/fail-{verb}-demo.service"), ""),
                 _ => wanted.probes.push(Probe {
-                    service: "demo",
                     phase: Phase::Web,
                     title: "it answers".into(),
                     command: "echo no answer with s3cr3t-marked; exit 1".into(),
@@ -307,6 +331,7 @@ fn swapped(text: &str, key: &str) -> DesiredHost {
     let mut pem = file(&format!("{key} {}\n", sentinel("demo/key")), 0o600);
     pem.then.insert("demo.service".into(), Follow::Swap);
     wanted.files.insert("/etc/demo/private/key".into(), pem);
+    wanted.swaps.insert("demo.service".into(), include_str!("../templates/haproxy/swap.sh").into());
     wanted
 }
 
@@ -384,20 +409,23 @@ fn a_certificate_that_is_not_taken_is_reloaded_for() {
     assert!(units.contains("reload demo.service"), "{units}");
 }
 
+fn failing_probe(wanted: &mut DesiredHost, command: &str) {
+    wanted.probes.push(Probe {
+        phase: Phase::Web,
+        title: "it answers".into(),
+        command: command.into(),
+        within: Duration::from_secs(0),
+        advisory: false,
+    });
+}
+
 /// What it was given does not work: it reads the old one again.
 #[test]
 fn a_swap_that_does_not_work_is_put_back_by_a_reload() {
     let machine = with_socket();
     let before = machine.picture();
     let mut wanted = swapped("one\n", "second");
-    wanted.probes.push(Probe {
-        service: "demo",
-        phase: Phase::Web,
-        title: "it answers".into(),
-        command: "exit 1".into(),
-        within: Duration::from_secs(0),
-        advisory: false,
-    });
+    failing_probe(&mut wanted, "exit 1");
     machine.write("units/log", "");
     let (_, error) = machine.apply(&wanted, &materials()).unwrap_err();
     assert_eq!((error.what.as_str(), error.now), ("it answers", Now::AsBefore), "{error:?}");
@@ -414,7 +442,6 @@ fn a_swap_is_owed_as_a_reload() {
     let owed = machine.path("root/var/lib/infra/owed/demo.service").display().to_string();
     let command = format!("cp {owed} {}", machine.path("units/owed").display());
     wanted.probes.push(Probe {
-        service: "demo",
         phase: Phase::Web,
         title: "it answers".into(),
         command,
@@ -436,7 +463,7 @@ fn what_goes_stands_beside_the_new_until_narrow() {
     // The daemon is asked about both: old beside new, and new alone.
     let asked = machine.path("asked");
     let command = format!("ls {}/var/lib/infra/runs/*/view/demo >>{}", machine.path("root").display(), asked.display());
-    new.checks.push(Check { service: "demo", title: "demo -t".into(), command });
+    new.checks.push(Check { title: "demo -t".into(), command });
     let plan = machine.apply(&new, &materials()).unwrap();
     assert_eq!(plan.phases.keys().copied().collect::<Vec<_>>(), [Phase::Web, Phase::Narrow]);
     let seen = "8443.conf\n8444.conf\nmain.conf\nprivate\n8444.conf\nmain.conf\nprivate\n";

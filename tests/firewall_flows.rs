@@ -8,9 +8,10 @@ use std::collections::BTreeSet;
 use firewall_support::{host, name, place, port, site};
 use infra::base::net::Proto;
 use infra::inventory::site::{Allow, Backend, Party, Role, Site};
+use infra::plan::decision::Passage;
 use infra::plan::ruleset::{Direction, Rule, Ruleset};
 use infra::service::firewall::explain::{Explanation, Verdict, explain};
-use infra::service::firewall::{admit, flows, iptables, matrix, nft, verify};
+use infra::service::firewall::{admit, attempts, flows, iptables, matrix, nft};
 use infra::service::platform;
 
 fn ruleset(site: &Site, host: &str) -> Ruleset {
@@ -227,7 +228,7 @@ fn verdicts() {
     let wrong =
         |from: &str, to: &str| explain(&site, &platform::oldest(), &[], (from, to), port(1), Proto::Tcp).unwrap_err();
     assert_eq!(wrong("wbe1", "lb1").help, ["did you mean `web1`?"]);
-    assert_eq!(wrong("wbe1", "lb1").message, "`wbe1` is no host, role, address or network");
+    assert_eq!(wrong("wbe1", "lb1").message, "`wbe1` is not a host, role, address or network");
     assert_eq!(wrong("10.0.0.1/24", "lb1").message, "`10.0.0.1/24` has host bits set");
     assert_eq!(
         wrong("192.0.2.1", "internet").message,
@@ -240,18 +241,18 @@ fn probes_expect_what_the_rules_decide() {
     let mut site = site(Backend::Nftables);
     site.firewall.block = vec![("10.99.0.42".parse().unwrap(), place(31))];
     let all = flows::derive(&site);
-    let probes = verify::plan_probes(&site, &all);
+    let probes = attempts::plan_attempts(&site, &all);
     let hosts: BTreeSet<_> = probes.iter().map(|p| (&p.from, &p.to)).collect();
     assert_eq!(hosts.len(), 6 * 5);
     for probe in &probes {
-        let verify::Source::Host(from) = &probe.from else { panic!() };
+        let attempts::Source::Host(from) = &probe.from else { panic!() };
         let origin = site.hosts[from].address(probe.address.is_ipv4()).unwrap();
         let out = admit::admits(&ruleset(&site, from.as_str()), Direction::Out, probe.proto, probe.port, probe.address);
         let into = admit::admits(&ruleset(&site, probe.to.as_str()), Direction::In, probe.proto, probe.port, origin);
         assert_eq!(probe.expected, out && into, "{probe:?}");
     }
     assert!(probes.iter().any(|p| p.port == port(8080) && !p.expected), "the program's own port stays on loopback");
-    let outside = verify::probes_from(&site, &all, &verify::Source::Outside("198.51.100.9".parse().unwrap()));
+    let outside = attempts::attempts_from(&site, &all, &attempts::Source::Outside("198.51.100.9".parse().unwrap()));
     let open: BTreeSet<_> = outside.iter().filter(|p| p.expected).map(|p| (p.to.as_str(), p.port.get())).collect();
     assert_eq!(open, BTreeSet::from([("lb1", 80), ("lb1", 443)]));
 }
@@ -281,4 +282,24 @@ fn a_comment_cannot_break_out() {
     let lines = nft::rule_lines(&rule);
     assert_eq!(lines[0].matches('"').count(), 2);
     assert!(!lines[0].contains('\n') && lines[0].len() < 180);
+}
+
+#[test]
+fn a_passage_is_told_apart_from_what_is_open_for_good() {
+    let site = site(Backend::Nftables);
+    let way =
+        |from: &str, to: &str, why: &str| Passage { from: name(from), to: name(to), port: port(4444), why: why.into() };
+    let open = flows::passages(&site, &[way("db2", "db1", "db2\nis  seeded"), way("db1", "db1", "nothing")]);
+    let text = |host: &str| open[&name(host)].iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(
+        text("db1"),
+        ["in tcp 4444 peers 10.99.0.42,fd99::42 uids - # db2 -> db1, only while db2 is seeded"],
+        "nobody needs a way to itself"
+    );
+    assert_eq!(text("db2"), ["out tcp 4444 peers 10.99.0.41,fd99::41 uids - # db2 -> db1, only while db2 is seeded"]);
+    let lasting = ruleset(&site, "db1");
+    let mut wide = lasting.clone();
+    wide.rules.extend(open[&name("db1")].iter().cloned());
+    assert_eq!(Ruleset::from_text(&wide.to_text()).unwrap(), wide);
+    assert!(wide != lasting && wide.lasting() == lasting);
 }

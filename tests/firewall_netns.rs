@@ -11,10 +11,13 @@ use std::time::{Duration, Instant};
 use firewall_support::{Net, port, site};
 use infra::base::net::HostName;
 use infra::inventory::site::{Backend, Site};
+use infra::plan::decision::Passage;
 use infra::plan::ruleset::Ruleset;
+use infra::plan::state::{Observed, ObservedFirewall};
+use infra::service::WAYS;
+use infra::service::firewall::attempts::{self, Reach};
 use infra::service::firewall::script::{self, Status};
-use infra::service::firewall::verify::{self, Answer};
-use infra::service::firewall::{admit, flows, nft, observe};
+use infra::service::firewall::{GUEST_FORWARDING, admit, flows, nft, observe};
 use infra::service::platform;
 
 const RUN: &str = "/var/lib/infra/runs/1";
@@ -25,7 +28,9 @@ fn ip(text: &str) -> IpAddr {
 
 fn ruleset(site: &Site, host: &str, guest: bool) -> Ruleset {
     let mut facts = platform::oldest();
-    facts.guest_forwarding = guest;
+    if guest {
+        GUEST_FORWARDING.note(&mut facts);
+    }
     flows::host_ruleset(site, &site.hosts[&host.parse().unwrap()], &facts, &flows::derive(site))
 }
 
@@ -53,16 +58,18 @@ fn apply(net: &Net, node: &str, root: &Path, set: &Ruleset) {
     }
 }
 
-fn observed(net: &Net, node: &str, root: &Path) -> observe::Answer {
-    let out = net.sh(node, root.to_str().unwrap(), &observe::observe_fragment());
+fn observed(net: &Net, node: &str, root: &Path) -> ObservedFirewall {
+    let out = net.sh(node, root.to_str().unwrap(), &format!("{WAYS}\n{}", (observe::INQUIRY.script)()));
     assert_eq!(String::from_utf8_lossy(&out.stderr), "");
-    observe::parse_observed(&String::from_utf8(out.stdout).unwrap())
+    let mut observed = Observed::bare(platform::oldest());
+    (observe::INQUIRY.read)(&String::from_utf8(out.stdout).unwrap(), &mut observed);
+    observed.firewall
 }
 
-fn connect(net: &Net, node: &str, address: &str, number: u64) -> Answer {
+fn connect(net: &Net, node: &str, address: &str, number: u64) -> Reach {
     let target = (ip(address), port(number));
-    let out = net.ok(node, &verify::probe_script(&[target], Duration::from_millis(700)));
-    verify::parse_answers(&out)[&target]
+    let out = net.ok(node, &attempts::attempt_script(&[target], Duration::from_millis(700)));
+    attempts::parse_reaches(&out)[&target]
 }
 
 /// What the site in `firewall_support` must allow, written down by hand: source, destination, port.
@@ -121,8 +128,8 @@ fn sweep(backend: Backend) {
                         .filter(|address| source != "web2" || address.is_ipv4())
                         .flat_map(|address| PORTS.iter().map(move |p| (address, port(u64::from(*p)))))
                         .collect();
-                    let out = net.ok(source, &verify::probe_script(&targets, Duration::from_millis(1500)));
-                    let answers = verify::parse_answers(&out);
+                    let out = net.ok(source, &attempts::attempt_script(&targets, Duration::from_millis(1500)));
+                    let answers = attempts::parse_reaches(&out);
                     assert_eq!(answers.len(), targets.len(), "{source}: {out}");
                     (source, answers)
                 })
@@ -134,11 +141,11 @@ fn sweep(backend: Backend) {
                 tried += 1;
                 let target = site.hosts.values().find(|h| h.addresses.contains(&address)).unwrap();
                 match answer {
-                    Answer::Open => {
+                    Reach::Open => {
                         found.insert((source, address, port.get()));
                     }
-                    Answer::Drop => {}
-                    Answer::Refused | Answer::Unreachable => panic!("{source} {address} {port}: {answer:?}"),
+                    Reach::Drop => {}
+                    Reach::Refused | Reach::Unreachable => panic!("{source} {address} {port}: {answer:?}"),
                 }
                 let declared = DECLARED.contains(&(source, target.name.as_str(), port.get()));
                 if declared && (port.get() != 9000 || address.is_ipv4()) {
@@ -152,23 +159,24 @@ fn sweep(backend: Backend) {
 
     // The plan of `firewall verify` says the same, and finds no deviation but the one that we make.
     let all = flows::derive(&site);
-    let probes = verify::probes_from(&site, &all, &verify::Source::Host("app1".parse().unwrap()));
+    let probes = attempts::attempts_from(&site, &all, &attempts::Source::Host("app1".parse().unwrap()));
     let targets: Vec<_> = probes.iter().map(|p| (p.address, p.port)).collect();
     let patience = Duration::from_secs(1);
-    let measure = || verify::parse_answers(&net.ok("app1", &verify::probe_script(&targets, patience)));
-    assert_eq!(verify::compare(&probes, &measure()), []);
+    let measure = || attempts::parse_reaches(&net.ok("app1", &attempts::attempt_script(&targets, patience)));
+    assert_eq!(attempts::compare(&probes, &measure()), []);
     let hole = match backend {
         Backend::Nftables => "nft insert rule inet infra input tcp dport 22 accept",
         Backend::Iptables => "iptables -I INFRA-IN 1 -p tcp --dport 22 -j RETURN",
     };
     net.ok("lb1", hole);
-    assert_eq!(verify::compare(&probes, &measure()), [], "the way out is still closed");
+    assert_eq!(attempts::compare(&probes, &measure()), [], "the way out is still closed");
     net.ok("app1", &hole.replace("input", "output").replace("INFRA-IN", "INFRA-OUT"));
-    let deviations = verify::compare(&probes, &measure());
+    let deviations = attempts::compare(&probes, &measure());
     assert!(
-        !deviations.is_empty() && deviations.iter().all(|d| d.probe.to.as_str() == "lb1" && d.probe.port == port(22))
+        !deviations.is_empty()
+            && deviations.iter().all(|d| d.attempt.to.as_str() == "lb1" && d.attempt.port == port(22))
     );
-    assert!(!observed(&net, "lb1", &folder.path().join("lb1")).firewall.intact, "drift is seen");
+    assert!(!observed(&net, "lb1", &folder.path().join("lb1")).intact, "drift is seen");
 }
 
 #[test]
@@ -197,24 +205,24 @@ fn one(backend: Backend) -> (Site, Net, tempfile::TempDir) {
 fn record_and_twice(backend: Backend) {
     let (site, net, root) = one(backend);
     let set = ruleset(&site, "web1", false);
-    assert_eq!(observed(&net, "web1", root.path()), observe::Answer::default());
+    assert_eq!(observed(&net, "web1", root.path()), ObservedFirewall::default());
     for _ in 0..2 {
         apply(&net, "web1", root.path(), &set);
         let answer = observed(&net, "web1", root.path());
-        assert_eq!(answer.firewall.loaded.as_ref(), Some(&set));
-        assert!(answer.firewall.intact && answer.firewall.boot_current && answer.armed.is_none(), "{answer:?}");
-        assert_eq!(answer.firewall.rivals, Vec::<String>::new());
+        assert_eq!(answer.loaded.as_ref(), Some(&set));
+        assert!(answer.intact && answer.boot_current && !answer.pending, "{answer:?}");
+        assert_eq!(answer.rivals, Vec::<String>::new());
     }
     // Traffic moves counters and changes nothing.
-    assert_eq!(connect(&net, "lb1", "10.99.0.21", 8443), Answer::Open);
-    assert_eq!(connect(&net, "client", "10.99.0.21", 22), Answer::Drop);
-    assert!(observed(&net, "web1", root.path()).firewall.intact);
+    assert_eq!(connect(&net, "lb1", "10.99.0.21", 8443), Reach::Open);
+    assert_eq!(connect(&net, "client", "10.99.0.21", 22), Reach::Drop);
+    assert!(observed(&net, "web1", root.path()).intact);
     // A boot file that someone edited is seen.
     let name = if backend == Backend::Nftables { "firewall.nft" } else { "firewall.v6" };
     let path = root.path().join("etc/infra").join(name);
     fs_err::write(&path, fs_err::read_to_string(&path).unwrap() + "# x\n").unwrap();
     let answer = observed(&net, "web1", root.path());
-    assert!(answer.firewall.intact && !answer.firewall.boot_current);
+    assert!(answer.intact && !answer.boot_current);
 }
 
 #[test]
@@ -225,6 +233,56 @@ fn what_was_loaded_is_recorded_and_twice_is_the_same_with_nftables() {
 #[test]
 fn what_was_loaded_is_recorded_and_twice_is_the_same_with_iptables() {
     record_and_twice(Backend::Iptables);
+}
+
+/// What is open only while a run lasts lets its one way through, in one direction and both families, and nothing when it is over.
+fn passage(backend: Backend) {
+    let site = site(backend);
+    let mut net = fleet(&site);
+    let folder = tempfile::tempdir().unwrap();
+    let host = |name: &str| name.parse::<HostName>().unwrap();
+    let way = Passage { from: host("db2"), to: host("db1"), port: port(5555), why: "db2 is seeded".into() };
+    let open = flows::passages(&site, &[way]);
+    assert_eq!(open.keys().map(HostName::as_str).collect::<Vec<_>>(), ["db1", "db2"]);
+    let sets = |wide: bool| -> Vec<(&HostName, Ruleset)> {
+        let set = |name: &HostName| {
+            let mut set = ruleset(&site, name.as_str(), false);
+            set.rules.extend(open.get(name).into_iter().flatten().filter(|_| wide).cloned());
+            set
+        };
+        site.hosts.keys().map(|name| (name, set(name))).collect()
+    };
+    for name in ["db1", "db2"] {
+        net.listen(name, &[5555]);
+    }
+    for wide in [true, false] {
+        for (name, set) in sets(wide) {
+            let root = folder.path().join(name.as_str());
+            fs_err::create_dir_all(&root).unwrap();
+            apply(&net, name.as_str(), &root, &set);
+            let seen = observed(&net, name.as_str(), &root);
+            assert!(seen.intact && seen.loaded.as_ref() == Some(&set), "{name}: {seen:?}");
+            assert_eq!(seen.loaded.unwrap().lasting(), ruleset(&site, name.as_str(), false));
+        }
+        let tries = [("db2", "db1"), ("db1", "db2"), ("app1", "db1"), ("client", "db1"), ("db2", "app1")];
+        let through = tries.map(|(from, to)| {
+            let addresses = &site.hosts[&host(to)].addresses;
+            let reached = addresses.iter().map(|to| connect(&net, from, &to.to_string(), 5555).is_through());
+            reached.collect::<Vec<bool>>()
+        });
+        let (open, closed) = (vec![wide; 2], || vec![false; 2]);
+        assert_eq!(through, [open, closed(), closed(), closed(), closed()], "{wide}");
+    }
+}
+
+#[test]
+fn a_passage_is_one_way_and_over_with_the_run_with_nftables() {
+    passage(Backend::Nftables);
+}
+
+#[test]
+fn a_passage_is_one_way_and_over_with_the_run_with_iptables() {
+    passage(Backend::Iptables);
 }
 
 fn until(what: &str, mut seen: impl FnMut() -> bool) {
@@ -247,22 +305,22 @@ fn lockout(backend: Backend) {
     assert!(!admit::controller_is_admitted(&bad, ip("10.99.0.1"), port(22)));
     let out = net.sh("web1", dir, &script::load_script(&bad, RUN, Duration::from_secs(2)));
     assert_eq!(Status::of(out.status.code().unwrap()), Status::Done, "{}", String::from_utf8_lossy(&out.stderr));
-    assert!(observed(&net, "web1", root.path()).armed.is_some_and(|run| run.ends_with(RUN)));
-    assert_eq!(connect(&net, "manage", "10.99.0.21", 22), Answer::Drop);
-    until("the old rules are back", || connect(&net, "manage", "10.99.0.21", 22) == Answer::Open);
-    until("the marker is gone", || observed(&net, "web1", root.path()).armed.is_none());
+    assert!(observed(&net, "web1", root.path()).pending);
+    assert_eq!(connect(&net, "manage", "10.99.0.21", 22), Reach::Drop);
+    until("the old rules are back", || connect(&net, "manage", "10.99.0.21", 22) == Reach::Open);
+    until("the marker is gone", || !observed(&net, "web1", root.path()).pending);
     let answer = observed(&net, "web1", root.path());
-    assert!(answer.firewall.intact && answer.firewall.boot_current, "{answer:?}");
-    assert_eq!(answer.firewall.loaded, Some(good));
+    assert!(answer.intact && answer.boot_current, "{answer:?}");
+    assert_eq!(answer.loaded, Some(good));
     let out = net.sh("web1", dir, &script::confirm_script(&bad));
     assert_eq!(Status::of(out.status.code().unwrap()), Status::NothingArmed);
 
     // A change that a dead run left armed is undone by the next one, and by `undo`.
     let slow = script::load_script(&bad, RUN, script::WINDOW);
     assert!(net.sh("web1", dir, &slow).status.success());
-    assert_eq!(connect(&net, "manage", "10.99.0.21", 22), Answer::Drop);
+    assert_eq!(connect(&net, "manage", "10.99.0.21", 22), Reach::Drop);
     assert!(net.sh("web1", dir, &script::undo_script()).status.success());
-    assert_eq!(connect(&net, "manage", "10.99.0.21", 22), Answer::Open);
+    assert_eq!(connect(&net, "manage", "10.99.0.21", 22), Reach::Open);
     assert!(net.sh("web1", dir, &slow).status.success());
     apply(
         &net,
@@ -278,9 +336,9 @@ fn lockout(backend: Backend) {
             false,
         ),
     );
-    assert_eq!(connect(&net, "manage", "10.99.0.21", 22), Answer::Open);
+    assert_eq!(connect(&net, "manage", "10.99.0.21", 22), Reach::Open);
     assert!(net.sh("web1", dir, &script::undo_script()).status.success(), "nothing to undo");
-    assert_eq!(connect(&net, "client", "10.99.0.21", 22), Answer::Drop);
+    assert_eq!(connect(&net, "client", "10.99.0.21", 22), Reach::Drop);
 }
 
 #[test]
@@ -300,12 +358,12 @@ fn a_first_ruleset_that_is_undone_leaves_nothing() {
         let dir = root.path().to_str().unwrap();
         let set = ruleset(&site, "web1", false);
         assert!(net.sh("web1", dir, &script::load_script(&set, RUN, script::WINDOW)).status.success());
-        assert_eq!(connect(&net, "client", "10.99.0.21", 22), Answer::Drop);
+        assert_eq!(connect(&net, "client", "10.99.0.21", 22), Reach::Drop);
         assert!(net.sh("web1", dir, &script::undo_script()).status.success());
-        assert_eq!(connect(&net, "client", "10.99.0.21", 22), Answer::Open);
-        assert_eq!(connect(&net, "client", "fd99::21", 22), Answer::Open);
+        assert_eq!(connect(&net, "client", "10.99.0.21", 22), Reach::Open);
+        assert_eq!(connect(&net, "client", "fd99::21", 22), Reach::Open);
         assert!(!net.ok("web1", "nft list ruleset").to_lowercase().contains("infra"));
-        assert_eq!(observed(&net, "web1", root.path()), observe::Answer::default());
+        assert_eq!(observed(&net, "web1", root.path()), ObservedFirewall::default());
     }
 }
 
@@ -320,10 +378,10 @@ fn the_backend_changes_over_and_back() {
         let text = list();
         assert_eq!(text.contains("table inet infra"), backend == Backend::Nftables, "{text}");
         assert_eq!(text.contains("INFRA-IN"), backend == Backend::Iptables, "{text}");
-        assert_eq!(connect(&net, "lb1", "fd99::21", 8443), Answer::Open);
-        assert_eq!(connect(&net, "client", "fd99::21", 22), Answer::Drop);
+        assert_eq!(connect(&net, "lb1", "fd99::21", 8443), Reach::Open);
+        assert_eq!(connect(&net, "client", "fd99::21", 22), Reach::Drop);
         let answer = observed(&net, "web1", root.path());
-        assert!(answer.firewall.intact && answer.firewall.boot_current, "{answer:?}");
+        assert!(answer.intact && answer.boot_current, "{answer:?}");
         // Undone after a change of backend, the other one is back.
         let mut other = site.clone();
         other.firewall.backend = if backend == Backend::Nftables { Backend::Iptables } else { Backend::Nftables };
@@ -334,7 +392,7 @@ fn the_backend_changes_over_and_back() {
                 .success()
         );
         assert!(net.sh("web1", dir, &script::undo_script()).status.success());
-        assert!(observed(&net, "web1", root.path()).firewall.intact);
+        assert!(observed(&net, "web1", root.path()).intact);
     }
 }
 
@@ -344,21 +402,21 @@ fn bans_and_the_rules_of_others_outlive_a_reload() {
     net.ok("web1", "nft 'table ip other { chain c { type filter hook input priority 5; tcp dport 7 drop; }; }'");
     apply(&net, "web1", root.path(), &ruleset(&site, "web1", false));
     net.ok("web1", "nft add element inet infra_block banned4 '{ 10.99.0.11 timeout 1h }'");
-    assert_eq!(connect(&net, "lb1", "10.99.0.21", 8443), Answer::Drop);
-    assert!(observed(&net, "web1", root.path()).firewall.intact, "a ban is no drift");
+    assert_eq!(connect(&net, "lb1", "10.99.0.21", 8443), Reach::Drop);
+    assert!(observed(&net, "web1", root.path()).intact, "a ban is no drift");
     site.firewall.block = vec![("10.99.0.200".parse().unwrap(), firewall_support::place(30))];
     apply(&net, "web1", root.path(), &ruleset(&site, "web1", false));
-    assert_eq!(connect(&net, "lb1", "10.99.0.21", 8443), Answer::Drop);
-    assert_eq!(connect(&net, "lb1", "fd99::21", 8443), Answer::Open);
-    assert_eq!(connect(&net, "client", "10.99.0.21", 9000), Answer::Drop, "blocked, though a flow allows it");
+    assert_eq!(connect(&net, "lb1", "10.99.0.21", 8443), Reach::Drop);
+    assert_eq!(connect(&net, "lb1", "fd99::21", 8443), Reach::Open);
+    assert_eq!(connect(&net, "client", "10.99.0.21", 9000), Reach::Drop, "blocked, though a flow allows it");
     site.firewall.block.clear();
     let dir = root.path().to_str().unwrap();
     let open = script::load_script(&ruleset(&site, "web1", false), RUN, script::WINDOW);
     assert!(net.sh("web1", dir, &open).status.success());
-    assert_eq!(connect(&net, "client", "10.99.0.21", 9000), Answer::Open);
+    assert_eq!(connect(&net, "client", "10.99.0.21", 9000), Reach::Open);
     assert!(net.sh("web1", dir, &script::undo_script()).status.success());
-    assert_eq!(connect(&net, "client", "10.99.0.21", 9000), Answer::Drop);
-    assert_eq!(connect(&net, "lb1", "10.99.0.21", 8443), Answer::Drop, "the ban outlives a rollback too");
+    assert_eq!(connect(&net, "client", "10.99.0.21", 9000), Reach::Drop);
+    assert_eq!(connect(&net, "lb1", "10.99.0.21", 8443), Reach::Drop, "the ban outlives a rollback too");
     assert!(net.ok("web1", "nft list ruleset").contains("tcp dport 7 drop"));
 }
 
@@ -368,17 +426,17 @@ fn bans_and_the_rules_of_others_outlive_a_reload_with_iptables() {
     net.ok("web1", "iptables -A INPUT -p tcp --dport 7 -j DROP; iptables -N f2b; iptables -I INPUT 1 -j f2b");
     apply(&net, "web1", root.path(), &ruleset(&site, "web1", false));
     net.ok("web1", "iptables -t raw -A INFRA-BAN -s 10.99.0.11 -j DROP");
-    assert!(observed(&net, "web1", root.path()).firewall.intact, "a ban is no drift");
+    assert!(observed(&net, "web1", root.path()).intact, "a ban is no drift");
     apply(&net, "web1", root.path(), &ruleset(&site, "web1", false));
-    assert_eq!(connect(&net, "lb1", "10.99.0.21", 8443), Answer::Drop);
-    assert_eq!(connect(&net, "lb1", "fd99::21", 8443), Answer::Open);
+    assert_eq!(connect(&net, "lb1", "10.99.0.21", 8443), Reach::Drop);
+    assert_eq!(connect(&net, "lb1", "fd99::21", 8443), Reach::Open);
     let rules = net.ok("web1", "iptables -S INPUT");
     assert_eq!(
         rules,
         "-P INPUT ACCEPT\n-A INPUT -j INFRA-IN\n-A INPUT -j f2b\n-A INPUT -p tcp -m tcp --dport 7 -j DROP\n"
     );
     net.ok("web1", "iptables -I INPUT 1 -j ACCEPT");
-    assert!(!observed(&net, "web1", root.path()).firewall.intact, "a rule that accepts before ours is drift");
+    assert!(!observed(&net, "web1", root.path()).intact, "a rule that accepts before ours is drift");
 }
 
 fn older_connection(backend: Backend) {
@@ -447,8 +505,8 @@ fn new_connections_get_through_while_rules_are_loaded_anew() {
         });
         let targets = vec![(ip("10.99.0.21"), port(8443))];
         for attempt in 0..25 {
-            let out = net.ok("lb1", &verify::probe_script(&targets, Duration::from_millis(900)));
-            assert_eq!(verify::parse_answers(&out)[&targets[0]], Answer::Open, "attempt {attempt}");
+            let out = net.ok("lb1", &attempts::attempt_script(&targets, Duration::from_millis(900)));
+            assert_eq!(attempts::parse_reaches(&out)[&targets[0]], Reach::Open, "attempt {attempt}");
         }
         fs_err::write(stop, "").unwrap();
     });
@@ -472,12 +530,12 @@ fn broken_rules_leave_the_old_ones() {
         let out = net.sh("web1", dir, &breakage(script::load_script(&set, RUN, script::WINDOW)));
         assert_eq!(Status::of(out.status.code().unwrap()), Status::Refused, "{}", String::from_utf8_lossy(&out.stderr));
         let answer = observed(&net, "web1", root.path());
-        assert!(answer.firewall.intact && answer.armed.is_none(), "{answer:?}");
+        assert!(answer.intact && !answer.pending, "{answer:?}");
         // A script of which only a part arrived does nothing.
         let whole = script::load_script(&set, RUN, script::WINDOW);
         let half = &whole[..whole.len() * 9 / 10];
         assert!(!net.sh("web1", dir, half).status.success());
-        assert!(observed(&net, "web1", root.path()).armed.is_none());
+        assert!(!observed(&net, "web1", root.path()).pending);
     }
 }
 
@@ -500,26 +558,26 @@ fn docker(backend: Backend) {
     net.listen("box", &[8443, 8099]);
     let root = tempfile::tempdir().unwrap();
     for node in ["lb1", "client"] {
-        assert_eq!(connect(&net, node, "10.99.0.21", 8099), Answer::Open);
+        assert_eq!(connect(&net, node, "10.99.0.21", 8099), Reach::Open);
     }
     apply(&net, "web1", root.path(), &ruleset(&site, "web1", true));
-    assert_eq!(connect(&net, "lb1", "10.99.0.21", 8099), Answer::Drop);
-    assert_eq!(connect(&net, "client", "10.99.0.21", 8099), Answer::Drop);
-    assert_eq!(connect(&net, "client", "10.99.0.21", 8443), Answer::Drop);
-    assert_eq!(connect(&net, "lb1", "10.99.0.21", 8443), Answer::Open, "a flow allows it");
+    assert_eq!(connect(&net, "lb1", "10.99.0.21", 8099), Reach::Drop);
+    assert_eq!(connect(&net, "client", "10.99.0.21", 8099), Reach::Drop);
+    assert_eq!(connect(&net, "client", "10.99.0.21", 8443), Reach::Drop);
+    assert_eq!(connect(&net, "lb1", "10.99.0.21", 8443), Reach::Open, "a flow allows it");
     // What the container itself opens goes on.
     net.listen("client", &[7777]);
     net.ok("client", "ip route add 172.30.0.0/24 via 10.99.0.21");
-    assert_eq!(connect(&net, "box", "10.99.0.200", 7777), Answer::Open);
+    assert_eq!(connect(&net, "box", "10.99.0.200", 7777), Reach::Open);
     // A snapshot of these rules loads again.
     let dir = root.path().to_str().unwrap();
     assert!(
         net.sh("web1", dir, &script::load_script(&ruleset(&site, "web1", false), RUN, script::WINDOW)).status.success()
     );
-    assert_eq!(connect(&net, "lb1", "10.99.0.21", 8443), Answer::Drop, "without guests nothing is forwarded");
+    assert_eq!(connect(&net, "lb1", "10.99.0.21", 8443), Reach::Drop, "without guests nothing is forwarded");
     assert!(net.sh("web1", dir, &script::undo_script()).status.success());
-    assert!(observed(&net, "web1", root.path()).firewall.intact);
-    assert_eq!(connect(&net, "lb1", "10.99.0.21", 8443), Answer::Open);
+    assert!(observed(&net, "web1", root.path()).intact);
+    assert_eq!(connect(&net, "lb1", "10.99.0.21", 8443), Reach::Open);
 }
 
 #[test]
@@ -541,8 +599,8 @@ fn a_refusal_of_the_other_host_is_told_from_our_own() {
         site.firewall.backend = backend;
         apply(&net, "web1", root.path(), &ruleset(&site, "web1", false));
         for address in ["10.99.0.11", "fd99::11"] {
-            assert_eq!(connect(&net, "web1", address, 9443), Answer::Refused, "allowed, nobody listens");
-            assert_eq!(connect(&net, "web1", address, 9444), Answer::Drop, "denied on our side");
+            assert_eq!(connect(&net, "web1", address, 9443), Reach::Refused, "allowed, nobody listens");
+            assert_eq!(connect(&net, "web1", address, 9444), Reach::Drop, "denied on our side");
             // Everyone else is refused at once.
             let out = net.sh("web1", "", &format!("bash -c 'echo > /dev/tcp/{address}/9444'"));
             assert!(String::from_utf8_lossy(&out.stderr).contains("refused"), "{out:?}");
@@ -584,9 +642,9 @@ fn a_network_of_everyone_and_overlapping_networks_load() {
             .map(|n| (n.parse().unwrap(), firewall_support::place(2)))
             .collect();
         apply(&net, "web1", root.path(), &ruleset(&site, "web1", false));
-        assert_eq!(connect(&net, "client", "10.99.0.21", 22), Answer::Open);
-        assert_eq!(connect(&net, "client", "fd99::21", 22), Answer::Open);
-        assert_eq!(connect(&net, "client", "fd99::21", 8443), Answer::Drop);
+        assert_eq!(connect(&net, "client", "10.99.0.21", 22), Reach::Open);
+        assert_eq!(connect(&net, "client", "fd99::21", 22), Reach::Open);
+        assert_eq!(connect(&net, "client", "fd99::21", 8443), Reach::Drop);
     }
     assert!(nft::render(&Ruleset::default()).contains("policy drop"));
 }
@@ -598,16 +656,16 @@ fn after_a_boot_the_rules_are_those_of_the_boot_file() {
         apply(&net, "web1", root.path(), &ruleset(&site, "web1", false));
         // What a new kernel starts with, then what the unit starts.
         net.ok("web1", "nft flush ruleset");
-        assert!(!observed(&net, "web1", root.path()).firewall.intact);
+        assert!(!observed(&net, "web1", root.path()).intact);
         let unit = fs_err::read_to_string(root.path().join("etc/systemd/system/infra-firewall.service")).unwrap();
         let command = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
         let command = command.replace(" /etc/", &format!(" {}/etc/", root.path().display()));
         net.ok("web1", &command);
-        assert!(observed(&net, "web1", root.path()).firewall.intact, "{command}");
-        assert_eq!(connect(&net, "lb1", "fd99::21", 8443), Answer::Open);
-        assert_eq!(connect(&net, "client", "10.99.0.21", 22), Answer::Drop);
+        assert!(observed(&net, "web1", root.path()).intact, "{command}");
+        assert_eq!(connect(&net, "lb1", "fd99::21", 8443), Reach::Open);
+        assert_eq!(connect(&net, "client", "10.99.0.21", 22), Reach::Drop);
         net.ok("web1", &command);
-        assert!(observed(&net, "web1", root.path()).firewall.intact, "a second start changes nothing");
+        assert!(observed(&net, "web1", root.path()).intact, "a second start changes nothing");
     }
 }
 
@@ -678,7 +736,7 @@ fn whoever_takes_the_token_first_wins() {
         fs_err::write(&loaded, "").unwrap();
         assert!(confirm.join().unwrap().status.success());
     });
-    assert!(observed(&net, "web1", root.path()).firewall.intact);
+    assert!(observed(&net, "web1", root.path()).intact);
     assert!(net.sh("web1", dir, &script::load_script(&set, RUN, script::WINDOW)).status.success());
     let token = fs_err::read_to_string(&marker).unwrap();
     let token = Path::new(token.trim());
@@ -691,7 +749,7 @@ fn whoever_takes_the_token_first_wins() {
     // And the other way round: confirmed, so the timer that comes late does nothing.
     apply(&net, "web1", root.path(), &set);
     net.ok("web1", &format!("sh {dir}{RUN}/rollback.sh {}", token.display()));
-    assert!(observed(&net, "web1", root.path()).firewall.intact);
+    assert!(observed(&net, "web1", root.path()).intact);
 }
 
 #[test]
@@ -699,11 +757,11 @@ fn rivals_are_named() {
     let (site, net, root) = one(Backend::Nftables);
     apply(&net, "web1", root.path(), &ruleset(&site, "web1", false));
     net.ok("web1", "nft 'table inet mine { chain c { type filter hook input priority 5; policy drop; }; }'");
-    let rivals = observed(&net, "web1", root.path()).firewall.rivals;
+    let rivals = observed(&net, "web1", root.path()).rivals;
     assert_eq!(
         rivals,
         [
-            "the table `inet mine` drops at the input hook what no rule of its own accepts, whatever infra's accept: take it out where it is loaded from, and `nft delete table inet mine`"
+            "the table `inet mine` drops at the input hook all that its own rules do not accept, even where infra's rules accept it: take it out where it is loaded from, and `nft delete table inet mine`"
         ]
     );
 }

@@ -98,11 +98,57 @@ fn hosts_are_reached_and_install_packages_and_nothing_leaves_the_lab() -> Done {
 
     assert_eq!(sh(&lab, "app1", &get("/healthz", ""))?, "ok");
     let answer = sh(&lab, "app1", &get("/x?y", "Host: shop\\r\\nX-Forwarded-For: 192.0.2.9\\r\\n"))?;
+    let entered = nobody_else_enters(&lab)?;
+    assert_eq!(entered, "");
     assert!(
         answer.starts_with("host: app1\nmethod: GET\npath: /x?y\nhost: shop\nx-forwarded-for: 192.0.2.9"),
         "{answer}"
     );
     Ok(())
+}
+
+/// What another user of this machine could do with the lab's files: nothing is what it should give.
+fn nobody_else_enters(lab: &Lab) -> Result<String, Box<dyn Error>> {
+    let find = |what: &str| -> Result<String, Box<dyn Error>> {
+        let root = lab::root().display().to_string();
+        let output = Command::new("find").args([&root, "-type", "f", "-perm", "-4000", "-path", what]).output()?;
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    // One of the image and one that somebody has put on a host.
+    sh(lab, "app1", "cp /usr/bin/id /usr/local/bin/as-root && chmod 4755 /usr/local/bin/as-root")?;
+    let (of_image, of_host) = (find("*/images/*")?, find("*/hosts/app1/*/as-root")?);
+    assert!(of_image.contains("/bin/su") && of_host.lines().count() == 1, "{of_image}{of_host}");
+    let key = lab.key().display().to_string();
+    let mut entered = String::new();
+    for file in of_image.lines().chain(of_host.lines()).chain([key.as_str()]) {
+        let mut above = std::path::Path::new(file).ancestors().take_while(|dir| dir.starts_with(lab::root()));
+        let script = "for path; do ! [ -e \"$path\" ] || [ \"$path\" = \"$ROOT\" ] || echo \"$path\"; done; \"$1\" -u 2>/dev/null; cat \"$1\" 2>/dev/null; ls \"$ROOT\" 2>/dev/null";
+        let mut nobody = Command::new("setpriv");
+        nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", script, "sh"]);
+        nobody.args(above.by_ref()).env("ROOT", lab::root());
+        entered += &String::from_utf8_lossy(&nobody.output()?.stdout);
+    }
+    // Nor by way of a process of its own number: there the program runs, but as who has called it.
+    let program = Command::new("pgrep").args(["-u", "65534", "-f", "/usr/local/lib/lab/app.pl 8080"]).output()?;
+    let mut tried = 0;
+    for pid in String::from_utf8(program.stdout)?.split_whitespace() {
+        let file = format!("/proc/{pid}/root/usr/local/bin/as-root");
+        if !std::path::Path::new(&file).exists() {
+            continue;
+        }
+        let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", &file, "-u"];
+        let output = Command::new("setpriv").args(nobody).output()?;
+        tried += 1;
+        if String::from_utf8(output.stdout)?.trim() == "0" {
+            entered += &file;
+        }
+    }
+    assert!(tried > 0, "the lab's program runs");
+    // And the lab's ordinary user has a number that nobody has here.
+    let number = sh(lab, "web1", "id -u ops")?;
+    let here = std::fs::read_to_string("/etc/passwd")?;
+    assert!(here.lines().all(|line| line.split(':').nth(2) != Some(number.as_str())), "{number}");
+    Ok(entered)
 }
 
 /// A shell line that prints the body of a page of the lab's program with nothing but bash.
@@ -159,17 +205,19 @@ fn another_spec_changes_only_what_is_another() -> Done {
     Ok(())
 }
 
-/// What is left of a lab, of any kind.
+/// What is left of a lab, of any kind, looked for without the lab's own eyes.
 fn traces(name: &str) -> Result<Vec<String>, Box<dyn Error>> {
     let own = format!("il-{name}.");
     let mut found = Vec::new();
-    for dir in ["/run/netns", "/etc/netns"] {
+    for dir in ["/run/netns", "/etc/netns", "/run/systemd/nspawn", "/run/systemd/nspawn/locks"] {
         let Ok(entries) = std::fs::read_dir(dir) else { continue };
         let names = entries.flatten().map(|e| e.path().display().to_string());
         found.extend(names.filter(|n| n.contains(&own)));
     }
-    let dir = lab::root().join("labs").join(name);
-    found.extend(dir.exists().then(|| dir.display().to_string()));
+    for part in ["labs", "demo"] {
+        let dir = lab::root().join(part).join(name);
+        found.extend(dir.exists().then(|| dir.display().to_string()));
+    }
     let inside = format!("labs/{name}/");
     let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
     found.extend(mounts.lines().filter(|l| l.contains(&own) || l.contains(&inside)).map(ToOwned::to_owned));
@@ -180,10 +228,10 @@ fn traces(name: &str) -> Result<Vec<String>, Box<dyn Error>> {
             found.push(argv);
         }
     }
-    for cgroup in ["/sys/fs/cgroup/infra-lab", "/sys/fs/cgroup/unified/infra-lab"] {
-        let dir = std::path::Path::new(cgroup).join(name);
-        found.extend(dir.exists().then(|| dir.display().to_string()));
-    }
+    // Every hierarchy of either version, whatever it is called.
+    let group = format!("*/infra-lab/{name}");
+    let output = Command::new("find").args(["/sys/fs/cgroup", "-type", "d", "-path", &group]).output()?;
+    found.extend(String::from_utf8(output.stdout)?.lines().map(ToOwned::to_owned));
     Ok(found)
 }
 
@@ -209,6 +257,7 @@ fn two_labs_stand_side_by_side_one_survives_its_crash_and_neither_leaves_anythin
     }
     Command::new("kill").arg("-9").args(pids.split_whitespace()).stderr(Stdio::null()).status()?;
 
+    assert!(!lab::traces(ONE)?.is_empty() && !traces(ONE)?.is_empty(), "what a crash leaves is seen");
     let again = Lab::up(&spec(ONE)?, &quiet)?;
     assert!(!again.was_up());
     assert_eq!(sh(&again, "controller", "ssh web1 hostname")?, "web1");
@@ -216,8 +265,15 @@ fn two_labs_stand_side_by_side_one_survives_its_crash_and_neither_leaves_anythin
     again.down()?;
     assert_eq!(traces(ONE)?, Vec::<String>::new());
     assert_eq!(sh(&two, "controller", "ssh web1 ls /mine")?, "/mine");
-    two.down()?;
+    // As a person does it, after a demonstration.
+    let demo = lab::root().join("demo").join(TWO);
+    std::fs::create_dir_all(&demo)?;
+    std::fs::copy("inventories/full.yml", demo.join("inventory.yml"))?;
+    let output = Command::new(env!("CARGO_BIN_EXE_infra")).args(["lab", "down", "--name", TWO]).output()?;
+    let said = String::from_utf8(output.stderr)?;
+    assert!(output.status.success() && said.contains("is down, nothing of it is left"), "{said}");
     assert_eq!(traces(TWO)?, Vec::<String>::new());
+    assert_eq!(lab::traces(TWO)?, Vec::<String>::new());
     assert!(!lab::down(ONE)?);
     assert!(matches!(Lab::open(ONE), Err(lab::Error::NotUp(_))));
     Ok(())

@@ -2,12 +2,31 @@
 //! the keys of the store, looked for in whatever the commands say and write. `tests/lab/leak.rs` has the rest.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use infra::base::diagnostic::Diagnostic;
+use infra::base::material::SecretId;
+use infra::base::materials::Owner;
+use infra::base::net::HostName;
+use infra::base::secret::sentinel;
+use infra::fleet::survey;
+use infra::host::dir::DirTransport;
+use infra::host::execute::Executor;
+use infra::host::transport::Transport;
 use infra::inventory::load;
+use infra::inventory::site::Site;
+use infra::material::{self, passwords};
 use infra::pki;
+use infra::plan::decision::Memory;
+use infra::plan::plan;
+use infra::plan::state::{Access, File, Phase};
+use infra::report::{self, json};
+use infra::service::claims::Claims;
+use infra::service::render::Templates;
+use infra::service::{Context, SecretWanted, Service, Services, desire};
 use time::OffsetDateTime;
 
 const MARKS: [&str; 3] = ["mark-of-an-environment-9f2c", "mark-of-a-file-51d7", "mark-of-a-command-c03e"];
@@ -73,6 +92,9 @@ fn case(issuer: &str) -> Case {
     pki::ensure(&site, &site.state, OffsetDateTime::now_utc()).unwrap();
     let mut needles = key_marks(&site.state.join("pki"));
     needles.extend(MARKS.map(ToOwned::to_owned));
+    let id = SecretId::new("trial", "cache").unwrap();
+    let made = passwords::make(&site.state, &site.name, [id.clone()]).unwrap();
+    needles.push(made[&id].reveal().to_owned());
     needles.push("PRIVATE KEY".to_owned());
     Case { folder, needles }
 }
@@ -167,4 +189,89 @@ fn the_state_folder_is_its_owners_alone() {
     pki::ensure(&site, &site.state, OffsetDateTime::now_utc()).unwrap();
     let mode = fs_err::metadata(open.path().join("state/pki")).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o700);
+}
+
+/// A service of another program, whose password infra makes.
+struct Trial;
+
+impl Service for Trial {
+    fn name(&self) -> &'static str {
+        "trial"
+    }
+
+    fn secrets(&self, _: &Site) -> Vec<SecretWanted> {
+        vec![SecretWanted { name: "cache".into(), owner: Owner::host(&"db1".parse().unwrap()), given: None }]
+    }
+
+    fn want(&self, context: &Context<'_>, out: &mut Claims) -> Result<(), Diagnostic> {
+        if context.host.name.as_str() != "db1" {
+            return Ok(());
+        }
+        let body = context.body(format!("first\npassword {}\n", sentinel("trial/cache")))?;
+        let (phase, access) = (Phase::App, Access::root(0o644));
+        let file = File { service: self.name(), phase, access, body, then: BTreeMap::new(), about: None };
+        out.file("/etc/trial.conf", file)
+    }
+}
+
+#[test]
+fn a_made_password_is_in_no_plan_and_no_words() {
+    const SERVICES: Services = Services(&[&Trial]);
+    let case = case("internal");
+    let site = load::load(&case.folder.path().join("inventory.yml")).unwrap().0;
+    let templates = Templates::load(SERVICES, None).unwrap();
+    let all = site.hosts.keys().cloned().collect();
+    let materials =
+        material::gather(&site, SERVICES, &all, &mut BTreeMap::new(), OffsetDateTime::now_utc()).unwrap().materials;
+    let desired = desire(&site, (&BTreeMap::new(), &Memory::default()), &materials, &templates).unwrap();
+    let db: HostName = "db1".parse().unwrap();
+    let file = &desired[&db].files["/etc/trial.conf"];
+    assert_eq!(file.access.mode, 0o640);
+    let sent = materials.share(&db).materialize(&file.body.text).unwrap();
+    let value = sent.trim_end().rsplit_once(' ').unwrap().1;
+    assert!(case.needles.iter().any(|needle| needle == value), "it is the one that was made");
+    let machine = tempfile::tempdir().unwrap();
+    fs_err::create_dir_all(machine.path().join("etc")).unwrap();
+    fs_err::write(machine.path().join("etc/os-release"), "ID=debian\nVERSION_ID=12\n").unwrap();
+    let transport = || Box::new(DirTransport::new(machine.path())) as Box<dyn Transport>;
+    let planned = || {
+        let observed = survey::observe(SERVICES, transport().as_mut(), &desired[&db]).unwrap();
+        (plan::plan(&desired, &BTreeMap::from([(db.clone(), observed.clone())])), observed.manifest)
+    };
+    let (plan, manifest) = planned();
+    let view =
+        report::plan::View { width: 120, verbose: true, paint: report::text::Paint::default(), services: SERVICES };
+    for said in [
+        report::plan::draw(&site, &plan, view),
+        serde_json::to_string(&json::plan(&site.name, &plan)).unwrap(),
+        serde_json::to_string(&desired).unwrap(),
+        materials.redact(&format!("access denied ({value})")),
+        format!("{materials:?}{plan:?}"),
+    ] {
+        assert!(said.contains("trial/cache"), "{said}");
+        case.clean("what is said", said.as_bytes());
+    }
+    let mut executor = Executor {
+        host: db.clone(),
+        run: "20261123T000000".into(),
+        who: "tester@here".into(),
+        materials: &materials,
+        transport: transport(),
+        reconnect: Box::new(|| Ok(transport())),
+        tell: Box::new(|_| ()),
+        manifest,
+        swaps: &desired[&db].swaps,
+    };
+    executor.stage(&plan.hosts[&db], &desired[&db]).unwrap();
+    executor.commit(Phase::App, &plan.hosts[&db].phases[&Phase::App], &[]).unwrap();
+    for path in below(machine.path()).into_iter().filter(|path| path.is_file()) {
+        let bytes = fs_err::read(&path).unwrap();
+        if path.ends_with("etc/trial.conf") {
+            let mode = fs_err::metadata(&path).unwrap().permissions().mode() & 0o777;
+            assert_eq!((String::from_utf8(bytes).unwrap(), mode), (sent.clone(), 0o640));
+        } else {
+            case.clean(&path.display().to_string(), &bytes);
+        }
+    }
+    assert!(planned().0.hosts[&db].is_empty(), "twice is nothing");
 }

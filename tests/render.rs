@@ -7,11 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
+use infra::base::net::HostName;
 use infra::base::secret::display;
-use infra::inventory::site::Site;
+use infra::inventory::load::load;
+use infra::inventory::site::{Engine, Role, Site};
 use infra::pki;
-use infra::plan::state::{DesiredHost, Facts, File};
-use infra::service::{desire, platform, render::Templates};
+use infra::plan::decision::Memory;
+use infra::plan::state::{DesiredHost, Facts, File, Version};
+use infra::service::database::engine::Flavor;
+use infra::service::{ALL, desire, platform, render::Templates};
 
 fn listing(host: &DesiredHost) -> String {
     let mut out = String::new();
@@ -31,14 +35,22 @@ fn listing(host: &DesiredHost) -> String {
         }
     }
     for check in &host.checks {
-        writeln!(out, "check: {}: {}", check.title, check.command).unwrap();
+        writeln!(out, "check: {}: {}", check.title, without_dialect(&check.command)).unwrap();
     }
     for probe in &host.probes {
         let kind = if probe.advisory { ", advisory" } else { "" };
-        let command = probe.command.replace('\n', "\n    ");
+        let command = without_dialect(&probe.command).replace('\n', "\n    ");
         writeln!(out, "probe: {} ({}{kind})\n    {command}", probe.title, probe.phase).unwrap();
     }
     out
+}
+
+/// The functions that stand before every script for a database are shown by name.
+fn without_dialect(command: &str) -> String {
+    [Engine::Mariadb, Engine::Mysql].into_iter().fold(command.to_owned(), |command, engine| {
+        let dialect = Flavor { engine, version: Version(0, 0, 0) }.dialect();
+        command.replace(dialect, &format!("‹the dialect of {engine:?}›\n"))
+    })
 }
 
 /// Nothing but certificates and keys: shown in the listing.
@@ -46,14 +58,18 @@ fn is_material(file: &File) -> bool {
     file.body.text.starts_with('\u{E000}')
 }
 
-fn snapshot(name: &str, site: &Site, facts: &Facts) {
-    let templates = Templates::load(None).unwrap();
+/// Of all hosts, or of those that have one of `roles`.
+fn snapshot(name: &str, site: &Site, facts: &Facts, roles: &[Role]) {
+    let templates = Templates::load(ALL, None).unwrap();
     let facts: BTreeMap<_, _> = site.hosts.keys().map(|h| (h.clone(), facts.clone())).collect();
-    let desired = desire(site, &facts, &pki::placeholders(site), &templates).unwrap();
+    let desired =
+        desire(site, (&facts, &Memory::default()), &infra::material::placeholders(site, ALL).unwrap(), &templates)
+            .unwrap();
     // What several hosts share is shown once.
     let mut shown = BTreeSet::new();
     insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
-        for (host, wanted) in &desired {
+        let shown_at = |host: &HostName| roles.is_empty() || roles.iter().any(|role| site.hosts[host].has(*role));
+        for (host, wanted) in desired.iter().filter(|(host, _)| shown_at(host)) {
             insta::assert_snapshot!(format!("{name}__{host}"), listing(wanted));
             for (path, file) in wanted.files.iter().filter(|(_, f)| !is_material(f)) {
                 if !shown.insert((path, &file.body.digest)) {
@@ -68,12 +84,66 @@ fn snapshot(name: &str, site: &Site, facts: &Facts) {
 
 #[test]
 fn three_tier_on_the_oldest_release() {
-    snapshot("three-tier", &common::three_tier(Path::new("state")), &platform::oldest());
+    snapshot("three-tier", &common::three_tier(Path::new("state")), &platform::oldest(), &[]);
+}
+
+#[test]
+fn full_on_the_oldest_release() {
+    let site = load(Path::new("inventories/full.yml")).unwrap().0;
+    snapshot("full", &site, &platform::oldest(), &[Role::Db, Role::App]);
 }
 
 #[test]
 fn single_on_trixie() {
-    snapshot("single", &common::single(Path::new("state")), &platform::shipped("debian", "13").unwrap());
+    snapshot("single", &common::single(Path::new("state")), &platform::shipped("debian", "13").unwrap(), &[]);
+}
+
+#[test]
+fn the_settings_of_each_engine() {
+    for (name, engine, release) in [
+        ("mariadb-10.11", Engine::Mariadb, "12"),
+        ("mariadb-11.8", Engine::Mariadb, "13"),
+        ("mysql-8.4", Engine::Mysql, "12"),
+        ("mysql-9.7", Engine::Mysql, "forky"),
+    ] {
+        let mut site = common::databases(Path::new("state"));
+        site.database.as_mut().unwrap().engine = engine;
+        let facts = Facts { memory: 8 << 10, ..platform::shipped("debian", release).unwrap() };
+        let facts: BTreeMap<_, _> = site.hosts.keys().map(|h| (h.clone(), facts.clone())).collect();
+        let templates = Templates::load(ALL, None).unwrap();
+        let materials = infra::material::placeholders(&site, ALL).unwrap();
+        let desired = desire(&site, (&facts, &Memory::default()), &materials, &templates).unwrap();
+        let files = desired
+            .values()
+            .flat_map(|host| &host.files)
+            .filter(|(path, _)| Path::new(path).extension() == Some("cnf".as_ref()));
+        let files = files.filter(|(path, _)| path.contains("98-infra") || path.contains("99-infra"));
+        let texts: Vec<_> = files.take(2).map(|(path, file)| format!("{path}\n{}", file.body.text)).collect();
+        assert_eq!(texts.len(), 2);
+        insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
+            insta::assert_snapshot!(format!("settings__{name}"), texts.join("\n"));
+        });
+    }
+}
+
+#[test]
+fn a_file_knows_the_template_that_it_came_from() {
+    let site = common::single(Path::new("state"));
+    let folder = tempfile::tempdir().unwrap();
+    let origin = |templates: &Templates, path: &str| {
+        let desired =
+            desire(&site, (&BTreeMap::new(), &Memory::default()), &pki::placeholders(&site), templates).unwrap();
+        desired.values().find_map(|host| host.files.get(path)).unwrap().body.origin.clone()
+    };
+    let built_in = Templates::load(ALL, Some(folder.path())).unwrap();
+    let config = "/etc/nginx/nginx.conf";
+    assert_eq!(origin(&built_in, config).as_deref(), Some("built-in templates/nginx/nginx.conf"));
+    assert_eq!(origin(&built_in, "/etc/infra/ca.crt"), None, "it is no template's");
+    let own = folder.path().join("templates/nginx/nginx.conf");
+    fs_err::create_dir_all(own.parent().unwrap()).unwrap();
+    fs_err::write(&own, "worker_processes auto;\n").unwrap();
+    let shadowed = Templates::load(ALL, Some(folder.path())).unwrap();
+    assert_eq!(origin(&shadowed, config), Some(own.display().to_string()));
 }
 
 #[test]
@@ -82,8 +152,9 @@ fn a_port_that_moves_is_served_until_its_clients_have_moved() {
     let names = |web: u64, app: u64| {
         let mut site = common::three_tier(Path::new("state"));
         (site.ports.web, site.ports.app) = (web.try_into().unwrap(), app.try_into().unwrap());
-        let templates = Templates::load(None).unwrap();
-        let desired = desire(&site, &BTreeMap::new(), &pki::placeholders(&site), &templates).unwrap();
+        let templates = Templates::load(ALL, None).unwrap();
+        let desired =
+            desire(&site, (&BTreeMap::new(), &Memory::default()), &pki::placeholders(&site), &templates).unwrap();
         let files = desired.values().flat_map(|h| &h.files).filter(|(path, _)| path.contains("conf.d"));
         let mut names = BTreeSet::new();
         for (path, file) in files {

@@ -12,9 +12,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use infra::base::secret::Secret;
-use infra::host::known_hosts::{KnownHosts, trust};
+use infra::host::known_hosts::KnownHosts;
 use infra::host::ssh::{Ask, Become, Config, Options, Prompt, SshTransport, Target, presented_keys};
 use infra::host::transport::{Script, Transport, TransportError};
+use infra::host::trust::trust;
 
 const SSHD: &str = "/usr/sbin/sshd";
 
@@ -242,9 +243,117 @@ fn twenty_megabytes_go_both_ways() {
     let mut host = server.connect().unwrap();
     let bytes: Vec<u8> = (0..20_000_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
     let started = Instant::now();
-    let out = host.run(&Script::new("t", "tee /dev/stderr"), &bytes).unwrap();
-    assert!(out.stdout == bytes && out.stderr == bytes && out.ok());
-    println!("20 MB in, 40 MB out: {:?}", started.elapsed());
+    let script = Script::new("t", "cat; head -c 1000000 /dev/zero >&2").up_to(20_000_000);
+    let out = host.run(&script, &bytes).unwrap();
+    assert!(out.stdout == bytes && out.stderr.len() == 1_000_000 && out.ok());
+    println!("20 MB in, 21 MB out: {:?}", started.elapsed());
+}
+
+#[test]
+fn an_answer_without_end_is_cut_off_and_so_is_its_host() {
+    let server = Sshd::start("");
+    for (text_of, limit) in [
+        ("cat /dev/zero", "more than 1 MiB"),
+        ("yes", "more than 1 MiB"),
+        ("cat /dev/zero >&2", "more than 1 MiB"),
+        ("while :; do cat /dev/zero; done", "more than 1 MiB"),
+    ] {
+        let mut host = server.connect().unwrap();
+        let began = Instant::now();
+        let error = host.run(&Script::new("endless", text_of).up_to(1 << 20), b"").unwrap_err();
+        assert!(matches!(error, TransportError::TooMuch { .. }), "{text_of}: {error:?}");
+        assert!(error.to_string().contains("`endless`") && error.to_string().contains(limit), "{error}");
+        // What it still sends is not taken for the next answer.
+        assert_eq!(host.run(&Script::new("t", "echo x"), b"").unwrap_err(), error);
+        drop(host);
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    }
+    let mut host = server.connect().unwrap();
+    let held = host.hold(&Script::new("held", "tr '\\0' x </dev/zero").up_to(1 << 20)).unwrap_err();
+    assert!(matches!(held, TransportError::TooMuch { .. }), "{held:?}");
+    assert_eq!(text(&mut server.connect().unwrap(), "echo x"), "x\n");
+}
+
+#[test]
+fn one_host_without_end_and_the_others_go_on() {
+    let good = Sshd::start("");
+    // A profile of the shell that prints for ever, before any script of ours is read.
+    let bad = Sshd::start("ForceCommand cat /dev/zero");
+    let line = |name: &str, address: &str, server: &Sshd| {
+        let Config::File(config) = server.config("") else { panic!() };
+        format!(
+            "  {name}: {{ address: {address}, roles: [db], ssh: {{ user: {}, address: 127.0.0.1, port: {}, identity: \"{}\", config: \"{}\" }} }}\n",
+            user(),
+            server.port,
+            server.path("id").display(),
+            config.display()
+        )
+    };
+    let hosts = line("a", "10.0.0.1", &good) + &line("b", "10.0.0.2", &bad) + &line("c", "10.0.0.3", &good);
+    let inventory = format!("name: shop\nfirewall: {{ manage_from: 10.0.0.0/24 }}\nhosts:\n{hosts}");
+    let (site, _) = infra::inventory::load::load_text(&inventory, Path::new("x/inventory.yml"))
+        .unwrap_or_else(|e| panic!("{}", infra::base::diagnostic::draw(&e, false)));
+    let known = ["known_hosts"].iter().flat_map(|file| [good.path(file), bad.path(file)]).collect();
+    let connector = infra::fleet::connect::SshConnector::new(None).known_hosts(known);
+    let (events, _told) = std::sync::mpsc::channel();
+    let survey = infra::fleet::survey::ask(
+        infra::service::ALL,
+        site.hosts.values(),
+        &std::collections::BTreeMap::default(),
+        &connector,
+        8,
+        &events,
+    );
+    let names = |keys: Vec<String>| keys.join(" ");
+    assert_eq!(names(survey.observed.keys().map(ToString::to_string).collect()), "a c", "{:?}", survey.unreachable);
+    let (host, error) = survey.unreachable.first_key_value().unwrap();
+    assert!(host.as_str() == "b" && matches!(error, TransportError::TooMuch { .. }), "{error:?}");
+}
+
+#[test]
+fn a_greeting_without_end_is_cut_off() {
+    let cases = [
+        ("lines before the greeting", "", "who are you?\r\n"),
+        ("one line before the greeting", "", "xxxxxxxxxxxxxxxx"),
+        ("no key exchange", "SSH-2.0-x\r\n", "\0\0\0\x0c\x04\x02\0\0\0\0\0\0\0\0\0\0"),
+        ("no packets", "SSH-2.0-x\r\n", "\0"),
+    ];
+    // Each mostly waits, so they do it at the same time; the scope fails where one of them did.
+    std::thread::scope(|scope| {
+        for (what, greeting, again) in cases {
+            scope.spawn(move || is_cut_off(what, greeting, again));
+        }
+    });
+}
+
+/// A server that says `greeting` and then `again` for as long as somebody listens.
+fn is_cut_off(what: &str, greeting: &'static str, again: &'static str) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let mut peer = listener.accept().unwrap().0;
+        peer.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
+        let _ = peer.write_all(greeting.as_bytes());
+        let many = again.repeat(1000);
+        // Not for ever: a test that fails should end too.
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(20) && peer.write_all(many.as_bytes()).is_ok() {}
+    });
+    let mut target = Target::new("127.0.0.1");
+    target.port = Some(port);
+    let options = Options {
+        config: Config::None,
+        known_hosts: Some(Vec::new()),
+        handshake_timeout: Duration::from_secs(1),
+        retries: 0,
+        ..Options::default()
+    };
+    let began = Instant::now();
+    let error = SshTransport::connect(&target, &options).unwrap_err();
+    assert!(began.elapsed() < Duration::from_secs(15), "{what}: {:?} {error}", began.elapsed());
+    assert!(matches!(error, TransportError::Unreachable { .. } | TransportError::Setup(_)), "{what}: {error:?}");
+    println!("{what}: {error}");
+    server.join().unwrap();
 }
 
 #[test]
@@ -252,7 +361,7 @@ fn keys_are_exchanged_anew_in_the_middle_of_a_stream() {
     let server = Sshd::start("RekeyLimit 1M\nLogLevel DEBUG1");
     let mut host = server.connect().unwrap();
     let bytes: Vec<u8> = (0..8_000_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
-    let out = host.run(&Script::new("t", "cat"), &bytes).unwrap();
+    let out = host.run(&Script::new("t", "cat").up_to(8_000_000), &bytes).unwrap();
     assert!(out.stdout == bytes && out.ok());
     assert!(server.log().matches("SSH2_MSG_NEWKEYS received").count() > 3, "{}", server.log());
     assert_eq!(text(&mut host, "echo x"), "x\n");
@@ -277,17 +386,17 @@ fn a_waiting_connection_costs_no_time() {
 }
 
 #[test]
-fn a_late_script_is_a_timeout_and_the_connection_goes_on() {
+fn a_late_script_is_ended_by_the_host_and_the_connection_goes_on() {
     let server = Sshd::start("");
     let mut host = server.connect().unwrap();
     let slow = Script::new("slow", "sleep 30").within(Duration::from_millis(300));
     let started = Instant::now();
-    assert!(matches!(host.run(&slow, b""), Err(TransportError::Timeout { .. })));
+    assert!(matches!(host.run(&slow, b""), Err(TransportError::Ended { .. })));
     assert!(started.elapsed() < Duration::from_secs(5));
     assert_eq!(text(&mut host, "echo x"), "x\n");
     // A script that reads nothing: the time-out comes in the middle of a write.
     let deaf = Script::new("deaf", "sleep 30").within(Duration::from_millis(500));
-    assert!(matches!(host.run(&deaf, &vec![0; 50_000_000]), Err(TransportError::Timeout { .. })));
+    assert!(matches!(host.run(&deaf, &vec![0; 50_000_000]), Err(TransportError::Ended { .. })));
     let after = host.run(&Script::new("t", "echo x"), b"");
     assert!(
         matches!(&after, Ok(o) if o.stdout == b"x\n") || matches!(&after, Err(TransportError::Lost(_))),
@@ -324,8 +433,9 @@ fn a_lost_connection_is_told_from_a_late_one() {
     let server = Sshd::start("");
     let mut host = server.connect().unwrap();
     let started = Instant::now();
-    // The shell's parent is the server's process of this connection.
-    let result = host.run(&Script::new("t", "[ \"$(cat /proc/$PPID/comm)\" = sshd ] && kill -9 $PPID; sleep 30"), b"");
+    // One of the shell's parents is the server's process of this connection.
+    let kill = "p=$$; until [ \"$(cat /proc/$p/comm)\" = sshd ]; do p=$(cut -d ' ' -f 4 /proc/$p/stat); done; kill -9 $p; sleep 30";
+    let result = host.run(&Script::new("t", kill), b"");
     assert!(matches!(result, Err(TransportError::Lost(_))), "{result:?}");
     assert!(matches!(host.run(&Script::new("t", "true"), b""), Err(TransportError::Lost(_))));
     drop(host);
@@ -518,6 +628,101 @@ fn trust_writes_the_line_that_lets_us_in() {
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
     assert!(fs::read_to_string(&file).unwrap().starts_with("# mine, no newline\n[127.0.0.1]:"));
     server.connect().unwrap();
+}
+
+#[test]
+fn a_changed_key_takes_the_place_of_the_old_one_and_a_revoked_one_is_refused() {
+    let server = Sshd::with("", |dir| keygen(&dir.join("former"), "ed25519", ""));
+    let (to, keys) = presented_keys(&server.target(), &server.options()).unwrap();
+    let (name, port) = to.key_name();
+    let (key, file) = (&keys[0], server.path("known_hosts"));
+    let former = fs::read_to_string(server.path("former.pub")).unwrap();
+    let full = format!("[{name}]:{port}");
+    let write = |text: &str| fs::write(&file, text).unwrap();
+    // By its name, with a neighbour on the line, by a pattern, and hashed as ssh-keygen does it.
+    let hashed = {
+        let other = server.path("hashed");
+        fs::write(&other, format!("{full} {former}")).unwrap();
+        run(Command::new("ssh-keygen").args(["-q", "-H", "-f"]).arg(&other));
+        fs::read_to_string(other).unwrap()
+    };
+    for (line, stays) in [
+        (format!("{full} {former}"), String::new()),
+        (format!("{full},db1 {former}"), format!("db1 {former}")),
+        (format!("[{name}]:* {former}"), format!("!{full},[{name}]:* {former}")),
+        (hashed, String::new()),
+    ] {
+        write(&format!("# mine\n{line}db2 {former}"));
+        let error = key_error(server.connect());
+        assert!(
+            error.contains("has changed") && error.contains(&format!("--fingerprint {}", key.fingerprint())),
+            "{error}"
+        );
+        trust(&file, name, port, key, &key.fingerprint()).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), format!("# mine\n{stays}db2 {former}{full} {key}\n"));
+        server.connect().unwrap();
+        // The old key is not trusted any more, by ours or by ssh's own reading.
+        let old = infra::host::known_hosts::HostKey::new(
+            data_encoding::BASE64.decode(former.split(' ').nth(1).unwrap().as_bytes()).unwrap(),
+        );
+        let known = KnownHosts::read(std::slice::from_ref(&file)).unwrap();
+        assert!(matches!(known.lookup(name, port, &old), infra::host::known_hosts::Verdict::Changed { .. }));
+        let found = run(Command::new("ssh-keygen").args(["-F", &full, "-f"]).arg(&file));
+        assert_eq!(found.matches("ssh-ed25519").count(), 1, "{found}");
+    }
+    let before = format!("@revoked * {key}\n{full} {former}");
+    write(&before);
+    let error = trust(&file, name, port, key, &key.fingerprint()).unwrap_err().to_string();
+    assert!(error.contains("@revoked") && error.contains(":1"), "{error}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), before);
+}
+
+#[test]
+fn the_verb_trust_names_the_old_key_first() {
+    let server = Sshd::with("", |dir| keygen(&dir.join("former"), "ed25519", ""));
+    let (_, keys) = presented_keys(&server.target(), &server.options()).unwrap();
+    let former = fs::read_to_string(server.path("former.pub")).unwrap();
+    let global = server.path("global");
+    let Config::File(config) = server.config(&format!("GlobalKnownHostsFile {}", global.display())) else { panic!() };
+    let inventory = server.path("inventory.yml");
+    fs::write(
+        &inventory,
+        format!(
+            "name: shop\nssh: {{ config: \"{}\" }}\nfirewall: {{ manage_from: 10.0.0.0/24 }}\nhosts:\n  db1: {{ address: 10.0.0.1, \
+             roles: [db], ssh: {{ user: root, address: 127.0.0.1, port: {} }} }}\n",
+            config.display(),
+            server.port
+        ),
+    )
+    .unwrap();
+    let infra = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_infra"));
+        let out = command.args(["trust", "db1"]).arg(&inventory).args(more).stdin(Stdio::null()).output().unwrap();
+        (out.status.code().unwrap(), String::from_utf8(out.stderr).unwrap())
+    };
+    let line = format!("[127.0.0.1]:{} {former}", server.port);
+    server.know(&format!("# mine\n{line}"));
+    fs::write(&global, format!("{line}@cert-authority * {former}")).unwrap();
+    let print = keys[0].fingerprint();
+    // Nobody confirms: the old key is named, nothing is written.
+    let (code, said) = infra(&[]);
+    assert!(code == 2 && said.contains(&format!("{}:2", server.path("known_hosts").display())), "{said}");
+    assert!(fs::read_to_string(server.path("known_hosts")).unwrap().ends_with(&line));
+    let (code, said) = infra(&["--fingerprint", &print]);
+    assert!(code == 0 && said.matches("is known by another ssh-ed25519 key, SHA256:").count() == 2, "{said}");
+    assert_eq!(fs::read_to_string(&global).unwrap(), format!("@cert-authority * {former}"));
+    assert!(fs::read_to_string(server.path("known_hosts")).unwrap().ends_with(&format!("{}\n", keys[0])));
+    let (code, said) = infra(&["--fingerprint", &print]);
+    assert!(code == 0 && !said.contains("another"), "{said}");
+    server.know(&format!("@revoked * {}\n", keys[0]));
+    let (code, said) = infra(&["--fingerprint", &print]);
+    assert!(code == 2 && said.contains("is revoked: marked `@revoked` in"), "{said}");
+    server.know("");
+    fs::write(server.path("revoked"), format!("{}\n", keys[0])).unwrap();
+    let revoked = server.config(&format!("RevokedHostKeys {}", server.path("revoked").display()));
+    let (code, said) = infra(&["--fingerprint", &print]);
+    assert!(code == 2 && said.contains("is revoked: listed in") && matches!(revoked, Config::File(_)), "{said}");
+    assert_eq!(fs::read_to_string(server.path("known_hosts")).unwrap(), "");
 }
 
 #[test]

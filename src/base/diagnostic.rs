@@ -1,5 +1,6 @@
 //! What is wrong with something a person wrote: takes severity, message, place and help, draws them as rustc does.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
@@ -7,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet, normalize_untrusted_str};
+
+use crate::base::visible;
 
 /// A text and where it came from; shared by all places in it.
 #[derive(Debug, PartialEq, Eq)]
@@ -137,21 +140,40 @@ pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) ->
     Some(format!("did you mean `{best}`?"))
 }
 
-/// Draws diagnostics as rustc does, sorted by place (what has no place comes first), and a line that counts them. Empty for none.
+/// So many diagnostics are shown; of a file with thousands of mistakes nobody reads more at once.
+const SHOWN: usize = 100;
+
+/// The diagnostics that are shown, sorted by place (what has no place comes first): the first hundred, errors before warnings
+/// where there are more.
+pub fn shown(diagnostics: &[Diagnostic]) -> Vec<&Diagnostic> {
+    // Files in the order in which they are first named: the loader names the inventory before its includes.
+    let mut files: HashMap<&Path, usize> = HashMap::new();
+    for span in diagnostics.iter().filter_map(|d| d.span.as_ref()) {
+        let next = files.len();
+        files.entry(&span.source.path).or_insert(next);
+    }
+    let place =
+        |d: &&Diagnostic| d.span.as_ref().map(|s| (files.get(&*s.source.path).copied(), s.range.start, s.range.end));
+    let mut all: Vec<&Diagnostic> = diagnostics.iter().collect();
+    if all.len() > SHOWN {
+        all.sort_by_key(|d| (d.severity, place(d)));
+        all.truncate(SHOWN);
+    }
+    all.sort_by_key(place);
+    all
+}
+
+/// Draws diagnostics as rustc does, those of [`shown`], and a line that counts all of them. Empty for none.
 pub fn draw(diagnostics: &[Diagnostic], colour: bool) -> String {
     if diagnostics.is_empty() {
         return String::new();
     }
-    // Files in the order in which they are first named: the loader names the inventory before its includes.
-    let mut files: HashMap<&Path, usize> = HashMap::new();
+    let sorted = shown(diagnostics);
     let mut lines: HashMap<*const Source, Vec<usize>> = HashMap::new();
-    for span in diagnostics.iter().flat_map(|d| d.span.iter().chain(d.related.iter().map(|(span, _)| span))) {
-        let next = files.len();
-        files.entry(&span.source.path).or_insert(next);
+    for span in sorted.iter().flat_map(|d| d.span.iter().chain(d.related.iter().map(|(span, _)| span))) {
         lines.entry(Arc::as_ptr(&span.source)).or_insert_with(|| line_starts(&span.source.text));
     }
-    let mut sorted: Vec<&Diagnostic> = diagnostics.iter().collect();
-    sorted.sort_by_key(|d| d.span.as_ref().map(|s| (files.get(&*s.source.path).copied(), s.range.start, s.range.end)));
+    let left_out = diagnostics.len() - sorted.len();
     let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
     let mut out = String::new();
     for diagnostic in sorted {
@@ -160,6 +182,9 @@ pub fn draw(diagnostics: &[Diagnostic], colour: bool) -> String {
     }
     let errors = diagnostics.iter().filter(|d| d.is_error()).count();
     out.push_str(&count(errors, diagnostics.len() - errors));
+    if left_out > 0 {
+        out.push_str(&format!("; the first {SHOWN} are shown"));
+    }
     out.push('\n');
     out
 }
@@ -183,7 +208,7 @@ fn draw_one(diagnostic: &Diagnostic, lines: &HashMap<*const Source, Vec<usize>>,
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    let mut group = Group::with_title(level.primary_title(normalize_untrusted_str(&diagnostic.message)));
+    let mut group = Group::with_title(level.primary_title(words(&diagnostic.message)));
     // The places of one text are drawn in one snippet; the first snippet is that of the diagnostic's own place.
     let mut sources: Vec<(&Arc<Source>, Vec<Shown<'_>>)> = Vec::new();
     let own = diagnostic.span.iter().map(|span| (AnnotationKind::Primary, span, diagnostic.label.as_deref()));
@@ -204,9 +229,29 @@ fn draw_one(diagnostic: &Diagnostic, lines: &HashMap<*const Source, Vec<usize>>,
         group = snippet(group, source, starts, shown);
     }
     for help in &diagnostic.help {
-        group = group.element(Level::HELP.message(normalize_untrusted_str(help)));
+        group = group.element(Level::HELP.message(words(help)));
     }
-    renderer.render(&[group])
+    let drawn = renderer.render(&[group]);
+    // A snippet whose place is told by itself has an empty line for it too.
+    let says = |line: &&str| anstream::adapter::strip_str(line).to_string().trim() != ":::";
+    if drawn.contains(":::") { drawn.split('\n').filter(says).collect::<Vec<_>>().join("\n") } else { drawn }
+}
+
+/// A message that may quote others: bounded, what hides as escapes.
+fn words(text: &str) -> String {
+    normalize_untrusted_str(&visible::text(&visible::short(text, visible::LINE)))
+}
+
+/// A source's text with what hides as escapes; line ends of both kinds stay.
+fn escaped(text: &str) -> Cow<'_, str> {
+    if !text.contains(|c| visible::hides(c) && c != '\n') {
+        return Cow::Borrowed(text);
+    }
+    let lines = text.split('\n').map(|line| match line.strip_suffix('\r') {
+        Some(line) => visible::line(line).into_owned() + "\r",
+        None => visible::line(line).into_owned(),
+    });
+    Cow::Owned(lines.collect::<Vec<_>>().join("\n"))
 }
 
 /// A place, what it is to the diagnostic, and the words under it.
@@ -224,7 +269,8 @@ const WINDOW: usize = 2048;
 fn snippet<'a>(group: Group<'a>, source: &'a Source, starts: &[usize], shown: &[Shown<'a>]) -> Group<'a> {
     let text = source.text.as_str();
     let from = shown.iter().map(|(_, span, _)| span.range.start).min().unwrap_or(0).min(text.len());
-    let to = shown.iter().map(|(_, span, _)| span.range.end).max().unwrap_or(0).clamp(from, text.len());
+    let end_of = |span: &Span| span.range.end.min(span.range.start.saturating_add(WINDOW));
+    let to = shown.iter().map(|(_, span, _)| end_of(span)).max().unwrap_or(0).clamp(from, text.len());
     let first = starts.partition_point(|start| *start <= from).max(1);
     let line = starts.get(first - 1).copied().unwrap_or(0);
     let last = starts.partition_point(|start| *start <= to);
@@ -232,22 +278,30 @@ fn snippet<'a>(group: Group<'a>, source: &'a Source, starts: &[usize], shown: &[
     let begin = boundary(text, line.max(from.saturating_sub(WINDOW)));
     let end = boundary(text, end.min(to.saturating_add(WINDOW)));
     let cut = text.get(begin..end).unwrap_or("").trim_end_matches('\r');
-    let mut snippet = Snippet::source(cut).line_start(first);
-    let path = source.path.to_string_lossy();
+    let drawn = escaped(cut);
+    let odd = matches!(drawn, Cow::Owned(_));
+    let moved = |at: usize| if odd { escaped(cut.get(..at).unwrap_or(cut)).len() } else { at };
+    let mut spans: Vec<(AnnotationKind, Range<usize>, Option<&str>)> = Vec::new();
+    for (kind, span, label) in shown {
+        let start = boundary(cut, span.range.start.saturating_sub(begin).min(cut.len()));
+        let stop = boundary(cut, end_of(span).saturating_sub(begin).clamp(start, cut.len())).max(start);
+        spans.push((*kind, moved(start)..moved(stop), *label));
+    }
+    let mut snippet = Snippet::source(drawn).line_start(first);
+    let path = visible::line(&source.path.to_string_lossy()).into_owned();
     let mut group = group;
-    if begin == line {
+    // The number of the column is that of the file, not that of what is drawn of it.
+    if begin == line && !odd {
         snippet = snippet.path(path);
     } else {
         let place = shown.first().map_or(from, |(_, span, _)| span.range.start);
         let column = text.get(line..place).unwrap_or("").chars().count() + 1;
         group = group.element(Origin::path(path).line(first).char_column(column));
     }
-    for (kind, span, label) in shown {
-        let start = span.range.start.saturating_sub(begin).min(cut.len());
-        let stop = span.range.end.saturating_sub(begin).clamp(start, cut.len());
-        let annotation = kind.span(start..stop);
+    for (kind, span, label) in spans {
+        let annotation = kind.span(span);
         snippet = snippet.annotation(match label {
-            Some(label) => annotation.label(normalize_untrusted_str(label)),
+            Some(label) => annotation.label(words(label)),
             None => annotation,
         });
     }
@@ -278,7 +332,7 @@ mod tests {
             Diagnostic::warning("`two` is odd").at(&two).label("here").related(&one, "after this").help("remove it");
         let early = Diagnostic::error("`one` is\u{1b}[31m wrong").at(&one);
         let expected = "\
-error: `one` is\u{241b}[31m wrong
+error: `one` is\\u{1b}[31m wrong
  --> a.yml:1:1
   |
 1 | one: 1
@@ -308,6 +362,48 @@ warning: `two` is odd
         let drawn = draw(&[Diagnostic::error("odd").at(&span(&text, "wrong"))], false);
         assert!(drawn.contains(" a.yml:1:60005") && drawn.contains("^^^^^"), "{drawn}");
         assert!(drawn.len() < 2000, "{}", drawn.len());
+    }
+
+    #[test]
+    fn what_hides_in_a_source_is_drawn_as_an_escape_with_the_place_under_it() {
+        for odd in ["\u{202e}", "\u{9b}2J", "\u{200f}", "\u{2066}", "\u{1b}[8m", "\u{61c}", "\u{200b}"] {
+            let text = format!("name: {odd}\r\nkey: \"a{odd}b\" wrong{odd} # {odd}\r\n");
+            let place = span(&text, &format!("wrong{odd}"));
+            let drawn = draw(&[Diagnostic::error(format!("odd {odd}")).at(&place).label(odd).help(odd)], false);
+            assert!(!drawn.contains(|c| visible::hides(c) && c != '\n'), "{drawn:?}");
+            let column = 5 + 3 + odd.chars().count() + 2 + 1;
+            assert!(drawn.contains(&format!("a.yml:2:{column}\n")), "{drawn}");
+            let line = drawn.lines().find(|l| l.contains("key:")).unwrap();
+            let marks = drawn.lines().find(|l| l.contains('^')).unwrap();
+            let escape = visible::line(odd);
+            assert_eq!(line.find("wrong"), marks.find('^'), "{drawn}");
+            assert_eq!(marks.matches('^').count(), 5 + escape.len(), "{drawn}");
+        }
+    }
+
+    #[test]
+    fn of_thousands_the_first_hundred_are_shown_and_all_are_counted() {
+        let text = "x\n".repeat(5000);
+        let source = Arc::new(Source { path: "a.yml".into(), text });
+        let at = |n: usize| Span { source: Arc::clone(&source), range: 2 * n..2 * n + 1 };
+        let mut all: Vec<_> = (0..5000).rev().map(|n| Diagnostic::warning(format!("odd {n}")).at(&at(n))).collect();
+        let drawn = draw(&all, false);
+        assert_eq!(drawn.matches("warning: ").count(), 100);
+        assert!(drawn.contains("odd 99\n") && !drawn.contains("odd 100\n"), "{drawn}");
+        assert!(drawn.ends_with("5000 warnings; the first 100 are shown\n"), "{drawn}");
+        // An error is never behind the warnings.
+        all.push(Diagnostic::error("wrong").at(&at(4999)));
+        let drawn = draw(&all, false);
+        assert!(drawn.contains("error: wrong") && drawn.ends_with("1 error, 5000 warnings; the first 100 are shown\n"));
+        assert_eq!(shown(&all).len(), 100);
+    }
+
+    #[test]
+    fn a_long_place_and_long_words_are_cut() {
+        let text = format!("a: {}\n", "x".repeat(5_000_000));
+        let place = span(&text, &"x".repeat(5_000_000));
+        let drawn = draw(&[Diagnostic::error("y".repeat(5_000_000)).at(&place).help("z".repeat(5_000_000))], false);
+        assert!(drawn.len() < 20_000 && drawn.contains("more characters)"), "{}", drawn.len());
     }
 
     #[test]

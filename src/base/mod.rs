@@ -3,5 +3,12 @@
 pub mod crash;
 pub mod diagnostic;
 pub mod fsx;
+pub mod hidden;
+pub mod material;
+pub mod materials;
 pub mod net;
+pub mod openpgp;
+pub mod redact;
 pub mod secret;
+pub mod sh;
+pub mod visible;

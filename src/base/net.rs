@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Why a text is not the value it should be: a fragment that follows the text, and a help line.
@@ -62,8 +63,8 @@ macro_rules! text_newtype {
                 &self.0
             }
         }
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.pad(&self.0)
             }
         }
@@ -80,9 +81,10 @@ macro_rules! text_newtype {
         }
     };
 }
+pub(crate) use text_newtype;
 
 /// The inventory's name of a host: one DNS label (RFC 1123 §2.1), because it becomes a part of its internal name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct HostName(String);
 text_newtype!(HostName);
@@ -91,8 +93,9 @@ impl FromStr for HostName {
     type Err = Invalid;
     fn from_str(text: &str) -> Result<Self, Invalid> {
         if text.contains('.') {
-            return Err(Invalid::new("has a dot")
-                .help("a host's name is one label, e.g. `web1`; what it is reached by goes under `address`"));
+            return Err(Invalid::new("has a dot").help(
+                "a host's name is a single label, e.g. `web1`; the address that it is reached by goes under `address`",
+            ));
         }
         label(text)?;
         Ok(Self(text.to_owned()))
@@ -100,7 +103,7 @@ impl FromStr for HostName {
 }
 
 /// A DNS name of two labels or more, lower case, at most 253 characters (RFC 1123 §2.1); `*.` may lead it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct DnsName(String);
 text_newtype!(DnsName);
@@ -139,7 +142,7 @@ impl FromStr for DnsName {
 }
 
 /// A network in CIDR form with no host bits (`10.0.0.1/24` is a typo, not a network); a bare address is its /32 or /128.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct Cidr(IpNet);
 
@@ -197,7 +200,7 @@ impl FromStr for Cidr {
             return Ok(address.into());
         }
         let net: IpNet = text.parse().map_err(|_| {
-            Invalid::new("is no network in CIDR form").help("write `10.0.0.0/24`, `2001:db8::/48` or one address")
+            Invalid::new("is not a network in CIDR form").help("write `10.0.0.0/24`, `2001:db8::/48` or one address")
         })?;
         if net != net.trunc() {
             return Err(Invalid::new("has host bits set").help(format!(
@@ -211,7 +214,7 @@ impl FromStr for Cidr {
 }
 
 /// A TCP or UDP port, 1 to 65535.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "u64", into = "u16")]
 pub struct Port(u16);
 
@@ -252,7 +255,7 @@ impl TryFrom<u64> for Port {
 impl FromStr for Port {
     type Err = Invalid;
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        text.parse::<u64>().map_err(|_| Invalid::new("is no number").help("a port is 1 to 65535"))?.try_into()
+        text.parse::<u64>().map_err(|_| Invalid::new("is not a number").help("a port is 1 to 65535"))?.try_into()
     }
 }
 
@@ -265,7 +268,7 @@ pub fn bracketed(address: IpAddr) -> String {
 }
 
 /// Transport protocol of a flow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum Proto {
     /// TCP.

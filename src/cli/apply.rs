@@ -1,135 +1,119 @@
 //! `apply`: the same plan, confirmed once, executed.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::Instant;
 
-use time::OffsetDateTime;
-use time::macros::format_description;
-
-use super::args::{Apply, Global};
-use super::saved::Saved;
-use super::{Done, Stop, exit, order, stages};
-use crate::base::diagnostic::Diagnostic;
+use super::global::{Global, Inventory, Restarts};
+use super::stop::{Done, Stop};
+use super::work::Work;
+use super::{db, exit, stages};
+use crate::base::diagnostic::{Diagnostic, Severity};
 use crate::base::net::HostName;
-use crate::fleet::event::{HostOutcome, Outcome};
 use crate::fleet::run::Wave;
+use crate::fleet::saved::Saved;
 use crate::fleet::survey::{Prepared, Survey};
-use crate::fleet::{history, transaction};
+use crate::fleet::transaction::Options;
+use crate::fleet::way_in;
 use crate::inventory::site::Site;
-use crate::pki;
-use crate::report::interrupt::Interrupt;
-use crate::report::outcome::Next;
 use crate::report::text::count;
-use crate::report::{Reporter, prompt};
+use crate::report::{Reporter, prompt, steps};
+use crate::service::Services;
 
-pub(super) fn run(apply: &Apply, global: &Global, reporter: &Reporter) -> Done {
-    let began = Instant::now();
+/// `apply`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Apply {
+    /// The inventory
+    #[command(flatten)]
+    pub inventory: Inventory,
+    /// Execute exactly this plan of `diff --out`, or refuse if a host has changed since
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["units", "restart_writer"])]
+    pub plan: Option<PathBuf>,
+    /// Do not ask for confirmation
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Hosts of a phase that change at the same time, as a number or a share
+    #[arg(long, value_name = "N|P%")]
+    pub wave: Option<Wave>,
+    /// Go on until more than N hosts have failed; unreachable hosts count
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub max_failed: usize,
+    /// Leave out hosts that cannot be reached, instead of stopping before anything is planned
+    #[arg(long)]
+    pub skip_unreachable: bool,
+    /// Go on where the new rules would lock this machine out
+    #[arg(long)]
+    pub force: bool,
+    /// Restarts that wait for a person
+    #[command(flatten)]
+    pub restarts: Restarts,
+}
+
+pub(super) fn run(apply: &Apply, global: &Global, services: Services, reporter: &Reporter) -> Done {
     let site = stages::site(&apply.inventory.inventory, reporter)?;
     let saved = apply.plan.as_deref().map(Saved::read).transpose()?;
+    if saved.is_some() && !global.limit.is_empty() {
+        return Err(Stop::Refused(
+            "`--limit` cannot be given with `--plan`: a plan is executed as it was shown, on all of its hosts".into(),
+            vec!["make a plan of these hosts alone: `infra diff --limit HOST --out FILE`".into()],
+        ));
+    }
     let hosts = match &saved {
         Some(saved) => saved.hosts().cloned().collect(),
         None => stages::selected(&site, global)?,
     };
     stages::unbuilt(&site)?;
-    let templates = stages::templates(&site, reporter)?;
-    let connector = stages::connector(reporter);
-    let (issued, prepared) = stages::planned(&site, &hosts, &templates, &connector, global, reporter)?;
+    db::remind(&site, reporter)?;
+    let command = format!("infra apply {}", apply.inventory.inventory.display());
+    let mut work = Work::new(&site, &hosts, command, global, services, reporter)?;
+    work.options = Options { wave: apply.wave, max_failed: apply.max_failed, ..work.options };
+    work.confirmed = match &saved {
+        Some(saved) => saved.confirmed().clone(),
+        None => apply.restarts.units(services, &site)?,
+    };
+    let (mut issued, mut prepared) = work.planned(&hosts)?;
+    work.confirms_what_is_there(&prepared, &hosts)?;
     if let Some(saved) = &saved {
-        saved.same_as(&Saved::of(&site, &prepared))?;
+        for (kind, subject) in saved.same_as(&Saved::of(&site, &prepared)?, &site)? {
+            reporter.note(&format!("{} is no longer due, and is not {}", kind.object(&subject), kind.done()));
+        }
     }
     absent(&prepared.survey, apply, reporter)?;
+    let left_out = work.leave_out(&mut prepared, &hosts)?;
+    work.undecided(&prepared)?;
     reporter.plan(&site, &prepared.plan)?;
     own_way_in(&site, &prepared, apply.force, reporter)?;
-    let due = order::announce(&site, reporter)?;
-    if let Some(saved) = &saved {
-        saved.holds_orders(&due)?;
-    }
-    let options = options(global, apply.wave, apply.max_failed);
+    steps::announce(&prepared.plan, reporter)?;
     let all = prepared.survey.unreachable.is_empty() && hosts.len() == site.hosts.len();
-    let next = Next { command: format!("infra apply {}", apply.inventory.inventory.display()), undo: None };
-    let work = prepared.plan.changed().count();
-    if work == 0 && due.is_empty() {
-        let mut outcome = untouched(&prepared, &options.run);
-        outcome.seconds = began.elapsed().as_secs_f64();
-        reporter.outcome(&outcome, &next, exit::of(&outcome))?;
-        return finished(&site, &outcome, all, &issued);
+    let options = Options { settle: all && issued.step.is_some(), ..work.options.clone() };
+    if prepared.plan.is_empty() && prepared.news.is_empty() {
+        let mut outcome = work.untouched(&mut prepared, &options);
+        outcome.seconds = work.began.elapsed().as_secs_f64();
+        outcome.steps = left_out;
+        work.tell(&outcome)?;
+        work.finished(&outcome, all, &issued)?;
+        return Ok(exit::of(&outcome));
     }
     // What a person waits for; the time that they take to answer is their own.
-    let looked = began.elapsed();
-    if !confirm(work, due.len(), apply.yes)? {
+    let (looked, asked) = (work.began.elapsed().as_secs_f64(), Instant::now());
+    // What the controller comes to remember changes nothing that a person would have to agree to.
+    if !prepared.plan.is_empty() && !confirm(prepared.plan.changed().count(), prepared.plan.steps.len(), apply.yes)? {
         reporter.note("nothing was changed");
         return Ok(exit::DONE);
     }
-    let interrupt = Interrupt::default();
-    interrupt.watch(exit::INTERRUPTED.into())?;
-    let orders = Orders { due, issued: &issued, hosts: &hosts, all };
-    let then = |outcome: &Outcome, options| {
-        let (connector, interrupt) = (&connector, &interrupt);
-        let (site, templates, next) = (&site, &templates, &next);
-        orders.after(outcome, &order::Work { site, templates, connector, global, options, next, interrupt, reporter })
+    work.began += asked.elapsed();
+    work.interrupt.watch(exit::INTERRUPTED.into())?;
+    let planned = std::mem::take(&mut prepared.plan.steps);
+    let mut outcome = if prepared.plan.leaves_hosts() && prepared.news.is_empty() {
+        work.untouched(&mut prepared, &options)
+    } else {
+        work.make_passwords(&hosts, &mut issued, &mut prepared)?;
+        work.pass(&issued, prepared, &options, looked)?
     };
-    if work == 0 {
-        return then(&untouched(&prepared, &options.run), options);
-    }
-    let mut outcome = reporter.during(&interrupt, |events| {
-        transaction::execute(&site, prepared, &issued.materials, &connector, &options, interrupt.flag(), &events)
-    });
-    outcome.seconds += looked.as_secs_f64();
-    history::save_outcome(&site.state, &outcome)?;
-    reporter.outcome(&outcome, &next, exit::of(&outcome))?;
-    then(&outcome, options)
-}
-
-/// The certificates that are ordered as the last part of a run.
-struct Orders<'a> {
-    due: BTreeSet<String>,
-    issued: &'a pki::Issued,
-    hosts: &'a BTreeSet<HostName>,
-    all: bool,
-}
-
-impl Orders<'_> {
-    fn after(&self, outcome: &Outcome, work: &order::Work<'_>) -> Done {
-        let code = finished(work.site, outcome, self.all, self.issued)?;
-        if self.due.is_empty() || code != exit::DONE {
-            return Ok(code);
-        }
-        if !order::Work::lbs(work.site).is_subset(self.hosts) {
-            work.reporter.note("no certificate was ordered, as not all load balancers are selected");
-            return Ok(code);
-        }
-        Ok(match work.run(&self.due, &BTreeSet::new())? {
-            order::Ended::Nothing | order::Ended::Renewed => exit::DONE,
-            order::Ended::Deferred => exit::DEFERRED,
-            order::Ended::Unreachable => exit::UNREACHABLE,
-            order::Ended::Pending | order::Ended::Failed => exit::FAILED,
-        })
-    }
-}
-
-/// How a run goes about it, under a name of its own.
-pub(super) fn options(global: &Global, wave: Option<Wave>, max_failed: usize) -> transaction::Options {
-    transaction::Options { parallel: global.parallel.get(), wave, max_failed, run: run_name(), who: who() }
-}
-
-/// A rotation of the internal authority takes its next step when every host of the inventory has taken this one.
-pub(super) fn finished(site: &Site, outcome: &Outcome, all: bool, issued: &pki::Issued) -> Done {
-    let code = exit::of(outcome);
-    if all && code == exit::DONE {
-        pki::mark_deployed(&site.state, issued.step).map_err(|e| Stop::Refused(e.to_string(), Vec::new()))?;
-    }
-    Ok(code)
-}
-
-fn untouched(prepared: &Prepared, run: &str) -> Outcome {
-    let mut outcome = Outcome { run: run.to_owned(), ..Outcome::default() };
-    for name in prepared.plan.hosts.keys() {
-        outcome.hosts.insert(name.clone(), HostOutcome::Unchanged);
-    }
-    for (name, error) in &prepared.survey.unreachable {
-        outcome.hosts.insert(name.clone(), HostOutcome::Unreachable { reason: error.to_string() });
-    }
-    outcome
+    work.finished(&outcome, all, &issued)?;
+    outcome.steps.extend(left_out);
+    let outcome = work.steps(outcome, &planned)?;
+    work.end(outcome, exit::of)
 }
 
 /// Hosts that do not answer, or that we leave alone, end the run before anything is planned, unless the person said otherwise.
@@ -140,7 +124,7 @@ fn absent(survey: &Survey, apply: &Apply, reporter: &Reporter) -> Result<(), Sto
     if !survey.refused.is_empty() {
         return Err(Stop::Refused(
             format!("{} cannot be worked on now, nothing was planned", count(survey.refused.len(), "host")),
-            vec!["mend what is named above, or leave them out with `--limit '!HOST'`".to_owned()],
+            vec!["mend the causes named above, or leave these hosts out with `--limit '!HOST'`".to_owned()],
         ));
     }
     let missing = survey.unreachable.len();
@@ -153,43 +137,26 @@ fn absent(survey: &Survey, apply: &Apply, reporter: &Reporter) -> Result<(), Sto
     reporter.error(
         &format!("{} cannot be reached, so nothing was planned: {}", count(missing, "host"), names.join(", ")),
         &[],
-        &["look at them, or go on without them: `--skip-unreachable`".to_owned()],
+        &["look at these hosts, or go on without them: `--skip-unreachable`".to_owned()],
     )?;
     Err(Stop::Unreachable)
 }
 
 fn own_way_in(site: &Site, prepared: &Prepared, force: bool, reporter: &Reporter) -> Result<(), Stop> {
-    let mut cut = stages::way_in(site, &stages::cut_off(site, prepared));
+    let mut cut = way_in::errors(site, &way_in::cut_off(site, prepared));
     if cut.is_empty() {
         return Ok(());
     }
     if !force {
         cut.push(Diagnostic::error("nothing was done").help(
-            "`--force` tries it all the same: the hosts take the rules back by themselves when no new connection comes",
+            "`--force` tries the change all the same: the hosts take the rules back by themselves when no new connection comes",
         ));
         return Err(Stop::Input(cut));
     }
     for one in &mut cut {
-        one.severity = crate::base::diagnostic::Severity::Warning;
+        one.severity = Severity::Warning;
     }
     Ok(reporter.diagnostics(&cut)?)
-}
-
-/// `20261123T184501`, UTC: sorts as time does.
-fn run_name() -> String {
-    let format = format_description!("[year][month][day]T[hour][minute][second]");
-    OffsetDateTime::now_utc().format(format).unwrap_or_else(|_| {
-        let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or(Duration::ZERO);
-        since.as_secs().to_string()
-    })
-}
-
-/// `ops@workstation`, for locks and journals.
-fn who() -> String {
-    let user = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
-    let machine = fs_err::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let clean = |text: &str| text.chars().filter(char::is_ascii_graphic).take(64).collect::<String>();
-    format!("{}@{}", clean(&user.unwrap_or_else(|| "someone".into())), clean(&machine))
 }
 
 /// Asks once, unless `--yes` was given.

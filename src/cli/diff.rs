@@ -1,39 +1,64 @@
 //! `diff`: the plan against the live hosts, shown and perhaps kept in a file.
 
-use super::args::{Diff, Global};
-use super::saved::Saved;
-use super::{Done, Stop, exit, order, stages};
-use crate::base::fsx;
-use crate::base::net::HostName;
-use crate::report::Reporter;
-use crate::report::text::count;
+use std::path::PathBuf;
 
-pub(super) fn run(diff: &Diff, global: &Global, reporter: &Reporter) -> Done {
+use super::global::{Global, Inventory, Restarts};
+use super::stop::{Done, Stop};
+use super::work::Work;
+use super::{db, exit, stages};
+use crate::base::net::HostName;
+use crate::fleet::saved::Saved;
+use crate::fleet::way_in;
+use crate::report::text::count;
+use crate::report::{Reporter, steps};
+use crate::service::Services;
+
+/// `diff`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Diff {
+    /// The inventory
+    #[command(flatten)]
+    pub inventory: Inventory,
+    /// Also keep the plan in a file, for `apply --plan`
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Restarts that wait for a person
+    #[command(flatten)]
+    pub restarts: Restarts,
+}
+
+pub(super) fn run(diff: &Diff, global: &Global, services: Services, reporter: &Reporter) -> Done {
     let site = stages::site(&diff.inventory.inventory, reporter)?;
     let hosts = stages::selected(&site, global)?;
     stages::unbuilt(&site)?;
-    let templates = stages::templates(&site, reporter)?;
-    let connector = stages::connector(reporter);
-    let (_, prepared) = stages::planned(&site, &hosts, &templates, &connector, global, reporter)?;
+    db::remind(&site, reporter)?;
+    let command = format!("infra apply {}", diff.inventory.inventory.display());
+    let mut work = Work::new(&site, &hosts, command, global, services, reporter)?;
+    work.confirmed = diff.restarts.units(services, &site)?;
+    let (_, mut prepared) = work.planned(&hosts)?;
+    work.confirms_what_is_there(&prepared, &hosts)?;
+    // What this run leaves out was planned all the same: whoever executes the file plans it too, and leaves it out again.
+    let saved = diff.out.as_ref().map(|file| Ok::<_, Stop>((file, Saved::of(&site, &prepared)?))).transpose()?;
+    work.leave_out(&mut prepared, &hosts)?;
     let survey = &prepared.survey;
     for (host, reason) in &survey.refused {
         reporter.error(&format!("{host} is left alone: {reason}"), &[], &[])?;
     }
     reporter.plan(&site, &prepared.plan)?;
-    let due = order::announce(&site, reporter)?;
-    let cut = stages::way_in(&site, &stages::cut_off(&site, &prepared));
+    steps::announce(&prepared.plan, reporter)?;
+    work.undecided(&prepared)?;
+    let cut = way_in::errors(&site, &way_in::cut_off(&site, &prepared));
     if !cut.is_empty() {
         return Err(Stop::Input(cut));
     }
-    if let Some(file) = &diff.out {
-        let saved = Saved::of(&site, &prepared).with_orders(&due);
-        fsx::write_atomic(file, &serde_json::to_vec_pretty(&saved).map_err(anyhow::Error::from)?, 0o600)?;
+    if let Some((file, saved)) = saved {
+        saved.write(file)?;
     }
     if !survey.unreachable.is_empty() {
         let names: Vec<&str> = survey.unreachable.keys().take(8).map(HostName::as_str).collect();
         reporter.error(
             &format!(
-                "{} cannot be reached and has no place in this plan: {}",
+                "{} cannot be reached, so this plan is without: {}",
                 count(survey.unreachable.len(), "host"),
                 names.join(", ")
             ),
@@ -45,5 +70,8 @@ pub(super) fn run(diff: &Diff, global: &Global, reporter: &Reporter) -> Done {
     if !survey.refused.is_empty() {
         return Ok(exit::FAILED);
     }
-    Ok(if prepared.plan.is_empty() && due.is_empty() { exit::DONE } else { exit::PENDING })
+    if !prepared.undecided.is_empty() {
+        return Ok(exit::UNREACHABLE);
+    }
+    Ok(if prepared.plan.is_empty() { exit::DONE } else { exit::PENDING })
 }

@@ -1,14 +1,67 @@
 //! `firewall …`: who may talk to whom, as derived, why, and as measured.
 
-use super::args::{Explain, Firewall, Global, Inventory};
-use super::{Done, Stop, exit, stages};
-use crate::fleet::verify::{self, Finding};
+use std::str::FromStr;
+
+use clap::Subcommand;
+
+use super::global::{Global, Inventory};
+use super::stop::{Done, Stop};
+use super::{exit, stages};
+use crate::base::net::{Invalid, Port, Proto};
+use crate::fleet::measure::{self, Finding};
 use crate::report::Reporter;
 use crate::report::interrupt::Interrupt;
+use crate::report::line::Line;
 use crate::report::text::count;
 use crate::service::firewall::explain::Verdict;
 use crate::service::firewall::{explain, flows, matrix};
 use crate::service::platform;
+
+/// `firewall …`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Firewall {
+    /// The declared flows as a table, sources down, destinations across
+    Matrix(Inventory),
+    /// Whether FROM may open PORT on TO: by which flow, from which inventory line, by which rule
+    Explain(Explain),
+    /// Measure every pair of hosts and compare with what is declared
+    Verify(Inventory),
+}
+
+/// `firewall explain`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Explain {
+    /// A host, a role, an address, or `internet`
+    pub from: String,
+    /// A host or a role
+    pub to: String,
+    /// A port, `443` or `53/udp`
+    pub port: PortProto,
+    /// The inventory
+    #[command(flatten)]
+    pub inventory: Inventory,
+}
+
+/// A port with its protocol; TCP where nothing is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortProto {
+    /// The port.
+    pub port: Port,
+    /// TCP or UDP.
+    pub proto: Proto,
+}
+
+impl FromStr for PortProto {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let (port, proto) = match text.split_once('/') {
+            None | Some((_, "tcp")) => (text.trim_end_matches("/tcp"), Proto::Tcp),
+            Some((port, "udp")) => (port, Proto::Udp),
+            Some(_) => return Err(Invalid::new("write the protocol as `/tcp` or `/udp`")),
+        };
+        Ok(Self { port: port.parse()?, proto })
+    }
+}
 
 pub(super) fn run(firewall: &Firewall, global: &Global, reporter: &Reporter) -> Done {
     match firewall {
@@ -22,7 +75,7 @@ fn show(inventory: &Inventory, reporter: &Reporter) -> Done {
     let site = stages::site(&inventory.inventory, reporter)?;
     let matrix = matrix::matrix(&site, &flows::derive(&site));
     if reporter.is_json() {
-        reporter.line(&serde_json::to_value(&matrix).map_err(anyhow::Error::from)?)?;
+        reporter.line(&Line::Matrix(&matrix))?;
     } else {
         reporter.data(&matrix.to_table(reporter.width()))?;
     }
@@ -36,7 +89,7 @@ fn why(what: &Explain, reporter: &Reporter) -> Done {
     let ends = (what.from.as_str(), what.to.as_str());
     let answer = explain::explain(&site, &facts, &flows, ends, what.port.port, what.port.proto)?;
     if reporter.is_json() {
-        reporter.line(&serde_json::to_value(&answer).map_err(anyhow::Error::from)?)?;
+        reporter.line(&Line::Explanation(&answer))?;
     } else {
         reporter.data(&answer.to_string())?;
     }
@@ -46,12 +99,12 @@ fn why(what: &Explain, reporter: &Reporter) -> Done {
 fn measure(inventory: &Inventory, global: &Global, reporter: &Reporter) -> Done {
     let site = stages::site(&inventory.inventory, reporter)?;
     let hosts = stages::selected(&site, global)?;
-    let connector = stages::connector(reporter);
+    let connector = stages::connector(reporter, &site, &hosts);
     let measured = reporter.during(&Interrupt::default(), |events| {
-        verify::measure(&site, &hosts, &connector, global.parallel.get(), &events)
+        measure::measure(&site, &hosts, &connector, global.parallel.get(), &events)
     });
     if reporter.is_json() {
-        reporter.line(&serde_json::to_value(&measured).map_err(anyhow::Error::from)?)?;
+        reporter.line(&Line::Measured(&measured))?;
     } else {
         let mut text = String::new();
         for finding in &measured.findings {
@@ -59,7 +112,7 @@ fn measure(inventory: &Inventory, global: &Global, reporter: &Reporter) -> Done 
         }
         text.push_str(&format!(
             "{} measured from {}: {}\n",
-            count(measured.probes, "connection"),
+            count(measured.attempts, "connection"),
             count(measured.sources, "place"),
             if measured.findings.is_empty() {
                 "exactly what is declared".to_owned()

@@ -1,15 +1,67 @@
 //! `lab …`: a twin of the inventory on this machine.
 
-use std::os::unix::process::ExitStatusExt;
-use std::process::ExitStatus;
+use std::path::PathBuf;
 
-use super::args::{Global, Lab, LabExec, LabName, LabUp};
-use super::{Done, Stop, demo, exit};
+use clap::Subcommand;
 
+use super::exit;
+use super::global::{Global, Inventory};
+use super::stop::Done;
+use crate::base::net::HostName;
 use crate::inventory::load;
 use crate::lab::{self, Power, Spec, Target, requirements};
 use crate::report::Reporter;
+use crate::report::line::Line;
 use crate::report::text::count;
+
+mod demo;
+mod orders;
+mod which;
+
+use demo::LabDemo;
+use which::{LabImage, LabName, name, open};
+
+/// `lab …`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Lab {
+    /// Boot a host for each host of the inventory, with its own addresses
+    Up(LabUp),
+    /// Run a command on a host, on `outside` (the internet) or on the `controller`
+    Exec(LabExec),
+    /// An ssh configuration that reaches the lab's hosts, on stdout
+    SshConfig(LabName),
+    /// Show the labs that run
+    Status(LabName),
+    /// Stop a lab and remove all that it left
+    Down(LabName),
+    /// Bring a lab up, apply an inventory of four tiers to it, fetch a page, change the writer under load, and show what stands
+    Demo(LabDemo),
+}
+
+/// `lab up`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct LabUp {
+    /// The inventory
+    #[command(flatten)]
+    pub inventory: Inventory,
+    /// Name, release, packages
+    #[command(flatten)]
+    pub image: LabImage,
+}
+
+/// `lab exec`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct LabExec {
+    /// Which lab
+    #[command(flatten)]
+    pub lab: LabName,
+    /// A host of the inventory, `outside` or `controller`
+    #[arg(value_name = "HOST|controller|outside", default_value = "controller")]
+    pub host: HostName,
+    /// The command, after `--`
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<std::ffi::OsString>,
+}
 
 pub(super) fn run(verb: &Lab, _: &Global, reporter: &Reporter) -> Done {
     match verb {
@@ -22,21 +74,6 @@ pub(super) fn run(verb: &Lab, _: &Global, reporter: &Reporter) -> Done {
         Lab::Status(args) => status(args, reporter),
         Lab::Down(args) => down(args, reporter),
         Lab::Demo(args) => demo::run(args, reporter),
-    }
-}
-
-impl From<lab::Error> for Stop {
-    fn from(error: lab::Error) -> Self {
-        match error {
-            lab::Error::Missing(_) => Self::Refused(
-                error.to_string(),
-                vec!["or add `--install` to `infra lab up` or `infra lab demo`".to_owned()],
-            ),
-            lab::Error::Spec(_) | lab::Error::NotRoot | lab::Error::NotUp(_) | lab::Error::NoHost { .. } => {
-                Self::Refused(error.to_string(), Vec::new())
-            }
-            other => Self::Failed(other.into()),
-        }
     }
 }
 
@@ -65,35 +102,10 @@ fn up(args: &LabUp, reporter: &Reporter) -> Done {
     Ok(exit::DONE)
 }
 
-/// The lab that is meant: by its name, or the only one that there is.
-fn name(args: &LabName) -> Result<String, Stop> {
-    if let Some(name) = &args.name {
-        return Ok(name.to_string());
-    }
-    match lab::list()?.as_slice() {
-        [only] => Ok(only.clone()),
-        [] => Err(Stop::Refused("no lab is up".to_owned(), vec!["`infra lab up INVENTORY` starts one".to_owned()])),
-        several => {
-            let message = format!("there are several labs: {}", several.join(", "));
-            Err(Stop::Refused(message, vec!["say which one is meant by `--name NAME`".to_owned()]))
-        }
-    }
-}
-
-fn open(args: &LabName) -> Result<lab::Lab, Stop> {
-    Ok(lab::Lab::open(&name(args)?)?)
-}
-
 /// The command's own exit code is ours, as with `ssh`.
 fn exec(args: &LabExec) -> Done {
     let status = open(&args.lab)?.exec(&Target::from(args.host.as_str()), &args.command)?;
-    Ok(code(status))
-}
-
-pub(super) fn code(status: ExitStatus) -> u8 {
-    // A signal counts as shells count it.
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
-    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(exit::FAILED)
+    Ok(exit::of_command(status))
 }
 
 fn status(args: &LabName, reporter: &Reporter) -> Done {
@@ -116,7 +128,7 @@ fn status(args: &LabName, reporter: &Reporter) -> Done {
         };
         let hosts = lab.status();
         if reporter.is_json() {
-            reporter.line(&serde_json::json!({ "event": "lab", "name": name, "hosts": hosts }))?;
+            reporter.line(&Line::Lab { name: &name, hosts: &hosts })?;
             continue;
         }
         let mut text = format!("lab {name}: {}\n", count(hosts.len(), "host"));
@@ -145,24 +157,18 @@ fn down(args: &LabName, reporter: &Reporter) -> Done {
         _ => name(args)?,
     };
     let there_was = lab::down(&names)?;
-    reporter
-        .note(&format!("lab `{names}` {}", if there_was { "is down, nothing of it is left" } else { "was not up" }));
+    let kept = demo::forget(&names)?;
+    reporter.note(&format!("lab `{names}` {}", said(there_was, &kept)));
     Ok(exit::DONE)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_command_ends_with_its_own_code() {
-        assert_eq!(code(ExitStatus::from_raw(3 << 8)), 3);
-        assert_eq!(code(ExitStatus::from_raw(9)), 137);
-    }
-
-    #[test]
-    fn a_named_lab_is_meant_even_if_there_are_others() {
-        let twin = "twin".parse().unwrap();
-        assert_eq!(name(&LabName { name: Some(twin) }).unwrap(), "twin");
+/// How it is with a lab that was to go down.
+fn said(there_was: bool, kept: &[PathBuf]) -> String {
+    let kept: Vec<String> = kept.iter().map(|path| path.display().to_string()).collect();
+    match (there_was, kept.as_slice()) {
+        (true, []) => "is down, nothing of it is left".to_owned(),
+        (true, kept) => format!("is down; nothing of it is left but what you wrote yourself: {}", kept.join(", ")),
+        (false, []) => "was not up".to_owned(),
+        (false, kept) => format!("was not up; of its demonstration you keep {}", kept.join(", ")),
     }
 }

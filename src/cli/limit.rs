@@ -39,7 +39,7 @@ impl Term {
         let which = match word.split_once(':') {
             Some(("role", word)) => Which::Role(role(word)?),
             Some((kind, _)) => {
-                return Err(Invalid::new(format!("`{kind}:` is no kind of selection")).help("write `role:ROLE`"));
+                return Err(Invalid::new(format!("`{kind}:` is not a kind of selection")).help("write `role:ROLE`"));
             }
             None if word == "failed" => Which::Failed,
             None => Which::Host(word.parse().map_err(|e: Invalid| Invalid::new(format!("a host's name {e}")))?),
@@ -78,7 +78,7 @@ impl FromStr for Term {
 fn role(text: &str) -> Result<Role, Invalid> {
     let words = Role::ALL.map(Role::as_str);
     Role::ALL.into_iter().find(|r| r.as_str() == text).ok_or_else(|| {
-        let invalid = Invalid::new(format!("`{text}` is no role; the roles are {}", words.join(", ")));
+        let invalid = Invalid::new(format!("`{text}` is not a role; the roles are {}", words.join(", ")));
         match did_you_mean(text, words) {
             Some(help) => invalid.help(help),
             None => invalid,
@@ -109,7 +109,7 @@ impl Limit {
         if selected.is_empty() {
             let words: Vec<String> = self.0.iter().map(ToString::to_string).collect();
             return Err(Diagnostic::error(format!("`--limit {}` selects no host", words.join(",")))
-                .help("take fewer hosts out, or more in"));
+                .help("take fewer hosts out, or add more"));
         }
         Ok(selected)
     }
@@ -207,9 +207,9 @@ mod tests {
     fn terms_that_do_not_read() {
         assert_eq!(
             "role:webs".parse::<Term>().unwrap_err(),
-            "`webs` is no role; the roles are lb, web, app, db; did you mean `web`?"
+            "`webs` is not a role; the roles are lb, web, app, db; did you mean `web`?"
         );
-        assert!("site:x".parse::<Term>().unwrap_err().starts_with("`site:` is no kind"));
+        assert!("site:x".parse::<Term>().unwrap_err().starts_with("`site:` is not a kind"));
         assert!("".parse::<Term>().is_err());
     }
 }

@@ -1,14 +1,22 @@
 //! `man`: gives the manual page on stdout, or one for each verb in a folder.
 
-use anyhow::Context;
-use clap::CommandFactory;
+use std::path::PathBuf;
 
-use super::args::{Args, Man};
-use super::{Done, exit};
+use anyhow::Context;
+
+use super::exit;
+use super::stop::Done;
 use crate::report::Reporter;
 
-pub(super) fn run(man: &Man, reporter: &Reporter) -> Done {
-    let mut command = Args::command();
+/// `man`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Man {
+    /// Write a page for each verb into this folder
+    #[arg(long, value_name = "DIR")]
+    pub to: Option<PathBuf>,
+}
+
+pub(super) fn run(man: &Man, mut command: clap::Command, reporter: &Reporter) -> Done {
     if let Some(dir) = &man.to {
         fs_err::create_dir_all(dir)?;
         clap_mangen::generate_to(command, dir)

@@ -1,23 +1,36 @@
 //! `render`: every file of every host as it would be pushed, secrets as names.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::args::{Global, Render};
-use super::{Done, Stop, exit, stages};
+use super::global::{Global, Inventory};
+use super::stop::{Done, Stop};
+use super::{exit, stages};
 use crate::base::fsx;
 use crate::base::secret;
 use crate::report::Reporter;
 use crate::report::text::count;
+use crate::service::Services;
 use crate::service::firewall;
 
-pub(super) fn run(render: &Render, global: &Global, reporter: &Reporter) -> Done {
+/// `render`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Render {
+    /// The inventory
+    #[command(flatten)]
+    pub inventory: Inventory,
+    /// The folder to write to: `DIR/HOST/etc/…`; infra makes it where it does not exist
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
+}
+
+pub(super) fn run(render: &Render, global: &Global, services: Services, reporter: &Reporter) -> Done {
     let site = stages::site(&render.inventory.inventory, reporter)?;
     let hosts = stages::selected(&site, global)?;
-    let templates = stages::templates(&site, reporter)?;
-    let desired = stages::offline(&site, &templates, |_, desired| desired)?;
+    let templates = stages::templates(services, &site, reporter)?;
+    let desired = stages::offline(&site, &templates, reporter, |_, desired| desired)?;
     if render.to.is_file() {
         let message = format!("`{}` is a file, not a folder", render.to.display());
-        return Err(Stop::Refused(message, vec!["name a folder; it is made if it is not there".into()]));
+        return Err(Stop::Refused(message, vec!["name a folder; infra makes it where it does not exist".into()]));
     }
     let mut written = 0;
     for (name, host) in desired.iter().filter(|(name, _)| hosts.contains(*name)) {

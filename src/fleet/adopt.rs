@@ -7,16 +7,18 @@ use time::OffsetDateTime;
 
 use crate::base::net::{DnsName, HostName};
 use crate::base::secret::Secret;
+use crate::base::sh::quote;
 use crate::fleet::run;
 use crate::fleet::survey::{Prepared, Survey};
-use crate::host::transport::{Script, Transport, TransportError};
+use crate::host::transport::{Transport, TransportError};
+use crate::host::wire;
 use crate::inventory::site::{Issuer, Site};
 use crate::pki::fulfil;
-use crate::pki::store;
-use crate::pki::vault::Vault;
-use crate::pki::wanted::Wanted;
+use crate::pki::internal_store;
+use crate::pki::public_store::PublicStore;
 use crate::plan::plan::{Action, Change, HostPlan, Plan};
 use crate::service::certificates::site_pem;
+use crate::service::certificates::wanted::Wanted;
 
 /// More than any chain with its key takes, bytes.
 const LONGEST: usize = 256 * 1024;
@@ -34,7 +36,7 @@ pub enum Error {
     },
     /// The state folder.
     #[error(transparent)]
-    Store(#[from] store::Error),
+    Store(#[from] internal_store::Error),
 }
 
 /// Which sites' files are to be looked at, by load balancer.
@@ -101,13 +103,13 @@ pub fn take(
         (host.clone(), files)
     });
     let mut told = BTreeMap::new();
-    let vault = Vault::open(&site.state)?;
+    let store = PublicStore::open(&site.state)?;
     let now = OffsetDateTime::now_utc();
     for (host, files) in read {
         let files = files.map_err(|why| Error::Unread { host: host.clone(), why })?;
         for (name, file) in files {
             let Some(web) = site.sites.get(&name) else { continue };
-            if let Some(about) = fulfil::adopt(&vault, &Wanted::of(site, web), file.reveal(), now)? {
+            if let Some(about) = fulfil::adopt(&store, &Wanted::of(site, web), file.reveal(), now)? {
                 told.insert(
                     name.to_string(),
                     format!("{host} holds a newer certificate, which is in use now: {about}"),
@@ -120,19 +122,23 @@ pub fn take(
 
 /// One exec. What comes back holds keys: it goes nowhere but into a [`Secret`].
 fn read(session: &mut dyn Transport, sites: &BTreeSet<DnsName>) -> Result<Vec<(DnsName, Secret)>, TransportError> {
-    let mut text = format!("give() {{ head -c {LONGEST} \"$ROOT$1\" 2>/dev/null; printf '\\0'; }}\n");
+    // What a link points to is not infra's certificate, whatever it holds; a FIFO has no end.
+    let mut text = format!(
+        "give() {{ real_way \"$2\" && plain \"$ROOT$2\" && pour \"$1\" head -c {LONGEST} \"$ROOT$2\" 2>/dev/null; }}\n"
+    );
     for name in sites {
-        text.push_str(&format!("give '{}'\n", site_pem(name)));
+        text.push_str(&format!("give {} {}\n", quote(name.as_str()), quote(&site_pem(name))));
     }
-    text.push_str("printf 'all\\0'\n");
-    let output = session.run(&Script::new("look at the certificates", text), b"")?;
+    let output = session.run(&wire::question("look at the certificates", &text), b"")?;
+    let told = wire::pairs(&output.stdout);
     // An answer that was cut short must not pass for files that are not there.
-    if !output.stdout.ends_with(b"all\0") {
+    if !told.is_whole() {
         return Err(TransportError::Lost("it did not give all of its certificates".to_owned()));
     }
-    let files = output.stdout.split(|byte| *byte == 0);
-    let files = sites.iter().zip(files).filter_map(|(name, bytes)| {
-        let text = std::str::from_utf8(bytes).ok().filter(|text| !text.is_empty())?;
+    let files = sites.iter().filter_map(|name| {
+        // What is not text is no certificate.
+        let text =
+            told.last(name.as_str()).filter(|text| !text.is_empty() && !text.contains(char::REPLACEMENT_CHARACTER))?;
         Some((name.clone(), Secret::new(site_pem(name), text)))
     });
     Ok(files.collect())
@@ -141,23 +147,8 @@ fn read(session: &mut dyn Transport, sites: &BTreeSet<DnsName>) -> Result<Vec<(D
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::transport::{Hold, Output};
+    use crate::host::dir::DirTransport;
     use crate::plan::state::{Access, Body, Digest, File, Phase};
-
-    /// Runs scripts under a folder.
-    struct Here(std::path::PathBuf);
-
-    impl Transport for Here {
-        fn run(&mut self, script: &Script, _: &[u8]) -> Result<Output, TransportError> {
-            let output = std::process::Command::new("sh").args(["-c", &script.text]).env("ROOT", &self.0).output();
-            let output = output.unwrap();
-            Ok(Output { status: 0, stdout: output.stdout, stderr: output.stderr })
-        }
-
-        fn hold(&mut self, _: &Script) -> Result<(String, Box<dyn Hold>), TransportError> {
-            Err(TransportError::Lost("no".into()))
-        }
-    }
 
     fn name(text: &str) -> DnsName {
         text.parse().unwrap()
@@ -171,10 +162,18 @@ mod tests {
         std::fs::write(at("a.example.com"), "one\ntwo\n").unwrap();
         std::fs::write(at("*.example.com"), [0xff, 0xfe]).unwrap();
         std::fs::write(at("c.example.com"), "three").unwrap();
-        let sites = ["*.example.com", "a.example.com", "b.example.com", "c.example.com"].map(name).into();
-        let files = read(&mut Here(dir.path().to_owned()), &sites).unwrap();
+        // What others have there is not read through, and nobody waits for it.
+        std::os::unix::fs::symlink(at("a.example.com"), at("d.example.com")).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(at("e.example.com")).status().unwrap().success());
+        let sites = ["*", "a", "b", "c", "d", "e"].map(|label| name(&format!("{label}.example.com"))).into();
+        let files = read(&mut DirTransport::new(dir.path()), &sites).unwrap();
         let files: Vec<(&str, &str)> = files.iter().map(|(name, file)| (name.as_str(), file.reveal())).collect();
         assert_eq!(files, [("a.example.com", "one\ntwo\n"), ("c.example.com", "three")]);
+        // Nor is anything in a folder that is a link.
+        let folder = at("a.example.com").parent().unwrap().to_owned();
+        std::fs::rename(&folder, dir.path().join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink(dir.path().join("elsewhere"), &folder).unwrap();
+        assert_eq!(read(&mut DirTransport::new(dir.path()), &sites).unwrap().len(), 0);
     }
 
     #[test]
@@ -193,7 +192,7 @@ certificates: { issuer: letsencrypt, contact: ops@example.com }
         std::fs::write(&path, text).unwrap();
         let mut site = crate::inventory::load::load(&path).unwrap().0;
         let plan = |path: String, change| {
-            let body = Body { text: String::new(), digest: Digest::of(b"") };
+            let body = Body { text: String::new(), digest: Digest::of(b""), origin: None };
             let file = File {
                 service: "certificates",
                 phase: Phase::Edge,
@@ -202,9 +201,9 @@ certificates: { issuer: letsencrypt, contact: ops@example.com }
                 then: BTreeMap::new(),
                 about: None,
             };
-            let write = Action::Write { path, file, change, old: None };
-            let host = HostPlan { phases: BTreeMap::from([(Phase::Edge, vec![write])]), drift: Vec::new() };
-            Plan { hosts: BTreeMap::from([("lb1".parse().unwrap(), host)]) }
+            let write = Action::Write { path, file, change, old: None, stood: None };
+            let host = HostPlan { phases: BTreeMap::from([(Phase::Edge, vec![write])]), ..HostPlan::default() };
+            Plan { hosts: BTreeMap::from([("lb1".parse().unwrap(), host)]), ..Plan::default() }
         };
         let pem = site_pem(&name("a.example.com"));
         for (path, change, count) in [

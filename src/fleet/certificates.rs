@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::base::material::CertificateId;
 use crate::base::net::HostName;
-use crate::fleet::served::{Answer, Leaf, Place};
+use crate::fleet::served::{Leaf, Place, Served};
 use crate::pki::known::{Known, Overview, Root};
 
 /// One place where a certificate was looked for.
@@ -72,12 +73,12 @@ impl View {
 }
 
 /// Brings together what is known and what was seen. A hop certificate that no host uses is left out.
-pub fn judge(overview: Overview, answers: BTreeMap<HostName, Answer>, now: i64) -> View {
+pub fn judge(overview: Overview, answers: BTreeMap<HostName, Served>, now: i64) -> View {
     let (roots, rotation, state) = (overview.roots, overview.rotation, overview.state);
     let mut view = View { now, roots, rotation, state, ..View::default() };
-    let mut sights: BTreeMap<String, Vec<Sight>> = BTreeMap::new();
-    let expected: BTreeMap<&str, &Known> =
-        overview.certificates.iter().map(|known| (known.material.as_str(), known)).collect();
+    let mut sights: BTreeMap<CertificateId, Vec<Sight>> = BTreeMap::new();
+    let expected: BTreeMap<&CertificateId, &Known> =
+        overview.certificates.iter().map(|known| (&known.id, known)).collect();
     for (host, answer) in answers {
         let seen = match answer {
             Ok(seen) => seen,
@@ -87,16 +88,16 @@ pub fn judge(overview: Overview, answers: BTreeMap<HostName, Answer>, now: i64) 
             }
         };
         for (spot, leaf) in seen {
-            let ours = expected.get(spot.material.as_str()).copied();
+            let ours = expected.get(&spot.id).copied();
             let wrong = wrong(&spot.place, ours, leaf.as_ref());
             let sight = Sight { host: host.clone(), place: spot.place, leaf, wrong };
-            sights.entry(spot.material).or_default().push(sight);
+            sights.entry(spot.id).or_default().push(sight);
         }
         view.asked.insert(host);
     }
     for known in overview.certificates {
-        let sights = sights.remove(&known.material).unwrap_or_default();
-        let of_site = known.material.starts_with("site/");
+        let sights = sights.remove(&known.id).unwrap_or_default();
+        let of_site = known.id.site().is_some();
         let judged = Judged { failing: known.is_failing(now), known, sights };
         if of_site {
             view.sites.push(judged);
@@ -116,9 +117,11 @@ fn wrong(place: &Place, ours: Option<&Known>, leaf: Option<&Leaf>) -> Option<Str
     let is = |sha256: &Option<String>| sha256.as_ref() == Some(&leaf.sha256);
     match ours {
         Some(ours) if is(&ours.sha256) => None,
-        Some(ours) if is(&ours.placeholder) => Some(format!("{verb} what stands in until there is a certificate")),
-        Some(Known { sha256: Some(_), .. }) => Some(format!("{verb} another one, until {}", leaf.not_after)),
-        _ => Some(format!("{verb} one that our state does not know, until {}", leaf.not_after)),
+        Some(ours) if is(&ours.placeholder) => {
+            Some(format!("{verb} the placeholder that stands in until there is a certificate"))
+        }
+        Some(Known { sha256: Some(_), .. }) => Some(format!("{verb} another certificate, until {}", leaf.not_after)),
+        _ => Some(format!("{verb} a certificate that our state does not know, until {}", leaf.not_after)),
     }
 }
 
@@ -126,7 +129,7 @@ fn wrong(place: &Place, ours: Option<&Known>, leaf: Option<&Leaf>) -> Option<Str
 pub(crate) mod tests {
     use super::*;
     use crate::fleet::served::Spot;
-    use crate::pki::renew::{Decision, Life};
+    use crate::service::certificates::schedule::{Decision, Life};
 
     pub(crate) const NOW: i64 = 1_795_435_200;
     const DAY: i64 = 86_400;
@@ -134,7 +137,7 @@ pub(crate) mod tests {
     /// `sha256` is the material's own name.
     pub(crate) fn known(material: &str, names: &[&str]) -> Known {
         Known {
-            material: material.to_owned(),
+            id: material.parse().unwrap(),
             names: names.iter().map(|name| (*name).to_owned()).collect(),
             issuer: Some("infra shop hops 2026-11-23".to_owned()),
             life: Some(Life { not_before: NOW - DAY, not_after: NOW + 59 * DAY }),
@@ -148,19 +151,19 @@ pub(crate) mod tests {
 
     pub(crate) fn file(material: &str, shows: Option<&str>) -> (Spot, Option<Leaf>) {
         let place = Place::File(format!("/etc/{material}.crt"));
-        (Spot { material: material.to_owned(), place }, shows.map(leaf))
+        (Spot { id: material.parse().unwrap(), place }, shows.map(leaf))
     }
 
     pub(crate) fn port(material: &str, sni: &str, shows: Option<&str>) -> (Spot, Option<Leaf>) {
         let place = Place::Port { socket: "127.0.0.1:443".parse().unwrap(), sni: Some(sni.to_owned()) };
-        (Spot { material: material.to_owned(), place }, shows.map(leaf))
+        (Spot { id: material.parse().unwrap(), place }, shows.map(leaf))
     }
 
     fn leaf(sha256: &str) -> Leaf {
         Leaf { sha256: sha256.to_owned(), not_after: "Jan 22 11:00:00 2027 GMT".to_owned() }
     }
 
-    fn view(known: Vec<Known>, answers: Vec<(&str, Answer)>) -> View {
+    fn view(known: Vec<Known>, answers: Vec<(&str, Served)>) -> View {
         let overview = Overview { certificates: known, state: true, ..Overview::default() };
         judge(overview, answers.into_iter().map(|(host, answer)| (host.parse().unwrap(), answer)).collect(), NOW)
     }
@@ -175,7 +178,7 @@ pub(crate) mod tests {
             wrong
         };
         assert_eq!(wrongs(Some("pki/web1/server"), server()), None);
-        let another = "holds another one, until Jan 22 11:00:00 2027 GMT";
+        let another = "holds another certificate, until Jan 22 11:00:00 2027 GMT";
         assert_eq!(wrongs(Some("else"), server()).as_deref(), Some(another));
         assert_eq!(wrongs(None, server()).as_deref(), Some("is not there, or holds no certificate"));
         let mut none = server();
@@ -183,9 +186,9 @@ pub(crate) mod tests {
         none[0].placeholder = Some("stand-in".into());
         assert_eq!(
             wrongs(Some("stand-in"), none.clone()).as_deref(),
-            Some("holds what stands in until there is a certificate")
+            Some("holds the placeholder that stands in until there is a certificate")
         );
-        assert!(wrongs(Some("else"), none).unwrap().starts_with("holds one that our state does not know"));
+        assert!(wrongs(Some("else"), none).unwrap().starts_with("holds a certificate that our state does not know"));
     }
 
     #[test]

@@ -7,11 +7,16 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::base::fsx;
 use crate::base::net::HostName;
+use crate::base::visible;
 use crate::fleet::event::{HostOutcome, Outcome};
-use crate::plan::state::{Facts, ObservedFleet};
+use crate::plan::state::{Facts, ObservedFleet, Version};
+
+/// Of the form of `seen.json`. The first form had no number, and a field for each product.
+const VERSION: u64 = 2;
 
 /// How a host was when it was last asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,23 +25,100 @@ struct Seen {
     controller: Option<IpAddr>,
 }
 
+/// What every form but the first has.
+#[derive(Deserialize)]
+struct Numbered {
+    version: u64,
+}
+
+/// The file as it is written now.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    version: u64,
+    hosts: BTreeMap<HostName, Seen>,
+}
+
+/// A host of the first form.
+#[derive(Deserialize)]
+struct First {
+    facts: FirstFacts,
+    controller: Option<IpAddr>,
+}
+
+#[derive(Deserialize)]
+struct FirstFacts {
+    distribution: String,
+    release: String,
+    /// Versions by product, and yes or no by feature.
+    #[serde(flatten)]
+    others: BTreeMap<String, Value>,
+}
+
+impl From<First> for Seen {
+    fn from(First { facts: FirstFacts { distribution, release, others }, controller }: First) -> Self {
+        let features =
+            others.iter().filter(|(_, value)| **value == Value::Bool(true)).map(|(name, _)| name.clone()).collect();
+        let version = |(name, value)| Some((name, serde_json::from_value::<Version>(value).ok()?));
+        let versions = others.into_iter().filter_map(version).collect();
+        Self { facts: Facts { versions, features, ..Facts::of_release(&distribution, &release) }, controller }
+    }
+}
+
+/// What is remembered of the hosts.
+#[derive(Debug, Default)]
+pub struct LastSeen {
+    seen: BTreeMap<HostName, Seen>,
+    /// Why what was kept is not in it, and what that means; one sentence for a person.
+    pub lost: Option<String>,
+}
+
+impl LastSeen {
+    /// What the state folder holds; nothing where there was no run yet.
+    pub fn of(state: &Path) -> Self {
+        let file = seen_file(state);
+        let seen = match fsx::read_bounded(&file, fsx::STATE_BYTES) {
+            Ok(text) => seen(&text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::default(),
+            Err(error) => Err(format!("cannot be read ({error})")),
+        };
+        seen.map_or_else(
+            |why| {
+                let file = file.display();
+                let means = "the facts about the hosts are learned anew when the hosts are asked";
+                Self { seen: BTreeMap::new(), lost: Some(format!("`{file}` {why}: {means}")) }
+            },
+            |seen| Self { seen, lost: None },
+        )
+    }
+
+    /// The facts that the hosts had when they were last seen.
+    pub fn facts(&self) -> BTreeMap<HostName, Facts> {
+        self.seen.iter().map(|(name, seen)| (name.clone(), seen.facts.clone())).collect()
+    }
+
+    /// This controller's address as the hosts last saw it.
+    pub fn controller(&self) -> BTreeMap<HostName, IpAddr> {
+        self.seen.iter().filter_map(|(name, seen)| Some((name.clone(), seen.controller?))).collect()
+    }
+}
+
 fn seen_file(state: &Path) -> PathBuf {
     state.join("seen.json")
 }
 
-fn seen(state: &Path) -> BTreeMap<HostName, Seen> {
-    let text = fs_err::read(seen_file(state)).unwrap_or_default();
-    serde_json::from_slice(&text).unwrap_or_default()
-}
-
-/// The facts that the hosts had when they were last seen; empty where nothing reads.
-pub fn facts(state: &Path) -> BTreeMap<HostName, Facts> {
-    seen(state).into_iter().map(|(name, seen)| (name, seen.facts)).collect()
-}
-
-/// This controller's address as the hosts last saw it.
-pub fn controller(state: &Path) -> BTreeMap<HostName, IpAddr> {
-    seen(state).into_iter().filter_map(|(name, seen)| Some((name, seen.controller?))).collect()
+/// Reads what was kept, in whichever form we know; else half a sentence that says why not.
+fn seen(text: &[u8]) -> Result<BTreeMap<HostName, Seen>, String> {
+    let hosts = match serde_json::from_slice(text) {
+        Ok(Numbered { version: VERSION }) => serde_json::from_slice(text).map(|kept: Kept| kept.hosts),
+        Ok(_) => {
+            return Err("was written by another version of infra, in a form that this version does not know".to_owned());
+        }
+        // A host may be named `version`, but is no number.
+        Err(_) => serde_json::from_slice(text).map(|first: BTreeMap<HostName, First>| {
+            first.into_iter().map(|(name, host)| (name, host.into())).collect()
+        }),
+    };
+    hosts.map_err(|error| format!("does not read ({error})"))
 }
 
 /// Remembers the hosts that were asked, beside the others.
@@ -44,16 +126,16 @@ pub fn controller(state: &Path) -> BTreeMap<HostName, IpAddr> {
 /// # Errors
 /// Any error of the file system.
 pub fn save(state: &Path, observed: &ObservedFleet) -> io::Result<()> {
-    let before = seen(state);
-    let mut all = before.clone();
+    let before = LastSeen::of(state).seen;
+    let mut hosts = before.clone();
     for (name, host) in observed {
-        all.insert(name.clone(), Seen { facts: host.facts.clone(), controller: host.controller });
+        hosts.insert(name.clone(), Seen { facts: host.facts.clone(), controller: host.controller });
     }
-    if all == before {
+    if hosts == before {
         return Ok(());
     }
     fsx::private_dir(state)?;
-    fsx::write_atomic(&seen_file(state), &serde_json::to_vec_pretty(&all)?, 0o600)
+    fsx::write_atomic(&seen_file(state), &serde_json::to_vec_pretty(&Kept { version: VERSION, hosts })?, 0o600)
 }
 
 /// Writes a run's outcome to `runs/RUN.json`.
@@ -63,22 +145,33 @@ pub fn save(state: &Path, observed: &ObservedFleet) -> io::Result<()> {
 pub fn save_outcome(state: &Path, outcome: &Outcome) -> io::Result<()> {
     let folder = state.join("runs");
     fsx::private_dir(&folder)?;
-    fsx::write_atomic(&folder.join(format!("{}.json", outcome.run)), &serde_json::to_vec_pretty(outcome)?, 0o600)
+    // A person may look at it with `cat`.
+    let text = serde_json::to_string_pretty(outcome)?;
+    fsx::write_atomic(&folder.join(format!("{}.json", outcome.run)), visible::json(&text).as_bytes(), 0o600)
 }
 
-/// The hosts that the last run left undone; `None` where there was no run.
+/// The hosts that the last run left undone; `None` where there was no run. A run that left all its hosts as they were, as one that
+/// only orders, says nothing about what the run before it left.
 pub fn last_undone(state: &Path) -> Option<BTreeSet<HostName>> {
     let runs = fs_err::read_dir(state.join("runs")).ok()?;
-    let last =
-        runs.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.extension().is_some_and(|x| x == "json")).max()?;
-    let outcome: Outcome = serde_json::from_slice(&fs_err::read(last).ok()?).ok()?;
-    let undone = outcome.hosts.into_iter().filter(|(_, o)| !matches!(o, HostOutcome::Changed | HostOutcome::Unchanged));
-    Some(undone.map(|(name, _)| name).collect())
+    let paths = runs.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.extension().is_some_and(|x| x == "json"));
+    let mut nothing = None;
+    for run in paths.collect::<BTreeSet<_>>().iter().rev() {
+        let outcome: Outcome = serde_json::from_slice(&fsx::read_bounded(run, fsx::STATE_BYTES).ok()?).ok()?;
+        let mut hosts = outcome.hosts;
+        if hosts.values().any(|o| *o != HostOutcome::Unchanged) {
+            hosts.retain(|_, o| !matches!(o, HostOutcome::Changed | HostOutcome::Unchanged));
+            return Some(hosts.into_keys().collect());
+        }
+        nothing = Some(BTreeSet::new());
+    }
+    nothing
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::state::Observed;
 
     #[test]
     fn the_last_run_says_who_is_undone() {
@@ -90,6 +183,59 @@ mod tests {
         outcome.hosts.insert(host("b"), HostOutcome::Unreachable { reason: "x".into() });
         save_outcome(dir.path(), &outcome).unwrap();
         assert_eq!(last_undone(dir.path()), Some(BTreeSet::from([host("b")])));
-        assert!(facts(dir.path()).is_empty());
+        // A later run that touched no host, as one that ordered and was refused, leaves that as it is.
+        for hosts in [BTreeMap::new(), BTreeMap::from([(host("b"), HostOutcome::Unchanged)])] {
+            let later = Outcome { run: "20261124T184501".into(), hosts, ..Outcome::default() };
+            save_outcome(dir.path(), &later).unwrap();
+            assert_eq!(last_undone(dir.path()), Some(BTreeSet::from([host("b")])));
+        }
+        let nothing = LastSeen::of(dir.path());
+        assert!(nothing.facts().is_empty() && nothing.lost.is_none());
+    }
+
+    /// As infra 0.1.0 kept it, of a host of each role.
+    const FIRST: &str = include_str!("../../tests/fixtures/seen-first.json");
+
+    #[test]
+    fn what_the_first_form_kept_is_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(seen_file(dir.path()), FIRST).unwrap();
+        let memory = LastSeen::of(dir.path());
+        assert_eq!(memory.lost, None);
+        let (facts, web) = (memory.facts(), "web1".parse().unwrap());
+        let (facts, controller) = (&facts[&web], memory.controller()[&web]);
+        assert_eq!((facts.distribution.as_str(), facts.release.as_str()), ("debian", "12"));
+        let versions: Vec<String> = facts.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
+        assert_eq!(versions, ["haproxy 2.6.12", "nft 1.0.6", "nginx 1.22.1", "openssl 3.0.22"]);
+        assert_eq!(facts.features, BTreeSet::from(["guest_forwarding".to_owned()]));
+        assert_eq!(controller, IpAddr::from([10, 0, 0, 1]));
+        assert!(memory.facts()[&"lb1".parse().unwrap()].features.is_empty());
+        // The next run keeps all hosts in the form of today.
+        let facts = memory.facts().into_values().next().unwrap();
+        let new: HostName = "version".parse().unwrap();
+        save(dir.path(), &[(new.clone(), Observed::bare(facts))].into()).unwrap();
+        let again = LastSeen::of(dir.path());
+        assert_eq!(again.lost, None);
+        assert_eq!(again.facts().len(), memory.facts().len() + 1);
+        assert!(memory.facts().iter().all(|(name, facts)| again.facts().get(name) == Some(facts)));
+        let kept: Value = serde_json::from_slice(&std::fs::read(seen_file(dir.path())).unwrap()).unwrap();
+        assert_eq!(kept["version"], VERSION);
+    }
+
+    #[test]
+    fn what_is_lost_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        for (text, why) in [
+            ("{\"version\": 3, \"hosts\": []}", "another version of infra"),
+            ("{\"version\": 2}", "does not read (missing field `hosts`"),
+            ("{\"a\": {\"facts\": {}}}", "does not read (missing field `distribution`"),
+            ("[]", "does not read"),
+            ("", "does not read"),
+        ] {
+            std::fs::write(seen_file(dir.path()), text).unwrap();
+            let memory = LastSeen::of(dir.path());
+            assert!(memory.facts().is_empty());
+            assert!(memory.lost.as_ref().is_some_and(|lost| lost.contains(why)), "{text}: {:?}", memory.lost);
+        }
     }
 }

@@ -1,276 +1,148 @@
-//! What each load balancer says before an order: takes open connections and the names to prove, gives what stands in the way.
-//! One exec on each: its clock, room for a certificate, and its answers to a CA.
+//! The look before orders: takes what is due and the connections, gives what stands in the way, and the sites whose orders are
+//! not begun. The CA is not asked for anything, and nothing of it counts as its failure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicBool;
 
 use time::OffsetDateTime;
 
-use crate::base::net::{HostName, Port, Proto};
-use crate::fleet::run;
-use crate::fleet::survey::Prepared;
-use crate::host::transport::Script;
-use crate::inventory::site::Site;
-use crate::pki::preflight::{self, Finding};
-use crate::plan::state::Probe;
-use crate::service::certificates::SITES_FOLDER;
-use crate::service::firewall::explain::{Verdict, explain};
-use crate::service::firewall::flows;
-use crate::service::haproxy::CHALLENGE_PROBE;
-use crate::service::platform;
+use crate::fleet::event::StepFate;
+use crate::fleet::readiness;
+use crate::fleet::survey::{Away, Prepared};
+use crate::inventory::site::{Site, WebSite};
+use crate::pki::dns_check::{self, Finding, Identities, Lookups, Weight};
+use crate::pki::public_store::PublicStore;
+use crate::pki::{Error, fulfil};
+use crate::service::certificates::schedule::{self, Decision};
+use crate::service::certificates::wanted::{Source, Wanted};
 
-/// What a clock may be off by, seconds: told, refused.
-const SKEW: (i64, i64) = (300, 3600);
-/// As much as a chain and its key take, bytes.
-const ROOM: u32 = 16 * 1024;
+/// An order that would be begun now.
+struct Due<'a> {
+    wanted: &'a Wanted,
+    source: &'a Source,
+    /// Our account there, where it is known.
+    account: Option<String>,
+    /// Its names and addresses as `Host` says them.
+    hosts: Vec<String>,
+}
 
-/// What one load balancer said.
+/// What was seen before orders.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Seen {
-    /// How many seconds its clock is ahead of ours.
-    pub ahead: Option<i64>,
-    /// Why a file of a certificate's size does not fit; `None` where it was written.
-    pub full: Option<String>,
-    /// The names for which it does not answer a CA, and what it said.
-    pub silent: BTreeMap<String, String>,
+pub struct Looked {
+    /// What stops nothing, each once.
+    pub warnings: Vec<Finding>,
+    /// What stops orders: sites with the same once.
+    pub refusals: Vec<(Vec<String>, Vec<Finding>)>,
+    /// The sites whose orders are not begun, and how that counts.
+    pub fates: BTreeMap<String, StepFate>,
 }
 
-/// By load balancer; an error where it could not be asked.
-pub type Look = BTreeMap<HostName, Result<Seen, String>>;
+/// Looks at all that a CA would meet if `wanted` were ordered now, those of `force` in any case.
+///
+/// # Errors
+/// [`Error`] of the store.
+pub fn look(
+    site: &Site,
+    prepared: &mut Prepared,
+    away: &Away,
+    (wanted, force): (&[Wanted], &BTreeSet<String>),
+    parallel: usize,
+    stop: &AtomicBool,
+) -> Result<Looked, Error> {
+    let due = due(site, wanted, force)?;
+    let mut looked = Looked::default();
+    if due.is_empty() {
+        return Ok(looked);
+    }
+    let proved: Vec<String> = due.iter().filter(|d| !d.wanted.by_dns()).flat_map(|d| d.hosts.clone()).collect();
+    let look = readiness::look(prepared, &proved, parallel);
+    let mut asked: BTreeMap<String, bool> = BTreeMap::new();
+    for one in &due {
+        let leads = site.certificates.check_dns && !one.wanted.by_dns();
+        asked.extend(one.wanted.names.iter().map(|name| (name.clone(), leads)));
+    }
+    let answers = dns_check::ask(&asked);
+    let mut identities = Identities::default();
+    let mut groups: BTreeMap<Vec<Finding>, Vec<String>> = BTreeMap::new();
+    for one in &due {
+        let absent = absent(site, away, one, &answers);
+        let mut findings = said_by_hosts(site, away, one, &look);
+        findings.extend(said_by_name_servers(site, one, &answers, identities.of(one.source, stop)));
+        let stops = |findings: &[Finding]| findings.iter().any(|f| f.weight == Weight::Refusal);
+        let only_away = !stops(&findings);
+        let (refusals, warnings): (Vec<_>, Vec<_>) =
+            absent.into_iter().chain(findings).partition(|finding| finding.weight == Weight::Refusal);
+        for warning in warnings {
+            if !looked.warnings.contains(&warning) {
+                looked.warnings.push(warning);
+            }
+        }
+        if !refusals.is_empty() {
+            let why = refusals.iter().map(|finding| finding.what.clone()).collect();
+            looked.fates.insert(one.wanted.site.clone(), StepFate::Refused { why, away: only_away });
+            groups.entry(refusals).or_default().push(one.wanted.site.clone());
+        }
+    }
+    looked.refusals = groups.into_iter().map(|(findings, sites)| (sites, findings)).collect();
+    Ok(looked)
+}
 
-/// Asks all load balancers to which there is a connection, about these names (as `Host` says them).
-pub fn look(prepared: &mut Prepared, names: &[String], parallel: usize) -> Look {
-    let desired = &prepared.desired;
-    let work: Vec<_> = prepared.survey.sessions.iter_mut().collect();
-    let asked = run::each(work, parallel, |(host, transport)| {
-        let probes = desired.get(host).map(|d| asking(&d.probes, names)).unwrap_or_default();
-        let before = OffsetDateTime::now_utc().unix_timestamp();
-        let output = transport.run(&script(&probes), b"");
-        let after = OffsetDateTime::now_utc().unix_timestamp();
-        let seen = output.map(|output| parse(&probes, &String::from_utf8_lossy(&output.stdout), (before, after)));
-        (host.clone(), seen.map_err(|e| e.to_string()))
+/// The orders that would be begun, each from whom.
+fn due<'a>(site: &Site, wanted: &'a [Wanted], force: &BTreeSet<String>) -> Result<Vec<Due<'a>>, Error> {
+    let store = PublicStore::open(&site.state)?;
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    let mut due = Vec::new();
+    for wanted in wanted {
+        let decide = if force.contains(&wanted.site) { schedule::forced } else { schedule::decide };
+        let Decision::Order { from, .. } = decide(wanted, &fulfil::past(&store, wanted)?, now) else { continue };
+        let Some(source) = wanted.sources.get(from) else { continue };
+        let account = store.account(&source.directory)?.map(|account| account.url);
+        let web = site.sites.values().find(|web| web.name.as_str() == wanted.site);
+        let hosts = web.into_iter().flat_map(WebSite::hosts).collect();
+        due.push(Due { wanted, source, account, hosts });
+    }
+    Ok(due)
+}
+
+/// A load balancer that is away stops what a CA might ask it for: all of http-01, unless name servers say that no name leads
+/// to it any more.
+fn absent(site: &Site, away: &Away, one: &Due<'_>, answers: &Lookups) -> Vec<Finding> {
+    if one.wanted.by_dns() {
+        return Vec::new();
+    }
+    let edge = dns_check::edge(site);
+    let each = away.iter().map(|(host, why)| {
+        if dns_check::lead_past(&one.wanted.names, answers, &edge, host) {
+            return Finding::warning(
+                format!("{host} {why}"),
+                format!("no name of {} leads to it, so the order goes on without it", one.wanted.site),
+            );
+        }
+        Finding::refusal(
+            format!("{host} {why}, and a CA may ask it for {}", one.wanted.site),
+            "run this again when it answers, or take its addresses out of DNS",
+        )
     });
-    asked.into_iter().collect()
+    each.collect()
 }
 
-/// The name that a probe of http-01 is about.
-fn about(probe: &Probe) -> Option<&str> {
-    probe.title.strip_prefix(CHALLENGE_PROBE).map(str::trim)
-}
-
-/// Those of the probes that ask for these names as a CA does.
-fn asking<'a>(probes: &'a [Probe], names: &[String]) -> Vec<&'a Probe> {
-    probes.iter().filter(|probe| about(probe).is_some_and(|name| names.iter().any(|n| n == name))).collect()
-}
-
-fn script(probes: &[&Probe]) -> Script {
-    // A file whose name begins with a dot is none that HAProxy reads.
-    let mut text = format!(
-        "file=\"$ROOT{SITES_FOLDER}/.infra-preflight\"\n\
-         said() {{ printf %s \"$1\" | tr '\\n' ' ' | tr -cd '[:print:]' | head -c 200; }}\n\
-         echo \"clock $(date +%s)\"\n\
-         out=$(umask 077; dd if=/dev/zero of=\"$file\" bs={ROOM} count=1 conv=fsync status=none 2>&1) || echo \"full $(said \"$out\")\"\n\
-         rm -f \"$file\"\n"
-    );
-    for (number, probe) in probes.iter().enumerate() {
-        text.push_str(&format!(
-            "probe() {{\n{}\n}}\nout=$(probe 2>&1) || echo \"silent {number} $(said \"$out\")\"\n",
-            probe.command
-        ));
-    }
-    text.push_str("echo done\n");
-    // Each probe gives up by itself after 5 seconds.
-    let patience = 60 + 6 * u64::try_from(probes.len()).unwrap_or(0);
-    Script::new("look before an order", text).within(std::time::Duration::from_secs(patience))
-}
-
-/// Reads an answer; `(before, after)` is our own clock around it. An answer that does not end counts as full: nothing is
-/// known of what comes after it.
-fn parse(probes: &[&Probe], text: &str, (before, after): (i64, i64)) -> Seen {
-    let mut seen = Seen::default();
-    let mut ended = false;
-    for line in text.lines() {
-        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
-        match word {
-            "clock" => {
-                // Somewhere between our two looks at the clock is no skew.
-                let off = |clock: i64| if clock < before { clock - before } else { (clock - after).max(0) };
-                seen.ahead = rest.trim().parse().ok().map(off);
-            }
-            "full" => seen.full = Some(rest.to_owned()),
-            "silent" => {
-                let (number, said) = rest.split_once(' ').unwrap_or((rest, ""));
-                let name = number.parse::<usize>().ok().and_then(|n| about(probes.get(n)?));
-                seen.silent.extend(name.map(|name| (name.to_owned(), said.to_owned())));
-            }
-            "done" => ended = true,
-            _ => {}
-        }
-    }
-    if !ended && seen.full.is_none() {
-        seen.full = Some("its answer does not end".to_owned());
-    }
-    seen
-}
-
-/// What one load balancer says against an order for `names` (as `Host` says them).
-pub fn judge(host: &HostName, seen: &Result<Seen, String>, names: &[String]) -> Vec<Finding> {
-    let seen = match seen {
-        Ok(seen) => seen,
-        Err(why) => {
-            let todo = "an order needs every load balancer that a CA may ask; run this again when it answers";
-            return vec![Finding::refusal(format!("{host} does not answer: {why}"), todo)];
-        }
-    };
+fn said_by_hosts(site: &Site, away: &Away, one: &Due<'_>, look: &readiness::Look) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let (told, refused) = SKEW;
-    if let Some(ahead) = seen.ahead.filter(|ahead| ahead.abs() > told) {
-        let way = if ahead > 0 { "ahead of" } else { "behind" };
-        let what = format!("{host}: its clock is {} minutes {way} this machine's", ahead.abs() / 60);
-        let todo = "set it right (`timedatectl set-ntp true`): certificates are valid by the clock";
-        findings.push(if ahead.abs() > refused { Finding::refusal(what, todo) } else { Finding::warning(what, todo) });
-    }
-    if let Some(why) = &seen.full {
-        findings.push(Finding::refusal(
-            format!("{host}: a file of {} KiB cannot be written to {SITES_FOLDER}: {why}", ROOM / 1024),
-            "make room there (`df -h`, `df -i`), or make it writable: the new certificate would not fit",
-        ));
-    }
-    for (name, said) in seen.silent.iter().filter(|(name, _)| names.contains(name)) {
-        findings.push(Finding::refusal(
-            format!("{host} does not answer a CA for {name} ({said})"),
-            "look at `systemctl status haproxy` on it; `infra apply` puts the right answer there",
-        ));
+    for (host, seen) in look.iter().filter(|(host, _)| !away.contains_key(*host)) {
+        findings.extend(readiness::judge(host, seen, &one.hosts));
+        if !one.wanted.by_dns() {
+            findings.extend(readiness::firewall(site, host));
+        }
     }
     findings
 }
 
-/// What the firewall says against http-01: a load balancer whose port 80 is not open to the whole internet of a family.
-pub fn firewall(site: &Site, host: &HostName) -> Vec<Finding> {
-    let ends = ("internet", host.as_str());
-    let Ok(answer) = explain(site, &platform::oldest(), &flows::derive(site), ends, Port::HTTP, Proto::Tcp) else {
-        return Vec::new();
-    };
-    if answer.verdict == Verdict::Allowed {
-        return Vec::new();
-    }
-    // Where it has no address of a family, nobody asks it there.
-    let edge = preflight::edge(site);
-    let has = |ipv4: bool| edge.iter().any(|(address, name)| name == host && address.is_ipv4() == ipv4);
-    let shut = answer.sides.iter().filter(|side| !side.accepted && has(!side.peer.contains(':')));
-    let findings = shut.map(|side| {
-        let by = match (&side.flow, &side.place) {
-            (Some(flow), Some(place)) => format!("`{flow}` ({place})"),
-            (Some(flow), None) => format!("`{flow}`"),
-            (None, _) => "no flow allows it".to_owned(),
-        };
-        Finding::refusal(
-            format!("{host}: its firewall lets nobody of {} in to 80/tcp: {by}", side.peer),
-            "a CA asks there: take the network out of `firewall.block`, or prove by `challenge: dns-01`",
-        )
-    });
-    findings.collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::pki::preflight::Weight;
-    use crate::plan::state::Phase;
-
-    fn probe(name: &str) -> Probe {
-        Probe {
-            service: "haproxy",
-            phase: Phase::Edge,
-            title: format!("{CHALLENGE_PROBE} {name}"),
-            command: "false".into(),
-            within: Duration::ZERO,
-            advisory: false,
-        }
-    }
-
-    #[test]
-    fn answers_are_read_and_judged() {
-        let probes = [probe("a.example.com"), probe("b.example.com"), probe("[2001:db8::1]")];
-        let names = ["a.example.com".to_owned(), "[2001:db8::1]".to_owned()];
-        let asked = asking(&probes, &names);
-        assert_eq!(asked.len(), 2);
-        let refusal = Weight::Refusal;
-        let table: [(&str, &[(Weight, &str)]); 9] = [
-            ("clock 1000\ndone\n", &[]),
-            ("clock 1302\ndone\n", &[]),
-            ("clock 1303\ndone\n", &[(Weight::Warning, "lb1: its clock is 5 minutes ahead of")]),
-            ("clock -2599\ndone\n", &[(Weight::Warning, "lb1: its clock is 59 minutes behind")]),
-            ("clock -2601\ndone\n", &[(refusal, "lb1: its clock is 60 minutes behind")]),
-            ("clock 1000\nfull dd: No space left on device\ndone\n", &[(refusal, "No space left")]),
-            ("clock 1000\nsilent 0 answered: 503\ndone\n", &[(refusal, "for a.example.com (answered: 503)")]),
-            ("clock 1000\nsilent 1\nsilent 7 x\nsilent\ndone\n", &[(refusal, "for [2001:db8::1] ()")]),
-            ("clock 1000\n", &[(refusal, "does not end")]),
-        ];
-        let host: HostName = "lb1".parse().unwrap();
-        for (text, expected) in table {
-            let seen = parse(&asked, text, (1000, 1002));
-            let told = judge(&host, &Ok(seen), &names);
-            assert_eq!(told.len(), expected.len(), "{text}: {told:?}");
-            for (finding, (weight, what)) in told.iter().zip(expected) {
-                assert!(finding.weight == *weight && finding.what.contains(what), "{text}: {finding:?}");
-            }
-        }
-        // Another site's silence stops this one not.
-        let seen = parse(&asked, "silent 1 x\ndone\n", (0, 0));
-        assert_eq!(judge(&host, &Ok(seen), &names[..1]), []);
-        assert_eq!(judge(&host, &Err("lost".into()), &names).len(), 1);
-    }
-
-    #[test]
-    fn the_script_answers_in_a_folder() {
-        let dir = tempfile::tempdir().unwrap();
-        let run = |probes: &[&Probe]| {
-            let script = script(probes);
-            let output = std::process::Command::new("sh").args(["-c", &script.text]).env("ROOT", dir.path()).output();
-            let output = output.unwrap();
-            parse(probes, &String::from_utf8_lossy(&output.stdout), (0, i64::MAX))
-        };
-        let good = Probe { command: "said='a b'\n[ \"$said\" = 'a b' ] || { echo no; exit 1; }".into(), ..probe("a") };
-        let bad = Probe { command: "echo \"it's 404\"; exit 1".into(), ..probe("b") };
-        let seen = run(&[&good, &bad]);
-        assert_eq!(seen.silent, BTreeMap::from([("b".to_owned(), "it's 404".to_owned())]));
-        assert!(seen.full.is_some_and(|why| why.contains("No such file")), "there is no such folder yet");
-        let folder = dir.path().join(SITES_FOLDER.trim_start_matches('/'));
-        std::fs::create_dir_all(&folder).unwrap();
-        assert_eq!(run(&[]), Seen { ahead: Some(0), ..Seen::default() });
-        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn a_blocked_internet_is_told_with_its_line() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("inventory.yml");
-        let text = "name: shop
-hosts:
-  lb1: { address: [10.0.1.11], roles: [lb], public: [203.0.113.11, \"2001:db8::11\"] }
-  web1: { address: [10.0.2.11], roles: [web] }
-firewall:
-  manage_from: [10.0.0.0/24]
-  block: [192.0.2.0/24]
-sites:
-  shop.example.com: { static: { root: /srv/shop, prefix: / } }
-certificates: { issuer: letsencrypt, contact: ops@example.com }
-";
-        std::fs::write(&path, text).unwrap();
-        let mut site = crate::inventory::load::load(&path).unwrap().0;
-        let host: HostName = "lb1".parse().unwrap();
-        assert_eq!(firewall(&site, &host), []);
-        // The inventory refuses this where it would part the hosts from each other.
-        let place = crate::inventory::site::Place { file: "inventory.yml".into(), line: 7 };
-        site.firewall.block.push(("::/0".parse().unwrap(), place));
-        let shut = firewall(&site, &host);
-        assert_eq!(shut.len(), 1, "{shut:?}");
-        let what = "lb1: its firewall lets nobody of ::/0 in to 80/tcp: `firewall.block` (inventory.yml:7)";
-        assert_eq!(shut[0].what, what);
-        // A family in which nobody meets it is no matter.
-        site.hosts.get_mut(&host).unwrap().public.retain(std::net::IpAddr::is_ipv4);
-        assert_eq!(firewall(&site, &host), []);
-    }
+fn said_by_name_servers(
+    site: &Site,
+    one: &Due<'_>,
+    answers: &Lookups,
+    identities: Result<&[String], &str>,
+) -> Vec<Finding> {
+    let (edge, check_dns) = (dns_check::edge(site), site.certificates.check_dns);
+    dns_check::judge(one.wanted, one.source, (answers, &edge), identities, one.account.as_deref(), check_dns)
 }

@@ -1,20 +1,28 @@
 //! What all hosts are: takes the site and a way to connect, gives open connections, what was observed, and who did not answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
+use serde_json::Value;
+
 use crate::base::diagnostic::Diagnostic;
+use crate::base::materials::Materials;
 use crate::base::net::HostName;
-use crate::base::secret::Materials;
+use crate::fleet::decision::{Decide, Decision};
 use crate::fleet::event::Event;
 use crate::fleet::run;
-use crate::host::probe;
 use crate::host::transport::{Transport, TransportError};
+use crate::host::{observe, report};
 use crate::inventory::site::{Host, Site};
+use crate::plan::decision::{Decided, Memory};
 use crate::plan::plan::{self, Plan};
+use crate::plan::ruleset::Ruleset;
 use crate::plan::state::{Desired, DesiredHost, Facts, Observed, ObservedFleet};
-use crate::service;
+use crate::plan::way;
+use crate::service::firewall::flows::passages;
 use crate::service::render::Templates;
+use crate::service::{self, Services};
 
 /// How a host is reached.
 pub trait Connector: Sync {
@@ -41,8 +49,16 @@ pub struct Survey {
     pub refused: BTreeMap<HostName, String>,
 }
 
+impl Survey {
+    /// What is known of the system of each host that answered.
+    fn facts(&self) -> BTreeMap<HostName, Facts> {
+        self.observed.iter().map(|(name, seen)| (name.clone(), seen.facts.clone())).collect()
+    }
+}
+
 /// Connects and asks `hosts`, one connection and one exec each.
 pub fn ask<'a>(
+    services: Services,
     hosts: impl IntoIterator<Item = &'a Host>,
     desired: &Desired,
     connector: &dyn Connector,
@@ -55,7 +71,7 @@ pub fn ask<'a>(
     let answers = run::each(hosts, parallel, |host| {
         let wanted = desired.get(&host.name).unwrap_or(&nothing);
         let answer = connector.connect(host).and_then(|mut transport| {
-            let observed = observe(transport.as_mut(), wanted)?;
+            let observed = observe(services, transport.as_mut(), wanted)?;
             Ok((transport, observed))
         });
         let error = answer.as_ref().err().map(ToString::to_string);
@@ -66,7 +82,8 @@ pub fn ask<'a>(
     for (name, answer) in answers {
         match answer {
             Ok((transport, observed)) => {
-                if let Some(reason) = refusal(&observed) {
+                let wanted = desired.get(&name).unwrap_or(&nothing);
+                if let Some(reason) = refusal(wanted, &observed) {
                     survey.refused.insert(name.clone(), reason);
                 }
                 survey.observed.insert(name.clone(), observed);
@@ -80,22 +97,33 @@ pub fn ask<'a>(
     survey
 }
 
-/// One exec of the probe.
+/// One exec of the observing script.
 ///
 /// # Errors
 /// What the transport says, or that the answer does not read.
-pub fn observe(transport: &mut dyn Transport, desired: &DesiredHost) -> Result<Observed, TransportError> {
-    let output = transport.run(&probe::script(), probe::request(desired).as_bytes())?;
-    probe::parse(&output.stdout).map_err(|error| {
-        let said: String =
-            String::from_utf8_lossy(&output.stderr).chars().filter(|c| !c.is_control()).take(200).collect();
-        TransportError::Setup(format!("{error}; the probe ended with {} and said: {said}", output.status))
+pub fn observe(
+    services: Services,
+    transport: &mut dyn Transport,
+    desired: &DesiredHost,
+) -> Result<Observed, TransportError> {
+    let output = transport.run(&observe::script(services), observe::request(services, desired).as_bytes())?;
+    observe::parse(services, &output.stdout).map_err(|error| {
+        let said = match report::phrase(&String::from_utf8_lossy(&output.stderr)) {
+            said if said.is_empty() => {
+                "nothing (a profile of the shell that reads its input takes the script away)".to_owned()
+            }
+            said => said,
+        };
+        TransportError::Setup(format!("{error}; the observing script ended with {} and said: {said}", output.status))
     })
 }
 
-fn refusal(observed: &Observed) -> Option<String> {
-    let rivals = &observed.firewall.rivals;
-    observed.refusal.clone().or_else(|| (!rivals.is_empty()).then(|| rivals.join("; ")))
+/// Why a host is left alone, if so.
+fn refusal(desired: &DesiredHost, observed: &Observed) -> Option<String> {
+    let told = |words: &[String]| (!words.is_empty()).then(|| words.join("; "));
+    let blocked = || told(&way::blocked(desired, observed));
+    let reason = observed.refusal.clone().or_else(blocked).or_else(|| told(&observed.firewall.rivals));
+    reason.map(|reason| report::phrase(&reason))
 }
 
 /// The survey with the decision made from it.
@@ -104,8 +132,100 @@ pub struct Prepared {
     pub desired: Desired,
     /// The connections and observations.
     pub survey: Survey,
+    /// What was decided over all hosts; the plan has it.
+    pub decided: Decided,
+    /// Of which decisions that comes; they are asked again before anything is done.
+    pub decisions: Vec<Decision>,
+    /// Hosts that those need and that are not selected.
+    pub beside: Beside,
+    /// Decisions that were left out, as a host that they need was not seen, each a sentence.
+    pub undecided: Vec<String>,
     /// What is to be done.
     pub plan: Plan,
+    /// What the controller remembered when this was decided.
+    pub memory: Memory,
+    /// What it is to remember from then on, where that is something else.
+    pub news: BTreeMap<&'static str, Value>,
+    /// Units whose restart a person has confirmed.
+    pub confirmed: BTreeSet<String>,
+    /// Who wants all this, and is asked again while it is done.
+    pub services: Services,
+}
+
+/// Hosts that were looked at for a decision about others.
+#[derive(Default)]
+pub struct Beside {
+    /// What they are.
+    pub observed: ObservedFleet,
+    /// Their connections.
+    pub sessions: Sessions,
+}
+
+impl Prepared {
+    /// Plans the same observation anew, with materials that were not made when it was planned first. No host is asked.
+    ///
+    /// # Errors
+    /// Everything that cannot be rendered.
+    pub fn replan(&mut self, sources: Sources<'_>) -> Result<(), Vec<Diagnostic>> {
+        self.desired = sources.desire(&self.survey.facts())?;
+        settle(sources.site, &self.decided, &mut self.desired);
+        self.plan.hosts = self.decided.clone().onto(plan::plan(&self.desired, &self.survey.observed)).hosts;
+        Ok(())
+    }
+
+    /// Plans what `decide` gives over the hosts that were looked at, and nothing else: what the inventory wants of them is left to
+    /// `apply`, so nothing of it is checked or probed either.
+    ///
+    /// # Errors
+    /// What cannot be decided, or not be carried out.
+    pub fn plan_alone(
+        &mut self,
+        site: &Site,
+        service: &'static str,
+        decide: Arc<Decide>,
+    ) -> Result<(), Vec<Diagnostic>> {
+        let observed = &self.survey.observed;
+        let shown = decide(site, observed, &self.memory).map_err(|error| vec![error])?;
+        let errors = service::admit(service, &shown, observed);
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        for (name, host) in &mut self.desired {
+            let live = observed.get(name).and_then(|seen| seen.firewall.loaded.as_ref());
+            *host = DesiredHost {
+                units: std::mem::take(&mut host.units),
+                files: std::mem::take(&mut host.files),
+                folders: std::mem::take(&mut host.folders),
+                packages: std::mem::take(&mut host.packages),
+                firewall: live.map(Ruleset::lasting),
+                ..DesiredHost::default()
+            };
+        }
+        settle(site, &shown, &mut self.desired);
+        let alone = |(name, seen): (&HostName, &Observed)| {
+            let desired = self.desired.get(name)?;
+            Some((name.clone(), plan::alone(desired, seen, shown.hosts.contains_key(name))))
+        };
+        let hosts = observed.iter().filter_map(alone).collect();
+        self.plan = shown.clone().onto(Plan { hosts, ..Plan::default() });
+        self.news = shown.news(&self.memory);
+        let hosts = observed.keys().cloned().collect();
+        self.decided = shown.clone();
+        if shown.binds(&self.plan, &self.memory) {
+            self.decisions = vec![Decision { service, hosts, decide, shown }];
+        }
+        Ok(())
+    }
+}
+
+/// What was decided is a part of what the hosts should be: restarts that are confirmed, and ways that are open while the run lasts.
+fn settle(site: &Site, decided: &Decided, desired: &mut Desired) {
+    decided.confirm(desired);
+    for (host, rules) in passages(site, &decided.passages) {
+        if let Some(host) = desired.get_mut(&host) {
+            host.passages = rules;
+        }
+    }
 }
 
 /// What services are given beside the host.
@@ -115,8 +235,12 @@ pub struct Sources<'a> {
     pub site: &'a Site,
     /// Certificates, keys, passwords.
     pub materials: &'a Materials,
-    /// Templates.
+    /// Templates, and with them the services.
     pub templates: &'a Templates,
+    /// What the controller remembers.
+    pub memory: &'a Memory,
+    /// Units whose restart a person has confirmed.
+    pub confirmed: &'a BTreeSet<String>,
 }
 
 impl Sources<'_> {
@@ -125,39 +249,160 @@ impl Sources<'_> {
     /// # Errors
     /// Everything that cannot be rendered.
     pub fn desire(&self, facts: &BTreeMap<HostName, Facts>) -> Result<Desired, Vec<Diagnostic>> {
-        service::desire(self.site, facts, self.materials, self.templates)
+        let mut desired = service::desire(self.site, (facts, self.memory), self.materials, self.templates)?;
+        for host in desired.values_mut() {
+            host.confirmed = self.confirmed.iter().filter(|unit| host.units.contains_key(*unit)).cloned().collect();
+        }
+        Ok(desired)
     }
 }
 
-/// Asks the hosts and plans. `guess` holds the facts of the last run: where they still hold, a host is asked once.
+/// Asks `hosts` and nobody else, and plans nothing. `guess` holds the facts of the last run: where they still hold, a host is asked
+/// once.
 ///
 /// # Errors
 /// Everything that cannot be rendered.
-pub fn prepare<'a>(
-    hosts: impl IntoIterator<Item = &'a Host>,
+pub fn look(
+    hosts: &BTreeSet<HostName>,
     sources: Sources<'_>,
     guess: &BTreeMap<HostName, Facts>,
     connector: &dyn Connector,
     parallel: usize,
     events: &Sender<Event>,
 ) -> Result<Prepared, Vec<Diagnostic>> {
+    let (site, services) = (sources.site, sources.templates.services());
     let guessed = sources.desire(guess)?;
-    let mut survey = ask(hosts, &guessed, connector, parallel, events);
-    let facts = survey.observed.iter().map(|(name, seen)| (name.clone(), seen.facts.clone())).collect();
-    let desired = sources.desire(&facts)?;
-    again(&mut survey, &guessed, &desired, parallel);
+    let asked = hosts.iter().filter_map(|name| site.hosts.get(name));
+    let mut survey = ask(services, asked, &guessed, connector, parallel, events);
+    let desired = sources.desire(&survey.facts())?;
+    again(services, &mut survey, &guessed, &desired, parallel);
+    for (name, seen) in &survey.observed {
+        if let Some(reason) = desired.get(name).and_then(|wanted| refusal(wanted, seen)) {
+            survey.refused.insert(name.clone(), reason);
+        }
+    }
     survey.observed.retain(|name, _| !survey.refused.contains_key(name));
-    let plan = plan::plan(&desired, &survey.observed);
-    Ok(Prepared { desired, survey, plan })
+    Ok(Prepared {
+        desired,
+        survey,
+        decided: Decided::default(),
+        decisions: Vec::new(),
+        beside: Beside::default(),
+        undecided: Vec::new(),
+        plan: Plan::default(),
+        memory: sources.memory.clone(),
+        news: BTreeMap::new(),
+        confirmed: sources.confirmed.clone(),
+        services,
+    })
+}
+
+/// Asks the selected hosts, and those that a decision about them needs, and plans for the selected ones. A service whose hosts were
+/// not all seen decides nothing: what it does not know of one of them may be the reason not to act on another.
+///
+/// # Errors
+/// Everything that cannot be rendered or decided.
+pub fn prepare(
+    selected: &BTreeSet<HostName>,
+    sources: Sources<'_>,
+    guess: &BTreeMap<HostName, Facts>,
+    connector: &dyn Connector,
+    parallel: usize,
+    events: &Sender<Event>,
+) -> Result<Prepared, Vec<Diagnostic>> {
+    let (site, services) = (sources.site, sources.templates.services());
+    let needs = services.needs(site, selected);
+    for (service, hosts) in &needs {
+        let names: Vec<&str> = hosts.difference(selected).map(HostName::as_str).collect();
+        let (names, are) = match names.split_last() {
+            None => continue,
+            Some((last, [])) => ((*last).to_owned(), "is"),
+            Some((last, before)) => (format!("{} and {last}", before.join(", ")), "are"),
+        };
+        note(
+            events,
+            format!(
+                "{names} {are} looked at too, as `{service}` decides over all its hosts at once; nothing is changed there"
+            ),
+        );
+    }
+    let asked = selected.iter().chain(needs.values().flatten()).cloned().collect();
+    let mut prepared = look(&asked, sources, guess, connector, parallel, events)?;
+    let (observed, reasons) = (&prepared.survey.observed, prepared.survey.away());
+    let away: BTreeSet<HostName> = reasons.keys().cloned().collect();
+    let missed =
+        needs.iter().map(|(service, hosts)| (*service, hosts.intersection(&away).cloned().collect::<BTreeSet<_>>()));
+    let mut undecided: BTreeMap<&str, BTreeSet<HostName>> = missed.filter(|(_, hosts)| !hosts.is_empty()).collect();
+    let each = services.decide(site, (observed, &away), sources.memory, &mut undecided)?;
+    let undecided = undecided.into_iter().map(|(service, hosts)| {
+        let why = hosts.iter().filter_map(|host| Some(format!("{host} {}", reasons.get(host)?))).collect::<Vec<_>>();
+        format!("`{service}` decides over all its hosts at once, and decided nothing: {}", why.join("; "))
+    });
+    prepared.undecided = undecided.collect();
+    let mut made = Vec::new();
+    for (service, shown) in each {
+        let mut kept = shown.clone();
+        for host in kept.keep(selected) {
+            note(events, format!("{host}: what is decided for it is left out, as it is not selected"));
+        }
+        for text in &kept.notes {
+            note(events, text.clone());
+        }
+        prepared.decided.join(kept.clone());
+        made.push((service, shown, kept));
+    }
+    prepared.beside = prepared.survey.part(selected);
+    prepared.news = prepared.decided.news(sources.memory);
+    settle(site, &prepared.decided, &mut prepared.desired);
+    prepared.plan = prepared.decided.clone().onto(plan::plan(&prepared.desired, &prepared.survey.observed));
+    for (service, shown, _) in made.into_iter().filter(|(_, _, kept)| kept.binds(&prepared.plan, sources.memory)) {
+        let hosts = needs.get(service.name()).into_iter().flatten().chain(shown.hosts.keys()).cloned().collect();
+        let decide = Arc::new(move |site: &Site, observed: &ObservedFleet, memory: &Memory| {
+            service.decide(site, observed, memory)
+        });
+        prepared.decisions.push(Decision { service: service.name(), hosts, decide, shown });
+    }
+    let needed = |host: &HostName| prepared.decisions.iter().any(|decision| decision.hosts.contains(host));
+    prepared.beside.observed.retain(|host, _| needed(host));
+    prepared.beside.sessions.retain(|host, _| needed(host));
+    Ok(prepared)
+}
+
+/// A reporter that is gone stops nothing.
+fn note(events: &Sender<Event>, text: String) {
+    let _ = events.send(Event::Note { host: None, text });
+}
+
+/// Hosts that cannot be worked on now, and why: `cannot be reached: …`.
+pub type Away = BTreeMap<HostName, String>;
+
+impl Survey {
+    /// The hosts that cannot be worked on.
+    pub fn away(&self) -> Away {
+        let unreachable = self.unreachable.iter();
+        let refused = self.refused.iter().map(|(host, reason)| (host.clone(), format!("is left alone: {reason}")));
+        unreachable.map(|(host, error)| (host.clone(), format!("cannot be reached: {error}"))).chain(refused).collect()
+    }
+
+    /// Keeps `selected`, and gives the hosts that were looked at beside them.
+    fn part(&mut self, selected: &BTreeSet<HostName>) -> Beside {
+        let other = |host: &HostName| !selected.contains(host);
+        self.unreachable.retain(|host, _| selected.contains(host));
+        self.refused.retain(|host, _| selected.contains(host));
+        Beside {
+            observed: self.observed.extract_if(.., |host, _| other(host)).collect(),
+            sessions: self.sessions.extract_if(.., |host, _| other(host)).collect(),
+        }
+    }
 }
 
 /// Hosts that turned out to want other files than guessed are asked once more, over the same connection.
-fn again(survey: &mut Survey, guessed: &Desired, desired: &Desired, parallel: usize) {
+fn again(services: Services, survey: &mut Survey, guessed: &Desired, desired: &Desired, parallel: usize) {
     let stale: Vec<HostName> = survey
         .observed
         .keys()
         .filter(|name| match (guessed.get(*name), desired.get(*name)) {
-            (Some(a), Some(b)) => probe::request(a) != probe::request(b),
+            (Some(a), Some(b)) => observe::request(services, a) != observe::request(services, b),
             _ => true,
         })
         .cloned()
@@ -165,7 +410,7 @@ fn again(survey: &mut Survey, guessed: &Desired, desired: &Desired, parallel: us
     let work: Vec<_> = stale.into_iter().filter_map(|name| survey.sessions.remove_entry(&name)).collect();
     let answers = run::each(work, parallel, |(name, mut transport)| {
         let wanted = desired.get(&name).cloned().unwrap_or_default();
-        let answer = observe(transport.as_mut(), &wanted);
+        let answer = observe(services, transport.as_mut(), &wanted);
         (name, transport, answer)
     });
     for (name, transport, answer) in answers {

@@ -3,24 +3,30 @@
 //! Takes what [`survey::prepare`] gave; gives the outcome of every host. No host is touched
 //! before every host's new configuration was accepted on it; a failure beyond the budget stops what comes after.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 
 use crate::base::crash::crash_at;
+use crate::base::materials::Materials;
 use crate::base::net::HostName;
-use crate::base::secret::Materials;
-use crate::fleet::event::{Event, Failure, HostOutcome, Outcome};
+use crate::fleet::drain::{self, Left, Patience};
+use crate::fleet::event::{Event, Failure, HostOutcome, OpenFlow, Outcome};
+use crate::fleet::memory;
 use crate::fleet::run::{self, Wave};
-use crate::fleet::survey::{self, Connector, Prepared};
-use crate::host::execute::{Executor, Now, StepError};
+use crate::fleet::survey::{self, Beside, Connector, Prepared};
+use crate::host::drain::ask;
+use crate::host::execute::{Executor, Now, StepError, Told};
 use crate::host::lock::{self, Locked};
-use crate::host::transport::{Hold, TransportError};
+use crate::host::transport::{Hold, Transport, TransportError};
 use crate::inventory::site::Site;
+use crate::plan::decision::Decided;
+use crate::plan::narrow::{self, Former};
 use crate::plan::plan::{self, Action, HostPlan, Plan};
-use crate::plan::state::Facts;
-use crate::plan::state::{Desired, DesiredHost, Observed, ObservedFleet, Phase, Probe};
+use crate::plan::ruleset::{Rule, Ruleset};
+use crate::plan::state::{Desired, DesiredHost, Facts, Follow, Observed, ObservedFleet, Phase, Probe};
+use crate::service::Services;
 
 /// How a run goes about it.
 #[derive(Debug, Clone)]
@@ -31,6 +37,9 @@ pub struct Options {
     pub wave: Option<Wave>,
     /// How many hosts may fail, unreachable ones among them, before the run stops.
     pub max_failed: usize,
+    /// Whether a step of an authority's replacement waits for this run: then it ends when no worker of before serves any more,
+    /// or says where one does.
+    pub settle: bool,
     /// The run's name.
     pub run: String,
     /// Who runs it, from where.
@@ -40,10 +49,15 @@ pub struct Options {
 /// One host on its way through the phases.
 struct Member<'a> {
     executor: Executor<'a>,
+    services: Services,
     desired: &'a DesiredHost,
     plan: &'a HostPlan,
+    /// Units that restart because a person said so, not because a service can do without them here.
+    by_word: BTreeSet<&'a String>,
     _lock: Option<Box<dyn Hold>>,
     done: Vec<Phase>,
+    /// Who still uses what this host was to close, each a sentence: it is left open.
+    kept_by: Vec<String>,
     outcome: Option<HostOutcome>,
 }
 
@@ -53,12 +67,24 @@ impl Member<'_> {
     }
 }
 
+/// A host that a decision needs and on which nothing is done: it is held as it is.
+struct Witness {
+    // It goes before the connection that it lives by.
+    _lock: Box<dyn Hold>,
+    _transport: Box<dyn Transport>,
+}
+
 /// A run under way.
 struct Run<'a> {
+    site: &'a Site,
+    services: Services,
     options: &'a Options,
     events: &'a Sender<Event>,
     stop: &'a AtomicBool,
+    /// The hosts that decisions were made from: they are locked, also those on which nothing is done.
+    held: BTreeSet<&'a HostName>,
     notes: Vec<String>,
+    former: Left,
     failed: usize,
 }
 
@@ -73,7 +99,7 @@ pub fn execute(
     events: &Sender<Event>,
 ) -> Outcome {
     let began = Instant::now();
-    let Prepared { desired, mut survey, plan } = prepared;
+    let Prepared { desired, mut survey, decided, decisions, beside, plan, memory, news, services, .. } = prepared;
     let mut outcome = Outcome { run: options.run.clone(), ..Outcome::default() };
     for (name, error) in &survey.unreachable {
         outcome.hosts.insert(name.clone(), HostOutcome::Unreachable { reason: error.to_string() });
@@ -81,27 +107,45 @@ pub fn execute(
     for (name, reason) in &survey.refused {
         outcome.hosts.insert(name.clone(), HostOutcome::NotReached { state: format!("left alone: {reason}") });
     }
-    let mut run = Run { options, events, stop, notes: Vec::new(), failed: 0 };
-    let mut members = run.enlist(site, &desired, &plan, &mut survey, materials, connector, &mut outcome);
+    let held: BTreeSet<&HostName> = decisions.iter().flat_map(|decision| &decision.hosts).collect();
+    let mut run =
+        Run { site, services, options, events, stop, held, notes: Vec::new(), former: Left::new(), failed: 0 };
+    let (mut members, mut now) =
+        run.enlist((&desired, &decided), &plan, &mut survey, materials, connector, &mut outcome);
+    // Their locks live until the end of the run.
+    let witnesses = if run.failed == 0 { run.witnesses(&desired, beside, &mut now) } else { Ok(Vec::new()) };
+    let binding = witnesses.as_ref().map_err(Clone::clone).and_then(|_| {
+        if run.failed > 0 || (decisions.is_empty() && news.is_empty()) {
+            return Ok(());
+        }
+        let mut fleet = survey.observed.clone();
+        fleet.extend(now);
+        let known = memory::again(site, services, &memory).map_err(|error| error.to_string())?;
+        match decisions.iter().find_map(|decision| decision.moved(site, &fleet, &known)) {
+            Some(why) => Err(why),
+            None => memory::keep(site, &news).map_err(|error| error.to_string()),
+        }
+    });
+    if let Err(why) = binding {
+        run.failed += 1;
+        outcome.refused.push(why);
+    }
     if run.failed == 0 {
         run.phases(&mut members, &survey.observed);
+        run.close_passages(&mut members);
     }
     let interrupted = stop.load(Ordering::Relaxed);
+    outcome.open = run.open(&mut members, &survey.observed);
     for member in members {
-        let name = member.name();
-        let rest: Vec<&str> =
-            member.plan.phases.keys().filter(|p| !member.done.contains(*p)).map(|p| p.as_str()).collect();
-        outcome.hosts.entry(name).or_insert_with(|| match member.outcome {
-            Some(outcome) => outcome,
-            None if member.plan.is_empty() => HostOutcome::Unchanged,
-            None if rest.is_empty() => HostOutcome::Changed,
-            None => HostOutcome::NotReached { state: standing(&member.done, &rest) },
-        });
+        outcome.hosts.entry(member.name()).or_insert_with(|| member.end());
     }
     outcome.notes = run.notes;
+    outcome.former = run.former;
     outcome.seconds = began.elapsed().as_secs_f64();
     outcome.interrupted = interrupted;
-    outcome
+    // It is kept in a file: what a connection or a lock's holder said is in it too. The floats of an outcome are finite, so it
+    // survives JSON.
+    materials.hidden().redacted(&outcome).unwrap_or(outcome)
 }
 
 fn standing(done: &[Phase], rest: &[&str]) -> String {
@@ -114,7 +158,7 @@ fn standing(done: &[Phase], rest: &[&str]) -> String {
     }
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
     fn tell(&self, event: Event) {
         // A reporter that is gone must not stop a run.
         let _ = self.events.send(event);
@@ -128,41 +172,50 @@ impl Run<'_> {
         self.over_budget() || self.stop.load(Ordering::Relaxed)
     }
 
-    /// Takes the locks of all hosts that change, in parallel, and looks again under them: what was planned must still be true.
-    #[expect(clippy::too_many_arguments, reason = "the one place where all parts of a run meet")]
-    fn enlist<'p>(
+    /// Takes the locks of all hosts that change or are needed, in parallel, and looks again under them: what was planned must still
+    /// be true. Gives what they are then too.
+    fn enlist(
         &mut self,
-        site: &'p Site,
-        desired: &'p Desired,
-        plan: &'p Plan,
+        (desired, decided): (&'a Desired, &'a Decided),
+        plan: &'a Plan,
         survey: &mut survey::Survey,
-        materials: &'p Materials,
-        connector: &'p dyn Connector,
+        materials: &'a Materials,
+        connector: &'a dyn Connector,
         outcome: &mut Outcome,
-    ) -> Vec<Member<'p>> {
+    ) -> (Vec<Member<'a>>, ObservedFleet) {
         let mut work = Vec::new();
         for (name, host_plan) in &plan.hosts {
             let (Some(wanted), Some(host), Some(seen)) =
-                (desired.get(name), site.hosts.get(name), survey.observed.get(name))
+                (desired.get(name), self.site.hosts.get(name), survey.observed.get(name))
             else {
                 continue;
             };
             work.push((host, wanted, host_plan, seen.clone(), survey.sessions.remove(name)));
         }
         let this = &*self;
+        let spared =
+            |host: &HostName, unit: &String| decided.confirms.get(host).is_some_and(|units| units.contains(unit));
         let members = run::each(work, this.options.parallel, |(host, wanted, host_plan, seen, session)| {
             let transport = session.map_or_else(|| connector.connect(host), Ok);
             let ready = transport.and_then(|mut transport| {
-                let lock =
-                    if host_plan.is_empty() { None } else { Some(this.lock(wanted, &seen, transport.as_mut())?) };
-                Ok((transport, lock))
+                if host_plan.is_empty() && !this.held.contains(&host.name) {
+                    return Ok((transport, None, None));
+                }
+                let (lock, now) = this.lock(wanted, transport.as_mut())?;
+                if !host_plan.is_empty() && plan::fingerprint(&now, wanted) != plan::fingerprint(&seen, wanted) {
+                    return Err(TransportError::Setup(
+                        "the host has changed since the plan was made; run the same command again for a new plan"
+                            .into(),
+                    ));
+                }
+                Ok((transport, Some(lock), Some(now)))
             });
-            let (transport, lock) = match ready {
+            let (transport, lock, now) = match ready {
                 Ok(ready) => ready,
                 Err(error) => return Err((host.name.clone(), error)),
             };
             let (events, told) = (this.events.clone(), host.name.clone());
-            Ok(Member {
+            let member = Member {
                 executor: Executor {
                     host: host.name.clone(),
                     run: this.options.run.clone(),
@@ -170,23 +223,35 @@ impl Run<'_> {
                     materials,
                     transport,
                     reconnect: Box::new(move || connector.connect(host)),
-                    tell: Box::new(move |text| {
+                    tell: Box::new(move |said| {
+                        let host = told.clone();
                         // A reporter that is gone must not stop a run.
-                        let _ = events.send(Event::Note { host: Some(told.clone()), text });
+                        let _ = events.send(match said {
+                            Told::Note(text) => Event::Note { host: Some(host), text },
+                            Told::Progress(text) => Event::Progress { host, text },
+                        });
                     }),
+                    swaps: &wanted.swaps,
                     manifest: seen.manifest.clone(),
                 },
+                services: this.services,
                 desired: wanted,
                 plan: host_plan,
+                by_word: wanted.confirmed.iter().filter(|unit| !spared(&host.name, unit)).collect(),
                 _lock: lock,
                 done: Vec::new(),
+                kept_by: Vec::new(),
                 outcome: None,
-            })
+            };
+            Ok((member, now))
         });
-        let mut enlisted = Vec::new();
+        let (mut enlisted, mut fleet) = (Vec::new(), ObservedFleet::new());
         for member in members {
             match member {
-                Ok(member) => enlisted.push(member),
+                Ok((member, now)) => {
+                    fleet.extend(now.map(|now| (member.name(), now)));
+                    enlisted.push(member);
+                }
                 Err((name, error)) => {
                     self.failed += 1;
                     let failure = Failure {
@@ -200,30 +265,45 @@ impl Run<'_> {
                 }
             }
         }
-        enlisted
+        (enlisted, fleet)
     }
 
+    /// Takes the locks of the hosts beside those of the plan that a decision needs, and adds what they are to `now`.
+    ///
+    /// # Errors
+    /// Which host cannot be held, and why.
+    fn witnesses(&self, desired: &Desired, beside: Beside, now: &mut ObservedFleet) -> Result<Vec<Witness>, String> {
+        let nothing = DesiredHost::default();
+        let answers =
+            run::each(beside.sessions.into_iter().collect(), self.options.parallel, |(host, mut transport)| {
+                let wanted = desired.get(&host).unwrap_or(&nothing);
+                let locked = self.lock(wanted, transport.as_mut());
+                (host, locked.map(|(lock, seen)| (Witness { _lock: lock, _transport: transport }, seen)))
+            });
+        let mut witnesses = Vec::new();
+        for (host, answer) in answers {
+            let (witness, seen) = answer.map_err(|error| {
+                format!(
+                    "{host} has to stay as it is while this is done, and cannot be held so: {error}; nothing was done"
+                )
+            })?;
+            now.insert(host, seen);
+            witnesses.push(witness);
+        }
+        Ok(witnesses)
+    }
+
+    /// The lock of a host, and what the host is under it.
     fn lock(
         &self,
         wanted: &DesiredHost,
-        seen: &Observed,
-        transport: &mut dyn crate::host::transport::Transport,
-    ) -> Result<Box<dyn Hold>, TransportError> {
+        transport: &mut dyn Transport,
+    ) -> Result<(Box<dyn Hold>, Observed), TransportError> {
         match lock::take(transport, &self.options.who, &self.options.run)? {
             Locked::Held(holder) => Err(TransportError::Setup(format!(
-                "another run works here: {holder}; wait for it, or end it where it runs"
+                "another run works on this host: {holder}; wait for it, or end it where it runs"
             ))),
-            Locked::Ours(hold) => {
-                let now = survey::observe(transport, wanted)?;
-                if plan::fingerprint(&now) == plan::fingerprint(seen) {
-                    Ok(hold)
-                } else {
-                    Err(TransportError::Setup(
-                        "the host has changed since the plan was made; run the same command again for a new plan"
-                            .into(),
-                    ))
-                }
-            }
+            Locked::Ours(hold) => Ok((hold, survey::observe(self.services, transport, wanted)?)),
         }
     }
 
@@ -239,13 +319,9 @@ impl Run<'_> {
                         members,
                         |m| m.plan.phases.contains_key(&phase),
                         |member| {
-                            for action in member.plan.phases.get(&Phase::Packages).into_iter().flatten() {
-                                if let Action::Install { packages } = action {
-                                    member.executor.install(packages)?;
-                                }
-                            }
+                            let advice = Member::commit(phase)(member)?;
                             member.packages_as_planned(observed.get(&member.executor.host).map(|o| &o.facts))?;
-                            Ok(Vec::new())
+                            Ok(advice)
                         },
                     );
                 }
@@ -261,6 +337,18 @@ impl Run<'_> {
                         return;
                     }
                 }
+                Phase::Narrow => {
+                    self.drained(members);
+                    if self.stopped() {
+                        return;
+                    }
+                    self.phase(
+                        phase,
+                        members,
+                        |m| m.plan.phases.contains_key(&phase) && m.kept_by.is_empty(),
+                        Member::commit(phase),
+                    );
+                }
                 Phase::Verify => {
                     if members.iter().any(|m| !m.plan.is_empty()) {
                         self.phase(
@@ -275,19 +363,96 @@ impl Run<'_> {
                     }
                 }
                 _ => {
-                    self.phase(
-                        phase,
-                        members,
-                        |m| m.plan.phases.contains_key(&phase),
-                        |member| {
-                            let probes = member.probes(phase);
-                            let actions = member.plan.phases.get(&phase).map_or(&[][..], Vec::as_slice);
-                            member.executor.commit(phase, actions, &probes)
-                        },
-                    );
+                    self.phase(phase, members, |m| m.plan.phases.contains_key(&phase), Member::commit(phase));
                 }
             }
         }
+        if self.options.settle && self.failed == 0 && !self.stopped() {
+            self.former =
+                drain::wait(with_drains(members), self.patience(), drain::SETTLE, |m| m.left(), Left::is_empty);
+        }
+    }
+
+    fn patience(&self) -> Patience<'_> {
+        let (within, parallel) = (self.site.drain, self.options.parallel);
+        Patience { within, parallel, stop: self.stop, events: self.events }
+    }
+
+    /// Before anything closes: nobody of before a reload may still use it, on any host, whether it changes or not. What is in
+    /// use when the time is over stays open, on that host alone.
+    fn drained(&self, members: &mut [Member<'_>]) {
+        let site = self.site;
+        let closing: Vec<(HostName, &[Action], &DesiredHost)> = members
+            .iter()
+            .filter(|m| m.outcome.is_none())
+            .filter_map(|m| Some((m.name(), m.plan.phases.get(&Phase::Narrow)?.as_slice(), m.desired)))
+            .collect();
+        let addresses = |host: &HostName| {
+            let host = site.hosts.get(host);
+            host.map(|h| h.addresses.iter().chain(&h.public).copied().collect()).unwrap_or_default()
+        };
+        let used =
+            |former: &Former| closing.iter().any(|(h, actions, d)| !narrow::users(h, actions, d, former).is_empty());
+        let those = with_drains(members);
+        // Who would be asked in vain is not asked.
+        if !used(&those.iter().map(|m| (m.name(), addresses(&m.name()))).collect()) {
+            return;
+        }
+        let of = |left: &Left| -> Former { left.keys().map(|host| (host.clone(), addresses(host))).collect() };
+        let left = drain::wait(those, self.patience(), "before anything closes", |m| m.left(), |left| !used(&of(left)));
+        let former = of(&left);
+        let mut kept: BTreeMap<HostName, Vec<String>> = BTreeMap::new();
+        for (host, actions, desired) in closing {
+            for user in narrow::users(&host, actions, desired, &former) {
+                let words = left.get(user).into_iter().flatten().map(|words| format!("{user}: {words}"));
+                kept.entry(host.clone()).or_default().extend(words);
+            }
+        }
+        for member in members {
+            member.kept_by = kept.remove(&member.executor.host).unwrap_or_default();
+        }
+    }
+
+    /// What is open only while the run lasts closes with it, also where the run failed or was stopped before `Narrow`. Where even
+    /// that fails, the next run closes it.
+    fn close_passages(&mut self, members: &mut [Member<'_>]) {
+        let those: Vec<_> = members.iter_mut().filter_map(|m| m.open_passages().map(|rules| (m, rules))).collect();
+        let notes = run::each(those, self.options.parallel, |(member, rules)| {
+            let error = member.executor.firewall(Phase::Narrow, &rules).err()?;
+            let (host, words) = (member.name(), error.words.join(", "));
+            Some(format!(
+                "{host}: what was open only while the run lasted is open still, the next run closes it: {words}"
+            ))
+        });
+        self.notes.extend(notes.into_iter().flatten());
+    }
+
+    /// What is open on the hosts that did not get through, as they say themselves now: what this run opened, and what it did not
+    /// come to close.
+    fn open(&self, members: &mut [Member<'_>], before: &ObservedFleet) -> BTreeMap<HostName, Vec<OpenFlow>> {
+        let those: Vec<&mut Member<'_>> = members.iter_mut().filter(|m| m.is_stuck()).collect();
+        let open = run::each(those, self.options.parallel, |member| {
+            let name = member.name();
+            let was = before.get(&name).map(|seen| &seen.firewall);
+            let old = was.filter(|f| f.intact).and_then(|f| f.loaded.as_ref());
+            let planned = member.plan.phases.values().flatten().find_map(|a| match a {
+                // The first load of a plan opens, and closes nothing.
+                Action::Firewall { to, .. } => Some(&**to),
+                _ => None,
+            });
+            let seen = member.rules();
+            let live = seen.as_ref().or(planned);
+            let wanted = member.desired.firewall.as_ref();
+            let has = |rules: Option<&Ruleset>, rule: &Rule| rules.is_some_and(|rules| rules.rules.contains(rule));
+            let flows = live.into_iter().flat_map(|live| &live.rules).map(|rule| OpenFlow {
+                rule: rule.clone(),
+                opened: !has(old, rule),
+                declared: has(wanted, rule),
+                seen: seen.is_some(),
+            });
+            (name, flows.filter(|flow| flow.opened || !flow.declared).collect::<Vec<_>>())
+        });
+        open.into_iter().filter(|(_, flows)| !flows.is_empty()).collect()
     }
 
     /// One barrier. Gives whether any host failed in it.
@@ -303,6 +468,10 @@ impl Run<'_> {
         if those.is_empty() {
             return false;
         }
+        // What a person has to confirm comes when all others have shown that it works.
+        if phase.is_serial() {
+            those.sort_by_key(|m| m.restarts_by_word(phase));
+        }
         let began = Instant::now();
         let names: Vec<HostName> = those.iter().map(|m| m.name()).collect();
         self.tell(Event::PhaseBegin { phase, hosts: names });
@@ -316,6 +485,14 @@ impl Run<'_> {
         let (mut passed, mut failed) = (0, 0);
         let mut note = BTreeSet::new();
         while !those.is_empty() && (phase <= Phase::Stage || !self.stopped()) {
+            if phase.is_serial() && failed > 0 {
+                for member in those.extract_if(.., |m| m.restarts_by_word(phase)) {
+                    member.outcome = Some(member.not_reached());
+                }
+            }
+            if those.is_empty() {
+                break;
+            }
             let now: Vec<&mut Member<'_>> = those.drain(..wave.min(those.len())).collect();
             let events = self.events;
             let results = run::each(now, parallel, |member| {
@@ -358,53 +535,177 @@ impl Run<'_> {
     }
 }
 
+/// All whose services have workers that outlive a reload.
+fn with_drains<'m, 'p>(members: &'m mut [Member<'p>]) -> Vec<&'m mut Member<'p>> {
+    members.iter_mut().filter(|m| !m.desired.drains.is_empty()).collect()
+}
+
 impl Member<'_> {
+    /// The work of a phase on one host.
+    fn commit(phase: Phase) -> impl Fn(&mut Member<'_>) -> Result<Vec<String>, StepError> + Sync {
+        move |member| {
+            let probes = member.probes(phase);
+            let actions = member.plan.phases.get(&phase).map_or(&[][..], Vec::as_slice);
+            member.executor.commit(phase, actions, &probes)
+        }
+    }
+
+    /// A question over the connection, or over a new one where that does not answer.
+    fn asked<T>(
+        &mut self,
+        question: impl Fn(&mut dyn Transport) -> Result<T, TransportError>,
+    ) -> Result<T, TransportError> {
+        question(self.executor.transport.as_mut()).or_else(|_| {
+            self.executor.transport = (self.executor.reconnect)()?;
+            question(self.executor.transport.as_mut())
+        })
+    }
+
+    /// Who of before still serves here. A host that does not answer is asked over a new connection, and counts if that fails.
+    fn left(&mut self) -> (HostName, Vec<String>) {
+        let desired = self.desired;
+        let words = self
+            .asked(|transport| ask(transport, &desired.drains))
+            .unwrap_or_else(|error| vec![drain::unasked(&error)]);
+        (self.name(), words)
+    }
+
+    /// Whether rules were changed, or were about to be, on a host that did not get through.
+    fn is_stuck(&self) -> bool {
+        let rules = self.plan.phases.values().flatten().any(|a| matches!(a, Action::Firewall { .. }));
+        let began = match &self.outcome {
+            Some(HostOutcome::Failed(failure) | HostOutcome::RolledBack(failure)) => failure.phase >= Phase::Widen,
+            Some(_) => false,
+            None => self.kept_by.is_empty() && self.plan.phases.keys().any(|phase| !self.done.contains(phase)),
+        };
+        rules && began && (self.outcome.is_some() || self.done.iter().any(|phase| *phase >= Phase::Widen))
+    }
+
+    /// The rules that are live now, as the host says; `None` where it does not, or where they are not those that we know.
+    fn rules(&mut self) -> Option<Ruleset> {
+        let (services, desired) = (self.services, self.desired);
+        let seen = self.asked(|transport| survey::observe(services, transport, desired));
+        seen.ok().filter(|seen| seen.firewall.intact)?.firewall.loaded
+    }
+
+    /// Whether a unit restarts here in a phase because a person has confirmed it.
+    fn restarts_by_word(&self, phase: Phase) -> bool {
+        self.plan.phases.get(&phase).into_iter().flatten().any(|action| match action {
+            Action::Follow { unit, follow, .. } => *follow == Follow::Restart && self.by_word.contains(unit),
+            _ => false,
+        })
+    }
+
+    /// The phases of the plan that are not done.
+    fn rest(&self) -> Vec<&'static str> {
+        self.plan.phases.keys().filter(|phase| !self.done.contains(phase)).map(|phase| phase.as_str()).collect()
+    }
+
+    fn not_reached(&self) -> HostOutcome {
+        HostOutcome::NotReached { state: standing(&self.done, &self.rest()) }
+    }
+
+    /// The rules that are to be live where passages were opened and not closed.
+    fn open_passages(&self) -> Option<Ruleset> {
+        let open = self.done.contains(&Phase::Widen) && !self.done.contains(&Phase::Narrow);
+        let opened = self.plan.phases.get(&Phase::Widen).into_iter().flatten().find_map(|action| match action {
+            Action::Firewall { to, .. } => Some(to),
+            _ => None,
+        });
+        opened.filter(|_| open && !self.desired.passages.is_empty()).map(|rules| rules.lasting())
+    }
+
+    /// What became of the host.
+    fn end(self) -> HostOutcome {
+        let rest = self.rest();
+        match self.outcome {
+            Some(outcome) => outcome,
+            None if self.plan.is_empty() => HostOutcome::Unchanged,
+            None if rest.is_empty() => HostOutcome::Changed,
+            None if rest == [Phase::Narrow.as_str()] && !self.kept_by.is_empty() => {
+                let kept = self.plan.phases.get(&Phase::Narrow).into_iter().flatten().flat_map(kept);
+                HostOutcome::Deferred { kept: kept.collect(), by: self.kept_by }
+            }
+            None => HostOutcome::NotReached { state: standing(&self.done, &rest) },
+        }
+    }
+
     fn probes(&self, phase: Phase) -> Vec<Probe> {
         self.desired.probes.iter().filter(|p| p.phase == phase).cloned().collect()
     }
 
-    /// The configuration was rendered for the versions that the distribution ships; what was installed must be those.
+    /// The configuration was rendered for the versions that were to come; what was installed must be those.
     fn packages_as_planned(&mut self, expected: Option<&Facts>) -> Result<(), StepError> {
+        let only_installs = |actions: &Vec<Action>| actions.iter().all(|a| matches!(a, Action::Install { .. }));
+        let files = !self.plan.phases.get(&Phase::Packages).is_none_or(only_installs);
         let refuse = |words: String| StepError {
             what: "installed versions".into(),
             words: vec![words],
             put_back: None,
             now: Now::AsBefore,
+            files,
         };
-        let now =
-            survey::observe(self.executor.transport.as_mut(), self.desired).map_err(|e| refuse(e.to_string()))?.facts;
+        let now = survey::observe(self.services, self.executor.transport.as_mut(), self.desired)
+            .map_err(|e| refuse(e.to_string()))?
+            .facts;
         let Some(expected) = expected else { return Ok(()) };
-        let minor = |f: &Facts| [f.haproxy, f.nginx, f.openssl, f.nft].map(|v| (v.0, v.1));
-        if minor(&now) == minor(expected) {
+        let others =
+            self.services.products().filter(|product| product.of(&now).minor() != product.of(expected).minor());
+        let (planned, came): (Vec<String>, Vec<String>) = others
+            .map(|product| [expected, &now].map(|facts| format!("{} {}", product.name, product.of(facts))).into())
+            .unzip();
+        if came.is_empty() {
             return Ok(());
         }
         Err(refuse(format!(
-            "the plan was made for haproxy {}, nginx {}, openssl {}, nft {}, but haproxy {}, nginx {}, openssl {}, nft {} were installed; \
-             run the same command again, it plans with what is there now",
-            expected.haproxy,
-            expected.nginx,
-            expected.openssl,
-            expected.nft,
-            now.haproxy,
-            now.nginx,
-            now.openssl,
-            now.nft
+            "the plan was made for {}, but {} {} installed; run the same command again, it plans with what is there now",
+            planned.join(", "),
+            came.join(", "),
+            if came.len() == 1 { "was" } else { "were" }
         )))
     }
 }
 
 fn failure(phase: Phase, error: StepError, member: &Member<'_>) -> (Failure, Now) {
     let before = standing(&member.done, &["the rest"]);
+    let rules = || {
+        let files = if error.files { "its files and units are as planned, " } else { "" };
+        format!("{files}its rules are those of before this phase ({before})")
+    };
     let state = match (phase, error.now) {
+        (Phase::Packages, Now::AsBefore) if error.files => {
+            "its packages and their repositories are as planned, nothing else was changed".to_owned()
+        }
         (Phase::Packages | Phase::Stage, Now::AsBefore) => "its configuration is as before".to_owned(),
         (Phase::Verify, Now::AsBefore) => "it has the new configuration".to_owned(),
+        (_, Now::AsBefore) if error.files => rules(),
         (_, Now::AsBefore) => format!("as before this phase ({before})"),
-        (_, Now::RolledBack) => "it is back at its old rules".to_owned(),
+        (_, Now::RolledBack) => rules(),
+        (_, Now::Stays) => {
+            format!("its files and units are as before this phase, what cannot be undone stays ({before})")
+        }
         (_, Now::Mixed) => "old and new files stand side by side on it".to_owned(),
+        (_, Now::Halved) => {
+            "old and new files stand side by side on it; the next run puts the old ones back first".to_owned()
+        }
+        (Phase::Verify, Now::Unknown) => {
+            "it has the new configuration, but nobody has seen whether it works: the connection broke".to_owned()
+        }
         (_, Now::Unknown) => {
             "unknown: the connection broke; the host finishes the phase or puts it back on its own".to_owned()
         }
     };
     let failure = Failure { phase, what: error.what, words: error.words, put_back: error.put_back, state };
     (failure, error.now)
+}
+
+/// What an action of `Narrow` would have closed, for a person.
+fn kept(action: &Action) -> Vec<String> {
+    match action {
+        Action::Firewall { removed, .. } => {
+            removed.iter().map(|rule| format!("{} {}/{}", rule.flow, rule.port, rule.proto)).collect()
+        }
+        Action::Remove { path, .. } => vec![path.clone()],
+        _ => Vec::new(),
+    }
 }

@@ -26,6 +26,8 @@ pub(crate) enum Stop {
     Enough,
     /// The deadline came.
     Late,
+    /// One of the outputs became longer than its bound.
+    TooMuch,
 }
 
 /// What the caller wants after more output came.
@@ -54,13 +56,21 @@ pub(crate) struct Exchange<'a> {
     pub(crate) channel: &'a mut Channel,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: Vec<u8>,
+    /// Most bytes of each output.
+    bounds: (usize, usize),
     /// The call that has to be repeated first; when it stands at the end, the session can't be used any more.
     half_sent: Option<Call>,
 }
 
 impl<'a> Exchange<'a> {
-    pub(crate) fn new(session: &'a Session, link: &'a Arc<Link>, channel: &'a mut Channel) -> Self {
-        Self { session, link, channel, stdout: Vec::new(), stderr: Vec::new(), half_sent: None }
+    /// Takes the channel and the most bytes of stdout and of stderr that are read.
+    pub(crate) fn new(
+        session: &'a Session,
+        link: &'a Arc<Link>,
+        channel: &'a mut Channel,
+        bounds: (usize, usize),
+    ) -> Self {
+        Self { session, link, channel, stdout: Vec::new(), stderr: Vec::new(), bounds, half_sent: None }
     }
 
     /// Whether libssh2 is in the middle of a packet, so that nothing else can be sent on this session.
@@ -74,7 +84,7 @@ impl<'a> Exchange<'a> {
         pieces: &[&[u8]],
         close: bool,
         deadline: Instant,
-        step: impl Fn(&[u8], &[u8]) -> Step,
+        mut step: impl FnMut(&[u8], &[u8]) -> Step,
     ) -> io::Result<Stop> {
         let mut piece = 0;
         let mut rest: &[u8] = pieces.first().copied().unwrap_or_default();
@@ -119,6 +129,9 @@ impl<'a> Exchange<'a> {
                     match self.read(which)? {
                         0 => break,
                         _ => moved = true,
+                    }
+                    if self.stdout.len() > self.bounds.0 || self.stderr.len() > self.bounds.1 {
+                        return Ok(Stop::TooMuch);
                     }
                 }
             }

@@ -6,22 +6,34 @@ use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 
+use crate::base::materials::Materials;
 use crate::base::net::HostName;
-use crate::base::secret::Materials;
-use crate::host::report::{self, Pairs};
+use crate::base::sh::quote;
+use crate::host::commit::{self, list, make_folder};
+use crate::host::lock::RECORDS;
+use crate::host::report;
 use crate::host::transport::{Output, Script, Transport, TransportError};
-use crate::inventory::site::Backend;
-use crate::plan::manifest;
+use crate::host::wire::{self, Live, Pairs, WIRE};
 use crate::plan::plan::{Action, HostPlan};
 use crate::plan::ruleset::Ruleset;
-use crate::plan::state::{DesiredHost, Folder, Follow, Phase, Probe, Recorded};
+use crate::plan::state::{DesiredHost, Phase, Probe, Recorded};
+use crate::service::WAYS;
 use crate::service::firewall::script::{self as firewall, Status, WINDOW};
 
 /// Opens one more connection to the host; the armed firewall is confirmed over a new one only.
 pub type Reconnect<'a> = dyn Fn() -> Result<Box<dyn Transport>, TransportError> + Send + Sync + 'a;
 
-/// Says at once what is waited for, in one sentence.
-pub type Tell<'a> = dyn Fn(String) + Send + 'a;
+/// What is told while a step is under way, redacted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// What a person should know at once: what is waited for, in one sentence.
+    Note(String),
+    /// How far a long step is.
+    Progress(String),
+}
+
+/// Tells it at once.
+pub type Tell<'a> = dyn Fn(Told) + Send + 'a;
 
 /// Why a step failed on a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +46,8 @@ pub struct StepError {
     pub put_back: Option<String>,
     /// How the host stands now.
     pub now: Now,
+    /// Whether the files and units of the step are as planned all the same: its rules alone failed.
+    pub files: bool,
 }
 
 /// How a host stands after a failed step.
@@ -45,6 +59,10 @@ pub enum Now {
     RolledBack,
     /// Not everything could be put back.
     Mixed,
+    /// Files and units are as before the step; what is no file and cannot be undone stays.
+    Stays,
+    /// The step was killed half-way; the next run, or a boot, puts the old files back.
+    Halved,
     /// The connection broke; the host finishes or puts back on its own.
     Unknown,
 }
@@ -53,7 +71,7 @@ pub enum Now {
 pub struct Executor<'a> {
     /// The host's name.
     pub host: HostName,
-    /// The run's name, `20261123T184501`.
+    /// The run's name, `20261123T184501-k7q2xm`.
     pub run: String,
     /// Who runs it, from where; for the journal.
     pub who: String,
@@ -65,177 +83,205 @@ pub struct Executor<'a> {
     pub reconnect: Box<Reconnect<'a>>,
     /// To whoever looks on.
     pub tell: Box<Tell<'a>>,
+    /// How units take files while they run, as in [`DesiredHost::swaps`].
+    pub swaps: &'a BTreeMap<String, String>,
     /// The manifest as it stands on the host.
     pub manifest: BTreeMap<String, Recorded>,
 }
 
-/// `sh`'s own quoting of one word.
-fn quote(word: &str) -> String {
-    shlex::try_quote(word).map_or_else(|_| "''".to_owned(), std::borrow::Cow::into_owned)
-}
-
-fn list<'s>(words: impl IntoIterator<Item = &'s String>) -> String {
-    quote(&words.into_iter().map(String::as_str).collect::<Vec<_>>().join(" "))
-}
-
 impl Executor<'_> {
+    /// A step that changes something: it does so under the lock of its own run only.
     fn script(&self, title: &str, body: &str, timeout: Duration) -> Script {
-        let head = format!("RUN={}\nWHO={}\n{}\n", quote(&self.run), quote(&self.who), include_str!("scripts/lib.sh"));
+        let ours = include_str!("scripts/ours.sh");
+        self.harmless(title, &format!("{ours}if lost; then refuse 'the host lock' \"$words\"; fi\n{body}"), timeout)
+    }
+
+    /// A step that changes nothing.
+    fn harmless(&self, title: &str, body: &str, timeout: Duration) -> Script {
+        let (run, who) = (quote(&self.run), quote(&self.who));
+        let head = format!("RUN={run}\nWHO={who}\n{WAYS}\n{WIRE}\n{RECORDS}\n{}\n", include_str!("scripts/lib.sh"));
         Script::new(title, format!("{head}{body}")).within(timeout)
     }
 
-    fn run(&mut self, script: &Script, stdin: &[u8]) -> Result<Output, StepError> {
-        self.transport.run(script, stdin).map_err(|error| StepError {
+    /// Runs a step. `ended` is how the host stands where it has killed the step itself, because the time for it was over.
+    fn run(&mut self, script: &Script, stdin: &[u8], ended: Now) -> Result<Output, StepError> {
+        let (mut live, materials, tell) = (Live::default(), self.materials, &self.tell);
+        let mut listen = |answer: &[u8]| {
+            for (key, value) in live.pairs(answer).iter() {
+                let text = || report::phrase(&materials.redact(value));
+                match key {
+                    "note" => tell(Told::Note(text())),
+                    "progress" => tell(Told::Progress(text())),
+                    _ => {}
+                }
+            }
+        };
+        self.transport.run_told(script, stdin, &mut listen).map_err(|error| StepError {
             what: script.title.clone(),
             words: vec![error.to_string()],
             put_back: None,
-            now: Now::Unknown,
+            now: if matches!(error, TransportError::Ended { .. }) { ended } else { Now::Unknown },
+            files: false,
         })
     }
 
-    /// Exit 0 gives the pairs; 10 and 11 are failures that the script tells about itself; anything else is its stderr.
-    fn judge(&self, title: &str, output: &Output) -> Result<Pairs, StepError> {
-        let pairs = report::pairs(&output.stdout);
+    /// Exit 0 gives the pairs; 10 to 12 are failures that the script tells about itself; with anything else it did not come to its
+    /// end, and the host stands as `ended` says.
+    fn judge(&self, title: &str, output: &Output, ended: Now) -> Result<Pairs, StepError> {
+        let pairs = wire::pairs(&output.stdout);
         if output.ok() {
             return Ok(pairs);
         }
         let said =
             pairs.last("words").map_or_else(|| String::from_utf8_lossy(&output.stderr).into_owned(), str::to_owned);
+        // Shortened, a secret would not be known any more.
+        let phrase = |text: &str| report::phrase(&self.materials.redact(text));
         Err(StepError {
-            what: pairs.last("failed").unwrap_or(title).to_owned(),
+            what: phrase(pairs.last("failed").unwrap_or(title)),
             words: report::words(&self.materials.redact(&said)),
-            put_back: pairs.last("put_back").map(ToOwned::to_owned),
-            now: if output.status == 11 { Now::Mixed } else { Now::AsBefore },
+            put_back: pairs.last("put_back").map(phrase),
+            now: match output.status {
+                10 => Now::AsBefore,
+                11 => Now::Mixed,
+                12 => Now::Stays,
+                _ => ended,
+            },
+            files: false,
         })
     }
 
-    /// Installs packages; nothing of them is started.
-    ///
-    /// # Errors
-    /// apt's own words.
-    pub fn install(&mut self, packages: &[String]) -> Result<(), StepError> {
-        let body = format!("PACKAGES={}\n{}", list(packages), include_str!("scripts/install.sh"));
-        let script = self.script("install packages", &body, Duration::from_mins(20));
-        let output = self.run(&script, b"")?;
-        self.judge(&script.title, &output).map(|_| ())
-    }
-
-    /// Uploads everything new and lets the daemons check it; gives the titles of the checks that passed.
+    /// Uploads everything new but what stands already when all others are staged, and lets the daemons check it; gives the titles
+    /// of the checks that passed.
     ///
     /// # Errors
     /// The check that refused, with its words. Nothing was changed.
     pub fn stage(&mut self, plan: &HostPlan, desired: &DesiredHost) -> Result<Vec<String>, StepError> {
-        let mut upload = tar::Builder::new(Vec::new());
-        let (mut body, mut folders, mut gones) = (String::new(), Vec::new(), Vec::new());
-        let mut wrote = false;
-        for (phase, action) in plan.phases.iter().flat_map(|(phase, actions)| actions.iter().map(move |a| (phase, a))) {
-            match action {
-                Action::Write { path, file, .. } => {
-                    wrote = true;
-                    let text = self.materials.materialize(&file.body.text).map_err(|e| local(path, &e.to_string()))?;
-                    append(&mut upload, &format!("{phase}{path}"), text.as_bytes())
-                        .map_err(|e| local(path, &e.to_string()))?;
-                    let access = &file.access;
-                    body.push_str(&format!(
-                        "own {phase} {} {} {} {:04o}\n",
-                        quote(path),
-                        quote(&access.owner),
-                        quote(&access.group),
-                        access.mode
-                    ));
-                }
-                Action::MakeFolder { path, .. } => folders.push(path.clone()),
-                Action::Remove { path, .. } => gones.push(path.clone()),
-                Action::Firewall { to, .. } => body.push_str(&firewall_check(to)),
-                Action::Install { .. } | Action::Adopt { .. } | Action::Follow { .. } => {}
-            }
-        }
-        let stream = upload.into_inner().map_err(|e| local("upload", &e.to_string()))?;
-        let mut text =
-            format!("gones={}\nfolders={}\n{}\n{body}", list(&gones), list(&folders), include_str!("scripts/stage.sh"));
+        let phases = || plan.phases.range(Phase::Stage..);
+        let mut upload = self.upload(phases().map(|(phase, actions)| (*phase, actions.as_slice())))?;
         let mut passed = Vec::new();
-        if wrote || !gones.is_empty() {
+        if upload.changes {
             // Twice where something goes: what is to be removed stands beside the new until `Narrow`.
-            let views: &[&str] = if gones.is_empty() { &["with"] } else { &["with", "without"] };
+            let views: &[&str] = if upload.removes { &["with", "without"] } else { &["with"] };
             for view in views {
-                text.push_str(&format!("stage_view {view}\n"));
+                upload.text.push_str(&format!("stage_view {view}\n"));
                 for check in &desired.checks {
-                    text.push_str(&format!("check {} {}\n", quote(&check.title), quote(&check.command)));
+                    upload.text.push_str(&format!("check {} {}\n", quote(&check.title), quote(&check.command)));
                     passed.push(check.title.clone());
                 }
             }
         }
-        passed.extend(plan.phases.values().flatten().find_map(|a| match a {
-            Action::Firewall { to, .. } => Some(check_title(to).to_owned()),
+        passed.extend(phases().flat_map(|(_, actions)| actions).find_map(|a| match a {
+            Action::Firewall { to, .. } => Some(firewall::check_title(to.backend).to_owned()),
             _ => None,
         }));
         passed.sort_unstable();
         passed.dedup();
-        text.push_str("stage_end\n");
-        let script = self.script("stage", &text, Duration::from_mins(3));
-        let output = self.run(&script, &stream)?;
-        self.judge(&script.title, &output)?;
+        self.send(upload)?;
         Ok(passed)
     }
 
-    /// One phase: files, folders, units and probes; then its firewall change, if it has one. Gives advice.
+    /// What is new in these phases, and the beginning of the script that takes it.
+    fn upload<'p>(&self, phases: impl IntoIterator<Item = (Phase, &'p [Action])>) -> Result<Upload, StepError> {
+        let mut upload = tar::Builder::new(Vec::new());
+        let mut add = |path: &str, text: &str, what: &str| {
+            append(&mut upload, path, text.as_bytes()).map_err(|e| local(what, &e.to_string()))
+        };
+        let (mut body, mut folders, mut makes) = (String::new(), Vec::new(), String::new());
+        let (mut files, mut staged, mut gones) = (Vec::new(), Vec::new(), Vec::new());
+        for (phase, actions) in phases {
+            for (name, text) in commit::records(actions).map_err(|(what, why)| local(&what, &why))? {
+                add(&format!("{phase}.tasks/{name}"), &text, "upload")?;
+            }
+            for action in actions {
+                match action {
+                    Action::Write { path, file, .. } => {
+                        files.push(path.clone());
+                        staged.push(format!("{phase}:{path}"));
+                        let share = self.materials.share(&self.host);
+                        if share.is_secret(&file.body.text) && file.access.mode & 0o007 != 0 {
+                            return Err(local(path, "it holds a secret, and everyone could read it"));
+                        }
+                        let text = share.materialize(&file.body.text).map_err(|e| local(path, &e.to_string()))?;
+                        add(&format!("{phase}{path}"), &text, path)?;
+                        let access = &file.access;
+                        body.push_str(&format!(
+                            "own {phase} {} {} {} {:04o}\n",
+                            quote(path),
+                            quote(&access.owner),
+                            quote(&access.group),
+                            access.mode
+                        ));
+                    }
+                    Action::MakeFolder { path, access, .. } => {
+                        folders.push(path.clone());
+                        makes.push_str(&make_folder(path, access));
+                    }
+                    Action::Remove { path, .. } => gones.push(path.clone()),
+                    Action::Firewall { to, .. } => body.push_str(&firewall_check(to)),
+                    Action::Install { .. }
+                    | Action::Adopt { .. }
+                    | Action::Follow { .. }
+                    | Action::Set { .. }
+                    | Action::Hold { .. }
+                    | Action::Perform { .. }
+                    | Action::Undo { .. } => {}
+                }
+            }
+        }
+        let stream = upload.into_inner().map_err(|e| local("upload", &e.to_string()))?;
+        let text = format!(
+            "files={}\nstaged_files={}\ngones={}\nfolders={}\n{}\nmake_folders() {{\n{makes}:\n}}\n{body}",
+            list(&files),
+            list(&staged),
+            list(&gones),
+            list(&folders),
+            include_str!("scripts/stage.sh")
+        );
+        let (changes, removes) = (!files.is_empty() || !gones.is_empty(), !gones.is_empty());
+        Ok(Upload { stream, text, changes, removes })
+    }
+
+    fn send(&mut self, upload: Upload) -> Result<(), StepError> {
+        let script = self.script("stage", &(upload.text + "stage_end\n"), Duration::from_mins(3));
+        let output = self.run(&script, &upload.stream, Now::AsBefore)?;
+        self.judge(&script.title, &output, Now::AsBefore).map(|_| ())
+    }
+
+    /// One phase: all that is no rule, and the phase's probes; then its firewall change, if it has one. Gives advice.
     ///
     /// # Errors
     /// What failed, and what was put back.
     pub fn commit(&mut self, phase: Phase, actions: &[Action], probes: &[Probe]) -> Result<Vec<String>, StepError> {
         let mut advice = Vec::new();
-        if actions.iter().any(|a| !matches!(a, Action::Install { .. } | Action::Firewall { .. })) || actions.is_empty()
+        let files = actions.iter().any(|a| !matches!(a, Action::Firewall { .. }));
+        // What comes before the others are staged was not uploaded with them.
+        if phase < Phase::Stage
+            && actions.iter().any(|a| !matches!(a, Action::Install { .. } | Action::Firewall { .. }))
         {
+            let upload = self.upload([(phase, actions)])?;
+            self.send(upload)?;
+        }
+        if files || actions.is_empty() {
             advice = self.commit_files(phase, actions, probes)?;
         }
         for action in actions {
             if let Action::Firewall { to, .. } = action {
-                self.firewall(phase, to)?;
+                self.firewall(phase, to).map_err(|error| StepError { files, ..error })?;
             }
         }
         Ok(advice)
     }
 
     fn commit_files(&mut self, phase: Phase, actions: &[Action], probes: &[Probe]) -> Result<Vec<String>, StepError> {
-        let (mut files, mut gones, mut follows, mut folders) = (Vec::new(), Vec::new(), Vec::new(), String::new());
-        let mut swaps = Vec::new();
-        let mut after = self.manifest.clone();
-        for action in actions {
-            match action {
-                Action::Write { path, file, .. } => {
-                    files.push(path.clone());
-                    if file.then.values().any(|follow| *follow == Follow::Swap) {
-                        swaps.push(path.clone());
-                    }
-                    after.insert(path.clone(), Recorded::of(file));
-                }
-                Action::Adopt { path, recorded } => {
-                    after.insert(path.clone(), recorded.clone());
-                }
-                Action::Remove { path, .. } => {
-                    gones.push(path.clone());
-                    after.remove(path);
-                }
-                Action::MakeFolder { path, access, .. } => {
-                    folders.push_str(&make_folder(path, &Folder { phase, access: access.clone() }));
-                }
-                Action::Follow { unit, follow, .. } => follows.push(format!("{unit}={follow}")),
-                Action::Install { .. } | Action::Firewall { .. } => {}
-            }
-        }
-        let looks = looks(probes);
-        let body = format!(
-            "PHASE={phase}\nfiles={}\ngones={}\nfollows={}\nswaps={}\n{}\nmake_folders() {{\n{folders}:\n}}\nprobes() {{\n{looks}:\n}}\ncommit\n",
-            list(&files),
-            list(&gones),
-            list(&follows),
-            list(&swaps),
-            commit_text(),
-        );
-        let script = self.script(phase.as_str(), &body, Duration::from_mins(5) + patience(probes));
-        let output = self.run(&script, format!("{}# end\n", manifest::to_text(&after)).as_bytes())?;
-        let pairs = self.judge(&script.title, &output)?;
-        self.manifest = after;
+        let share = self.materials.share(&self.host);
+        let commit = commit::commit(phase, actions, probes, &self.manifest, self.swaps, share)
+            .map_err(|(what, why)| local(&what, &why))?;
+        let script = self.script(phase.as_str(), &commit.text, commit.limit).grace(commit.grace);
+        let packages = actions.iter().all(|a| matches!(a, Action::Install { .. }));
+        let ended = if packages && !actions.is_empty() { Now::AsBefore } else { Now::Halved };
+        let output = self.run(&script, &commit.stdin, ended)?;
+        let pairs = self.judge(&script.title, &output, ended)?;
+        self.manifest = commit.manifest;
         Ok(self.advice(&pairs))
     }
 
@@ -245,13 +291,13 @@ impl Executor<'_> {
     /// The probe that did not come true.
     pub fn look(&mut self, phase: Phase, probes: &[Probe]) -> Result<Vec<String>, StepError> {
         let body = format!(
-            "follows=''\n{}\nprobes() {{\n{}:\n}}\nprobes && exit 0\nemit failed \"$failed\"\nemit words \"$words\"\nexit 10\n",
-            commit_text(),
-            looks(probes)
+            "follows=''\n{}\nprobes() {{\n{}:\n}}\nprobes && exit 0\nrefuse \"$failed\" \"$words\"\n",
+            commit::functions(),
+            commit::looks(probes)
         );
-        let script = self.script(phase.as_str(), &body, Duration::from_mins(1) + patience(probes));
-        let output = self.run(&script, b"")?;
-        let pairs = self.judge(&script.title, &output)?;
+        let script = self.harmless(phase.as_str(), &body, Duration::from_mins(1) + commit::patience(probes));
+        let output = self.run(&script, b"", Now::AsBefore)?;
+        let pairs = self.judge(&script.title, &output, Now::AsBefore)?;
         Ok(self.advice(&pairs))
     }
 
@@ -260,9 +306,16 @@ impl Executor<'_> {
     }
 
     /// Loads rules with a timer that takes them back, and disarms it over a new connection.
-    fn firewall(&mut self, phase: Phase, to: &Ruleset) -> Result<(), StepError> {
+    ///
+    /// # Errors
+    /// What failed, and how the host stands then.
+    pub fn firewall(&mut self, phase: Phase, to: &Ruleset) -> Result<(), StepError> {
         let folder = format!("/var/lib/infra/runs/{}/{phase}", self.run);
-        let load = Script::new(format!("{phase}: load rules"), firewall::load_script(to, &folder, WINDOW));
+        let (ours, run) = (include_str!("scripts/ours.sh"), quote(&self.run));
+        let refused = firewall::REFUSED;
+        let text = format!("RUN={run}\n{ours}if lost; then echo \"$words\" >&2; exit {refused}; fi\n");
+        let load = firewall::load_script(to, &folder, WINDOW);
+        let load = Script::new(format!("{phase}: load rules"), text + &load);
         let began = Instant::now();
         // The load may cut this very connection; whether it worked is for a new one to say.
         if let Ok(output) = self.transport.run(&load, b"")
@@ -289,7 +342,7 @@ impl Executor<'_> {
             Status::Failed => (Now::Unknown, None),
         };
         let words = report::words(&self.materials.redact(&said));
-        StepError { what: title.to_owned(), words, put_back, now }
+        StepError { what: title.to_owned(), words, put_back, now, files: false }
     }
 
     /// Nobody gets in through the new rules: the timer on the host brings the old ones back, and that is waited for.
@@ -302,10 +355,10 @@ impl Executor<'_> {
         let (mut now, mut put_back) = (Now::Unknown, None);
         let until = OffsetDateTime::now_utc() + WINDOW.saturating_sub(loaded.elapsed());
         let (hour, minute, second) = until.to_hms();
-        (self.tell)(format!(
+        (self.tell)(Told::Note(format!(
             "no new connection gets in; at {hour:02}:{minute:02}:{second:02} UTC its own timer puts the old rules back, \
              which is waited for"
-        ));
+        )));
         while loaded.elapsed() < WINDOW + RETURN {
             let undo = Script::new("undo rules", firewall::undo_script());
             match (self.reconnect)().and_then(|mut new| new.run(&undo, b"")) {
@@ -330,34 +383,27 @@ impl Executor<'_> {
                 }
             }
         }
-        StepError { what: "a new SSH connection through the new rules".into(), words, put_back, now }
+        StepError { what: "a new SSH connection through the new rules".into(), words, put_back, now, files: false }
     }
 }
 
 /// How long after its timer a host may take until it answers again.
 const RETURN: Duration = Duration::from_secs(30);
 
-fn commit_text() -> String {
-    [include_str!("../service/restore.sh"), include_str!("scripts/swap.sh"), include_str!("scripts/commit.sh")]
-        .join("\n")
-}
-
-fn patience(probes: &[Probe]) -> Duration {
-    probes.iter().map(|p| p.within + Duration::from_secs(20)).sum()
-}
-
-fn looks(probes: &[Probe]) -> String {
-    let mut text = String::new();
-    for probe in probes {
-        let kind = if probe.advisory { "advisory" } else { "binding" };
-        let (title, command) = (quote(&probe.title), quote(&probe.command));
-        text.push_str(&format!("probe {kind} {} {title} {command} || return 1\n", probe.within.as_secs()));
-    }
-    text
+/// What is sent to a host before anything is changed there.
+struct Upload {
+    /// A tar stream.
+    stream: Vec<u8>,
+    /// The script that takes it.
+    text: String,
+    /// Whether files come or go.
+    changes: bool,
+    /// Whether files go.
+    removes: bool,
 }
 
 fn local(what: &str, why: &str) -> StepError {
-    StepError { what: what.to_owned(), words: vec![why.to_owned()], put_back: None, now: Now::AsBefore }
+    StepError { what: what.to_owned(), words: vec![why.to_owned()], put_back: None, now: Now::AsBefore, files: false }
 }
 
 fn append(upload: &mut tar::Builder<Vec<u8>>, path: &str, bytes: &[u8]) -> std::io::Result<()> {
@@ -368,22 +414,7 @@ fn append(upload: &mut tar::Builder<Vec<u8>>, path: &str, bytes: &[u8]) -> std::
     upload.append_data(&mut header, path, bytes)
 }
 
-fn make_folder(path: &str, folder: &Folder) -> String {
-    let (path, access) = (quote(path), &folder.access);
-    let (owner, mode) = (quote(&format!("{}:{}", access.owner, access.group)), access.mode);
-    format!(
-        "out=$(mkdir -p \"$ROOT\"{path} && chown {owner} \"$ROOT\"{path} && chmod {mode:04o} \"$ROOT\"{path} 2>&1) || fail {path} \"$out\" || return 1\n"
-    )
-}
-
 fn firewall_check(to: &Ruleset) -> String {
-    let (script, title) = (firewall::check_script(to), quote(check_title(to)));
-    format!("words=$(\nexec 2>&1\n{script}\n) || {{ emit failed {title}; emit words \"$words\"; exit 10; }}\n")
-}
-
-fn check_title(to: &Ruleset) -> &'static str {
-    match to.backend {
-        Backend::Nftables => "nft -c",
-        Backend::Iptables => "iptables-restore --test",
-    }
+    let (script, title) = (firewall::check_script(to), quote(firewall::check_title(to.backend)));
+    format!("words=$(\nexec 2>&1\n{script}\n) || refuse {title} \"$words\"\n")
 }

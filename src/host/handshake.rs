@@ -3,6 +3,8 @@
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ssh2::{ErrorCode, MethodType, Session};
@@ -77,13 +79,61 @@ pub(crate) fn exchange_keys(
     session.method_pref(MethodType::HostKey, &methods.join(",")).map_err(setup)?;
     session.set_timeout(millis(options.handshake_timeout));
     session.set_tcp_stream(Shared(Arc::clone(&link)));
-    if let Err(e) = session.handshake() {
+    let watch = Watch::begin(&link, options.handshake_timeout);
+    let done = session.handshake();
+    let late = watch.is_some_and(Watch::end);
+    if let Err(e) = done {
         link.shut();
-        return Err(handshake_error(&e, &link, address, options.handshake_timeout));
+        return Err(if late {
+            TransportError::Unreachable { address, reason: endless(options.handshake_timeout) }
+        } else {
+            handshake_error(&e, &link, address, options.handshake_timeout)
+        });
     }
     let key = session.host_key().map(|(blob, _)| HostKey::new(blob));
     let key = key.ok_or_else(|| TransportError::Setup(format!("{address} presented no host key")))?;
     Ok((session, link, key))
+}
+
+/// Ends a connection when its time is over. libssh2's own time-out counts silence alone, so a peer that goes on sending could keep
+/// us for ever.
+struct Watch {
+    /// Dropped at the end of what is watched.
+    end: mpsc::Sender<()>,
+    /// Gives whether the time was over before.
+    thread: JoinHandle<bool>,
+}
+
+impl Watch {
+    /// Nothing where no thread can be had: then libssh2's time-out has to do.
+    fn begin(link: &Arc<Link>, bound: Duration) -> Option<Self> {
+        let (end, ended) = mpsc::channel::<()>();
+        let link = Arc::clone(link);
+        // A little more than libssh2's own, whose words are better.
+        let bound = bound + bound / 10;
+        let watch = move || {
+            let late = matches!(ended.recv_timeout(bound), Err(RecvTimeoutError::Timeout));
+            if late {
+                link.shut();
+            }
+            late
+        };
+        let thread = std::thread::Builder::new().name("handshake".into()).stack_size(64 << 10).spawn(watch).ok()?;
+        Some(Self { end, thread })
+    }
+
+    /// Whether the connection was ended.
+    fn end(self) -> bool {
+        drop(self.end);
+        self.thread.join().unwrap_or(false)
+    }
+}
+
+fn endless(bound: Duration) -> String {
+    format!(
+        "it goes on sending and has not agreed on keys after {} s: it is not an SSH server, or a broken one",
+        bound.as_secs()
+    )
 }
 
 fn handshake_error(error: &ssh2::Error, link: &Link, address: String, bound: Duration) -> TransportError {

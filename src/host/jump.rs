@@ -1,7 +1,5 @@
-//! The way to a host: takes an address, or a jump host, gives a connected socket. And the gate that bounds how many
-//! connections are being opened at once, since sshd drops what is over its `MaxStartups` (10 by default).
+//! The way to a host: takes an address, or a jump host, gives a connected socket.
 
-use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -9,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -19,77 +17,6 @@ use super::process::wait;
 use super::ssh_config::Effective;
 use super::transport::TransportError;
 use super::wrap::words;
-
-/// Bounds simultaneous handshakes: in all, and through one jump host.
-#[derive(Debug)]
-pub struct Gate {
-    most: usize,
-    most_per_jump: usize,
-    inside: Mutex<Inside>,
-    left: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Inside {
-    all: usize,
-    jumps: BTreeMap<String, usize>,
-}
-
-impl Default for Gate {
-    fn default() -> Self {
-        Self::new(32, 8)
-    }
-}
-
-impl Gate {
-    /// Takes how many may be opening at once, in all and per jump host; at least one each.
-    pub fn new(most: usize, most_per_jump: usize) -> Self {
-        Self {
-            most: most.max(1),
-            most_per_jump: most_per_jump.max(1),
-            inside: Mutex::new(Inside::default()),
-            left: Condvar::new(),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inside> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits for a place; dropping it lets the next one in.
-    pub fn enter(&self, jump: Option<&str>) -> Pass<'_> {
-        let full = |i: &mut Inside| {
-            i.all >= self.most || jump.is_some_and(|j| i.jumps.get(j).is_some_and(|n| *n >= self.most_per_jump))
-        };
-        let mut inside = self.left.wait_while(self.lock(), full).unwrap_or_else(PoisonError::into_inner);
-        inside.all += 1;
-        if let Some(jump) = jump {
-            *inside.jumps.entry(jump.to_owned()).or_default() += 1;
-        }
-        Pass { gate: self, jump: jump.map(ToOwned::to_owned) }
-    }
-}
-
-/// A place inside a [`Gate`].
-#[derive(Debug)]
-pub struct Pass<'a> {
-    gate: &'a Gate,
-    jump: Option<String>,
-}
-
-impl Drop for Pass<'_> {
-    fn drop(&mut self) {
-        let mut inside = self.gate.lock();
-        inside.all = inside.all.saturating_sub(1);
-        if let Some(jump) = &self.jump
-            && let Some(n) = inside.jumps.get_mut(jump)
-        {
-            *n = n.saturating_sub(1);
-        }
-        drop(inside);
-        self.gate.left.notify_all();
-    }
-}
 
 /// The socket of a connection.
 #[derive(Debug)]
@@ -214,7 +141,7 @@ fn jump_command(to: &Effective, jump: &str, config: Option<&Path>) -> Result<Com
         },
     };
     if host.is_empty() || host.starts_with('-') || port.is_some_and(|p| p.parse::<u16>().is_err()) {
-        return Err(TransportError::Setup(format!("`{jump}` is no jump host: write `[user@]host[:port]`")));
+        return Err(TransportError::Setup(format!("`{jump}` is not a jump host: write `[user@]host[:port]`")));
     }
     let mut ssh = Command::new("ssh");
     if let Some(config) = config {
@@ -300,32 +227,6 @@ fn tune(stream: &TcpStream) -> std::io::Result<()> {
 mod tests {
     use super::*;
     use crate::host::target::Target;
-
-    #[test]
-    fn a_gate_lets_in_as_many_as_it_says() {
-        let gate = Gate::new(3, 1);
-        let (now, most) = (Mutex::new(0), Mutex::new(0));
-        std::thread::scope(|scope| {
-            for n in 0..12 {
-                let (gate, now, most) = (&gate, &now, &most);
-                scope.spawn(move || {
-                    let _pass = gate.enter((n % 2 == 0).then_some("j"));
-                    let inside = {
-                        let mut now = now.lock().unwrap();
-                        *now += 1;
-                        *now
-                    };
-                    let mut most = most.lock().unwrap();
-                    *most = inside.max(*most);
-                    drop(most);
-                    std::thread::yield_now();
-                    *now.lock().unwrap() -= 1;
-                });
-            }
-        });
-        assert!(*most.lock().unwrap() <= 3);
-        assert_eq!(gate.lock().all, 0);
-    }
 
     #[test]
     fn a_jump_becomes_an_argv() {

@@ -1,7 +1,7 @@
 //! Host keys by OpenSSH's known_hosts files: takes their texts, gives a verdict on a key that a host presented.
 //!
 //! libssh2's own check ignores `@revoked` and patterns, so this follows sshd(8) «SSH_KNOWN_HOSTS FILE FORMAT» instead:
-//! hashed names, `*` and `?`, `!`, `[host]:port`, both markers. Nothing is ever written except by [`trust()`].
+//! hashed names, `*` and `?`, `!`, `[host]:port`, both markers. Nothing is ever written except by [`super::trust::trust()`].
 
 use std::fmt;
 use std::io;
@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use data_encoding::BASE64;
 use ring::hmac;
 
+use crate::base::fsx;
+
 pub use super::host_key::HostKey;
-pub use super::trust::{TrustError, trust};
 
 /// A line of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,6 +113,24 @@ struct Line {
     key: HostKey,
 }
 
+impl Line {
+    /// Whether it is what a new key of a host takes the place of: another key of its type, for that name.
+    fn gives_way(&self, name: &str, key: &HostKey) -> bool {
+        self.marker == Marker::None && self.key != *key && self.key.kind() == key.kind() && self.names.matches(name)
+    }
+}
+
+/// A line with another key of the same type for a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Other {
+    /// That line.
+    pub place: Place,
+    /// Its key's fingerprint.
+    pub fingerprint: String,
+    /// Other names and patterns that the line has the key for; none of a hashed one.
+    pub names: Vec<String>,
+}
+
 /// What the files say about a key of a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -173,7 +192,7 @@ impl KnownHosts {
     pub fn read(files: &[PathBuf]) -> io::Result<Self> {
         let mut texts = Vec::new();
         for file in files {
-            match fs_err::read(file) {
+            match fsx::read_bounded(file, fsx::SSH_BYTES) {
                 Ok(bytes) => texts.push((file.as_path(), String::from_utf8_lossy(&bytes).into_owned())),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => return Err(e),
@@ -219,6 +238,19 @@ impl KnownHosts {
         }
     }
 
+    /// The lines that a new key of a host takes the place of.
+    pub fn others(&self, host: &str, port: u16, key: &HostKey) -> Vec<Other> {
+        let name = name_of(host, port);
+        let of = |line: &Line| {
+            let names = match &line.names {
+                Names::Hashed { .. } => Vec::new(),
+                Names::Patterns(list) => list.split(',').filter(|n| *n != name).map(ToOwned::to_owned).collect(),
+            };
+            Other { place: line.place.clone(), fingerprint: line.key.fingerprint(), names }
+        };
+        self.lines.iter().filter(|line| line.gives_way(&name, key)).map(of).collect()
+    }
+
     /// The types of the keys that are known for a host, in the files' order: these are asked for first, so that a host with
     /// several keys shows the one that can be compared.
     pub fn key_types_for(&self, host: &str, port: u16) -> Vec<String> {
@@ -235,6 +267,36 @@ impl KnownHosts {
         }
         types
     }
+}
+
+/// The text of a file without other keys of `key`'s type for `name`. Other names of such a line keep it, and where a pattern of it
+/// stands for the name too, the name is taken out of it by `!`.
+pub(super) fn without(text: &[u8], name: &str, key: &HostKey) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    for raw in text.split_inclusive(|b| *b == b'\n') {
+        let line = parse_line(&String::from_utf8_lossy(raw), || Place { file: PathBuf::new(), line: 0 });
+        let Some(line) = line.filter(|line| line.gives_way(name, key)) else {
+            out.extend_from_slice(raw);
+            continue;
+        };
+        if matches!(line.names, Names::Hashed { .. }) {
+            continue;
+        }
+        let start = raw.trim_ascii_start();
+        let (names, rest) = start.split_at(start.iter().position(u8::is_ascii_whitespace).unwrap_or(start.len()));
+        let names = String::from_utf8_lossy(names);
+        let mut left: Vec<&str> = names.split(',').filter(|n| !n.eq_ignore_ascii_case(name)).collect();
+        if left.iter().all(|n| n.starts_with('!') || n.is_empty()) {
+            continue;
+        }
+        let not = format!("!{name}");
+        if Names::Patterns(left.join(",").to_ascii_lowercase()).matches(name) {
+            left.insert(0, &not);
+        }
+        out.extend_from_slice(left.join(",").as_bytes());
+        out.extend_from_slice(rest);
+    }
+    out
 }
 
 fn parse_line(line: &str, place: impl FnOnce() -> Place) -> Option<Line> {
@@ -305,6 +367,49 @@ mod tests {
         assert!(matches!(look(&format!("web1 {one}"), "web1", 2222, &two), Verdict::Unknown { .. }));
         assert!(matches!(look(&format!("[web1]:2222 {one}"), "web1", 22, &one), Verdict::Unknown { .. }));
         assert!(matches!(look(&format!("[web1]:2222 {one}"), "web1", 2222, &two), Verdict::Changed { .. }));
+    }
+
+    #[test]
+    fn a_new_key_takes_the_place_of_the_old_one_of_its_type_for_its_name_alone() {
+        let (old, new) = (key("ssh-ed25519", 1), key("ssh-ed25519", 2));
+        let rsa = key("ssh-rsa", 1);
+        // HMAC-SHA1 of `web1` under the salt of `web2`'s line would not match: both are hashed by ssh-keygen's rule.
+        let hashed = |name: &str| {
+            let salt = [7; 20];
+            let hmac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &salt), name.as_bytes());
+            format!("|1|{}|{}", BASE64.encode(&salt), BASE64.encode(hmac.as_ref()))
+        };
+        for (port, before, after) in [
+            (22, format!("web1 {old}\n"), String::new()),
+            (22, format!("# c\n\nweb1 {old} comment\nweb2 {old}"), format!("# c\n\nweb2 {old}")),
+            (22, format!("WEB1,10.0.0.1 {old} c c\n"), format!("10.0.0.1 {old} c c\n")),
+            (22, format!("web1 {rsa}\n"), format!("web1 {rsa}\n")),
+            (22, format!("web1 {new}\n"), format!("web1 {new}\n")),
+            (
+                22,
+                format!("{} {old}\n{} {old}\n", hashed("web1"), hashed("web2")),
+                format!("{} {old}\n", hashed("web2")),
+            ),
+            (22, format!("web*,db {old}\n"), format!("!web1,web*,db {old}\n")),
+            (22, format!("!web1,web* {old}\n"), format!("!web1,web* {old}\n")),
+            (22, format!("web1,!web3 {old}\n"), String::new()),
+            (22, format!("[web1]:2222 {old}\n"), format!("[web1]:2222 {old}\n")),
+            (2222, format!("[web1]:2222 {old}\nweb1 {old}\n"), format!("web1 {old}\n")),
+            (22, format!("@cert-authority web1 {old}\n"), format!("@cert-authority web1 {old}\n")),
+            (22, format!("@revoked web1 {old}\n"), format!("@revoked web1 {old}\n")),
+            (22, format!("  web1\t{old}\r\nnonsense\n"), "nonsense\n".to_owned()),
+        ] {
+            let name = name_of("web1", port);
+            let left = String::from_utf8(without(before.as_bytes(), &name, &new)).unwrap();
+            assert_eq!(left, after, "{before}");
+            let known = |text: &str| KnownHosts::parse([(Path::new("kh"), text)]).others("web1", port, &new);
+            assert_eq!(known(&before).is_empty(), before == after, "{before}");
+            assert!(
+                known(&left).is_empty() && !matches!(look(&left, "web1", port, &new), Verdict::Changed { .. }),
+                "{left}"
+            );
+        }
+        assert_eq!(without(b"web1 \xff\xfe\n", "web1", &new), b"web1 \xff\xfe\n");
     }
 
     #[test]

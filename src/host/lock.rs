@@ -1,6 +1,16 @@
 //! The host lock: takes a connection, gives a hold that dies with it, or the name of the one who holds it.
+//!
+//! The lock is the kernel's (`flock`(2)): it ends with the process that has it, and that ends with the connection. A connection
+//! that breaks without a word, such as a laptop that is closed, is noticed by the host: what it sends is not acknowledged.
 
+use crate::base::sh::quote;
+use crate::host::report;
 use crate::host::transport::{Hold, Script, Transport, TransportError};
+use crate::host::wire::{self, WIRE};
+use crate::service::WAYS;
+
+/// The sh function that looks whether our own records are no links; it needs [`WAYS`].
+pub(crate) const RECORDS: &str = include_str!("scripts/records.sh");
 
 /// Who has the lock.
 #[derive(Debug)]
@@ -17,9 +27,14 @@ pub enum Locked {
 /// [`TransportError`], also when the host cannot make its state folder (read-only, full).
 pub fn take(transport: &mut dyn Transport, who: &str, run: &str) -> Result<Locked, TransportError> {
     let then = r#"	# A step of a run whose controller died is still on its way: it ends by itself. What waits must not hold our lock.
-	flock -w 600 "$infra/step.lock" true 9>&-
+	if ! timeout 50 flock "$infra/step.lock" true 9>&-; then
+		emit held "the last step of $before, which is still under way and ends by itself" && echo
+		exit 0
+	fi
 	# A step that was itself killed has left half a phase: it is put back now, and the run that sees that makes a new plan.
-	if [ -e "$infra/unfinished" ] && [ -x "$infra/recover" ]; then "$infra/recover" >/dev/null 2>&1 9>&-; fi
+	if [ -e "$infra/unfinished" ] && plain "$infra/recover" && [ -x "$infra/recover" ]; then
+		timeout 300 "$infra/recover" >/dev/null 2>&1 9>&-
+	fi
 "#;
     hold(transport, "take the host lock", &script("lock", "lock.holder", then, who, run))
 }
@@ -33,29 +48,62 @@ pub fn take_orders(transport: &mut dyn Transport, who: &str, run: &str) -> Resul
     hold(transport, "take the lock of orders", &script("orders.lock", "orders.holder", "", who, run))
 }
 
+/// How often the host looks whether the holder is still there, and says a word to it, seconds.
+const LOOK: u32 = 10;
+
+/// How often the host may have sent a packet again without an answer (`retrnsmt` in `proc_pid_net`(5)). TCP doubles the time
+/// between two of them, from 0.2 s on: nothing has come for some 50 s then.
+const SILENT: u32 = 8;
+
 /// Holds the file `lock` and says in `holder` by whom; `then` is done under it, before it is told.
 fn script(lock: &str, holder: &str, then: &str, who: &str, run: &str) -> String {
-    let quoted = shlex::try_quote(who).map_or_else(|_| "someone".into(), std::borrow::Cow::into_owned);
+    let quoted = quote(who);
     format!(
         r#"umask 077
 infra="$ROOT/var/lib/infra"
+{WAYS}
+{WIRE}
+{RECORDS}
+real_way /var/lib/infra/{lock} && own_records {lock} {holder} step.lock unfinished || {{ echo "$odd" >&2; exit 1; }}
 mkdir -p "$infra" || exit 1
 exec 9>>"$infra/{lock}"
-if flock -n 9; then
-	echo {quoted}", since $(date -u +%H:%M:%S) UTC, run {run}" >"$infra/{holder}" || exit 1
-{then}	echo ours
-	# The lock goes with this process alone: nothing that is started here may inherit it.
-	exec cat >/dev/null
+before=$(head -n 1 "$infra/{holder}" 2>/dev/null)
+# A moment of patience: the lock of a run that has just ended is about to be free.
+if ! flock -w 2 9; then
+	emit held "$(head -n 1 "$infra/{holder}" 2>/dev/null)" && echo
+	exit 0
 fi
-echo "held by $(cat "$infra/{holder}" 2>/dev/null)"
+{then}echo {quoted}", since $(date -u +%H:%M:%S) UTC, run {run}" >"$infra/{holder}" || exit 1
+# silent: our own connection is there, and what goes to the other end is not acknowledged any more.
+silent() {{
+	set -- $SSH_CONNECTION
+	[ "$#" = 4 ] || return 1
+	here=$(printf '%04X' "$4") there=$(printf '%04X' "$2")
+	while read -r number near far state queues timer again rest; do
+		case $near/$far/$state in
+		*:"$here"/*:"$there"/01) [ "$((0x$again))" -ge {SILENT} ] && return 0 ;;
+		esac
+	done <<END
+$(grep -h ":$here [0-9A-F]*:$there 01 " /proc/net/tcp /proc/net/tcp6 2>/dev/null)
+END
+	return 1
+}}
+emit ours '' && echo
+# The lock goes with this shell alone: nothing that is started here may inherit it. The other end says nothing while it is well,
+# and closes when it is done.
+while timeout {LOOK} cat >/dev/null 9>&-; [ "$?" = 124 ]; do
+	silent 9>&- && exit 1
+	echo
+done
 "#
     )
 }
 
 fn hold(transport: &mut dyn Transport, title: &str, text: &str) -> Result<Locked, TransportError> {
     let (line, hold) = transport.hold(&Script::new(title, text))?;
-    Ok(match line.strip_prefix("held by ") {
-        Some(holder) => Locked::Held(holder.chars().filter(|c| !c.is_control()).collect()),
-        None => Locked::Ours(hold),
+    let told = wire::pairs(line.as_bytes());
+    Ok(match told.last("ours") {
+        Some(_) => Locked::Ours(hold),
+        None => Locked::Held(report::phrase(told.last("held").unwrap_or("someone"))),
     })
 }

@@ -16,6 +16,7 @@ use super::known_hosts::HostKey;
 use super::ssh_config::{AgentAt, Effective, home};
 use super::target::{Ask, Options};
 use super::transport::TransportError;
+use crate::base::{fsx, visible};
 
 const TIMEOUT: i32 = -9;
 const FILE: i32 = -16;
@@ -26,6 +27,8 @@ const REFUSED: [i32; 2] = [-18, -19];
 const GONE: [i32; 4] = [-7, -13, -43, -45];
 /// How long an agent may take to list its keys.
 const AGENT_PATIENCE: Duration = Duration::from_secs(5);
+/// Most bytes of a file of a key.
+const KEY_BYTES: u64 = 256 << 10;
 /// How often a wrong passphrase may be corrected.
 const TRIES: usize = 3;
 
@@ -94,7 +97,7 @@ pub(crate) fn login(session: &Session, to: &Effective, options: &Options, addres
 }
 
 fn clean(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(80).collect()
+    visible::line(&visible::short(text, 80)).into_owned()
 }
 
 fn classify(error: &ssh2::Error, tries: &str) -> Attempt {
@@ -178,8 +181,8 @@ impl KeyFile {
         let mut key = Self { path: path.to_owned(), public: None, private: None, encrypted: false, trouble: None };
         let mut public_path = path.as_os_str().to_owned();
         public_path.push(".pub");
-        let read_public = |p: &Path| fs_err::read_to_string(p).ok().and_then(|text| public_line(&text));
-        match fs_err::read_to_string(path) {
+        let read_public = |p: &Path| fsx::read_text(p, KEY_BYTES).ok().and_then(|text| public_line(&text));
+        match fsx::read_text(path, KEY_BYTES) {
             Ok(text) => {
                 // `IdentityFile key.pub` is how ssh_config(5) names a key that only the agent holds.
                 key.public = public_line(&text);
@@ -193,7 +196,12 @@ impl KeyFile {
             Err(e) => {
                 key.public = read_public(Path::new(&public_path));
                 if key.public.is_none() {
-                    key.trouble = Some(format!("the key file {}: {}", path.display(), reason(&e)));
+                    key.trouble = Some(match e.kind() {
+                        std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => {
+                            format!("the key file {}: {}", path.display(), reason(&e))
+                        }
+                        _ => format!("the key file {e}"),
+                    });
                 }
             }
         }

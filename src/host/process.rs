@@ -19,7 +19,12 @@ pub(crate) enum Ended {
     Enough,
     /// The deadline came.
     Late,
+    /// One of the outputs became longer than its bound.
+    TooMuch,
 }
+
+/// Most bytes of an output of a local program, where nothing else is said.
+const OUTPUT: usize = 4 << 20;
 
 /// A child with three pipes and a process group of its own.
 #[derive(Debug)]
@@ -29,6 +34,8 @@ pub(crate) struct Conversation {
     pub(crate) stdout: Vec<u8>,
     /// All of stderr so far.
     pub(crate) stderr: Vec<u8>,
+    /// Most bytes of each output.
+    bounds: (usize, usize),
 }
 
 impl Conversation {
@@ -45,7 +52,13 @@ impl Conversation {
         if let Some(pipe) = &child.stderr {
             rustix::io::ioctl_fionbio(pipe, true)?;
         }
-        Ok(Self { child, stdout: Vec::new(), stderr: Vec::new() })
+        Ok(Self { child, stdout: Vec::new(), stderr: Vec::new(), bounds: (OUTPUT, OUTPUT) })
+    }
+
+    /// Other bounds of stdout and stderr, bytes.
+    pub(crate) fn up_to(mut self, stdout: usize, stderr: usize) -> Self {
+        self.bounds = (stdout, stderr);
+        self
     }
 
     /// Writes `input` piece by piece and reads both outputs until the child ends, `enough` says so of stdout, or the
@@ -55,7 +68,7 @@ impl Conversation {
         input: &[&[u8]],
         close: bool,
         deadline: Instant,
-        enough: impl Fn(&[u8]) -> bool,
+        mut enough: impl FnMut(&[u8]) -> bool,
     ) -> io::Result<Ended> {
         let mut pieces: VecDeque<&[u8]> = input.iter().copied().filter(|p| !p.is_empty()).collect();
         loop {
@@ -91,8 +104,11 @@ impl Conversation {
             if pieces.front().is_some_and(|p| p.is_empty()) {
                 pieces.pop_front();
             }
-            drain(&mut self.child.stdout, &mut self.stdout)?;
-            drain(&mut self.child.stderr, &mut self.stderr)?;
+            if drain(&mut self.child.stdout, &mut self.stdout, self.bounds.0)?
+                || drain(&mut self.child.stderr, &mut self.stderr, self.bounds.1)?
+            {
+                return Ok(Ended::TooMuch);
+            }
         }
     }
 
@@ -157,17 +173,23 @@ fn retry(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
-fn drain(pipe: &mut Option<impl Read>, into: &mut Vec<u8>) -> io::Result<()> {
-    let Some(open) = pipe else { return Ok(()) };
+/// Reads what there is; whether that is more than `most` in all.
+fn drain(pipe: &mut Option<impl Read>, into: &mut Vec<u8>, most: usize) -> io::Result<bool> {
+    let Some(open) = pipe else { return Ok(false) };
     let mut buffer = vec![0; 65536];
     loop {
         match open.read(&mut buffer) {
             Ok(0) => {
                 *pipe = None;
-                return Ok(());
+                return Ok(false);
             }
-            Ok(n) => into.extend_from_slice(buffer.get(..n).unwrap_or_default()),
-            Err(e) if retry(&e) => return Ok(()),
+            Ok(n) => {
+                into.extend_from_slice(buffer.get(..n).unwrap_or_default());
+                if into.len() > most {
+                    return Ok(true);
+                }
+            }
+            Err(e) if retry(&e) => return Ok(false),
             Err(e) => return Err(e),
         }
     }

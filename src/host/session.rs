@@ -11,8 +11,8 @@ use super::channel::{Exchange, Step, Stop};
 use super::handshake::millis;
 use super::jump::Link;
 use super::target::{Ask, Become, Options, Prompt, Target};
-use super::transport::{Output, Script, TransportError};
-use super::wrap::{Answer, Place, SUDO_PROMPT, Wrap, words};
+use super::transport::{ASIDE, Output, Script, TransportError};
+use super::wrap::{Place, SUDO_PROMPT, Seek, Unwrapped, Wrap, words};
 use crate::base::secret::Secret;
 
 /// The longest that opening a channel may take.
@@ -39,7 +39,7 @@ pub(crate) struct Connection {
     wrap: Wrap,
     held: BTreeMap<u64, Channel>,
     next: u64,
-    broken: Option<String>,
+    broken: Option<TransportError>,
 }
 
 /// How one attempt at a script went.
@@ -84,15 +84,19 @@ impl Connection {
 
     fn lost(&mut self, what: &str) -> TransportError {
         let complaint = self.link.complaint().map(|c| format!(" ({c})")).unwrap_or_default();
-        let words = format!("{}: {what}{complaint}", self.address);
+        self.give_up(TransportError::Lost(format!("{}: {what}{complaint}", self.address)))
+    }
+
+    /// Ends the connection; every further question to this host has the same answer.
+    fn give_up(&mut self, why: TransportError) -> TransportError {
         self.link.shut();
-        self.broken = Some(words.clone());
-        TransportError::Lost(words)
+        self.broken = Some(why.clone());
+        why
     }
 
     fn open(&mut self, command: &str) -> Result<Channel, TransportError> {
-        if let Some(words) = &self.broken {
-            return Err(TransportError::Lost(words.clone()));
+        if let Some(why) = &self.broken {
+            return Err(why.clone());
         }
         self.session.set_blocking(true);
         self.session.set_timeout(millis(OPENING));
@@ -154,14 +158,22 @@ impl Connection {
         self.close(channel);
     }
 
-    fn once(&mut self, script: &Script, stdin: Option<&[u8]>) -> Result<Run, TransportError> {
-        let deadline = Instant::now() + script.timeout;
+    fn once(
+        &mut self,
+        script: &Script,
+        stdin: Option<&[u8]>,
+        told: &mut dyn FnMut(&[u8]),
+    ) -> Result<Run, TransportError> {
+        // What is held has no end to wait for, only its first line.
+        let patience = if stdin.is_some() { script.patience() } else { script.timeout };
+        let began = Instant::now();
+        let deadline = began + patience;
         let prefix = match self.sudo {
             Sudo::NotNeeded => String::new(),
             Sudo::Silent => "env LC_ALL=C sudo -n -- ".to_owned(),
             Sudo::Password(_) => format!("env LC_ALL=C sudo -S -p {SUDO_PROMPT} -- "),
         };
-        let mut channel = self.open(&self.wrap.command(&prefix))?;
+        let mut channel = self.open(&self.wrap.command(&prefix, script, stdin.is_none()))?;
         self.session.set_blocking(false);
         let head = self.wrap.head(script, &Place::default());
         let password = match &self.sudo {
@@ -173,29 +185,46 @@ impl Connection {
         pieces.push(&head);
         pieces.extend(stdin);
         let wrap = &self.wrap;
+        // Each chunk that comes is looked at once, however many there are.
+        let (mut started, mut line, mut prompts) = (wrap.seek(), Seek::new(b"\n"), Seek::new(SUDO_PROMPT.as_bytes()));
+        let mut asked = 0;
         let step = |out: &[u8], err: &[u8]| {
-            if stdin.is_none() && first_line(wrap, out).is_some() {
+            let start = started.after(out);
+            start.and_then(|at| out.get(at..)).into_iter().for_each(&mut *told);
+            if let Some(at) = start
+                && stdin.is_none()
+                && line.after_in(out, at).is_some()
+            {
                 return Step::Stop;
             }
-            if password.is_none() || wrap.start(out).is_some() {
+            if password.is_none() || start.is_some() {
                 return Step::Send;
             }
             // sudo asks again: the password was wrong, and nothing else may be sent, or it would be taken for another one.
-            let asked = String::from_utf8_lossy(err).matches(SUDO_PROMPT).count();
+            while prompts.next(err).is_some() {
+                asked += 1;
+            }
             if asked > 1 { Step::Stop } else { Step::First }
         };
-        let mut exchange = Exchange::new(&self.session, &self.link, &mut channel);
+        let bounds = (script.answer.saturating_add(ASIDE), ASIDE);
+        let mut exchange = Exchange::new(&self.session, &self.link, &mut channel, bounds);
         let ended = exchange.until(&pieces, stdin.is_some(), deadline, step);
         let stuck = exchange.stuck();
         let (stdout, stderr) = (std::mem::take(&mut exchange.stdout), std::mem::take(&mut exchange.stderr));
         let ended = ended.map_err(|e| self.lost(&plain(&e.to_string())))?;
         match ended {
+            // What still comes can't be told from the answer to the next question: the host is let go.
+            Stop::TooMuch => Err(self.give_up(TransportError::TooMuch {
+                address: self.address.clone(),
+                title: script.title.clone(),
+                limit: if stderr.len() > ASIDE { ASIDE } else { script.answer },
+            })),
             Stop::Late => {
                 if stuck {
                     self.lost("a script that took too long was cut off");
                 }
                 self.abandon(channel);
-                Err(TransportError::Timeout { title: script.title.clone(), after: script.timeout })
+                Err(TransportError::Timeout { title: script.title.clone(), after: patience })
             }
             Stop::Enough => {
                 if let Some(line) = first_line(&self.wrap, &stdout) {
@@ -211,13 +240,20 @@ impl Connection {
                 let status = signal.map_or_else(|| channel.exit_status().unwrap_or(-1), |s| 128 + signal_number(&s));
                 self.close(channel);
                 let answer = self.wrap.answer(stdout, stderr);
-                self.judge(script, stdin.is_none(), answer, status)
+                self.judge(script, stdin.is_none(), answer, status, began)
             }
         }
     }
 
     /// What a closed channel means.
-    fn judge(&mut self, script: &Script, held: bool, answer: Answer, status: i32) -> Result<Run, TransportError> {
+    fn judge(
+        &mut self,
+        script: &Script,
+        held: bool,
+        answer: Unwrapped,
+        status: i32,
+        began: Instant,
+    ) -> Result<Run, TransportError> {
         let said = words(&answer.output.stderr);
         if !answer.started {
             if matches!(self.sudo, Sudo::NotNeeded) {
@@ -239,6 +275,9 @@ impl Connection {
         if held {
             return Err(TransportError::Setup(format!("`{}` ended with status {status}: {said}", script.title)));
         }
+        if answer.late(status, script, began) {
+            return Err(TransportError::Ended { title: script.title.clone(), after: script.timeout });
+        }
         match answer.ended {
             Some(_) => Ok(Run::Done(answer.output)),
             // Someone killed the shell itself.
@@ -247,13 +286,19 @@ impl Connection {
         }
     }
 
-    /// Runs a script with `stdin`, or holds it where there is none; asks for sudo's password when sudo does.
-    pub(crate) fn script(&mut self, script: &Script, stdin: Option<&[u8]>) -> Result<Run, TransportError> {
+    /// Runs a script with `stdin`, or holds it where there is none; asks for sudo's password when sudo does. `told` gets all of
+    /// stdout so far whenever more of it has come.
+    pub(crate) fn script(
+        &mut self,
+        script: &Script,
+        stdin: Option<&[u8]>,
+        told: &mut dyn FnMut(&[u8]),
+    ) -> Result<Run, TransportError> {
         let refused = |address: &str, reason: &str| {
             Err(TransportError::Become { address: address.to_owned(), reason: reason.to_owned() })
         };
         for tries in 0.. {
-            let again = match self.once(script, stdin)? {
+            let again = match self.once(script, stdin, told)? {
                 Run::PasswordNeeded => false,
                 Run::PasswordWrong if tries < TRIES => true,
                 Run::PasswordWrong => {
@@ -267,7 +312,7 @@ impl Connection {
             match asked {
                 Some(Some(secret)) if !secret.reveal().contains(['\n', '\0']) => self.sudo = Sudo::Password(secret),
                 Some(Some(_)) => return refused(&self.address, "the password has a line break"),
-                Some(None) => return refused(&self.address, "sudo asks for a password and none was given"),
+                Some(None) => return refused(&self.address, "sudo asks for a password, but none was given"),
                 None => {
                     return refused(
                         &self.address,

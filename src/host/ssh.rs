@@ -117,9 +117,14 @@ impl Drop for SshHold {
 }
 
 impl Transport for SshTransport {
-    fn run(&mut self, script: &Script, stdin: &[u8]) -> Result<Output, TransportError> {
+    fn run_told(
+        &mut self,
+        script: &Script,
+        stdin: &[u8],
+        told: &mut dyn FnMut(&[u8]),
+    ) -> Result<Output, TransportError> {
         let mut inner = locked(&self.inner);
-        match inner.script(script, Some(stdin))? {
+        match inner.script(script, Some(stdin), told)? {
             Run::Done(output) => Ok(output),
             _ => Err(TransportError::Setup(format!("`{}` was not run", script.title))),
         }
@@ -127,7 +132,7 @@ impl Transport for SshTransport {
 
     fn hold(&mut self, script: &Script) -> Result<(String, Box<dyn Hold>), TransportError> {
         let mut inner = locked(&self.inner);
-        match inner.script(script, None)? {
+        match inner.script(script, None, &mut |_| ())? {
             Run::Line(line, channel) => {
                 let id = inner.keep(channel);
                 Ok((line, Box::new(SshHold { inner: Arc::downgrade(&self.inner), id })))

@@ -220,6 +220,7 @@ fn ask(target: &Target, file: Option<&Path>) -> Result<Option<String>, Transport
     match child.until(&[], true, Instant::now() + PATIENCE, |_| false) {
         Ok(Ended::Exit(0)) => Ok(Some(String::from_utf8_lossy(&child.stdout).into_owned())),
         Ok(Ended::Exit(_)) => Err(setup(words(&child.stderr))),
+        Ok(Ended::TooMuch) => Err(setup("it prints without end (a `Match exec`?)".to_owned())),
         Ok(_) => Err(setup(format!("no answer within {} s (a slow `Match exec`?)", PATIENCE.as_secs()))),
         Err(e) => Err(setup(e.to_string())),
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::jump::Gate;
+use super::gate::Gate;
 use crate::base::secret::Secret;
 
 /// How one becomes root after logging in.

@@ -3,6 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
+/// Most bytes of stdout that a script may answer with, where it says no other bound. The answer of an observation has some ten KiB, and
+/// at most 256 KiB more for each file that differs.
+const ANSWER: usize = 8 << 20;
+/// Most bytes of what an answer is accompanied by: stderr, and what a login shell or sudo says before a script begins.
+pub(crate) const ASIDE: usize = 1 << 20;
+
 /// A POSIX sh script and the longest that it may take. The text is no secret: secrets travel on `stdin`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Script {
@@ -10,20 +16,52 @@ pub struct Script {
     pub title: String,
     /// The text. Paths in it are absolute and prefixed with `"$ROOT"`, which is empty on a real host.
     pub text: String,
-    /// Killed on our side after this long.
+    /// The host itself ends it after this long, by `SIGTERM` to it and to all that it has started.
     pub timeout: Duration,
+    /// How long it may then take to put things back; after that the host kills it.
+    pub grace: Duration,
+    /// Most bytes of stdout that are taken; a host that sends more fails.
+    pub answer: usize,
 }
 
+/// How much longer than the host's own limit we wait for the host to tell of it.
+const PATIENCE: Duration = Duration::from_secs(15);
+
 impl Script {
-    /// A script with the usual time-out of 60 s.
+    /// A script with the usual time-out of 60 s, the usual bound of its answer, 8 MiB, and nothing to put back.
     pub fn new(title: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { title: title.into(), text: text.into(), timeout: Duration::from_mins(1) }
+        Self {
+            title: title.into(),
+            text: text.into(),
+            timeout: Duration::from_mins(1),
+            grace: Duration::from_secs(5),
+            answer: ANSWER,
+        }
     }
 
     /// Another time-out.
     #[must_use]
     pub fn within(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// Another grace.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// When we give up on a host that does not say that the script has ended.
+    pub(crate) fn patience(&self) -> Duration {
+        self.timeout + self.grace + PATIENCE
+    }
+
+    /// Another bound of the answer, bytes.
+    #[must_use]
+    pub fn up_to(mut self, answer: usize) -> Self {
+        self.answer = answer;
         self
     }
 }
@@ -86,13 +124,31 @@ pub enum TransportError {
         /// sudo's words.
         reason: String,
     },
-    /// A script ran longer than it may.
-    #[error("`{title}` took longer than {} s", .after.as_secs())]
-    Timeout {
+    /// A script ran longer than it may, and the host has ended it.
+    #[error("`{title}` took longer than {} s, and the host has ended it", .after.as_secs())]
+    Ended {
         /// The script.
         title: String,
         /// The limit.
         after: Duration,
+    },
+    /// A host does not answer any more.
+    #[error("the host has not answered for {} s, and was to end `{title}` before", .after.as_secs())]
+    Timeout {
+        /// The script.
+        title: String,
+        /// How long we waited.
+        after: Duration,
+    },
+    /// The host's answer has no end, or is longer than any that makes sense. The connection is given up.
+    #[error("{address} answers `{title}` with more than {}, which no healthy host does: run it there and see what prints so much (a profile of the shell, a daemon, a very large file)", crate::base::fsx::size(*.limit as u64))]
+    TooMuch {
+        /// `HOST:PORT`, or the folder.
+        address: String,
+        /// The script.
+        title: String,
+        /// The limit, bytes.
+        limit: usize,
     },
     /// The connection broke.
     #[error("lost the connection: {0}")]
@@ -118,7 +174,20 @@ pub trait Transport: Send {
     ///
     /// # Errors
     /// [`TransportError`] when the script could not be run to its end.
-    fn run(&mut self, script: &Script, stdin: &[u8]) -> Result<Output, TransportError>;
+    fn run(&mut self, script: &Script, stdin: &[u8]) -> Result<Output, TransportError> {
+        self.run_told(script, stdin, &mut |_| ())
+    }
+
+    /// The same, and gives all of stdout so far to `told` whenever more of it has come.
+    ///
+    /// # Errors
+    /// As for [`Transport::run`].
+    fn run_told(
+        &mut self,
+        script: &Script,
+        stdin: &[u8],
+        told: &mut dyn FnMut(&[u8]),
+    ) -> Result<Output, TransportError>;
 
     /// Starts `script`, waits for its first line of stdout, and leaves it running until the value is dropped or the
     /// connection dies. Gives that line (without its end), and the hold.

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::host_key::{HostKey, plain_word};
-use super::known_hosts::{KnownHosts, Verdict, name_of};
+use super::known_hosts::{KnownHosts, Place, Verdict, name_of, without};
 use super::process::{Conversation, Ended};
 use super::transport::TransportError;
 use super::wrap::{find, words};
@@ -31,9 +31,8 @@ impl KnownHosts {
             Verdict::Changed { place, known } => format!(
                 "the host key of `{alias}` has changed: someone may be between you and the host, or it was reinstalled\n  \
                  it presented {kind} {print} for `{shown}`\n  known is       {kind} {known}, from {place}\n  if you know why \
-                 it changed, remove that line (`ssh-keygen -R '{shown}' -f {}`), compare the new fingerprint on the host \
-                 (`ssh-keygen -lf /etc/ssh/ssh_host_{}_key.pub`), then `infra trust {alias}`",
-                place.file.display(),
+                 it changed, compare the new fingerprint on the host (`ssh-keygen -lf /etc/ssh/ssh_host_{}_key.pub`), then \
+                 `infra trust {alias} --fingerprint {print}` puts it in the old one's place",
                 short_kind(kind)
             ),
             Verdict::Unknown { other_types, authorities, elsewhere } => {
@@ -91,7 +90,7 @@ pub(crate) fn revoked_by(file: &Path, key: &HostKey) -> Result<bool, TransportEr
             file.display()
         ))
     };
-    let bytes = fs_err::read(file).map_err(|e| failed(e.to_string()))?;
+    let bytes = fsx::read_bounded(file, fsx::SSH_BYTES).map_err(|e| failed(e.to_string()))?;
     if !bytes.starts_with(b"SSHKRL\n\0") {
         let text = String::from_utf8_lossy(&bytes);
         let shown = key.to_string();
@@ -122,13 +121,22 @@ pub enum TrustError {
         /// What the person gave.
         given: String,
     },
+    /// The file says that nobody may trust this key.
+    #[error("the key {fingerprint} is marked `@revoked` in {place}: nothing was written")]
+    Revoked {
+        /// The key.
+        fingerprint: String,
+        /// The line.
+        place: Place,
+    },
     /// The file system's words.
-    #[error("cannot add the key: {0}")]
+    #[error("cannot change the known keys: {0}")]
     Io(#[from] io::Error),
 }
 
-/// Appends the line of a host's key to a known_hosts file, only when `fingerprint` is that of `key`. The file is
-/// replaced as a whole and keeps its mode; a symbolic link is followed.
+/// Writes the line of a host's key to a known_hosts file, only when `fingerprint` is that of `key`, in place of other keys of
+/// its type for that name; all else stays, other names of the same line among it. The file is replaced as a whole and keeps its
+/// mode; a symbolic link is followed.
 ///
 /// # Errors
 /// [`TrustError`].
@@ -142,22 +150,50 @@ pub fn trust(file: &Path, host: &str, port: u16, key: &HostKey, fingerprint: &st
     if !plain_word(&name) || name.contains([',', '*', '?', '!', '|', '#']) || name.starts_with('@') {
         return Err(io::Error::other(format!("`{}` cannot be written as a host's name", name.escape_default())).into());
     }
+    edit(file, |text| {
+        let known = String::from_utf8_lossy(text);
+        let known = KnownHosts::parse([(file, &*known)]);
+        let verdict = known.lookup(host, port, key);
+        if let Verdict::Revoked { place } = verdict {
+            return Err(TrustError::Revoked { fingerprint: key.fingerprint(), place });
+        }
+        let mut text = without(text, &name, key);
+        if verdict != Verdict::Trusted {
+            if text.last().is_some_and(|b| *b != b'\n') {
+                text.push(b'\n');
+            }
+            text.extend_from_slice(format!("{name} {key}\n").as_bytes());
+        }
+        Ok(text)
+    })
+}
+
+/// Takes other keys of `key`'s type for a host out of a known_hosts file.
+///
+/// # Errors
+/// [`TrustError::Io`].
+pub fn forget(file: &Path, host: &str, port: u16, key: &HostKey) -> Result<(), TrustError> {
+    edit(file, |text| Ok(without(text, &name_of(host, port), key)))
+}
+
+/// Replaces a file by what `change` makes of it, where that is something else.
+fn edit(file: &Path, change: impl FnOnce(&[u8]) -> Result<Vec<u8>, TrustError>) -> Result<(), TrustError> {
     let file = &match fs_err::canonicalize(file) {
         Ok(real) => real,
         Err(e) if e.kind() == io::ErrorKind::NotFound => file.to_owned(),
         Err(e) => return Err(e.into()),
     };
-    let (mut text, mode) = match fs_err::read(file) {
+    let (old, mode) = match fsx::read_bounded(file, fsx::SSH_BYTES) {
         Ok(text) => (text, fs_err::metadata(file)?.mode() & 0o7777),
         Err(e) if e.kind() == io::ErrorKind::NotFound => (Vec::new(), 0o600),
         Err(e) => return Err(e.into()),
     };
+    let new = change(&old)?;
+    if new == old {
+        return Ok(());
+    }
     if let Some(dir) = file.parent().filter(|d| !d.as_os_str().is_empty() && !d.exists()) {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     }
-    if text.last().is_some_and(|b| *b != b'\n') {
-        text.push(b'\n');
-    }
-    text.extend_from_slice(format!("{name} {key}\n").as_bytes());
-    Ok(fsx::write_atomic(file, &text, mode)?)
+    Ok(fsx::write_atomic(file, &new, mode)?)
 }

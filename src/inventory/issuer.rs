@@ -1,6 +1,8 @@
 //! Who signs the public certificates and how it is convinced, as the inventory asks for it; a part of [`Site`](super::site::Site).
 
-use super::site::{Place, SecretRef};
+use serde::Serialize;
+
+use super::origin::{Place, SecretRef};
 
 /// Where public certificates come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +23,7 @@ pub enum Issuer {
 }
 
 /// How the CA is convinced.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Challenge {
     /// By a file over HTTP, answered by every load balancer.
     Http01,

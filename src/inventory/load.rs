@@ -2,11 +2,11 @@
 //! gives every diagnostic at once, secrets masked.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::base::diagnostic::{Diagnostic, Source, Span};
+use crate::base::fsx;
 use crate::inventory::raw::{Entry, Mark, Node, Value};
 use crate::inventory::read::Problems;
 use crate::inventory::site::Site;
@@ -96,7 +96,7 @@ impl Files {
                 self.problems.push(
                     Diagnostic::error(format!("the inventory includes more than {MAX_FILES} files"))
                         .at(&mark.span())
-                        .help("join some of them"),
+                        .help("join some of the files"),
                 );
                 break;
             }
@@ -179,7 +179,7 @@ impl Files {
             }
         };
         if !real.is_file() {
-            let diagnostic = Diagnostic::error(format!("cannot include `{name}`: it is no file")).at(&span);
+            let diagnostic = Diagnostic::error(format!("cannot include `{name}`: it is not a file")).at(&span);
             self.problems.push(diagnostic.help("name each file that is to be included"));
             return None;
         }
@@ -266,21 +266,25 @@ fn read(path: &Path, what: &str) -> Result<Source, Box<Diagnostic>> {
             diagnostic.help("pass the path of a file")
         }));
     }
-    // Read, not the length that is claimed: pipes and /dev/zero have none.
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(|error| fail(&error))?;
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|error| fail(&error))?;
+    let bytes = match fsx::read_named(path, MAX_BYTES) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => return Err(Box::new(too_large(path, what))),
+        Err(error) => return Err(fail(&error)),
+    };
     decode(bytes, path, what)
+}
+
+fn too_large(path: &Path, what: &str) -> Diagnostic {
+    let shown = path.display();
+    Diagnostic::error(format!("the {what} `{shown}` is larger than {} MiB", MAX_BYTES / 1024 / 1024))
+        .help("pass the inventory's path; a thousand hosts need a hundredth of that")
 }
 
 /// From bytes to text: the size, the encoding, a byte order mark, NUL.
 fn decode(mut bytes: Vec<u8>, path: &Path, what: &str) -> Result<Source, Box<Diagnostic>> {
     let shown = path.display();
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(Box::new(
-            Diagnostic::error(format!("the {what} `{shown}` is larger than {} MiB", MAX_BYTES / 1024 / 1024))
-                .help("pass the inventory's path; a thousand hosts need a hundredth of that"),
-        ));
+        return Err(Box::new(too_large(path, what)));
     }
     if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {
         return Err(Box::new(
@@ -302,8 +306,8 @@ fn decode(mut bytes: Vec<u8>, path: &Path, what: &str) -> Result<Source, Box<Dia
     let nul = text.find('\0');
     let source = Source { path: path.to_owned(), text };
     let (at, message, help) = match (bad, nul) {
-        (Some((at, byte)), _) => (at, format!("the byte 0x{byte:02X} is no UTF-8"), "save the file as UTF-8"),
-        (None, Some(at)) => (at, "a NUL byte".to_owned(), "this is no text file, or a damaged one"),
+        (Some((at, byte)), _) => (at, format!("the byte 0x{byte:02X} is not UTF-8"), "save the file as UTF-8"),
+        (None, Some(at)) => (at, "a NUL byte".to_owned(), "this is not a text file, or it is damaged"),
         (None, None) => return Ok(source),
     };
     let width = source.text.get(at..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);

@@ -3,6 +3,8 @@
 mod issuer;
 pub mod load;
 mod mask;
+mod origin;
+pub mod owner;
 mod parse;
 mod raw;
 mod read;

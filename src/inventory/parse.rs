@@ -109,7 +109,7 @@ impl Builder<'_> {
             self.error(
                 Diagnostic::error(format!("the tag `{tag}` has no meaning here"))
                     .at(&place)
-                    .help("remove it; a text that begins with `!` stands in quotes"),
+                    .help("remove the tag; a text that begins with `!` must stand in quotes"),
             );
         }
         let mark = self.mark(span);
@@ -142,7 +142,7 @@ impl Builder<'_> {
                 let built = self.anchors.get(&id).cloned().flatten();
                 if built.is_none() {
                     self.error(
-                        Diagnostic::error("an alias inside of what it stands for")
+                        Diagnostic::error("an alias inside of the value that it stands for")
                             .at(&mark.span())
                             .help("write the value out"),
                     );
@@ -154,15 +154,15 @@ impl Builder<'_> {
                 self.error(
                     Diagnostic::error(format!("no anchor `&{name}` stands before this alias"))
                         .at(&mark.span())
-                        .help("a text that begins with `*` stands in quotes"),
+                        .help("a text that begins with `*` must stand in quotes"),
                 );
                 self.finish(Built { node: Node { mark, value: Value::Broken }, count: 1, height: 0 }, 0, false)
             }
-            Event::DocumentStart(..) if self.out.root.is_some() => Err(Box::new(
-                Diagnostic::error("a second document begins here")
-                    .at(&mark.span())
-                    .help("keep one document in a file: remove the `---`, or move what follows to a file of its own"),
-            )),
+            Event::DocumentStart(..) if self.out.root.is_some() => {
+                Err(Box::new(Diagnostic::error("a second document begins here").at(&mark.span()).help(
+                    "keep one document in a file: remove the `---`, or move the second document to a file of its own",
+                )))
+            }
             _ => Ok(()),
         }
     }
@@ -188,7 +188,7 @@ impl Builder<'_> {
             return Err(Box::new(
                 Diagnostic::error(format!("the file grows to more than {MAX_NODES} values"))
                     .at(&built.node.span())
-                    .help("aliases of aliases multiply: write out what is meant"),
+                    .help("aliases of aliases multiply: write the values out"),
             ));
         }
         if self.frames.len() + built.height > MAX_DEPTH {
@@ -266,7 +266,7 @@ fn key(node: Node) -> Result<Key, Option<Box<Diagnostic>>> {
         Value::Null => ("a value without a key", "write the key before the colon"),
         Value::List(_) | Value::Map(_) => (
             "a key must be text",
-            "a text that begins with `{` or `[` stands in quotes; `{{ … }}` is not replaced in an inventory",
+            "a text that begins with `{` or `[` must stand in quotes; `{{ … }}` is not replaced in an inventory",
         ),
     };
     Err(Some(Box::new(Diagnostic::error(message).at(&node.span()).help(help))))
@@ -284,7 +284,7 @@ pub(crate) fn twice(key: &Key, first: &Mark, parent: Option<&str>) -> Diagnostic
         .at(&key.mark.span())
         .label("given again here")
         .related(&first.span(), "first given here")
-        .help("keep one of the two, or merge them under one key")
+        .help("keep one of the two entries, or merge them under one key")
 }
 
 /// The parser's words for a breach of grammar, with what to do where that is known.
@@ -310,14 +310,14 @@ fn syntax(source: &Arc<Source>, error: &ScanError) -> Diagnostic {
         | ErrorKind::ExpectedBlockSequenceEntry
         | ErrorKind::BlockSequenceEntryNotAllowed => (
             "the indentation does not fit".into(),
-            Some("keys of one map begin in one column, what belongs to a key stands two spaces deeper"),
+            Some("the keys of a map begin in the same column, and the values below a key stand two spaces deeper"),
         ),
         ErrorKind::MappingValueNotAllowed | ErrorKind::InvalidColonPlacement => (
             "a second `: ` in one line, or a line that is indented too deep".into(),
-            Some("put a text that has `: ` in it in quotes; begin keys of one map in one column"),
+            Some("put a text with `: ` in quotes; begin the keys of a map in the same column"),
         ),
         ErrorKind::SimpleKeyExpected | ErrorKind::InvalidSimpleKey => {
-            ("a line that is no `key: value`".into(), Some("write a colon and a space after the key"))
+            ("a line that is not `key: value`".into(), Some("write a colon and a space after the key"))
         }
         ErrorKind::UnclosedQuotedScalar | ErrorKind::DocumentIndicatorInQuotedScalar => {
             ("a quote that is never closed".into(), Some("close it on the same line"))
@@ -340,10 +340,10 @@ fn syntax(source: &Arc<Source>, error: &ScanError) -> Diagnostic {
             ("a byte order mark (U+FEFF) inside of the text".into(), Some("remove this invisible character"))
         }
         ErrorKind::RecursionLimitExceeded => (format!("nested deeper than {MAX_DEPTH} levels"), None),
-        kind => (format!("this is no YAML: {kind}"), None),
+        kind => (format!("this is not YAML: {kind}"), None),
     };
     let diagnostic = Diagnostic::error(message).at(&span);
-    diagnostic.help(help.unwrap_or("look at the brackets, quotes and colons of this line and of the one before"))
+    diagnostic.help(help.unwrap_or("look at the brackets, quotes and colons of this line and of the line before"))
 }
 
 #[cfg(test)]

@@ -2,8 +2,10 @@
 //! not hide the next.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use crate::base::diagnostic::{Diagnostic, did_you_mean};
 use crate::base::net::{Invalid, Port};
@@ -13,7 +15,15 @@ use crate::inventory::site::SecretRef;
 
 /// Everything found so far.
 #[derive(Debug, Default)]
-pub(crate) struct Problems(pub(crate) Vec<Diagnostic>);
+pub(crate) struct Problems(pub(crate) Vec<Diagnostic>, Hints);
+
+/// How many words were compared in order to find the one that was meant.
+#[derive(Debug, Default)]
+struct Hints(usize);
+
+/// After so many comparisons no more is guessed: thousands of wrong names among thousands of right ones would take minutes, and
+/// the first hundred mistakes are shown.
+const COMPARED: usize = 200_000;
 
 /// A map whose keys were checked.
 #[derive(Debug, Clone, Copy)]
@@ -63,10 +73,36 @@ pub(crate) fn any_of(words: &[&str]) -> String {
     }
 }
 
+/// Whole seconds or minutes: `30s`, `2m`.
+fn duration(text: &str) -> Option<Duration> {
+    let unit = text.strip_suffix('s').map(|number| (number, 1)).or(text.strip_suffix('m').map(|number| (number, 60)));
+    let (number, seconds) = unit.filter(|(number, _)| number.bytes().all(|b| b.is_ascii_digit()))?;
+    number.parse::<u64>().ok()?.checked_mul(seconds).map(Duration::from_secs)
+}
+
+/// As the inventory writes it.
+fn shown(time: Duration) -> String {
+    match time.as_secs() {
+        seconds if seconds > 0 && seconds % 60 == 0 => format!("{}m", seconds / 60),
+        seconds => format!("{seconds}s"),
+    }
+}
+
 impl Problems {
     /// Adds one.
     pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
         self.0.push(diagnostic);
+    }
+
+    /// `did you mean …`, as long as not too much was guessed. Takes the words that there are, and how many they are.
+    pub(crate) fn near<'a>(
+        &mut self,
+        word: &str,
+        count: usize,
+        known: impl IntoIterator<Item = &'a str>,
+    ) -> Option<String> {
+        self.1.0 = self.1.0.saturating_add(count);
+        if self.1.0 > COMPARED { None } else { did_you_mean(word, known) }
     }
 
     /// Whether the work ends here.
@@ -112,9 +148,11 @@ impl Problems {
                     None => diagnostic.help(format!("its keys are {}", any_of(known).replace(" or ", " and "))),
                 });
             } else if matches!(entry.value.value, Value::Null) {
-                self.push(Diagnostic::error(format!("`{key}` has no value")).at(&entry.key.mark.span()).help(
-                    "write its value behind the colon, or what belongs to it two spaces deeper; or remove the key",
-                ));
+                self.push(
+                    Diagnostic::error(format!("`{key}` has no value"))
+                        .at(&entry.key.mark.span())
+                        .help("write its value behind the colon, or its keys two spaces deeper; or remove the key"),
+                );
             }
         }
         Some(Fields { node, head, known })
@@ -201,6 +239,29 @@ impl Problems {
                 .at(&node.span())
                 .help("write decimal digits"),
         );
+        None
+    }
+
+    /// Whole seconds or minutes within `limits`; `why` says what the upper one is for.
+    pub(crate) fn duration(
+        &mut self,
+        node: &Node,
+        key: &str,
+        limits: RangeInclusive<Duration>,
+        why: &str,
+    ) -> Option<Duration> {
+        let text = self.text(node, key)?;
+        let (least, most) = (shown(*limits.start()), shown(*limits.end()));
+        let help = match duration(text) {
+            Some(time) if limits.contains(&time) => return Some(time),
+            Some(time) if time > *limits.end() => format!("write `{most}` at most{why}"),
+            Some(_) => format!("write `{least}` at least"),
+            None if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => {
+                format!("write `{text}s` for seconds, or `{text}m` for minutes")
+            }
+            None => format!("write seconds or minutes, such as `30s` or `2m`; at most `{most}`{why}"),
+        };
+        self.push(Diagnostic::error(format!("`{key}` cannot be `{text}`")).at(&node.span()).help(help));
         None
     }
 
@@ -307,8 +368,8 @@ impl Problems {
                 Diagnostic::error(format!("`{key}` is a secret and must not stand in the inventory"))
                     .at(&node.span())
                     .label("the value is not shown")
-                    .help(format!("write where it is kept: {WAYS}"))
-                    .help("a secret that was in a file that others can read, or in version control, is to be changed"),
+                    .help(format!("write where the secret is kept: {WAYS}"))
+                    .help("change a secret that has stood in version control, or in a file that others can read"),
             );
             return None;
         }
@@ -319,7 +380,7 @@ impl Problems {
         if given.len() != 1 || fields.node.entries().len() != 1 {
             if fields.node.entries().len() == given.len() {
                 self.push(
-                    Diagnostic::error(format!("`{key}` needs one place of its value"))
+                    Diagnostic::error(format!("`{key}` must name exactly one place of its value"))
                         .at(&node.span())
                         .help(format!("write one of {WAYS}")),
                 );
@@ -347,5 +408,25 @@ impl Problems {
             return Some(SecretRef::File(expand(self.text(file, "file")?)));
         }
         Some(SecretRef::Command(self.argv(fields.value("command")?, "command", "[pass, show, shop/db]")?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_whole_seconds_or_minutes() {
+        for (text, seconds) in [("0s", 0), ("30s", 30), ("2m", 120), ("300s", 300), ("07s", 7)] {
+            assert_eq!(duration(text), Some(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in
+            ["", "s", "30", "30 s", "1.5m", "-1s", "+1s", "1h", "m5", "99999999999999999999s", "999999999999999999m"]
+        {
+            assert_eq!(duration(text), None, "{text}");
+        }
+        for (seconds, text) in [(0, "0s"), (59, "59s"), (60, "1m"), (90, "90s"), (300, "5m")] {
+            assert_eq!(shown(Duration::from_secs(seconds)), text);
+        }
     }
 }

@@ -4,12 +4,14 @@
 mod addresses;
 mod certificates;
 mod database;
+mod drain;
 mod firewall;
 mod hosts;
 mod monitoring;
 mod names;
 mod ports;
 mod roles;
+mod settings;
 mod sites;
 mod ssh;
 
@@ -22,13 +24,14 @@ use crate::inventory::read::{Fields, Problems, expand};
 use crate::inventory::site::Site;
 
 /// The keys of an inventory, in the order of the manual. `include` is gone by now, but a misspelling of it is told.
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "name",
     "include",
     "state",
     "ssh",
     "hosts",
     "ports",
+    "drain",
     "firewall",
     "sites",
     "certificates",
@@ -48,6 +51,7 @@ pub(crate) fn resolve(root: &Node, path: &Path, problems: &mut Problems) -> Opti
     let ssh = fields.get("ssh").map(|entry| ssh::ssh(entry, "`ssh`", problems)).unwrap_or_default();
     let hosts = hosts::hosts(fields, &ssh, name.as_ref(), problems);
     let ports = ports::ports(fields, problems);
+    let drain = drain::drain(fields, problems);
     let sites = sites::sites(fields, problems);
     let firewall = firewall::firewall(fields, &hosts, problems);
     let certificates = certificates::certificates(fields, &sites, problems);
@@ -57,11 +61,12 @@ pub(crate) fn resolve(root: &Node, path: &Path, problems: &mut Problems) -> Opti
     let state = state(fields, &folder, problems);
     addresses::check(&sites, &hosts, certificates.as_ref(), problems);
     roles::check(fields, &hosts, &sites, problems);
-    ports::check(&ports, &hosts, &sites, problems);
+    ports::check(&ports, &hosts, &sites, database.is_some(), problems);
     Some(Site {
         name: name?,
         hosts: hosts.whole,
         ports: ports.ports,
+        drain: drain?,
         firewall: firewall?,
         sites: sites.whole,
         certificates: certificates?,
@@ -113,7 +118,7 @@ fn host_path(node: &Node, key: &str, more: &str, problems: &mut Problems) -> Opt
         None
     };
     if !text.starts_with('/') {
-        return fail(format!("`{text}` is no absolute path"), "begin it with `/`");
+        return fail(format!("`{text}` is not an absolute path"), "begin it with `/`");
     }
     if let Some(c) =
         text.chars().find(|c| !(c.is_ascii_alphanumeric() || "/._-+@%~=:".contains(*c) || more.contains(*c)))
@@ -124,7 +129,10 @@ fn host_path(node: &Node, key: &str, more: &str, problems: &mut Problems) -> Opt
         );
     }
     if text.split('/').any(|part| part == ".." || part == ".") || text.contains("//") {
-        return fail(format!("`{text}` goes astray"), "write the path without `.`, `..` and double `/`");
+        return fail(
+            format!("`{text}` has a part that is empty, `.` or `..`"),
+            "write the path without `.`, `..` and double `/`",
+        );
     }
     Some(text.to_owned())
 }

@@ -4,27 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::base::diagnostic::Span;
 use crate::base::net::{Cidr, DnsName, HostName, Port, Proto, bracketed};
+use crate::base::sh::UnitName;
 
 pub use super::issuer::{Certificates, Challenge, Fallback, Issuer};
-
-/// A line of the inventory, for «from which line does this come».
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Default)]
-pub struct Place {
-    /// The file as the person named it.
-    pub file: String,
-    /// The line, from 1.
-    pub line: usize,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file, self.line)
-    }
-}
+pub use super::origin::{Place, SecretRef};
 
 /// What a host does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -72,7 +62,7 @@ pub enum Become {
 }
 
 /// How a host is reached by SSH. What is `None` here is decided by `~/.ssh/config` and the agent, as for ssh itself.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Ssh {
     /// Login name.
     pub user: Option<String>,
@@ -131,7 +121,7 @@ pub struct Ports {
 }
 
 /// Which tool holds the rules on the hosts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
     /// An own table of nftables.
@@ -251,24 +241,32 @@ impl WebSite {
     }
 }
 
-/// A reference to a secret; the value is read when it is needed, never kept here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SecretRef {
-    /// An environment variable of the controller.
-    Env(String),
-    /// A file of the controller, relative to the inventory's folder.
-    File(PathBuf),
-    /// What a command prints on stdout (sops, pass, vault, op).
-    Command(Vec<String>),
-}
-
 /// Which database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Engine {
     /// `MariaDB`.
     Mariadb,
     /// `MySQL`.
     Mysql,
+}
+
+/// How long a commit waits until a replica has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SemiSync {
+    /// So long, then the writer goes on without, and says so.
+    Wait(Duration),
+    /// For ever: no commit without a replica.
+    Strict,
+}
+
+/// A setting of the database server that the inventory gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// As it stands behind the `=` of an option file.
+    pub value: String,
+    /// Where it was given.
+    pub span: Span,
 }
 
 /// A database user.
@@ -280,9 +278,56 @@ pub struct DatabaseUser {
     pub from: Role,
     /// `None`: made and kept by infra.
     pub password: Option<SecretRef>,
+    /// What it may do in the schema: of [`PRIVILEGES`], in their spelling. Never empty.
+    pub grants: BTreeSet<&'static str>,
+    /// The group that may read the user's files on the hosts of `from` (`root`).
+    pub group: String,
+    /// The unit on those hosts that is reloaded, or restarted, when these files change.
+    pub reload: Option<UnitName>,
 }
 
-/// The database section; built by a later issue, checked in full now.
+/// What a user may be granted on a schema, the same words in both engines (`MySQL` 9.7 reference manual, 8.2.2; `MariaDB`'s
+/// «GRANT», database privileges). `GRANT OPTION` is not among them: grants come from the inventory alone.
+pub const PRIVILEGES: [&str; 18] = [
+    "ALTER",
+    "ALTER ROUTINE",
+    "CREATE",
+    "CREATE ROUTINE",
+    "CREATE TEMPORARY TABLES",
+    "CREATE VIEW",
+    "DELETE",
+    "DROP",
+    "EVENT",
+    "EXECUTE",
+    "INDEX",
+    "INSERT",
+    "LOCK TABLES",
+    "REFERENCES",
+    "SELECT",
+    "SHOW VIEW",
+    "TRIGGER",
+    "UPDATE",
+];
+
+/// Those of a user for whom the inventory names none: what a program with migrations of its own needs. Stored code (routines, events,
+/// triggers) is not among them.
+pub const USUAL_PRIVILEGES: [&str; 13] = [
+    "ALTER",
+    "CREATE",
+    "CREATE TEMPORARY TABLES",
+    "CREATE VIEW",
+    "DELETE",
+    "DROP",
+    "INDEX",
+    "INSERT",
+    "LOCK TABLES",
+    "REFERENCES",
+    "SELECT",
+    "SHOW VIEW",
+    "UPDATE",
+];
+
+/// The database section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Database {
     /// `MariaDB` or `MySQL`.
@@ -293,6 +338,14 @@ pub struct Database {
     pub schemas: Vec<String>,
     /// Users by name.
     pub users: BTreeMap<String, DatabaseUser>,
+    /// Users of before whose accounts are to be dropped.
+    pub former_users: BTreeSet<String>,
+    /// Reads leave a replica that is further behind than this (10 s).
+    pub max_lag: Duration,
+    /// How long a commit waits for a replica (10 s).
+    pub semi_sync: SemiSync,
+    /// Settings of the server by name, in the spelling of option files with `_`.
+    pub settings: BTreeMap<String, Setting>,
     /// The section's line.
     pub place: Place,
 }
@@ -356,6 +409,8 @@ pub struct Site {
     pub hosts: BTreeMap<HostName, Host>,
     /// The internal TLS ports.
     pub ports: Ports,
+    /// How long a run waits, before it closes what is replaced, for those who still use it; 5 minutes at most.
+    pub drain: Duration,
     /// The firewall.
     pub firewall: FirewallPolicy,
     /// By main name.

@@ -15,7 +15,7 @@ use super::{Error, command, net};
 use crate::base::fsx;
 use crate::inventory::reveal::reveal;
 use crate::pki::internal_ca::{Authority, Permitted, Purpose, Wish};
-use crate::pki::wanted::LETS_ENCRYPT_STAGING;
+use crate::service::certificates::wanted::LETS_ENCRYPT_STAGING;
 
 /// Pebble's own ports; on the directory's stands its document alone, which names URLs of the first.
 const PORT: u16 = 14000;

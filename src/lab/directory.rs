@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Error;
 use crate::inventory::site::{Certificates, Issuer, SecretRef};
-use crate::pki::wanted::{LETS_ENCRYPT, LETS_ENCRYPT_STAGING};
+use crate::service::certificates::wanted::{LETS_ENCRYPT, LETS_ENCRYPT_STAGING};
 
 /// An ACME directory (RFC 8555 section 7.1.1). It becomes a Pebble of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,9 +69,9 @@ impl Directory {
     /// [`Error::Spec`] where the lab cannot serve it.
     pub(super) fn place(&self) -> Result<Place, Error> {
         let unfit = |why: &str| Error::Spec(format!("the lab cannot serve the ACME directory {}: {why}", self.url));
-        let uri: Uri = self.url.parse().map_err(|_| unfit("it is no URL"))?;
+        let uri: Uri = self.url.parse().map_err(|_| unfit("it is not a URL"))?;
         let host = uri.host().unwrap_or_default();
-        super::spec::dns_name(host).map_err(|_| unfit("it stands under no DNS name"))?;
+        dns_name(host).map_err(|_| unfit("it stands under no DNS name"))?;
         if host.parse::<std::net::IpAddr>().is_ok() {
             return Err(unfit("it stands under no DNS name"));
         }
@@ -89,6 +89,20 @@ fn at(folder: &Path, key: SecretRef) -> SecretRef {
         SecretRef::File(path) => SecretRef::File(folder.join(path)),
         other => other,
     }
+}
+
+/// Only what is safe in a hosts file and in dnsmasq's configuration.
+pub(super) fn dns_name(name: &str) -> Result<(), Error> {
+    let bare = name.strip_prefix("*.").unwrap_or(name);
+    let fits = |part: &str| {
+        !part.is_empty()
+            && part.len() <= 63
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    if bare.split('.').all(fits) {
+        return Ok(());
+    }
+    Err(Error::Spec(format!("the name `{}` is not a DNS name", name.escape_default())))
 }
 
 #[cfg(test)]

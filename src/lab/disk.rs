@@ -11,13 +11,19 @@ use sha2::{Digest, Sha256};
 use super::Error;
 use super::spec::{Spec, SpecHost};
 use super::{command, net};
+use crate::base::fsx;
 
-/// Debian's first ordinary user (adduser.conf(5)).
-const FIRST_UID: u32 = 1000;
+/// The ordinary user's number. The kernel knows users by number alone, on this machine as in a lab: with Debian's usual
+/// 1000, this machine's first user could take over a process of the lab's, which may become root there. Nobody uses those
+/// from 60578 to 61183 («Users, Groups, UIDs and GIDs on systemd Systems»).
+const UID: u32 = 60_789;
 const APP: &str = include_str!("app.pl");
-const APP_UNIT: &str = "[Unit]\nDescription=The lab's web program on port %i\nStartLimitIntervalSec=0\n\n[Service]\n\
-    ExecStart=/usr/bin/perl /usr/local/lib/lab/app.pl %i\nUser=nobody\nRestart=always\nRestartSec=200ms\n\n\
-    [Install]\nWantedBy=multi-user.target\n";
+/// Its front, nginx, starts after the program listens and stops before it does: a host that reboots then refuses connections, which
+/// a web host answers by trying the next one, where a front without its program would answer 502.
+const APP_UNIT: &str = "[Unit]\nDescription=The lab's web program on port %i\nStartLimitIntervalSec=0\nBefore=nginx.service\n\n\
+    [Service]\nExecStart=/usr/bin/perl /usr/local/lib/lab/app.pl %i\n\
+    ExecStartPost=-/usr/bin/timeout 5 /bin/sh -c 'until ss -ltnH sport = :%i | grep -q .; do sleep 0.05; done'\n\
+    User=nobody\nSupplementaryGroups=www-data\nRestart=always\nRestartSec=200ms\n\n[Install]\nWantedBy=multi-user.target\n";
 
 /// Whether mount(8) takes `path` in the options of an overlay.
 pub(super) fn check_path(path: &Path) -> Result<(), Error> {
@@ -33,14 +39,19 @@ pub(super) fn check_path(path: &Path) -> Result<(), Error> {
 /// Makes the folder for the hosts' disks. Where it lies on an overlay itself (in a container), which cannot be the upper
 /// layer of another, the disks are in memory.
 pub(super) fn prepare(dir: &Path) -> Result<(), Error> {
-    fs_err::create_dir_all(dir)?;
-    let kind = command::run("look at the file system", Command::new("stat").args(["-f", "-c", "%T"]).arg(dir))?;
-    if kind.trim() == "overlayfs" {
+    fsx::private_dir(dir)?;
+    if is_overlay(dir)? {
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "mode=0755", "infra-lab"]).arg(dir);
+        mount.args(["-t", "tmpfs", "-o", "mode=0700", "infra-lab"]).arg(dir);
         command::run("mount memory for the hosts' disks", &mut mount)?;
     }
     Ok(())
+}
+
+/// Whether the folder lies on an overlay.
+pub(super) fn is_overlay(dir: &Path) -> Result<bool, Error> {
+    let kind = command::run("look at the file system", Command::new("stat").args(["-f", "-c", "%T"]).arg(dir))?;
+    Ok(kind.trim() == "overlayfs")
 }
 
 /// Undoes the mount of [`prepare`], if there is one.
@@ -154,12 +165,12 @@ impl Disk<'_> {
                 let _ = writeln!(text, "{line}"); // writing to a string cannot fail
                 self.write(&format!("/{file}"), text, mode)
             };
-            add("etc/passwd", format!("{user}:x:{FIRST_UID}:{FIRST_UID}::{home}:/bin/bash"), 0o644)?;
-            add("etc/group", format!("{user}:x:{FIRST_UID}:"), 0o644)?;
+            add("etc/passwd", format!("{user}:x:{UID}:{UID}::{home}:/bin/bash"), 0o644)?;
+            add("etc/group", format!("{user}:x:{UID}:"), 0o644)?;
             let shadow = add("etc/shadow", format!("{user}:*:19000:0:99999:7:::"), 0o640)?;
             // Debian's group of that file.
             chown(shadow, Some(0), Some(fs_err::metadata(self.tree.join("etc/shadow"))?.gid()))?;
-            (home, FIRST_UID, FIRST_UID)
+            (home, UID, UID)
         };
         if uid != 0 {
             self.write(&format!("/etc/sudoers.d/{user}"), format!("{user} ALL=(ALL:ALL) NOPASSWD: ALL\n"), 0o440)?;

@@ -39,6 +39,14 @@ pub enum Error {
     /// A process of the lab asked to end the lab.
     #[error("this runs inside the lab `{0}`; take it down from outside of it")]
     Inside(String),
+    /// A lab was taken down, and something of it is still there.
+    #[error("the lab `{lab}` is down, but this is left of it: {}; try `infra lab down --name {lab}` again", .left.join(", "))]
+    Left {
+        /// The lab.
+        lab: String,
+        /// Each thing: what it is, and where.
+        left: Vec<String>,
+    },
     /// A host did not come up, or did not end.
     #[error("`{host}` did not answer within {seconds} s: {last}")]
     Timeout {

@@ -10,13 +10,14 @@ use sha2::{Digest, Sha256};
 
 use super::spec::{REPOSITORY_NAME, Release};
 use super::{Error, Progress, command, sources};
+use crate::base::fsx;
 
 /// What a bare host has besides Debian's minimal set: what any fresh cloud host has.
 const BASE: [&str; 8] =
     ["systemd", "systemd-sysv", "dbus", "openssh-server", "sudo", "iproute2", "ca-certificates", "perl-base"];
 
 /// What hosts may install from the lab's repository, with all that it depends on. (`nginx-light` exists in trixie too.)
-const PACKAGES: [&str; 12] = [
+const PACKAGES: [&str; 13] = [
     "haproxy",
     "nginx",
     "nginx-light",
@@ -28,8 +29,19 @@ const PACKAGES: [&str; 12] = [
     "ca-certificates",
     "netcat-openbsd",
     "mariadb-server",
+    "mariadb-backup",
     "conntrack",
 ];
+
+/// Those of a release: in sid `MySQL` takes the place of `MariaDB`, as one excludes the other.
+fn packages(release: Release) -> Vec<&'static str> {
+    match release {
+        Release::Bookworm | Release::Trixie => PACKAGES.to_vec(),
+        Release::Sid => {
+            PACKAGES.into_iter().filter(|name| !name.starts_with("mariadb")).chain(["mysql-server"]).collect()
+        }
+    }
+}
 
 const HOOK: &str = include_str!("image.sh");
 
@@ -50,7 +62,7 @@ impl Image {
 
 /// The folder's name: what goes into the image decides it, where it came from does not.
 fn digest(release: Release) -> String {
-    let recipe = format!("{release}\n{}\n{}\n{REPOSITORY_NAME}\n{HOOK}", BASE.join(" "), PACKAGES.join(" "));
+    let recipe = format!("{release}\n{}\n{}\n{REPOSITORY_NAME}\n{HOOK}", BASE.join(" "), packages(release).join(" "));
     let hex = command::hex(Sha256::digest(recipe).as_slice(), 8);
     format!("{release}-{hex}")
 }
@@ -64,7 +76,7 @@ pub fn ensure(images: &Path, release: Release, progress: Progress<'_>) -> Result
     if finished.is_dir() {
         return Ok(Image::at(&finished));
     }
-    fs_err::create_dir_all(images)?;
+    fsx::private_dir(images)?;
     let lock = fs_err::File::open(images)?;
     if lock.file().try_lock().is_err() {
         progress("waiting for another image that is being built");
@@ -82,7 +94,7 @@ pub fn ensure(images: &Path, release: Release, progress: Progress<'_>) -> Result
     }
     let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let building = images.join(format!(".building-{started}"));
-    fs_err::create_dir(&building)?;
+    fsx::private_dir(&building)?;
     let built = build(&building, release, progress);
     if built.is_err() {
         // The first error is the one to tell; what cannot be removed now is removed by the next build.
@@ -112,7 +124,10 @@ fn build(dir: &Path, release: Release, progress: Progress<'_>) -> Result<(), Err
         .args(["--mode=root", "--variant=minbase", "--format=directory"])
         .arg(format!("--include={}", BASE.join(",")))
         .arg(format!("--aptopt={}", options.display()))
-        .arg(format!("--customize-hook=sh {hook} \"$1\" {repository} {REPOSITORY_NAME} {}", PACKAGES.join(" ")))
+        .arg(format!(
+            "--customize-hook=sh {hook} \"$1\" {repository} {REPOSITORY_NAME} {}",
+            packages(release).join(" ")
+        ))
         .args(sources.keyrings.iter().map(|key| format!("--keyring={key}")))
         .arg(release.suite())
         .arg(&image.tree)

@@ -1,17 +1,21 @@
 //! A lab's beginning and end: takes a spec, makes what is wanted of whatever is there; takes a name, leaves nothing.
 
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::image::{self, Image};
+use super::place::hold;
 use super::spec::{self, Spec, SpecHost};
 use super::{
-    BOOT, Error, Lab, Progress, Record, Target, authority, command, dir_of, disk, net, outside, requirements, root,
-    ssh, twin,
+    BOOT, Error, Lab, Progress, Record, Snapshot, Target, authority, cgroup, command, dir_of, disk, net, outside,
+    place, requirements, root, ssh,
+    traces::{self, traces},
+    twin,
 };
+use crate::base::fsx;
 
 /// Ends and removes the lab of that name, whatever state it is in. Gives whether there was anything.
 ///
@@ -20,13 +24,19 @@ use super::{
 pub fn down(name: &str) -> Result<bool, Error> {
     spec::lab_name(name)?;
     let dir = dir_of(name);
-    let was_there = dir.is_dir() || !net::of_lab(name).is_empty();
+    let was_there = !traces(name)?.is_empty();
     if was_there {
         requirements::check(&requirements::PACKAGES)?;
+        place::private_root()?;
         let lock = lock(&dir)?;
         clean(name, &dir)?;
         remove(&dir)?;
+        // What was done is one thing, what is there another.
+        let left = traces(name)?;
         drop(lock);
+        if !left.is_empty() {
+            return Err(Error::Left { lab: name.to_owned(), left });
+        }
     }
     // Only when no other lab is there.
     let _ = std::fs::remove_dir(root().join("labs"));
@@ -40,20 +50,13 @@ pub fn down(name: &str) -> Result<bool, Error> {
 /// Makes the lab's folder and holds it until dropped; `up` and `down` of one lab exclude each other by it.
 fn lock(dir: &Path) -> Result<fs_err::File, Error> {
     loop {
-        fs_err::create_dir_all(dir)?;
+        fsx::private_dir(dir)?;
         let file = hold(dir)?;
         // Who held it before us may have removed the folder.
         if std::fs::metadata(dir).is_ok_and(|now| file.metadata().is_ok_and(|held| held.ino() == now.ino())) {
             return Ok(file);
         }
     }
-}
-
-/// Holds a folder for this process alone, until what is given is dropped.
-fn hold(dir: &Path) -> Result<fs_err::File, Error> {
-    let file = fs_err::File::open(dir)?;
-    file.file().lock()?;
-    Ok(file)
 }
 
 /// Ends every process of the lab, then removes its networks and control groups; leaves the folder.
@@ -69,11 +72,13 @@ fn clean(name: &str, dir: &Path) -> Result<(), Error> {
         let mut pids: Vec<u32> = all.iter().filter(|p| twin::supervises(p, name, dir, None)).map(|p| p.pid).collect();
         // Supervisors first: they would start again what ends.
         command::kill(&pids);
-        if let Some(group) = twin::cgroup(name) {
-            twin::kill_cgroup(&group);
+        if let Some(group) = cgroup::of_lab(name) {
+            cgroup::kill(&group);
         }
-        command::kill(&inside);
-        pids.extend(inside);
+        for found in [inside, cgroup::members(name)] {
+            command::kill(&found);
+            pids.extend(found);
+        }
         if pids.is_empty() {
             break;
         }
@@ -83,9 +88,10 @@ fn clean(name: &str, dir: &Path) -> Result<(), Error> {
         }
         thread::sleep(Duration::from_millis(50));
     }
-    let own = ["outside", "controller"].map(|member| net::namespace(name, member));
-    net::of_lab(name).iter().chain(&own).try_for_each(|namespace| net::remove(namespace))?;
-    twin::remove_cgroup(name)
+    let under_etc = net::etc_of_lab(name);
+    let under_etc = under_etc.iter().filter_map(|etc| Some(etc.file_name()?.to_string_lossy().into_owned()));
+    net::of_lab(name).into_iter().chain(under_etc).try_for_each(|namespace| net::remove(&namespace))?;
+    cgroup::remove(name)
 }
 
 /// Removes the folder.
@@ -122,9 +128,22 @@ impl Lab {
     /// # Errors
     /// What could not be done. Of a lab that was not up before, nothing is left then.
     pub fn up(spec: &Spec, progress: Progress<'_>) -> Result<Self, Error> {
+        Self::make(spec, None, progress)
+    }
+
+    /// [`Lab::up`] with hosts that are made as those of `snapshot` were left; it must be whole, and of that spec.
+    ///
+    /// # Errors
+    /// As [`Lab::up`].
+    pub fn up_from(snapshot: &Snapshot, spec: &Spec, progress: Progress<'_>) -> Result<Self, Error> {
+        Self::make(spec, Some(snapshot), progress)
+    }
+
+    fn make(spec: &Spec, from: Option<&Snapshot>, progress: Progress<'_>) -> Result<Self, Error> {
         spec.validate()?;
         requirements::check(&requirements::packages(spec))?;
         disk::check_path(&root())?;
+        place::private_root()?;
         let outside = spec.choose_outside(None)?;
         let image = image::ensure(&root().join("images"), spec.release, progress)?;
         let dir = dir_of(&spec.name);
@@ -134,14 +153,14 @@ impl Lab {
         {
             return lab.converge(spec, image, progress);
         }
-        if fs_err::read_dir(&dir)?.next().is_some() || !net::of_lab(&spec.name).is_empty() {
+        if fs_err::read_dir(&dir)?.next().is_some() || !traces::beside_folder(&spec.name)?.is_empty() {
             progress("removing what an earlier lab of that name has left");
             Self::empty(&spec.name, &dir)?;
         }
         let record =
             Record { spec: spec.clone(), outside, tree: image.tree, repository: image.repository, complete: false };
         let mut lab = Self { dir, record, found: false };
-        if let Err(error) = lab.build(progress) {
+        if let Err(error) = lab.build(from, progress) {
             // The first error is the one to tell; what is left now the next `up` or `down` removes.
             let _ = clean(&spec.name, &lab.dir).and_then(|()| remove(&lab.dir));
             return Err(error);
@@ -162,11 +181,14 @@ impl Lab {
         Ok(())
     }
 
-    fn build(&self, progress: Progress<'_>) -> Result<(), Error> {
+    fn build(&self, from: Option<&Snapshot>, progress: Progress<'_>) -> Result<(), Error> {
         let spec = &self.record.spec;
         self.write_record()?;
         fs_err::write(self.dir.join("supervise.sh"), twin::SUPERVISOR)?;
-        ssh::key(&self.dir.join("key"), "ed25519", &format!("lab {}", spec.name))?;
+        match from {
+            Some(snapshot) => snapshot.copy_login(&self.dir)?,
+            None => ssh::key(&self.dir.join("key"), "ed25519", &format!("lab {}", spec.name))?,
+        }
         disk::prepare(&self.dir.join("hosts"))?;
         room_for_systemd(progress);
         progress("making the network");
@@ -176,7 +198,7 @@ impl Lab {
             net::create_bridge(&spec.name)?;
         }
         progress(&format!("booting {} hosts of {}", spec.hosts.len(), spec.release));
-        self.finish(progress)
+        self.finish(from, progress)
     }
 
     /// Makes of the lab that is up what `spec` wants: a host that is the same stays as it is.
@@ -191,7 +213,7 @@ impl Lab {
         };
         let gone: Vec<&SpecHost> = before.spec.hosts.iter().filter(|h| !same(h)).collect();
         for host in gone {
-            progress(&format!("removing `{}`, which is to be another or none", host.name));
+            progress(&format!("removing `{}`, which the new lab replaces or does not have", host.name));
             let twin = self.twin(host);
             twin.kill()?;
             remove(&twin.folder())?;
@@ -202,7 +224,7 @@ impl Lab {
         let record = Record { spec: spec.clone(), outside, tree, repository, complete: true };
         let lab = Self { dir: self.dir.clone(), record, found: true };
         lab.write_record()?;
-        lab.finish(progress)?;
+        lab.finish(None, progress)?;
         if moved {
             lab.each(|twin| {
                 let text = net::resolv_conf(&lab.record.outside.services, |a| twin.host.speaks(a));
@@ -214,7 +236,7 @@ impl Lab {
     }
 
     /// Makes and starts what is not there yet, and waits for it.
-    fn finish(&self, progress: Progress<'_>) -> Result<(), Error> {
+    fn finish(&self, from: Option<&Snapshot>, progress: Progress<'_>) -> Result<(), Error> {
         let Record { spec, outside, repository, tree, .. } = &self.record;
         let login = fs_err::read_to_string(self.dir.join("key.pub"))?;
         self.each(|twin| {
@@ -226,9 +248,16 @@ impl Lab {
                     remove(&new)?;
                 }
                 let (upper, keys) = (new.join("disk/upper"), new.join("keys"));
-                [&upper, &new.join("root")].into_iter().try_for_each(fs_err::create_dir_all)?;
-                ssh::host_keys(&keys, &twin.host.name)?;
-                disk::Disk { tree, upper }.write_host(spec, twin.host, &outside.services, &keys, &login)?;
+                ["disk", "keys", "root"].iter().try_for_each(|part| fsx::private_dir(&new.join(part)))?;
+                if let Some(snapshot) = from {
+                    snapshot.copy_host(&twin.host.name, &new)?;
+                } else {
+                    // It is the host's `/`.
+                    fs_err::create_dir(&upper)?;
+                    fs_err::set_permissions(&upper, PermissionsExt::from_mode(0o755))?;
+                    ssh::host_keys(&keys, &twin.host.name)?;
+                    disk::Disk { tree, upper }.write_host(spec, twin.host, &outside.services, &keys, &login)?;
+                }
                 let addresses: Vec<IpAddr> = twin.host.all_addresses().collect();
                 fs_err::write(new.join("net.sh"), net::script(&spec.name, &twin.host.name, &addresses, &[]))?;
                 fs_err::rename(new, dir)?;

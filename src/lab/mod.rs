@@ -2,11 +2,13 @@
 //! network namespaces that reach nothing outside.
 //!
 //! Besides the hosts there are `outside`, the internet as the hosts see it, and `controller`, from where they are managed;
-//! both run this machine's own programs in a namespace. All state is under [`root`]: `images/` is a cache, `labs/NAME/` is
-//! gone after [`Lab::down`]. A lab's processes are known by what they are (the namespace that they are in, the folder that
-//! they were started for), not by remembered numbers, so a lab that crashed is cleaned up as well as one that did not.
+//! both run this machine's own programs in a namespace. All state is under [`root`], which root alone may enter: `images/`
+//! and `snapshots/` are caches, `labs/NAME/` is gone after [`Lab::down`]. A lab's processes are known by what they are (the namespace that
+//! they are in, the folder that they were started for), not by remembered numbers, so a lab that crashed is cleaned up as
+//! well as one that did not.
 
 mod authority;
+mod cgroup;
 mod command;
 pub mod directory;
 mod disk;
@@ -16,10 +18,13 @@ mod life;
 mod nameserver;
 mod net;
 mod outside;
+mod place;
 pub mod requirements;
+mod snapshot;
 mod sources;
 pub mod spec;
 mod ssh;
+mod traces;
 mod twin;
 mod twin_of_site;
 
@@ -31,12 +36,16 @@ use std::process::{Command, ExitStatus, Output};
 use std::thread;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::error::Error;
 use self::image::Image;
 pub use self::life::down;
+pub use self::place::{private_root, root};
+pub use self::snapshot::Snapshot;
 pub use self::spec::{Outside, Release, Spec, SpecHost};
+pub use self::traces::traces;
 use self::twin::Twin;
 use crate::base::fsx;
 
@@ -68,7 +77,7 @@ impl From<&str> for Target {
 }
 
 /// How a host is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Power {
     /// Its sshd greets.
@@ -80,7 +89,7 @@ pub enum Power {
 }
 
 /// One line of [`Lab::status`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct HostStatus {
     /// The host.
     pub name: String,
@@ -109,14 +118,6 @@ pub struct Lab {
     found: bool,
 }
 
-/// Where labs and images are kept: `INFRA_LAB_DIR`, else `/var/lib/infra-lab`.
-pub fn root() -> PathBuf {
-    match std::env::var_os("INFRA_LAB_DIR") {
-        Some(dir) if !dir.is_empty() => std::path::absolute(&dir).unwrap_or_else(|_| dir.into()),
-        _ => PathBuf::from("/var/lib/infra-lab"),
-    }
-}
-
 fn dir_of(name: &str) -> PathBuf {
     root().join("labs").join(name)
 }
@@ -124,10 +125,10 @@ fn dir_of(name: &str) -> PathBuf {
 /// The names of all labs that have a folder, crashed ones among them.
 ///
 /// # Errors
-/// [`Error::Io`].
+/// [`Error::NotRoot`], [`Error::Io`].
 pub fn list() -> Result<Vec<String>, Error> {
     let dir = root().join("labs");
-    if !dir.is_dir() {
+    if !place::is_there(&dir)? {
         return Ok(Vec::new());
     }
     let mut names = Vec::new();
@@ -142,11 +143,11 @@ impl Lab {
     /// The lab of that name.
     ///
     /// # Errors
-    /// [`Error::NotUp`] when there is none, or when it crashed.
+    /// [`Error::NotUp`] when there is none, or when it crashed; [`Error::NotRoot`].
     pub fn open(name: &str) -> Result<Self, Error> {
         spec::lab_name(name)?;
         let dir = dir_of(name);
-        if !dir.join("lab.json").exists() {
+        if !place::is_there(&dir.join("lab.json"))? {
             return Err(Error::NotUp(name.to_owned()));
         }
         let lab = Self::read(&dir, name)?;

@@ -33,8 +33,17 @@ pub(super) fn exists(namespace: &str) -> bool {
 
 /// All namespaces of the lab that have a name now.
 pub(super) fn of_lab(lab: &str) -> Vec<String> {
+    named(NAMES, lab)
+}
+
+/// All that stands under /etc for namespaces of the lab.
+pub(super) fn etc_of_lab(lab: &str) -> Vec<PathBuf> {
+    named(ETC, lab).into_iter().map(|name| Path::new(ETC).join(name)).collect()
+}
+
+fn named(dir: &str, lab: &str) -> Vec<String> {
     let prefix = namespace(lab, "");
-    let Ok(entries) = std::fs::read_dir(NAMES) else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
     let names = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
     names.filter(|n| n.starts_with(&prefix)).collect()
 }
@@ -144,8 +153,11 @@ pub(super) fn tidy() {
         let _ = command::run("tidy up", Command::new("umount").arg(NAMES));
         let _ = std::fs::remove_dir(NAMES);
     }
-    // The mount point of the supervisors' own tmpfs; systemd-nspawn makes it again when it needs it.
-    let _ = std::fs::remove_dir("/run/systemd/nspawn");
+    if empty {
+        // The mount point of the supervisors' own tmpfs; systemd-nspawn makes it again when it needs it. While another lab is up
+        // its own would be unmounted by this.
+        let _ = std::fs::remove_dir("/run/systemd/nspawn");
+    }
 }
 
 /// Makes the folder whose files `ip netns exec` shows under /etc.

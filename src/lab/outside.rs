@@ -71,7 +71,7 @@ fn resolver(outside: &Outside) -> impl Iterator<Item = &IpAddr> {
 pub(super) fn create(spec: &Spec, outside: &Outside, dir: &Path, repository: &Path) -> Result<(), Error> {
     let lab = &spec.name;
     let here = dir.join("outside");
-    fs_err::create_dir_all(&here)?;
+    fsx::private_dir(&here)?;
     // Shown in place of root's own ~/.ssh to what runs in the controller.
     fsx::private_dir(&dir.join("dot-ssh"))?;
     let fixed = outside.services.iter().chain(&outside.authorities).chain(&spec.outside);

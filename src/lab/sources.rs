@@ -59,7 +59,11 @@ pub(super) fn of_this_machine(release: Release, scratch: &Path) -> Result<Source
         let text = std::fs::read_to_string(file).unwrap_or_default();
         keyrings.extend(signed_by(&text).filter(|path| Path::new(path).exists()));
     }
-    Ok(Sources { lines: lines(release, &targets), options: options(&config), keyrings: keyrings.into_iter().collect() })
+    Ok(Sources {
+        lines: lines(release, &targets),
+        options: options(release, &config),
+        keyrings: keyrings.into_iter().collect(),
+    })
 }
 
 impl Target {
@@ -104,7 +108,9 @@ fn lines(release: Release, targets: &[Target]) -> Vec<String> {
         // Where the machine knows no mirror of Debian there is no line, and mmdebstrap takes its own (mmdebstrap(1)).
         let Some(archive) = main.iter().find(|t| !t.is_security()).map(|t| &t.uri) else { return Vec::new() };
         lines.insert(format!("deb {archive} {suite} main"));
-        if let Some(security) = main.iter().find(|t| t.is_security()) {
+        // Of what is not released there are no updates.
+        let security = main.iter().find(|t| t.is_security()).filter(|_| release != Release::Sid);
+        if let Some(security) = security {
             lines.insert(format!("deb {archive} {suite}-updates main"));
             lines.insert(format!("deb {} {suite}-security main", security.uri));
         }
@@ -112,14 +118,16 @@ fn lines(release: Release, targets: &[Target]) -> Vec<String> {
     lines.into_iter().collect()
 }
 
-/// `Acquire::` options of `apt-config dump`, and where credentials for mirrors are.
-fn options(dump: &str) -> Vec<String> {
+/// `Acquire::` options of `apt-config dump`, and where credentials for mirrors are. On a mirror that stands still, sid's Release file is
+/// too old after some days, which those of releases never are (apt.conf(5)).
+fn options(release: Release, dump: &str) -> Vec<String> {
     let skip = ["Acquire::Changelogs", "Acquire::IndexTargets", "Acquire::CompressionTypes", "Acquire::Languages"];
     let kept = dump.lines().filter(|l| l.starts_with("Acquire::") && !skip.iter().any(|s| l.starts_with(s)));
     // A line with an empty value only opens a group.
     let kept = kept.filter(|l| !l.ends_with(" \"\";")).map(ToOwned::to_owned);
     let credentials = ["Dir::Etc::netrc \"/etc/apt/auth.conf\";", "Dir::Etc::netrcparts \"/etc/apt/auth.conf.d\";"];
-    kept.chain(credentials.map(ToOwned::to_owned)).collect()
+    let old = (release == Release::Sid).then(|| "Acquire::Check-Valid-Until \"false\";".to_owned());
+    kept.chain(credentials.map(ToOwned::to_owned)).chain(old).collect()
 }
 
 /// Paths of `Signed-By: /path` (deb822) and of `[signed-by=/path]`.
@@ -163,6 +171,7 @@ mod tests {
         assert_eq!(lines(Release::Bookworm, &machine()), expected);
         let trixie: Vec<String> = expected.iter().map(|l| l.replace("bookworm", "trixie")).collect();
         assert_eq!(lines(Release::Trixie, &machine()), trixie);
+        assert_eq!(lines(Release::Sid, &machine()), ["deb http://mirror/debian/ sid main"]);
     }
 
     #[test]
@@ -176,8 +185,9 @@ mod tests {
     fn options_and_keys_are_carried_over() {
         let dump = "Acquire \"\";\nAcquire::http \"\";\nAcquire::http::Proxy \"http://p:3128\";\nDir \"/\";\n\
                     Acquire::Changelogs::URI \"\";\n";
-        assert_eq!(options(dump)[0], "Acquire::http::Proxy \"http://p:3128\";");
-        assert_eq!(options(dump).len(), 3);
+        assert_eq!(options(Release::Bookworm, dump)[0], "Acquire::http::Proxy \"http://p:3128\";");
+        assert_eq!(options(Release::Bookworm, dump).len(), 3);
+        assert_eq!(options(Release::Sid, dump).last().unwrap(), "Acquire::Check-Valid-Until \"false\";");
         let keys =
             "Signed-By: /usr/a.gpg\n# Signed-By: /no\ndeb [arch=amd64 signed-by=/usr/b.gpg] http://x y z\nSigned-By:\n";
         assert_eq!(signed_by(keys).collect::<Vec<_>>(), ["/usr/a.gpg", "/usr/b.gpg"]);

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use super::directory::Directory;
+use super::directory::{Directory, dns_name};
 
 /// The name under which the twin's DNS answers for the package repository.
 pub const REPOSITORY_NAME: &str = "deb.lab.internal";
@@ -21,17 +21,20 @@ pub enum Release {
     Bookworm,
     /// Debian 13.
     Trixie,
+    /// Debian's next release as it grows, the only one with `MySQL` in it.
+    Sid,
 }
 
 impl Release {
     /// Every release, oldest first.
-    pub const ALL: [Self; 2] = [Self::Bookworm, Self::Trixie];
+    pub const ALL: [Self; 3] = [Self::Bookworm, Self::Trixie, Self::Sid];
 
     /// The suite in the Debian archive.
     pub fn suite(self) -> &'static str {
         match self {
             Self::Bookworm => "bookworm",
             Self::Trixie => "trixie",
+            Self::Sid => "sid",
         }
     }
 }
@@ -46,7 +49,7 @@ impl std::str::FromStr for Release {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self, Error> {
         Self::ALL.into_iter().find(|release| release.suite() == text).ok_or_else(|| {
-            Error::Spec(format!("`{text}` is no release that the lab knows; write `bookworm` or `trixie`"))
+            Error::Spec(format!("`{text}` is not a release that the lab knows; write `bookworm`, `trixie` or `sid`"))
         })
     }
 }
@@ -170,11 +173,11 @@ impl Spec {
             user(self.user_of(host))?;
             if let Some(path) = host.files.keys().find(|p| !p.starts_with('/') || p.split('/').any(|part| part == ".."))
             {
-                return Err(Error::Spec(format!("`{path}` on `{}` is no absolute path", host.name)));
+                return Err(Error::Spec(format!("`{path}` on `{}` is not an absolute path", host.name)));
             }
         }
         match self.apps.keys().find(|name| !self.hosts.iter().any(|h| h.name == **name)) {
-            Some(name) => Err(Error::Spec(format!("a program is wanted on `{name}`, which is no host of the lab"))),
+            Some(name) => Err(Error::Spec(format!("a program is wanted on `{name}`, which is not a host of the lab"))),
             None => self.names.keys().chain(&self.zones).try_for_each(|name| dns_name(name)),
         }?;
         let mut servers = BTreeSet::new();
@@ -291,20 +294,6 @@ fn user(name: &str) -> Result<(), Error> {
     Err(Error::Spec(format!("the user name `{}` cannot be used on a host", name.escape_default())))
 }
 
-/// Only what is safe in a hosts file and in dnsmasq's configuration.
-pub(super) fn dns_name(name: &str) -> Result<(), Error> {
-    let bare = name.strip_prefix("*.").unwrap_or(name);
-    let fits = |part: &str| {
-        !part.is_empty()
-            && part.len() <= 63
-            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    };
-    if bare.split('.').all(fits) {
-        return Ok(());
-    }
-    Err(Error::Spec(format!("the name `{}` is no DNS name", name.escape_default())))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -341,8 +330,8 @@ mod tests {
         assert!(refused(|s| s.controller.push("10.0.0.1".parse().unwrap())).contains("`controller`"));
         assert!(refused(|s| s.hosts[0].addresses.push("127.0.0.1".parse().unwrap())).contains("cannot hold"));
         assert!(refused(|s| s.user = "a:b".to_owned()).contains("user name"));
-        assert!(refused(|s| drop(s.apps.insert("z".to_owned(), vec![80]))).contains("no host of the lab"));
-        assert!(refused(|s| drop(s.names.insert("a b".to_owned(), vec![]))).contains("no DNS name"));
+        assert!(refused(|s| drop(s.apps.insert("z".to_owned(), vec![80]))).contains("not a host of the lab"));
+        assert!(refused(|s| drop(s.names.insert("a b".to_owned(), vec![]))).contains("not a DNS name"));
         assert!(refused(|s| drop(s.hosts[0].files.insert("/a/../b".to_owned(), String::new()))).contains("absolute"));
     }
 

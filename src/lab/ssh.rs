@@ -7,6 +7,7 @@ use std::process::Command;
 
 use super::spec::{Spec, SpecHost};
 use super::{Error, command, net};
+use crate::base::fsx;
 
 /// The kinds of host key that sshd offers, as ssh-keygen(1) calls them.
 const KINDS: [&str; 2] = ["ed25519", "ecdsa"];
@@ -21,7 +22,7 @@ pub(super) fn key(path: &Path, kind: &str, comment: &str) -> Result<(), Error> {
 
 /// Makes a host's keys in `dir` (`ssh_host_KIND_key`).
 pub(super) fn host_keys(dir: &Path, host: &str) -> Result<(), Error> {
-    fs_err::create_dir_all(dir)?;
+    fsx::private_dir(dir)?;
     KINDS.iter().try_for_each(|kind| key(&dir.join(format!("ssh_host_{kind}_key")), kind, &format!("root@{host}")))
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::command::{self, Process};
 use super::spec::SpecHost;
-use super::{Error, net};
+use super::{Error, cgroup, net};
 
 /// The supervisor's script, written into each lab's folder.
 pub(super) const SUPERVISOR: &str = include_str!("supervise.sh");
@@ -22,54 +22,6 @@ pub(super) struct Twin<'a> {
     pub(super) dir: &'a Path,
     /// The host.
     pub(super) host: &'a SpecHost,
-}
-
-/// The unified control group hierarchy, where it is mounted and may be written (cgroups(7)).
-fn cgroups() -> Option<PathBuf> {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let mut unified = mounts.lines().filter_map(|line| {
-        let (before, after) = line.split_once(" - ")?;
-        let fields: Vec<&str> = before.split(' ').collect();
-        let (root, point, options) = (*fields.get(3)?, *fields.get(4)?, *fields.get(5)?);
-        let ours = after.starts_with("cgroup2 ") && root == "/" && options.split(',').any(|o| o == "rw");
-        ours.then(|| PathBuf::from(point))
-    });
-    unified.next()
-}
-
-/// The control group of a lab, with one below for each host.
-pub(super) fn cgroup(lab: &str) -> Option<PathBuf> {
-    Some(cgroups()?.join("infra-lab").join(lab))
-}
-
-/// Removes the lab's control groups, once nothing is in them.
-pub(super) fn remove_cgroup(lab: &str) -> Result<(), Error> {
-    let Some(group) = cgroup(lab).filter(|g| g.is_dir()) else { return Ok(()) };
-    let mut find = Command::new("find");
-    find.arg(&group).args(["-depth", "-type", "d", "-exec", "rmdir", "{}", "+"]);
-    // A group is busy for a moment after its last process.
-    let deadline = Instant::now() + Duration::from_secs(5);
-    let removed = command::wait_for(deadline, PAUSE, || {
-        let _ = command::run("remove the lab's control groups", &mut find);
-        (!group.exists()).then_some(())
-    });
-    if removed.is_none() {
-        command::run("remove the lab's control groups", &mut find)?;
-    }
-    if let Some(parent) = group.parent() {
-        // Only when no other lab is there.
-        let _ = std::fs::remove_dir(parent);
-    }
-    Ok(())
-}
-
-/// Kills everything in a control group and below (`cgroup.kill`, since Linux 5.14).
-pub(super) fn kill_cgroup(group: &Path) {
-    let kill = group.join("cgroup.kill");
-    if kill.exists() {
-        // What is not killed this way is found by its namespace and its arguments.
-        let _ = std::fs::write(kill, "1");
-    }
 }
 
 /// Whether `process` supervises or contains a host of the lab in `dir`: one host, or all of them.
@@ -112,7 +64,7 @@ impl Twin<'_> {
             return Ok(());
         }
         let dir = self.folder();
-        let group = cgroup(self.lab).map(|g| g.join(&self.host.name)).unwrap_or_default();
+        let group = cgroup::of_lab(self.lab).map(|g| g.join(&self.host.name)).unwrap_or_default();
         let script = self.dir.join("supervise.sh");
         let namespace = self.namespace();
         let argv: [&OsStr; 8] = [
@@ -135,8 +87,8 @@ impl Twin<'_> {
         let gone = command::wait_for(deadline, PAUSE, || {
             let mut pids = self.supervisors();
             command::kill(&pids);
-            if let Some(group) = cgroup(self.lab) {
-                kill_cgroup(&group.join(&self.host.name));
+            if let Some(group) = cgroup::of_lab(self.lab) {
+                cgroup::kill(&group.join(&self.host.name));
             }
             pids = net::pids(&namespace);
             command::kill(&pids);

@@ -22,9 +22,9 @@ impl AccountKey {
     /// # Errors
     /// A sentence, without the text.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
-        let pair = KeyPair::from_pem(text).map_err(|_| "it is no private key")?;
+        let pair = KeyPair::from_pem(text).map_err(|_| "it is not a private key")?;
         if pair.algorithm() != &PKCS_ECDSA_P256_SHA256 {
-            return Err("it is no P-256 key");
+            return Err("it is not a P-256 key");
         }
         Ok(Self { pair })
     }

@@ -120,7 +120,7 @@ pub async fn spread(wanted: &[(String, String)], within: Duration) -> Result<(),
             let resolver = resolver(Some(*address));
             loop {
                 let said = ask(&resolver, name, Rtype::TXT).await;
-                let has = |answer: &Answer| {
+                let has = |answer: &Response| {
                     records::<Txt<Bytes>>(answer).iter().any(|txt| txt.text::<Vec<u8>>() == value.as_bytes())
                 };
                 if said.as_ref().is_ok_and(has) {
@@ -179,7 +179,7 @@ fn reaches(address: IpAddr) -> bool {
     std::net::UdpSocket::bind((any, 0)).and_then(|socket| socket.connect((address, PORT))).is_ok()
 }
 
-type Answer = Message<Bytes>;
+type Response = Message<Bytes>;
 
 /// One that asks the machine's own servers, or one server and no other.
 fn resolver(server: Option<IpAddr>) -> StubResolver {
@@ -196,7 +196,7 @@ fn resolver(server: Option<IpAddr>) -> StubResolver {
     StubResolver::from_conf(conf)
 }
 
-async fn ask(resolver: &StubResolver, name: &str, kind: Rtype) -> Result<Answer, Trouble> {
+async fn ask(resolver: &StubResolver, name: &str, kind: Rtype) -> Result<Response, Trouble> {
     let unanswered = |why: String| Trouble::Unanswered(format!("{kind} of {name}: {why}"));
     let question = Name::<Vec<u8>>::from_str(name).map_err(|e| unanswered(e.to_string()))?;
     let answer = resolver.query((question, kind)).await.map_err(|e| unanswered(e.to_string()))?.into_message();
@@ -208,7 +208,7 @@ async fn ask(resolver: &StubResolver, name: &str, kind: Rtype) -> Result<Answer,
 }
 
 /// Those of the answer's records that are of a kind; what cannot be read is left out.
-fn records<'a, Data>(answer: &'a Answer) -> Vec<Data>
+fn records<'a, Data>(answer: &'a Response) -> Vec<Data>
 where
     Data: domain::base::rdata::ParseRecordData<'a, Bytes>,
 {

@@ -1,4 +1,4 @@
-//! One certificate from decision to use: takes the vault and what is wanted, gives what became of it. What goes wrong is
+//! One certificate from decision to use: takes the store and what is wanted, gives what became of it. What goes wrong is
 //! remembered, so that the next run does not ask the CA again before its time.
 
 use std::sync::atomic::AtomicBool;
@@ -6,12 +6,15 @@ use std::sync::atomic::AtomicBool;
 use time::OffsetDateTime;
 
 use crate::base::crash::crash_at;
+use crate::inventory::site::{Challenge, Site};
 use crate::pki::acme::{self, Failure, Kind, Obtained, Reason};
+use crate::pki::hook;
+use crate::pki::internal_store::Error;
 use crate::pki::public::{Expected, Public};
-use crate::pki::renew::{self, Advice, Decision, Record};
-use crate::pki::store::Error;
-use crate::pki::vault::Vault;
-use crate::pki::wanted::{LETS_ENCRYPT, LETS_ENCRYPT_STAGING, Source, Wanted};
+use crate::pki::public_store::PublicStore;
+use crate::service::certificates::Remembered;
+use crate::service::certificates::schedule::{self, Advice, Decision, Past, Record};
+use crate::service::certificates::wanted::{LETS_ENCRYPT, LETS_ENCRYPT_STAGING, Source, Wanted};
 
 /// What became of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,13 +53,45 @@ pub enum Fate {
 ///
 /// # Errors
 /// [`Error`] of the store.
-pub fn decide(vault: &Vault, wanted: &Wanted, now: OffsetDateTime) -> Result<Decision, Error> {
-    let current = vault.current(&wanted.site)?;
-    let records =
-        (0..wanted.sources.len()).map(|rank| vault.record(&wanted.site, rank)).collect::<Result<Vec<_>, _>>()?;
-    let advice = vault.advice(&wanted.site)?;
-    let held = current.as_ref().and_then(Public::held);
-    Ok(renew::decide(wanted, held, &records, advice.as_ref(), now))
+pub fn decide(store: &PublicStore, wanted: &Wanted, now: OffsetDateTime) -> Result<Decision, Error> {
+    Ok(schedule::decide(wanted, &past(store, wanted)?, now.unix_timestamp()))
+}
+
+/// What is remembered of the certificate that is wanted.
+///
+/// # Errors
+/// [`Error`] of the store.
+pub fn past(store: &PublicStore, wanted: &Wanted) -> Result<Past, Error> {
+    let records = (0..wanted.sources.len()).map(|rank| store.record(&wanted.site, rank));
+    Ok(Past {
+        held: store.current(&wanted.site)?.as_ref().and_then(Public::held),
+        records: records.collect::<Result<_, _>>()?,
+        advice: store.advice(&wanted.site)?,
+    })
+}
+
+/// What decides about the orders of a site: what is remembered of each certificate, and what proves them now. Nothing is read or
+/// made where our own authority signs.
+///
+/// # Errors
+/// [`Error`] of the store.
+pub fn remembered(site: &Site) -> Result<Remembered, Error> {
+    let wanted = Wanted::all(site);
+    let mut remembered = Remembered::default();
+    if wanted.is_empty() {
+        return Ok(remembered);
+    }
+    // However the person names the inventory, the folder in which the hook runs is the same.
+    let folder = fs_err::canonicalize(&site.folder).unwrap_or_else(|_| site.folder.clone());
+    if let Challenge::Dns01 { hook } = &site.certificates.challenge {
+        remembered.programs = hook::programs(hook, &folder);
+    }
+    remembered.folder = folder.display().to_string();
+    let store = PublicStore::open(&site.state)?;
+    for wanted in wanted {
+        remembered.sites.insert(wanted.site.clone(), past(&store, &wanted)?);
+    }
+    Ok(remembered)
 }
 
 /// Asks the CA when it would have the certificate in use renewed, unless it was asked lately; keeps the answer, and also that
@@ -64,10 +99,10 @@ pub fn decide(vault: &Vault, wanted: &Wanted, now: OffsetDateTime) -> Result<Dec
 ///
 /// # Errors
 /// [`Error`] of the store. What the CA does not say is no error.
-pub fn consult(vault: &Vault, wanted: &Wanted, stop: &AtomicBool, now: OffsetDateTime) -> Result<(), Error> {
-    let Some(current) = vault.current(&wanted.site)? else { return Ok(()) };
+pub fn consult(store: &PublicStore, wanted: &Wanted, stop: &AtomicBool, now: OffsetDateTime) -> Result<(), Error> {
+    let Some(current) = store.current(&wanted.site)? else { return Ok(()) };
     let Some(directory) = current.directory.as_deref() else { return Ok(()) };
-    let before = vault.advice(&wanted.site)?;
+    let before = store.advice(&wanted.site)?;
     let seconds = now.unix_timestamp();
     if before.as_ref().is_some_and(|b| b.leaf == current.sha256 && seconds < b.ask_after) {
         return Ok(());
@@ -88,39 +123,33 @@ pub fn consult(vault: &Vault, wanted: &Wanted, stop: &AtomicBool, now: OffsetDat
     };
     let dice = u64::from_le_bytes(dice);
     let advice = Advice::after(before.as_ref(), &current.sha256, window, explanation, pause, seconds, dice);
-    vault.put_advice(&wanted.site, &advice)
+    store.put_advice(&wanted.site, &advice)
 }
 
-/// Decides under the vault's lock and orders what is due; `force` orders also what is not due, but never before a time that
-/// an earlier failure set.
+/// Decides and orders what is due; `force` orders also what is not due, but never before a time that an earlier failure set. Whoever
+/// calls this keeps other controllers out, by the lock on the first load balancer.
 ///
 /// # Errors
 /// [`Error`] of the store. A CA's refusal is a [`Fate`].
 pub fn fulfil(
-    vault: &Vault,
+    store: &PublicStore,
     wanted: &Wanted,
     force: bool,
     stop: &AtomicBool,
     now: OffsetDateTime,
 ) -> Result<Fate, Error> {
     let seconds = now.unix_timestamp();
-    let record = vault.record(&wanted.site, 0)?;
-    let mut from = match decide(vault, wanted, now)? {
+    let decide_first = if force { schedule::forced } else { schedule::decide };
+    let mut from = match decide_first(wanted, &past(store, wanted)?, seconds) {
         Decision::Order { from, .. } => from,
-        Decision::Good { .. } if force => match record.wait_until {
-            Some(until) if seconds < until => {
-                return Ok(Fate::Deferred { until, why: record.last.unwrap_or_default() });
-            }
-            _ => 0,
-        },
         Decision::Good { until, .. } => return Ok(Fate::Good { until }),
         Decision::Deferred { until, why } => return Ok(Fate::Deferred { until, why }),
     };
     loop {
         let Some(source) = wanted.sources.get(from) else { return Ok(Fate::Good { until: seconds }) };
-        let fate = attempt(vault, wanted, (from, source), stop, seconds)?;
+        let fate = attempt(store, wanted, (from, source), stop, seconds)?;
         // A first issuer that fails again after days of failures is no reason to wait another day for the second.
-        match (&fate, decide(vault, wanted, now)?) {
+        match (&fate, decide(store, wanted, now)?) {
             (Fate::Failed { failure, .. }, Decision::Order { from: next, .. })
                 if next > from && failure.kind != Kind::Stopped =>
             {
@@ -137,18 +166,18 @@ pub fn fulfil(
 ///
 /// # Errors
 /// [`Error`] of the store. A file that is no better than what we have is no error.
-pub fn adopt(vault: &Vault, wanted: &Wanted, file: &str, now: OffsetDateTime) -> Result<Option<String>, Error> {
+pub fn adopt(store: &PublicStore, wanted: &Wanted, file: &str, now: OffsetDateTime) -> Result<Option<String>, Error> {
     let Some(source) = wanted.sources.first() else { return Ok(None) };
     let (names, profile) = (wanted.names.as_slice(), wanted.profile_at(source));
     let expected = Expected { names, directory: &source.directory, profile };
     let found = Public::from_file(expected, file, now).and_then(|found| found.vouched(now));
     let Ok(found) = found else { return Ok(None) };
-    let ours = vault.current(&wanted.site)?;
+    let ours = store.current(&wanted.site)?;
     let later = ours.is_none_or(|ours| ours.sha256 != found.sha256 && ours.life.not_before < found.life.not_before);
     if !later {
         return Ok(None);
     }
-    vault.put_current(&wanted.site, &found)?;
+    store.put_current(&wanted.site, &found)?;
     Ok(Some(found.about()))
 }
 
@@ -157,7 +186,7 @@ pub fn adopt(vault: &Vault, wanted: &Wanted, file: &str, now: OffsetDateTime) ->
 /// # Errors
 /// [`Failure`].
 pub fn revoke(
-    vault: &Vault,
+    store: &PublicStore,
     wanted: &Wanted,
     certificate: &Public,
     reason: Reason,
@@ -170,32 +199,32 @@ pub fn revoke(
     let source = known(directory).unwrap_or_else(|| Source::new(directory));
     // What is offered now is no matter for what was issued then.
     let wanted = Wanted { profile: None, contact: None, ..wanted.clone() };
-    acme::revoke(vault, &wanted, &source, &leaf, reason, stop)?;
-    if let Some(current) = vault.current(&wanted.site)?.filter(|current| current.sha256 == certificate.sha256) {
-        vault.put_current(&wanted.site, &Public { revoked: true, ..current })?;
+    acme::revoke(store, &wanted, &source, &leaf, reason, stop)?;
+    if let Some(current) = store.current(&wanted.site)?.filter(|current| current.sha256 == certificate.sha256) {
+        store.put_current(&wanted.site, &Public { revoked: true, ..current })?;
     }
     Ok(())
 }
 
 fn attempt(
-    vault: &Vault,
+    store: &PublicStore,
     wanted: &Wanted,
     (rank, source): (usize, &Source),
     stop: &AtomicBool,
     now: i64,
 ) -> Result<Fate, Error> {
     let site = &wanted.site;
-    let obtained = rehearsed(vault, wanted, source, stop).and_then(|()| acme::order(vault, wanted, source, stop));
+    let obtained = rehearsed(store, wanted, source, stop).and_then(|()| acme::order(store, wanted, source, stop));
     let obtained = obtained.and_then(|new| {
         crash_at("store");
-        vault.put_current(site, &new.certificate)?;
+        store.put_current(site, &new.certificate)?;
         Ok(new)
     });
     match obtained {
         Ok(Obtained { certificate, notes }) => {
-            vault.clear_journal(site)?;
+            store.clear_journal(site)?;
             for rank in 0..wanted.sources.len() {
-                vault.put_record(site, rank, &Record::default())?;
+                store.put_record(site, rank, &Record::default())?;
             }
             crash_at("install");
             Ok(Fate::Obtained { about: certificate.about(), notes })
@@ -207,11 +236,11 @@ fn attempt(
             if failure.kind != Kind::Stopped {
                 let about = (wanted.names.clone(), source.directory.clone());
                 let retry = failure.retry_after.map(OffsetDateTime::unix_timestamp);
-                let record = vault.record(site, rank)?.failed(about, failure.why.clone(), retry, now);
-                vault.put_record(site, rank, &record)?;
+                let record = store.record(site, rank)?.failed(about, failure.why.clone(), retry, now);
+                store.put_record(site, rank, &record)?;
                 until = record.wait_until.unwrap_or(now);
             }
-            let pressing = vault.current(site)?.is_none_or(|current| current.life.pressing() <= now);
+            let pressing = store.current(site)?.is_none_or(|current| current.life.pressing() <= now);
             Ok(Fate::Failed { failure, until, pressing })
         }
     }
@@ -219,18 +248,19 @@ fn attempt(
 
 /// A site's very first order goes to the staging first, where failures cost nothing: Let's Encrypt allows few an hour. That
 /// the staging itself is down, or busy, is no reason to wait.
-fn rehearsed(vault: &Vault, wanted: &Wanted, source: &Source, stop: &AtomicBool) -> Result<(), Failure> {
-    let new = vault.current(&wanted.site)?.is_none() && vault.journal(&wanted.site)?.is_none();
+fn rehearsed(store: &PublicStore, wanted: &Wanted, source: &Source, stop: &AtomicBool) -> Result<(), Failure> {
+    let new = store.current(&wanted.site)?.is_none() && store.journal(&wanted.site)?.is_none();
     if !new || source.directory != LETS_ENCRYPT {
         return Ok(());
     }
-    match rehearse(vault, wanted, stop) {
+    match rehearse(store, wanted, stop) {
         // A CAA record may name our account, and that at the staging is another one (RFC 8657 §3). What CAA says of the CA
         // itself was looked at before.
         Err(failure) if failure.kind == Kind::Refused && failure.why.to_ascii_lowercase().contains("caa") => Ok(()),
-        Err(failure) if matches!(failure.kind, Kind::Refused | Kind::Ours | Kind::Stopped) => {
-            Err(Failure { why: format!("{} (said by the staging, which was asked first)", failure.why), ..failure })
-        }
+        Err(failure) if matches!(failure.kind, Kind::Refused | Kind::Ours | Kind::Stopped) => Err(Failure {
+            why: format!("{} (said by the staging directory, which was asked first)", failure.why),
+            ..failure
+        }),
         _ => Ok(()),
     }
 }
@@ -239,12 +269,12 @@ fn rehearsed(vault: &Vault, wanted: &Wanted, source: &Source, stop: &AtomicBool)
 ///
 /// # Errors
 /// [`Failure`].
-pub fn rehearse(vault: &Vault, wanted: &Wanted, stop: &AtomicBool) -> Result<String, Failure> {
+pub fn rehearse(store: &PublicStore, wanted: &Wanted, stop: &AtomicBool) -> Result<String, Failure> {
     // A journal of its own, so that an order under way is not lost.
     let site = format!("{}{}", acme::REHEARSAL, wanted.site);
     let source = Source::new(LETS_ENCRYPT_STAGING);
     let rehearsal = Wanted { site, contact: None, sources: vec![source.clone()], ..wanted.clone() };
-    let new = acme::order(vault, &rehearsal, &source, stop)?;
-    vault.clear_journal(&rehearsal.site)?;
+    let new = acme::order(store, &rehearsal, &source, stop)?;
+    store.clear_journal(&rehearsal.site)?;
     Ok(new.certificate.about())
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http_body_util::Limited;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -22,6 +23,9 @@ use time::format_description::well_known::Rfc2822;
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long the head of an answer may take.
 pub const ANSWER: Duration = Duration::from_secs(30);
+
+/// Most bytes of an answer's body: a directory, an order, a chain with its roots.
+const BODY: usize = 1 << 20;
 
 /// What the last answer's head said.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -148,7 +152,7 @@ impl HttpClient for Guard {
                 retry_after: header(http::header::RETRY_AFTER).and_then(|text| retry_after(text, now)),
                 skew: date.map(|date| (date - now).whole_seconds()).or(seen.last().skew),
             });
-            Ok(BytesResponse::from(answer))
+            Ok(BytesResponse::from(answer.map(|body| Limited::new(body, BODY))))
         })
     }
 }

@@ -1,15 +1,23 @@
 //! The command that sets and removes TXT records: takes its argv, a name and a value, gives whether it did, in its own words.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Seek as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::base::fsx::size;
+use crate::base::visible;
+use crate::plan::state::Digest;
+
 /// How long a hook may take: providers' interfaces are slow.
 const PATIENCE: Duration = Duration::from_mins(3);
 /// Of what it says, this much is shown.
 const WORDS: u64 = 2000;
+
+/// More than this no hook prints, bytes.
+const PRINTED: u64 = 16 << 20;
 
 /// What a hook is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +35,36 @@ impl Verb {
             Self::Cleanup => "cleanup",
         }
     }
+}
+
+/// The files that a hook's argv names, with digests: its program, found as the system would, and any script among its words. A
+/// file of more than 16 MiB is told by its beginning and its length.
+pub(crate) fn programs(hook: &[String], folder: &Path) -> BTreeMap<String, String> {
+    const MOST: u64 = 16 << 20;
+    let mut found = BTreeMap::new();
+    for (place, word) in hook.iter().enumerate() {
+        let path = if place == 0 && !word.contains('/') {
+            let folders = std::env::var_os("PATH").unwrap_or_default();
+            std::env::split_paths(&folders).map(|folder| folder.join(word)).find(|path| path.is_file())
+        } else {
+            Some(folder.join(word))
+        };
+        let Some(path) = path.filter(|path| path.is_file()) else { continue };
+        let mut bytes = Vec::new();
+        let read = fs_err::File::open(&path).and_then(|file| {
+            let length = file.metadata()?.len();
+            file.take(MOST).read_to_end(&mut bytes)?;
+            Ok(length)
+        });
+        // What cannot be read cannot be told; that it is so is told, too.
+        let digest = match read {
+            Ok(length) if length > MOST => format!("{} of {length} bytes", Digest::of(&bytes)),
+            Ok(_) => Digest::of(&bytes).to_string(),
+            Err(error) => format!("unreadable: {:?}", error.kind()),
+        };
+        found.insert(path.display().to_string(), digest);
+    }
+    found
 }
 
 /// Runs `ARGV… present|cleanup NAME VALUE` in `folder`; a program with a slash in its name is looked for from there. Neither
@@ -63,6 +101,9 @@ pub(crate) fn run(
         match child.try_wait().map_err(|e| told(e.to_string()))? {
             Some(status) => break Ok(status),
             None if Instant::now() >= deadline => break Err(format!("it took more than {} s", PATIENCE.as_secs())),
+            None if words.metadata().is_ok_and(|about| about.len() > PRINTED) => {
+                break Err(format!("it printed more than {}", size(PRINTED)));
+            }
             // What was set must be removed even by a run that is being stopped.
             None if verb == Verb::Present && stop.load(Ordering::Relaxed) => break Err("interrupted".to_owned()),
             None => std::thread::sleep(Duration::from_millis(20)),
@@ -78,9 +119,9 @@ pub(crate) fn run(
             why
         }
     };
-    let mut said = String::new();
-    let read = words.rewind().and_then(|()| words.take(WORDS).read_to_string(&mut said));
-    let said = read.map_or_else(|_| String::new(), |_| super::acme::clean(&said));
+    let mut said = Vec::new();
+    let read = words.rewind().and_then(|()| words.take(WORDS).read_to_end(&mut said));
+    let said = read.map_or_else(|_| String::new(), |_| visible::sentence(&String::from_utf8_lossy(&said)));
     Err(told(if said.is_empty() { status } else { format!("{status}: {said}") }))
 }
 
@@ -107,6 +148,8 @@ mod tests {
         );
         let much = sh("head -c 1000000 /dev/zero | tr '\\0' x; exit 1", Verb::Present, false).unwrap_err();
         assert!(much.len() < 3000);
+        let endless = sh("exec cat /dev/zero", Verb::Present, false).unwrap_err();
+        assert!(endless.contains("it printed more than 16 MiB"), "{endless}");
     }
 
     #[test]

@@ -19,6 +19,8 @@ use x509_parser::parse_x509_certificate;
 
 use crate::plan::state::Digest;
 
+pub use crate::base::material::Purpose;
+
 /// How long an authority lives.
 pub const AUTHORITY_LIFE: Duration = Duration::days(3650);
 /// How long a leaf lives.
@@ -158,7 +160,7 @@ impl Authority {
         }
         let key = KeyPair::from_pem(self.key.reveal()).map_err(|_| damaged("the private key cannot be read"))?;
         let (_, pem) = x509_parser::pem::parse_x509_pem(self.certificate.as_bytes())
-            .map_err(|_| damaged("the certificate is no PEM"))?;
+            .map_err(|_| damaged("the certificate is not PEM"))?;
         let (_, parsed) =
             parse_x509_certificate(&pem.contents).map_err(|_| damaged("the certificate cannot be read"))?;
         if !parsed.is_ca() {
@@ -179,16 +181,6 @@ impl Authority {
     pub fn is_due(&self, now: OffsetDateTime) -> bool {
         is_due(self.not_before, self.not_after, now)
     }
-}
-
-/// What a leaf is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Purpose {
-    /// `serverAuth`.
-    Server,
-    /// `clientAuth`.
-    Client,
 }
 
 /// What a leaf should say.

@@ -8,13 +8,15 @@ use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use crate::base::material::CertificateId;
+use crate::base::net::DnsName;
 use crate::inventory::site::{Issuer, Site};
 use crate::pki::fulfil;
 use crate::pki::internal_ca::{self, Authority, Leaf, Wish};
-use crate::pki::renew::{Decision, Life, Record};
-use crate::pki::store::{Authorities, Error, Leaves, Rotation, Step, Store};
-use crate::pki::vault::Vault;
-use crate::pki::wanted::{self, Wanted};
+use crate::pki::internal_store::{Authorities, Error, InternalStore, Leaves, Rotation, Step};
+use crate::pki::public_store::PublicStore;
+use crate::service::certificates::schedule::{Decision, Life, Record};
+use crate::service::certificates::wanted::{self, Wanted};
 
 /// An internal authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,11 +36,11 @@ pub struct Root {
 /// A certificate as our state has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
-    /// The material that it is: `site/shop.example.com`, `pki/web1/server`.
-    pub material: String,
+    /// Which it is.
+    pub id: CertificateId,
     /// What it is for, the main name first; addresses as text.
     pub names: Vec<String>,
-    /// Who signed it: an authority's title, or the host of a CA's directory. `None` where there is none yet.
+    /// Who signed it: an authority's title, or the host of a CA's directory. `None` where there is no certificate yet.
     pub issuer: Option<String>,
     /// Its dates.
     pub life: Option<Life>,
@@ -87,19 +89,19 @@ pub struct Overview {
 /// Looks at the state without changing it.
 ///
 /// # Errors
-/// [`Error`] of the store.
+/// [`Error`] of the stores.
 pub fn known(site: &Site, state: &Path, now: OffsetDateTime) -> Result<Overview, Error> {
-    let store = Store::existing(state)?;
-    let (authorities, leaves) = match &store {
-        Some(store) => (store.authorities()?, store.leaves()?),
+    let internal = InternalStore::existing(state)?;
+    let (authorities, leaves) = match &internal {
+        Some(internal) => (internal.authorities()?, internal.leaves()?),
         None => (Authorities::default(), Leaves::default()),
     };
-    let vault = Vault::existing(state)?;
+    let public = PublicStore::existing(state)?;
     let mut certificates = Vec::new();
     for web in site.sites.values().filter(|_| site.certificates.issuer != Issuer::Internal) {
-        certificates.push(of_public(vault.as_ref(), &Wanted::of(site, web), now)?);
+        certificates.push(of_public(public.as_ref(), &web.name, &Wanted::of(site, web), now)?);
     }
-    certificates.extend(internal(site, &authorities, &leaves, now));
+    certificates.extend(of_internal(site, &authorities, &leaves, now));
     let rotation = authorities.hops.as_ref().and_then(|hops| hops.rotation);
     let hops = authorities.hops.iter().flat_map(|hops| &hops.trusted).map(|authority| root(authority, true));
     let sites = authorities.sites.iter().filter(|a| leaves.values().any(|leaf| leaf.issuer == a.id));
@@ -107,16 +109,16 @@ pub fn known(site: &Site, state: &Path, now: OffsetDateTime) -> Result<Overview,
         roots: hops.chain(sites.map(|authority| root(authority, false))).collect(),
         rotation: rotation.map(|rotation| about(rotation).to_owned()),
         certificates,
-        state: store.is_some() || vault.is_some(),
+        state: internal.is_some() || public.is_some(),
     })
 }
 
 fn about(rotation: Rotation) -> &'static str {
     match (rotation.step, rotation.deployed) {
-        (Step::Trust, false) => "step 1 of 3: all hosts must learn to trust the new one",
-        (Step::Trust, true) => "step 2 of 3 comes next: the new one signs all leaves",
-        (Step::Leaves, false) => "step 2 of 3: all hosts must get leaves of the new one",
-        (Step::Leaves, true) => "step 3 of 3 comes next: the old one is forgotten",
+        (Step::Trust, false) => "step 1 of 3: all hosts must learn to trust the new authority",
+        (Step::Trust, true) => "step 2 of 3 comes next: the new authority signs all leaves",
+        (Step::Leaves, false) => "step 2 of 3: all hosts must get leaves of the new authority",
+        (Step::Leaves, true) => "step 3 of 3 comes next: the old authority is forgotten",
     }
 }
 
@@ -146,37 +148,42 @@ fn der(pem: &str) -> Option<Vec<u8>> {
 }
 
 /// The certificate of a site by a public CA.
-fn of_public(vault: Option<&Vault>, wanted: &Wanted, now: OffsetDateTime) -> Result<Known, Error> {
+fn of_public(
+    public: Option<&PublicStore>,
+    name: &DnsName,
+    wanted: &Wanted,
+    now: OffsetDateTime,
+) -> Result<Known, Error> {
     let mut known = Known {
-        material: format!("site/{}", wanted.site),
+        id: CertificateId::Site(name.clone()),
         names: wanted.names.clone(),
         issuer: None,
         life: None,
         sha256: None,
         placeholder: None,
-        next: Decision::Order { why: "there is none yet".to_owned(), from: 0 },
+        next: Decision::Order { why: "there is no certificate yet".to_owned(), from: 0 },
         failures: 0,
         last_failure: None,
     };
-    let Some(vault) = vault else { return Ok(known) };
-    known.next = fulfil::decide(vault, wanted, now)?;
+    let Some(public) = public else { return Ok(known) };
+    known.next = fulfil::decide(public, wanted, now)?;
     let records: Vec<Record> =
-        (0..wanted.sources.len()).map(|rank| vault.record(&wanted.site, rank)).collect::<Result<_, _>>()?;
+        (0..wanted.sources.len()).map(|rank| public.record(&wanted.site, rank)).collect::<Result<_, _>>()?;
     if let Some(record) = records.into_iter().find(|record| record.failures > 0) {
         (known.failures, known.last_failure) = (record.failures, record.last);
     }
-    if let Some(current) = vault.current(&wanted.site)? {
+    if let Some(current) = public.current(&wanted.site)? {
         known.issuer = current.directory.as_deref().map(|directory| wanted::host(directory).to_owned());
         known.life = Some(current.life);
         known.sha256 = Some(current.sha256);
     } else {
-        known.placeholder = vault.placeholder(&wanted.site)?.map(|placeholder| placeholder.sha256);
+        known.placeholder = public.placeholder(&wanted.site)?.map(|placeholder| placeholder.sha256);
     }
     Ok(known)
 }
 
 /// Every certificate that an internal authority signs: the sites' first.
-fn internal(site: &Site, authorities: &Authorities, leaves: &Leaves, now: OffsetDateTime) -> Vec<Known> {
+fn of_internal(site: &Site, authorities: &Authorities, leaves: &Leaves, now: OffsetDateTime) -> Vec<Known> {
     let titles: BTreeMap<&str, String> = authorities
         .hops
         .iter()
@@ -187,17 +194,17 @@ fn internal(site: &Site, authorities: &Authorities, leaves: &Leaves, now: Offset
     // Warnings are `ensure`'s, which makes the leaves.
     let wishes = super::wishes(site, authorities, &mut Vec::new());
     let hop = signing(authorities);
-    let each = wishes.iter().map(|(material, wish)| {
-        let signer = if material.starts_with("site/") {
+    let each = wishes.iter().map(|(id, wish)| {
+        let signer = if id.site().is_some() {
             super::site_authority(authorities, wish, now).map_or("", |authority| authority.id.as_str())
         } else {
             hop
         };
-        let leaf = leaves.get(material);
+        let leaf = leaves.get(id);
         let der = leaf.and_then(|leaf| der(&leaf.certificate));
         let addresses = wish.addresses.iter().map(ToString::to_string);
         Known {
-            material: material.clone(),
+            id: id.clone(),
             names: wish.names.iter().cloned().chain(addresses).collect(),
             issuer: leaf.and_then(|leaf| titles.get(leaf.issuer.as_str()).cloned()),
             life: leaf.map(life),
@@ -209,7 +216,7 @@ fn internal(site: &Site, authorities: &Authorities, leaves: &Leaves, now: Offset
         }
     });
     let mut all: Vec<Known> = each.collect();
-    all.sort_by_key(|known| !known.material.starts_with("site/"));
+    all.sort_by_key(|known| known.id.site().is_none());
     all
 }
 
@@ -229,7 +236,7 @@ fn life(leaf: &Leaf) -> Life {
 /// What [`super::ensure`] would do about a leaf, with the reason.
 fn decide(leaf: Option<&Leaf>, wish: &Wish, signer: &str, now: OffsetDateTime) -> Decision {
     let due = |why: &str| Decision::Order { why: why.to_owned(), from: 0 };
-    let Some(leaf) = leaf else { return due("there is none yet") };
+    let Some(leaf) = leaf else { return due("there is no certificate yet") };
     let (life, seconds) = (life(leaf), now.unix_timestamp());
     if leaf.wish != *wish {
         return due("the names have changed");
@@ -275,10 +282,10 @@ mod tests {
     }
 
     /// What is due and why, by material.
-    fn due(site: &Site, state: &Path, now: OffsetDateTime) -> BTreeMap<String, String> {
+    fn due(site: &Site, state: &Path, now: OffsetDateTime) -> BTreeMap<CertificateId, String> {
         let all = known(site, state, now).unwrap().certificates.into_iter();
         all.filter_map(|known| match known.next {
-            Decision::Order { why, .. } => Some((known.material, why)),
+            Decision::Order { why, .. } => Some((known.id, why)),
             _ => None,
         })
         .collect()
@@ -291,7 +298,7 @@ mod tests {
             let overview = known(&site(issuer, "b.example.com"), state.path(), NOW).unwrap();
             assert!(!overview.state && overview.roots.is_empty());
             assert_eq!(overview.certificates.len(), 5);
-            assert!(overview.certificates[0].material == "site/a.example.com", "sites come first");
+            assert!(overview.certificates[0].id.to_string() == "site/a.example.com", "sites come first");
             assert!(overview.certificates.iter().all(|known| known.is_due() && known.sha256.is_none()));
         }
         assert_eq!(fs_err::read_dir(state.path()).unwrap().count(), 0);
@@ -310,16 +317,16 @@ mod tests {
             assert!(due(site, state.path(), now).is_empty());
             (told.into_values().next(), made.step)
         };
-        assert_eq!(same(&old, 0).0.as_deref(), Some("there is none yet"));
+        assert_eq!(same(&old, 0).0.as_deref(), Some("there is no certificate yet"));
         assert_eq!(same(&old, 39).0, None);
         assert_eq!(same(&old, 40).0.as_deref(), Some("19 of 60 days are left"));
         assert_eq!(same(&new, 41).0.as_deref(), Some("the names have changed"));
-        forget(state.path(), &["site/a.example.com".to_owned()]).unwrap();
-        assert_eq!(same(&new, 42).0.as_deref(), Some("there is none yet"));
+        forget(state.path(), &["site/a.example.com".parse().unwrap()]).unwrap();
+        assert_eq!(same(&new, 42).0.as_deref(), Some("there is no certificate yet"));
         start_rotation(&new, state.path(), NOW + Duration::days(42)).unwrap();
         for (why, step) in [
-            (None, Some("step 1 of 3: all hosts must learn to trust the new one")),
-            (Some("another authority signs now"), Some("step 2 of 3: all hosts must get leaves of the new one")),
+            (None, Some("step 1 of 3: all hosts must learn to trust the new authority")),
+            (Some("another authority signs now"), Some("step 2 of 3: all hosts must get leaves of the new authority")),
             (None, None),
         ] {
             let (told, deployed) = same(&new, 43);

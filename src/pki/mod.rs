@@ -1,49 +1,53 @@
 //! Certificates: takes the site, the state folder and the clock, gives every certificate and key as materials.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use ipnet::IpNet;
 use time::OffsetDateTime;
 
-use crate::base::secret::{Materials, Secret};
-use crate::inventory::site::{Host, Issuer, Site, WebSite};
-use crate::pki::internal_ca::{Authority, LEAF_LIFE, Leaf, Permitted, Problem, Purpose, Signer, Wish, date};
-use crate::pki::store::{Authorities, Hops, Leaves, Rotation, Step, Store};
-use crate::pki::vault::Vault;
-use crate::pki::wanted::LETS_ENCRYPT;
-use crate::service::certificates::{THUMBPRINT, shown_names, unrooted_mark};
+use crate::base::material::{CertificateId, Material};
+use crate::base::materials::Materials;
+use crate::base::net::HostName;
+use crate::inventory::owner::owner;
+use crate::inventory::site::{Host, Issuer, Role, Site, WebSite};
+use crate::pki::internal_ca::{Authority, LEAF_LIFE, Permitted, Problem, Purpose, Signer, Wish, date};
+use crate::pki::internal_store::{Authorities, Hops, InternalStore, Leaves, Rotation, Step};
+use crate::pki::public_store::PublicStore;
+use crate::service::certificates::wanted::{LETS_ENCRYPT, identifiers};
 
 mod account_key;
 pub mod acme;
 pub mod dns;
+pub mod dns_check;
 pub mod fulfil;
 pub mod guard;
 mod hook;
 pub mod internal_ca;
+pub mod internal_store;
 pub mod known;
-pub mod preflight;
 pub mod public;
+pub mod public_store;
 pub mod records;
-pub mod renew;
-pub mod store;
-pub mod vault;
-pub mod wanted;
 
-pub use store::Error;
+pub use internal_store::Error;
 
-/// Addresses that are nobody's on the internet (RFC 1918, RFC 6598, RFC 4193): the hop authority may sign them all, so that a
-/// new host needs no new authority.
-const INSIDE: [&str; 5] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"];
+/// Addresses that are nobody's on the internet (RFC 1918, RFC 6598, RFC 4193, RFC 6890): the hop authority may sign them all, so
+/// that a new host needs no new authority.
+const INSIDE: [&str; 7] =
+    ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "127.0.0.0/8", "fc00::/7", "::1/128"];
+
+/// What a database is asked for besides its own addresses: clients verify it while they talk to the proxy on their own host.
+const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
 /// What [`ensure`] gives.
 #[derive(Debug)]
 pub struct Issued {
     /// Every certificate and key by name, with a line about each.
     pub materials: Materials,
-    /// What was made in this call: `pki/web1/server`.
-    pub made: Vec<String>,
+    /// What was made in this call.
+    pub made: Vec<CertificateId>,
     /// What a person should know: an authority that ends, an address that its authority does not permit.
     pub warnings: Vec<String>,
     /// The step of a rotation that these materials belong to; for [`mark_deployed`].
@@ -55,7 +59,7 @@ pub struct Issued {
 /// # Errors
 /// See [`Error`]; a damaged store is never mended by making another authority.
 pub fn ensure(site: &Site, state: &Path, now: OffsetDateTime) -> Result<Issued, Error> {
-    let store = Store::open(state)?;
+    let store = InternalStore::open(state)?;
     let before = store.authorities()?;
     let mut authorities = before.clone();
     let mut warnings = Vec::new();
@@ -75,22 +79,23 @@ pub fn ensure(site: &Site, state: &Path, now: OffsetDateTime) -> Result<Issued, 
     }
     for authority in authorities.sites.iter().filter(|a| a.is_due(now)) {
         let (domains, end) = (authority.permitted.domains.join(", "), date(authority.not_after));
-        warnings.push(format!("the authority that signs {domains} ends on {end}; clients must then trust a new one"));
+        warnings
+            .push(format!("the authority that signs {domains} ends on {end}; clients must then trust a new authority"));
     }
     let step = authorities.hops.as_ref().and_then(|h| h.rotation).map(|r| r.step);
-    let mut materials = materials(&authorities, &leaves);
+    let mut materials = materials(site, &authorities, &leaves);
     if site.certificates.issuer != Issuer::Internal {
-        add_public(site, &Vault::open(state)?, &mut materials, now)?;
+        add_public(site, &PublicStore::open(state)?, &mut materials, now)?;
     }
     Ok(Issued { materials, made, warnings, step })
 }
 
-/// Forgets leaves by name (`site/shop.example.com`), so that the next [`ensure`] makes them anew, each with a new key.
+/// Forgets leaves, so that the next [`ensure`] makes them anew, each with a new key.
 ///
 /// # Errors
 /// See [`Error`].
-pub fn forget(state: &Path, names: &[String]) -> Result<(), Error> {
-    let Some(store) = Store::existing(state)? else { return Ok(()) };
+pub fn forget(state: &Path, names: &[CertificateId]) -> Result<(), Error> {
+    let Some(store) = InternalStore::existing(state)? else { return Ok(()) };
     let mut leaves = store.leaves()?;
     let known = leaves.len();
     leaves.retain(|name, _| !names.contains(name));
@@ -102,7 +107,7 @@ pub fn forget(state: &Path, names: &[String]) -> Result<(), Error> {
 /// # Errors
 /// [`Error::Rotating`] if a rotation is under way; [`Error`].
 pub fn start_rotation(site: &Site, state: &Path, now: OffsetDateTime) -> Result<(), Error> {
-    let store = Store::open(state)?;
+    let store = InternalStore::open(state)?;
     let mut authorities = store.authorities()?;
     let hops = match authorities.hops.take() {
         None => first(site, now)?,
@@ -120,7 +125,7 @@ pub fn start_rotation(site: &Site, state: &Path, now: OffsetDateTime) -> Result<
 /// See [`Error`].
 pub fn mark_deployed(state: &Path, step: Option<Step>) -> Result<(), Error> {
     let Some(step) = step else { return Ok(()) };
-    let store = Store::open(state)?;
+    let store = InternalStore::open(state)?;
     let mut authorities = store.authorities()?;
     match authorities.hops.as_mut().and_then(|h| h.rotation.as_mut()) {
         Some(rotation) if rotation.step == step && !rotation.deployed => rotation.deployed = true,
@@ -129,22 +134,33 @@ pub fn mark_deployed(state: &Path, step: Option<Step>) -> Result<(), Error> {
     store.put_authorities(&authorities)
 }
 
-/// Stand-ins for every material, for `check` and `render`: no state is read or made, nothing is secret.
+/// Stand-ins for every certificate and key, for `check` and `render`: no state is read or made, and each has the owner of what it
+/// stands for. What stands for a key is a secret too, so that a file with it is kept as one.
 pub fn placeholders(site: &Site) -> Materials {
     let mut materials = Materials::default();
-    materials.add_public(THUMBPRINT, "thumbprint-of-the-account-key");
-    let mut add = |name: String, what: &str| {
-        let text = format!("({what} {name})\n");
-        materials.add_public(name, text);
+    let mut public = |material: Material, text: String| {
+        let owner = owner(site, &material);
+        materials.add_public(material, text, owner);
     };
-    add("pki/ca.crt".into(), "certificates");
-    add("pki/sites-ca.crt".into(), "certificates");
-    let hosts = site.hosts.keys().flat_map(|h| [format!("pki/{h}/server"), format!("pki/{h}/client")]);
-    for name in hosts.chain(site.sites.keys().map(|s| format!("site/{s}"))) {
-        add(format!("{name}.crt"), "certificate");
-        add(format!("{name}.key"), "key");
+    public(Material::AccountThumbprint, "thumbprint-of-the-account-key".to_owned());
+    for bundle in [Material::HopAuthorities, Material::SiteAuthorities] {
+        let text = format!("(certificates {bundle})\n");
+        public(bundle, text);
+    }
+    let hops = site.hosts.keys().flat_map(hop_certificates);
+    for id in hops.chain(site.sites.keys().cloned().map(CertificateId::Site)) {
+        let (certificate, key) = (Material::Certificate(id.clone()), Material::Key(id));
+        let (text, owner) = (format!("(key {key})\n"), owner(site, &key));
+        materials.add_secret(key, text, owner.clone());
+        let text = format!("(certificate {certificate})\n");
+        materials.add_public(certificate, text, owner);
     }
     materials
+}
+
+/// What a host shows to others, as a client and as a server.
+fn hop_certificates(host: &HostName) -> [CertificateId; 2] {
+    [Purpose::Client, Purpose::Server].map(|purpose| CertificateId::Hop { host: host.clone(), purpose })
 }
 
 /// The rotation's next step, if it is time for it.
@@ -237,12 +253,13 @@ fn domain(name: &str) -> String {
 }
 
 /// Every leaf that should exist, by name.
-fn wishes(site: &Site, authorities: &Authorities, warnings: &mut Vec<String>) -> BTreeMap<String, Wish> {
+fn wishes(site: &Site, authorities: &Authorities, warnings: &mut Vec<String>) -> BTreeMap<CertificateId, Wish> {
     let mut wishes = BTreeMap::new();
     let signing = authorities.hops.as_ref().and_then(|h| h.trusted.iter().find(|a| a.id == h.signing));
     for host in site.hosts.values() {
+        let loopback = LOOPBACK.iter().filter(|_| host.has(Role::Db) && site.database.is_some());
         let (addresses, refused): (Vec<IpAddr>, Vec<IpAddr>) =
-            host.addresses.iter().partition(|a| signing.is_some_and(|s| s.permitted.address(**a)));
+            host.addresses.iter().chain(loopback).partition(|a| signing.is_some_and(|s| s.permitted.address(**a)));
         for address in refused {
             warnings.push(format!(
                 "the certificate of `{}` does not name {address}: the internal authority is older than this address; \
@@ -250,13 +267,12 @@ fn wishes(site: &Site, authorities: &Authorities, warnings: &mut Vec<String>) ->
                 host.name
             ));
         }
-        wishes.insert(format!("pki/{}/server", host.name), server(site, host, addresses));
         let client = Wish { names: vec![site.internal_name(&host.name)], addresses: vec![], purpose: Purpose::Client };
-        wishes.insert(format!("pki/{}/client", host.name), client);
+        wishes.extend(hop_certificates(&host.name).into_iter().zip([client, server(site, host, addresses)]));
     }
     if site.certificates.issuer == Issuer::Internal {
         for s in site.sites.values() {
-            wishes.insert(format!("site/{}", s.name), public(s));
+            wishes.insert(CertificateId::Site(s.name.clone()), public(s));
         }
     }
     wishes
@@ -271,11 +287,11 @@ fn server(site: &Site, host: &Host, addresses: Vec<IpAddr>) -> Wish {
 /// Issues what is missing or stale and says what.
 fn renew(
     leaves: &mut Leaves,
-    wishes: &BTreeMap<String, Wish>,
+    wishes: &BTreeMap<CertificateId, Wish>,
     authorities: &Authorities,
-    store: &Store,
+    store: &InternalStore,
     now: OffsetDateTime,
-) -> Result<Vec<String>, Error> {
+) -> Result<Vec<CertificateId>, Error> {
     let damaged = |problem: Problem| match problem {
         Problem::Damaged(why) => Error::Damaged { path: store.authorities_path(), why },
         other => Error::Problem(other),
@@ -287,7 +303,7 @@ fn renew(
     let hop = authorities.hops.as_ref().map_or("", |h| h.signing.as_str());
     let mut made = Vec::new();
     for (name, wish) in wishes {
-        let issuer = if name.starts_with("site/") {
+        let issuer = if name.site().is_some() {
             site_authority(authorities, wish, now).map_or("", |a| a.id.as_str())
         } else {
             hop
@@ -305,52 +321,57 @@ fn renew(
     Ok(made)
 }
 
-fn materials(authorities: &Authorities, leaves: &Leaves) -> Materials {
+fn materials(site: &Site, authorities: &Authorities, leaves: &Leaves) -> Materials {
     let mut materials = Materials::default();
     let bundles = [
-        ("pki/ca.crt", authorities.hops.as_ref().map(|h| h.trusted.as_slice()).unwrap_or_default()),
-        ("pki/sites-ca.crt", authorities.sites.as_slice()),
+        (Material::HopAuthorities, authorities.hops.as_ref().map(|h| h.trusted.as_slice()).unwrap_or_default()),
+        (Material::SiteAuthorities, authorities.sites.as_slice()),
     ];
-    for (name, bundle) in bundles {
-        materials.add_public(name, bundle.iter().map(|a| a.certificate.as_str()).collect::<String>());
+    for (material, bundle) in bundles {
+        let text = bundle.iter().map(|a| a.certificate.as_str()).collect::<String>();
+        materials.add_public(material.clone(), text, owner(site, &material));
         let lines: Vec<String> = bundle.iter().map(|a| format!("until {}", date(a.not_after))).collect();
-        materials.describe(name, format!("{} trusted: {}", lines.len(), lines.join(", ")));
+        materials.describe(material, format!("{} trusted: {}", lines.len(), lines.join(", ")));
     }
-    for (name, leaf) in leaves {
-        add_leaf(&mut materials, name, leaf);
+    for (id, leaf) in leaves {
+        add_certificate(site, &mut materials, id, &leaf.about(), (&leaf.certificate, leaf.key.reveal()));
     }
     materials
 }
 
-fn add_leaf(materials: &mut Materials, name: &str, leaf: &Leaf) {
-    let about = leaf.about();
-    materials.describe(format!("{name}.crt"), about.clone());
-    materials.describe(format!("{name}.key"), format!("key of {about}"));
-    materials.add_public(format!("{name}.crt"), leaf.certificate.clone());
-    materials.add_secret(Secret::new(format!("{name}.key"), leaf.key.reveal()));
+/// Adds a chain and its key, both with a line about them.
+fn add_certificate(
+    site: &Site,
+    materials: &mut Materials,
+    id: &CertificateId,
+    about: &str,
+    (chain, key): (&str, &str),
+) {
+    let (certificate, private) = (Material::Certificate(id.clone()), Material::Key(id.clone()));
+    materials.describe(certificate.clone(), about);
+    materials.describe(private.clone(), format!("key of {about}"));
+    let owner = owner(site, &certificate);
+    materials.add_public(certificate, chain, owner.clone());
+    materials.add_secret(private, key, owner);
 }
 
 /// What the edge shows of each site, a placeholder where no certificate was ordered yet, and what it answers a CA with.
-fn add_public(site: &Site, vault: &Vault, materials: &mut Materials, now: OffsetDateTime) -> Result<(), Error> {
-    materials.add_public(THUMBPRINT, vault.account_key()?.thumbprint());
+fn add_public(site: &Site, store: &PublicStore, materials: &mut Materials, now: OffsetDateTime) -> Result<(), Error> {
+    let add = |materials: &mut Materials, material: Material, text: String| {
+        let owner = owner(site, &material);
+        materials.add_public(material, text, owner);
+    };
+    add(materials, Material::AccountThumbprint, store.account_key()?.thumbprint());
     for s in site.sites.values() {
-        let shown = vault.shown(s.name.as_str(), &identifiers(s), now)?;
+        let shown = store.shown(s.name.as_str(), &identifiers(s), now)?;
         if shown.directory.as_deref() != Some(LETS_ENCRYPT) {
-            materials.add_public(unrooted_mark(&s.name), "");
+            add(materials, Material::SiteUnrooted(s.name.clone()), String::new());
         }
-        materials.add_public(shown_names(&s.name), shown.names.join("\n"));
-        let (name, about) = (format!("site/{}", s.name), shown.about());
-        materials.describe(format!("{name}.crt"), about.clone());
-        materials.describe(format!("{name}.key"), format!("key of {about}"));
-        materials.add_public(format!("{name}.crt"), shown.chain);
-        materials.add_secret(Secret::new(format!("{name}.key"), shown.key.reveal()));
+        add(materials, Material::SiteNames(s.name.clone()), shown.names.join("\n"));
+        let id = CertificateId::Site(s.name.clone());
+        add_certificate(site, materials, &id, &shown.about(), (&shown.chain, shown.key.reveal()));
     }
     Ok(())
-}
-
-/// What a public CA is asked to sign for: the names of a site, the main one first, then its addresses.
-pub fn identifiers(site: &WebSite) -> Vec<String> {
-    site.names().map(ToString::to_string).chain(site.addresses.iter().map(ToString::to_string)).collect()
 }
 
 /// The names of a site, the main one first.

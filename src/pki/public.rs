@@ -14,8 +14,8 @@ use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 use crate::pki::guard;
 use crate::pki::internal_ca::{self, Key, Problem};
-use crate::pki::renew::{Held, Life};
-use crate::pki::wanted::LETS_ENCRYPT;
+use crate::service::certificates::schedule::{Held, Life};
+use crate::service::certificates::wanted::LETS_ENCRYPT;
 
 /// How long a placeholder says that it lives; it is replaced by the first order.
 const PLACEHOLDER_LIFE: time::Duration = time::Duration::days(365);
@@ -76,10 +76,15 @@ impl Public {
     }
 
     /// What decides about its renewal.
-    pub fn held(&self) -> Option<Held<'_>> {
-        let directory = self.directory.as_deref()?;
-        let (names, profile) = (self.names.as_slice(), self.profile.as_deref());
-        Some(Held { names, directory, profile, life: self.life, leaf: &self.sha256, revoked: self.revoked })
+    pub fn held(&self) -> Option<Held> {
+        Some(Held {
+            names: self.names.clone(),
+            directory: self.directory.clone()?,
+            profile: self.profile.clone(),
+            life: self.life,
+            leaf: self.sha256.clone(),
+            revoked: self.revoked,
+        })
     }
 
     /// The leaf, DER.
@@ -209,7 +214,7 @@ impl Public {
 /// The PEM blocks of a text: label and content. Whatever stands between them is no part of them.
 fn blocks(pem: &str) -> Result<Vec<(String, Vec<u8>)>, String> {
     Pem::iter_from_buffer(pem.as_bytes())
-        .map(|block| block.map(|b| (b.label, b.contents)).map_err(|_| "the chain is no PEM".to_owned()))
+        .map(|block| block.map(|b| (b.label, b.contents)).map_err(|_| "the chain is not PEM".to_owned()))
         .collect()
 }
 

@@ -4,21 +4,23 @@
 use std::fmt;
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use x509_parser::pem::Pem;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use crate::base::material::CertificateId;
 use crate::inventory::site::{Challenge, Issuer, Site, WebSite};
-use crate::pki::store::{Error, Store};
-use crate::pki::vault::Vault;
-use crate::pki::wanted::{LETS_ENCRYPT, LETS_ENCRYPT_STAGING, Source};
+use crate::pki::internal_store::{Error, InternalStore};
+use crate::pki::public_store::PublicStore;
+use crate::service::certificates::wanted::{LETS_ENCRYPT, LETS_ENCRYPT_STAGING, Source};
 
 /// How long resolvers keep a record, seconds.
 const TTL: u32 = 3600;
 
 /// Which CA may sign for a name (RFC 8659), from which account and by which proof (RFC 8657).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub struct Caa {
     /// Without the dot at its end.
     pub owner: String,
@@ -36,7 +38,7 @@ impl fmt::Display for Caa {
 }
 
 /// By which public key a server of 443/tcp is known (RFC 6698): selector 1 (`SubjectPublicKeyInfo`), matching type 1 (SHA-256).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub struct Tlsa {
     /// Without the dot at its end.
     pub owner: String,
@@ -53,7 +55,7 @@ impl fmt::Display for Tlsa {
 }
 
 /// What belongs into the zone about one site.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, JsonSchema)]
 pub struct Records {
     /// The site.
     pub site: String,
@@ -72,18 +74,18 @@ pub struct Records {
 /// The records of every site.
 ///
 /// # Errors
-/// [`Error`] of the store.
+/// [`Error`] of the stores.
 pub fn records(site: &Site, state: &Path) -> Result<Vec<Records>, Error> {
-    let vault = Vault::existing(state)?;
-    let store = Store::existing(state)?;
-    let leaves = store.as_ref().map(Store::leaves).transpose()?.unwrap_or_default();
+    let public = PublicStore::existing(state)?;
+    let internal = InternalStore::existing(state)?;
+    let leaves = internal.as_ref().map(InternalStore::leaves).transpose()?.unwrap_or_default();
     let each = site.sites.values().map(|web| {
         let mut records = Records { site: web.name.to_string(), caa_complete: true, ..Records::default() };
         let chain = if site.certificates.issuer == Issuer::Internal {
-            leaves.get(&format!("site/{}", web.name)).map(|leaf| leaf.certificate.clone())
+            leaves.get(&CertificateId::Site(web.name.clone())).map(|leaf| leaf.certificate.clone())
         } else {
-            authorize(site, web, vault.as_ref(), &mut records)?;
-            vault.as_ref().map(|vault| vault.current(web.name.as_str())).transpose()?.flatten().map(|c| c.chain)
+            authorize(site, web, public.as_ref(), &mut records)?;
+            public.as_ref().map(|public| public.current(web.name.as_str())).transpose()?.flatten().map(|c| c.chain)
         };
         match chain {
             Some(chain) => pin(web, &chain, &mut records),
@@ -100,9 +102,9 @@ fn identity(directory: &str) -> Option<&'static str> {
 }
 
 /// CAA for every issuer that the inventory names.
-fn authorize(site: &Site, web: &WebSite, vault: Option<&Vault>, records: &mut Records) -> Result<(), Error> {
+fn authorize(site: &Site, web: &WebSite, public: Option<&PublicStore>, records: &mut Records) -> Result<(), Error> {
     for source in Source::all(&site.certificates) {
-        let account = vault.map(|vault| vault.account(&source.directory)).transpose()?.flatten();
+        let account = public.map(|public| public.account(&source.directory)).transpose()?.flatten();
         let url = account.map(|account| account.url).filter(|url| is_parameter(url));
         let mut parameters = String::new();
         match &url {
@@ -148,7 +150,7 @@ fn pin(web: &WebSite, chain: &str, records: &mut Records) {
     let owners: Vec<String> =
         web.names().filter(|name| !name.as_str().starts_with("*.")).map(|name| format!("_443._tcp.{name}")).collect();
     if web.names().any(|name| name.as_str().starts_with("*.")) {
-        records.notes.push("a wildcard has no TLSA record of its own: add one for each name in use".to_owned());
+        records.notes.push("a wildcard has no TLSA record of its own: add a record for each name in use".to_owned());
     }
     let of = |usage: u8, digest: Option<&String>| {
         let each = owners.iter().zip(digest.into_iter().cycle());
@@ -160,7 +162,7 @@ fn pin(web: &WebSite, chain: &str, records: &mut Records) {
         // RFC 7671 section 5.2: an authority that is pinned must be in the chain that the server sends.
         records
             .notes
-            .push("its authority is not in the chain that is sent, so none can be pinned by its key".to_owned());
+            .push("its authority is not in the chain that is sent, so it cannot be pinned by its key".to_owned());
     }
 }
 
@@ -180,8 +182,8 @@ mod tests {
     use super::*;
     use crate::inventory::load::load_text;
     use crate::pki::public::Expected;
+    use crate::pki::public_store::KnownAccount;
     use crate::pki::sample::from_ca;
-    use crate::pki::vault::KnownAccount;
 
     const NOW: time::OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
 
@@ -213,13 +215,13 @@ mod tests {
     fn a_site_of_a_public_ca_is_bound_to_it_its_account_and_its_key() {
         let (site, state) =
             (site("issuer: letsencrypt, contact: ops@example.com", "b.example.com"), tempfile::tempdir().unwrap());
-        let vault = Vault::open(state.path()).unwrap();
+        let public = PublicStore::open(state.path()).unwrap();
         let names = vec!["a.example.com".to_owned(), "b.example.com".to_owned()];
         let current = from_ca(Expected { names: &names, directory: LETS_ENCRYPT, profile: None }, 90, NOW);
-        vault.put_current("a.example.com", &current).unwrap();
+        public.put_current("a.example.com", &current).unwrap();
         let url = "https://acme-v02.api.letsencrypt.org/acme/acct/7".to_owned();
-        vault.put_account(LETS_ENCRYPT, Some(KnownAccount { url, contact: None })).unwrap();
-        drop(vault);
+        public.put_account(LETS_ENCRYPT, Some(KnownAccount { url, contact: None })).unwrap();
+        drop(public);
         let found = records(&site, state.path()).unwrap().remove(0);
         assert_eq!(
             found.caa.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -268,7 +270,7 @@ mod tests {
         let issued = crate::pki::ensure(&site, state.path(), NOW).unwrap();
         let found = records(&site, state.path()).unwrap().remove(0);
         assert!(found.caa.is_empty() && found.tlsa.is_empty());
-        let pem = issued.materials.public("site/a.example.com.crt").unwrap();
+        let pem = issued.materials.public(&"site/a.example.com.crt".parse().unwrap()).unwrap();
         assert_eq!(found.tlsa_of_leaf[0].digest, by_openssl(pem));
     }
 

@@ -6,7 +6,10 @@ use time::Duration;
 use time::macros::datetime;
 
 use super::*;
+use crate::base::materials::Owner;
+use crate::base::secret::sentinel;
 use crate::inventory::load::load_text;
+use crate::inventory::site::Role;
 
 const NOW: OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
 
@@ -27,6 +30,14 @@ fn days(n: i64) -> OffsetDateTime {
     NOW + Duration::days(n)
 }
 
+fn material(name: &str) -> Material {
+    name.parse().unwrap()
+}
+
+fn ids(names: &[&str]) -> Vec<CertificateId> {
+    names.iter().map(|name| name.parse().unwrap()).collect()
+}
+
 fn certificates(bundle: &str) -> usize {
     bundle.matches("BEGIN CERTIFICATE").count()
 }
@@ -42,13 +53,18 @@ fn the_first_call_makes_everything_and_the_second_nothing() {
     for name in
         ["pki/ca.crt", "pki/sites-ca.crt", "pki/web1/server.crt", "pki/lb1/client.crt", "site/shop.example.com.crt"]
     {
-        assert_eq!(first.materials.public(name).unwrap(), second.materials.public(name).unwrap(), "{name}");
+        assert_eq!(
+            first.materials.public(&material(name)).unwrap(),
+            second.materials.public(&material(name)).unwrap(),
+            "{name}"
+        );
     }
     assert!(
-        first.materials.is_secret("pki/web1/server.key") && first.materials.public("pki/web1/server.key").is_none()
+        first.materials.is_secret(&material("pki/web1/server.key"))
+            && first.materials.public(&material("pki/web1/server.key")).is_none()
     );
     assert_eq!(
-        first.materials.about("pki/web1/server.crt"),
+        first.materials.about(&material("pki/web1/server.crt")),
         Some("web1.shop.infra.internal, 60 days, until 2027-01-22")
     );
     let folder = state.path().join("pki");
@@ -70,16 +86,16 @@ fn leaves_are_renewed_at_a_third_left_and_when_their_names_change() {
     (db.name, db.addresses) = ("db1".parse().unwrap(), vec!["10.0.4.11".parse().unwrap()]);
     with_db.hosts.insert(db.name.clone(), db);
     let with_db = ensure(&with_db, state.path(), days(41)).unwrap();
-    assert_eq!(with_db.made, ["pki/db1/client", "pki/db1/server"]);
+    assert_eq!(with_db.made, ids(&["pki/db1/client", "pki/db1/server"]));
     let without = ensure(&site(), state.path(), days(41)).unwrap();
-    assert!(without.made.is_empty() && !without.materials.is_secret("pki/db1/server.key"));
+    assert!(without.made.is_empty() && !without.materials.is_secret(&material("pki/db1/server.key")));
 }
 
 #[test]
 fn a_rotation_trusts_then_signs_then_forgets() {
     let (site, state) = (site(), tempfile::tempdir().unwrap());
     let old = ensure(&site, state.path(), NOW).unwrap();
-    let old_ca = old.materials.public("pki/ca.crt").unwrap().to_owned();
+    let old_ca = old.materials.public(&material("pki/ca.crt")).unwrap().to_owned();
     start_rotation(&site, state.path(), days(1)).unwrap();
     assert!(matches!(start_rotation(&site, state.path(), days(1)), Err(Error::Rotating)));
 
@@ -87,7 +103,7 @@ fn a_rotation_trusts_then_signs_then_forgets() {
         let trust = ensure(&site, state.path(), days(1)).unwrap();
         assert_eq!(trust.step, Some(Step::Trust));
         assert!(trust.made.is_empty(), "until all hosts trust the new one, the old one signs");
-        let bundle = trust.materials.public("pki/ca.crt").unwrap();
+        let bundle = trust.materials.public(&material("pki/ca.crt")).unwrap();
         assert_eq!(certificates(bundle), 2);
         assert!(bundle.starts_with(&old_ca));
     }
@@ -98,14 +114,14 @@ fn a_rotation_trusts_then_signs_then_forgets() {
     mark_deployed(state.path(), Some(Step::Trust)).unwrap();
     let leaves = ensure(&site, state.path(), days(2)).unwrap();
     assert_eq!((leaves.step, leaves.made.len()), (Some(Step::Leaves), 6), "all but the public one");
-    assert_eq!(certificates(leaves.materials.public("pki/ca.crt").unwrap()), 2);
+    assert_eq!(certificates(leaves.materials.public(&material("pki/ca.crt")).unwrap()), 2);
     mark_deployed(state.path(), Some(Step::Trust)).unwrap();
     assert_eq!(ensure(&site, state.path(), days(2)).unwrap().step, Some(Step::Leaves), "the step before is over");
 
     mark_deployed(state.path(), Some(Step::Leaves)).unwrap();
     let rest = ensure(&site, state.path(), days(3)).unwrap();
     assert!(rest.step.is_none() && rest.made.is_empty());
-    let bundle = rest.materials.public("pki/ca.crt").unwrap();
+    let bundle = rest.materials.public(&material("pki/ca.crt")).unwrap();
     assert!(certificates(bundle) == 1 && bundle != old_ca);
 }
 
@@ -123,7 +139,7 @@ fn an_authority_near_its_end_is_rotated_by_itself() {
 fn the_authorities_are_confined() {
     let (site, state) = (site(), tempfile::tempdir().unwrap());
     ensure(&site, state.path(), NOW).unwrap();
-    let authorities = Store::open(state.path()).unwrap().authorities().unwrap();
+    let authorities = InternalStore::open(state.path()).unwrap().authorities().unwrap();
     let hop = &authorities.hops.unwrap().trusted[0].permitted;
     assert!(hop.name("web1.shop.infra.internal") && !hop.name("shop.example.com"));
     assert!(hop.address("198.51.100.7".parse().unwrap()), "a host's own address");
@@ -141,9 +157,12 @@ fn a_new_domain_gets_an_authority_of_its_own_and_leaves_the_old_one_alone() {
     (other.name, other.aliases) = ("tiny.example.org".parse().unwrap(), vec![]);
     site.sites.insert(other.name.clone(), other);
     let after = ensure(&site, state.path(), NOW).unwrap();
-    assert_eq!(after.made, ["site/tiny.example.org"]);
-    let bundle = after.materials.public("pki/sites-ca.crt").unwrap();
-    assert!(certificates(bundle) == 2 && bundle.starts_with(before.materials.public("pki/sites-ca.crt").unwrap()));
+    assert_eq!(after.made, ids(&["site/tiny.example.org"]));
+    let bundle = after.materials.public(&material("pki/sites-ca.crt")).unwrap();
+    assert!(
+        certificates(bundle) == 2
+            && bundle.starts_with(before.materials.public(&material("pki/sites-ca.crt")).unwrap())
+    );
 }
 
 #[test]
@@ -155,12 +174,12 @@ fn a_site_that_is_asked_for_by_address_gets_an_authority_that_permits_it() {
     shop.addresses = vec![public, "2001:db8:113::11".parse().unwrap()];
     let name = format!("site/{}", shop.name);
     let issued = ensure(&site, state.path(), NOW).unwrap();
-    assert_eq!(issued.made, [name.as_str()]);
-    let authorities = Store::open(state.path()).unwrap().authorities().unwrap();
+    assert_eq!(issued.made, ids(&[&name]));
+    let authorities = InternalStore::open(state.path()).unwrap().authorities().unwrap();
     let [before, after] = &authorities.sites[..] else { panic!("{}", authorities.sites.len()) };
     assert!(!before.permitted.address(public));
     assert!(after.permitted.address(public) && !after.permitted.address(other));
-    let leaf = issued.materials.public(&format!("{name}.crt")).unwrap();
+    let leaf = issued.materials.public(&material(&format!("{name}.crt"))).unwrap();
     let (_, pem) = x509_parser::pem::parse_x509_pem(leaf.as_bytes()).unwrap();
     let leaf = pem.parse_x509().unwrap();
     let sans = &leaf.subject_alternative_name().unwrap().unwrap().value.general_names;
@@ -176,7 +195,7 @@ fn an_address_that_the_authority_does_not_permit_is_told() {
     let host = site.hosts.get_mut(&"app1".parse().unwrap()).unwrap();
     host.addresses = vec!["198.51.100.99".parse().unwrap()];
     let issued = ensure(&site, state.path(), NOW).unwrap();
-    assert_eq!(issued.made, ["pki/app1/server"]);
+    assert_eq!(issued.made, ids(&["pki/app1/server"]));
     assert!(issued.warnings[0].contains("does not name 198.51.100.99"), "{:?}", issued.warnings);
 }
 
@@ -228,10 +247,42 @@ fn a_damaged_store_is_refused_and_never_replaced() {
 fn placeholders_stand_for_every_material() {
     let (site, state) = (site(), tempfile::tempdir().unwrap());
     let (real, shown) = (ensure(&site, state.path(), NOW).unwrap().materials, placeholders(&site));
-    for leaf in ["pki/web1/server", "pki/lb1/client", "site/shop.example.com"] {
-        assert!(real.is_secret(&format!("{leaf}.key")));
-        assert_eq!(shown.public(&format!("{leaf}.key")), Some(format!("(key {leaf}.key)\n").as_str()));
-        assert_eq!(shown.public(&format!("{leaf}.crt")), Some(format!("(certificate {leaf}.crt)\n").as_str()));
+    for (host, leaf) in [("web1", "pki/web1/server"), ("lb1", "pki/lb1/client"), ("lb1", "site/shop.example.com")] {
+        let host = host.parse().unwrap();
+        let (real, shown) = (real.share(&host), shown.share(&host));
+        let (key, certificate) = (sentinel(format!("{leaf}.key")), sentinel(format!("{leaf}.crt")));
+        assert!(real.is_secret(&key) && shown.is_secret(&key));
+        assert!(!real.is_secret(&certificate) && !shown.is_secret(&certificate));
+        assert_eq!(shown.materialize(&key).unwrap(), format!("(key {leaf}.key)\n"));
+        assert_eq!(shown.materialize(&certificate).unwrap(), format!("(certificate {leaf}.crt)\n"));
+    }
+}
+
+/// Real ones and stand-ins alike: each host gets its own, load balancers what belongs to sites, everyone whom to trust.
+#[test]
+fn every_material_has_its_owner() {
+    let (site, state) = (site(), tempfile::tempdir().unwrap());
+    for materials in [ensure(&site, state.path(), NOW).unwrap().materials, placeholders(&site)] {
+        let lb: HostName = "lb1".parse().unwrap();
+        for host in site.hosts.keys() {
+            let share = materials.share(host);
+            assert_eq!(share.may("pki/ca.crt"), Ok(()));
+            let edge = site.hosts[host].has(Role::Lb);
+            for ending in ["crt", "key"] {
+                assert_eq!(share.may(&format!("site/shop.example.com.{ending}")).is_ok(), edge, "{host}");
+                for purpose in ["server", "client"] {
+                    assert_eq!(share.may(&format!("pki/{host}/{purpose}.{ending}")), Ok(()));
+                    let other = share.may(&format!("pki/{lb}/{purpose}.{ending}"));
+                    assert_eq!(other.is_ok(), *host == lb, "{host}: {other:?}");
+                }
+            }
+        }
+    }
+    for name in ["pki/nobody/server.key", "db/shop", "db/shop.previous"] {
+        assert_eq!(owner(&site, &material(name)), Owner::Nobody, "{name}");
+    }
+    for name in ["acme/thumbprint", "site/shop.example.com.names", "site/shop.example.com.unrooted"] {
+        assert_eq!(owner(&site, &material(name)), Owner::host(&"lb1".parse().unwrap()), "{name}");
     }
 }
 
@@ -243,6 +294,7 @@ fn two_processes_take_turns() {
         workers.into_iter().map(|w| w.join().unwrap()).collect::<Vec<_>>()
     });
     assert_eq!(issued.iter().filter(|i| !i.made.is_empty()).count(), 1);
-    let bundles: std::collections::BTreeSet<_> = issued.iter().map(|i| i.materials.public("pki/ca.crt")).collect();
+    let bundles: std::collections::BTreeSet<_> =
+        issued.iter().map(|i| i.materials.public(&Material::HopAuthorities)).collect();
     assert_eq!(bundles.len(), 1);
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::base::net::Invalid;
+use crate::base::sh::{AbsolutePath, UnitName};
 use crate::plan::state::{Digest, Recorded};
 
 /// All lines.
@@ -29,12 +30,12 @@ pub fn from_text(text: &str) -> Result<BTreeMap<String, Recorded>, Invalid> {
         let [digest, units, path] = fields[..] else {
             return Err(Invalid::new("has a line without three fields"));
         };
-        if !path.starts_with('/') || path.contains(char::is_whitespace) {
-            return Err(Invalid::new("has a path that is not absolute"));
-        }
+        // A script expands them, so what a host says is looked at as what we wrote was.
+        path.parse::<AbsolutePath>().map_err(|e| Invalid::new(format!("has a path that {e}")))?;
         let mut then = BTreeMap::new();
         for entry in units.split(',').filter(|_| units != "-") {
             let (unit, follow) = entry.split_once('=').ok_or_else(|| Invalid::new("has a unit without `=`"))?;
+            unit.parse::<UnitName>().map_err(|e| Invalid::new(format!("has a unit that {e}")))?;
             then.insert(unit.to_owned(), follow.parse()?);
         }
         manifest.insert(path.to_owned(), Recorded { digest: Digest(digest.to_owned()), then });
@@ -58,6 +59,16 @@ mod tests {
             ("/etc/b".to_owned(), recorded(&[("nginx.service", Follow::Reload), ("x.service", Follow::Restart)])),
         ]);
         assert_eq!(from_text(&to_text(&manifest)).unwrap(), manifest);
-        assert!(from_text("a b").is_err());
+        let digest = Digest::of(b"x");
+        for (bad, why) in [
+            ("a b".to_owned(), "without three fields"),
+            (format!("{digest} - /etc/*"), "has a path that has the character `*`"),
+            (format!("{digest} - /etc/../x"), "has a path that has a part"),
+            (format!("{digest} - etc"), "has a path that is not an absolute path"),
+            (format!("{digest} $(id).service=reload /etc/a"), "has a unit that has the character `$`"),
+        ] {
+            let error = from_text(&bad).unwrap_err().to_string();
+            assert!(error.contains(why), "{bad}: {error}");
+        }
     }
 }

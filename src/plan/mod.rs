@@ -1,10 +1,20 @@
 //! The narrow waist: Desired, Observed, and the Plan between them.
 
+pub mod action;
+pub mod body;
+pub mod decision;
 pub mod diff;
+pub mod facts;
 #[cfg(test)]
-mod laws;
+pub(crate) mod laws;
+pub mod made;
 pub mod manifest;
+pub mod narrow;
+pub mod phase;
 #[expect(clippy::module_inception, reason = "the stage and its one verb")]
 pub mod plan;
 pub mod ruleset;
 pub mod state;
+pub mod step;
+pub mod task;
+pub mod way;

@@ -2,217 +2,186 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
-
-use crate::base::net::HostName;
+pub use crate::plan::action::{Action, Around, Because, Change, HostPlan, Plan, Reload};
 use crate::plan::ruleset::{Rule, Ruleset};
 use crate::plan::state::{
-    Access, Body, Desired, DesiredHost, Digest, File, Follow, Observed, ObservedFile, ObservedFleet, Phase, Recorded,
+    Body, Desired, DesiredHost, Digest, File, Follow, Observed, ObservedFile, ObservedFleet, Other, Phase, Recorded,
 };
+use crate::plan::way;
 
-/// Why a file is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Change {
-    /// Nothing stands there.
-    New,
-    /// What we put there is no longer what is wanted.
-    Content,
-    /// Owner, group or mode alone.
-    Access,
-    /// Someone else changed it since the last run.
-    Drift,
-    /// It stood there before we came.
-    Foreign,
-}
-
-/// Why rules are loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Reload {
-    /// No rules of ours are there.
-    First,
-    /// Other flows are wanted.
-    Flows,
-    /// Someone else changed the live rules, or they are gone.
-    Drift,
-    /// The live rules are right, the file that is read at boot is not.
-    Boot,
-}
-
-/// Why a unit follows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Because {
-    /// A file that it reads has changed.
-    Changed,
-    /// An earlier run did not come to it.
-    Owed,
-    /// It does not run, or is not enabled.
-    Down,
-}
-
-/// One thing that is done on one host. Nothing is executed that is not one of these, and each is shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Packages are installed by the distribution's manager.
-    Install {
-        /// Names, sorted.
-        packages: Vec<String>,
-    },
-    /// A folder is made, or its access is set.
-    MakeFolder {
-        /// Absolute.
-        path: String,
-        /// Owner, group, mode.
-        access: Access,
-        /// Whether it exists with another access.
-        exists: bool,
-    },
-    /// A file is put in place.
-    Write {
-        /// Absolute.
-        path: String,
-        /// The file as wanted.
-        file: File,
-        /// Why.
-        change: Change,
-        /// The old text, where it may be shown.
-        old: Option<String>,
-    },
-    /// A file that is right already is entered in the manifest.
-    Adopt {
-        /// Absolute.
-        path: String,
-        /// What the manifest will say.
-        recorded: Recorded,
-    },
-    /// A file of ours that is no longer wanted is removed.
-    Remove {
-        /// Absolute.
-        path: String,
-        /// Whether someone else changed it since.
-        drift: bool,
-    },
-    /// Rules are loaded, armed.
-    Firewall {
-        /// All that is accepted afterwards.
-        to: Box<Ruleset>,
-        /// Accepted from now on.
-        added: Vec<Rule>,
-        /// No longer accepted.
-        removed: Vec<Rule>,
-        /// Why.
-        why: Reload,
-    },
-    /// A unit is enabled and takes its files, is reloaded, restarted or started; or it is stopped for good.
-    Follow {
-        /// Its name.
-        unit: String,
-        /// Swap, reload or restart, which all start a unit that does not run; or stop.
-        follow: Follow,
-        /// Why.
-        because: Because,
-    },
-}
-
-/// What is done on one host.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct HostPlan {
-    /// By phase, in the order in which they are carried out. No phase is empty.
-    pub phases: BTreeMap<Phase, Vec<Action>>,
-    /// What was changed by someone else since the last run.
-    pub drift: Vec<String>,
-}
-
-impl HostPlan {
-    /// Whether nothing is done.
-    pub fn is_empty(&self) -> bool {
-        self.phases.is_empty()
-    }
-
-    fn add(&mut self, phase: Phase, action: Action) {
-        self.phases.entry(phase).or_default().push(action);
-    }
-}
-
-/// What is done on the fleet.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Plan {
-    /// Every host that was observed, those with nothing to do among them.
-    pub hosts: BTreeMap<HostName, HostPlan>,
-}
-
-impl Plan {
-    /// Whether nothing is done anywhere.
-    pub fn is_empty(&self) -> bool {
-        self.hosts.values().all(HostPlan::is_empty)
-    }
-
-    /// The phases in which anything is done, in order.
-    pub fn phases(&self) -> BTreeSet<Phase> {
-        self.hosts.values().flat_map(|h| h.phases.keys().copied()).collect()
-    }
-
-    /// The hosts on which something is done.
-    pub fn changed(&self) -> impl Iterator<Item = &HostName> {
-        self.hosts.iter().filter(|(_, h)| !h.is_empty()).map(|(name, _)| name)
-    }
-}
-
-/// The whole fleet's plan. A host that was not observed has no place in it.
+/// The whole fleet's plan, as each host asks for it by itself. A host that was not observed has no place in it.
 pub fn plan(desired: &Desired, observed: &ObservedFleet) -> Plan {
     let hosts = observed.iter().filter_map(|(name, seen)| {
         let wanted = desired.get(name)?;
         Some((name.clone(), host(wanted, seen)))
     });
-    Plan { hosts: hosts.collect() }
+    Plan { hosts: hosts.collect(), ..Plan::default() }
+}
+
+/// A host's plan that takes back what an earlier run has begun there and not ended, and does nothing else.
+fn begun(observed: &Observed) -> HostPlan {
+    let mut plan = HostPlan::default();
+    if let Some(of) = &observed.cut_off {
+        plan.add(Phase::Widen, Action::Undo { of: of.clone() });
+    }
+    plan
+}
+
+/// A host's plan that leaves it as it is but for what others decide about it: where that is anything, what was begun there is taken
+/// back first; what is open only while the run lasts opens and closes.
+pub fn alone(desired: &DesiredHost, observed: &Observed, acts: bool) -> HostPlan {
+    let mut plan = if acts { begun(observed) } else { HostPlan::default() };
+    let stale = observed.firewall.loaded.iter().flat_map(|loaded| &loaded.rules).any(Rule::is_passage);
+    if let Some(wanted) = desired.firewall.as_ref().filter(|_| stale || !desired.passages.is_empty()) {
+        firewall(wanted, &desired.passages, observed, &mut plan);
+    }
+    plan
 }
 
 /// One host's plan.
 pub fn host(desired: &DesiredHost, observed: &Observed) -> HostPlan {
-    let mut plan = HostPlan::default();
+    let mut plan = begun(observed);
     let missing: Vec<String> =
         desired.packages.iter().filter(|name| !observed.packages.contains_key(*name)).cloned().collect();
     if !missing.is_empty() {
         plan.add(Phase::Packages, Action::Install { packages: missing });
     }
     folders(desired, observed, &mut plan);
-    let mut follows = Follows::new();
+    let mut units = Units::of(desired, observed);
     for (path, file) in &desired.files {
-        write(path, file, observed, &mut plan, &mut follows);
+        write(path, file, observed, &mut plan, &mut units);
     }
-    remove(desired, observed, &mut plan, &mut follows);
-    for (unit, follow) in &observed.owed {
-        match desired.units.get(unit) {
-            Some(wanted) => follow_in(&mut follows, wanted.phase, unit, (*follow).min(Follow::Restart), Because::Owed),
-            None => follow_in(&mut follows, Phase::Narrow, unit, Follow::Stop, Because::Owed),
-        }
-    }
-    for (unit, wanted) in &desired.units {
-        let state = observed.units.get(unit);
-        if !state.is_some_and(|s| s.active == "active" && s.enabled != "disabled" && s.enabled != "masked") {
-            follow_in(&mut follows, wanted.phase, unit, Follow::Reload, Because::Down);
-        }
-    }
-    reload_rather_than_swap(&mut plan, &follows);
-    for (phase, units) in follows {
-        for (unit, (follow, because)) in units {
-            plan.add(phase, Action::Follow { unit, follow, because });
+    remove(desired, observed, &mut plan, &mut units);
+    units.owe();
+    reload_rather_than_swap(&mut plan, &units.follows);
+    units.add_to(&mut plan);
+    for (name, task) in &desired.tasks {
+        if task.makes.iter().any(|(fact, value)| observed.made.get(fact) != Some(value)) {
+            plan.add(task.phase, Action::Perform { name: name.clone(), task: task.clone() });
         }
     }
     if let Some(wanted) = &desired.firewall {
-        firewall(wanted, observed, &mut plan);
+        firewall(wanted, &desired.passages, observed, &mut plan);
     }
+    plan.undo_first();
     plan
 }
 
 /// What the units do in each phase, and why.
 type Follows = BTreeMap<Phase, BTreeMap<String, (Follow, Because)>>;
 
-fn follow_in(follows: &mut Follows, phase: Phase, unit: &str, follow: Follow, because: Because) {
-    let entry = follows.entry(phase).or_default().entry(unit.to_owned()).or_insert((follow, because));
-    entry.0 = entry.0.max(follow);
+/// What is asked of the units of a host while its files are gone through.
+struct Units<'a> {
+    desired: &'a DesiredHost,
+    observed: &'a Observed,
+    follows: Follows,
+    /// The files of which a running unit is told.
+    sets: BTreeMap<Phase, BTreeMap<(String, String), Because>>,
+    /// Restarts that wait for a person's word.
+    holds: BTreeSet<(Phase, String)>,
+}
+
+impl<'a> Units<'a> {
+    fn of(desired: &'a DesiredHost, observed: &'a Observed) -> Self {
+        Self { desired, observed, follows: Follows::new(), sets: BTreeMap::new(), holds: BTreeSet::new() }
+    }
+
+    fn runs(&self, unit: &str) -> bool {
+        self.observed.units.get(unit).is_some_and(|state| state.active == "active")
+    }
+
+    fn follow(&mut self, phase: Phase, unit: &str, follow: Follow, because: Because) {
+        let entry = self.follows.entry(phase).or_default().entry(unit.to_owned()).or_insert((follow, because));
+        entry.0 = entry.0.max(follow);
+    }
+
+    /// A file that has changed asks something of a unit. One that does not run reads all its files when it starts.
+    fn ask(&mut self, phase: Phase, unit: &str, follow: Follow, path: &str, because: Because) {
+        match follow {
+            Follow::Set | Follow::Confirm if !self.runs(unit) => self.follow(phase, unit, Follow::Reload, because),
+            Follow::Set if self.desired.setters.contains_key(unit) => {
+                let of_phase = self.sets.entry(phase).or_default();
+                of_phase.entry((unit.to_owned(), path.to_owned())).or_insert(because);
+            }
+            Follow::Confirm if !self.desired.confirmed.contains(unit) => {
+                self.holds.insert((phase, unit.to_owned()));
+            }
+            // Whom nobody can tell must restart.
+            Follow::Set | Follow::Confirm => self.follow(phase, unit, Follow::Restart, because),
+            Follow::Swap | Follow::Reload | Follow::Restart | Follow::Stop => {
+                self.follow(phase, unit, follow, because);
+            }
+        }
+    }
+
+    /// What earlier runs owe, and what does not run.
+    fn owe(&mut self) {
+        for (unit, follow) in &self.observed.owed {
+            match self.desired.units.get(unit) {
+                Some(wanted) => {
+                    let restart = matches!(follow, Follow::Restart | Follow::Stop);
+                    let follow = if restart { Follow::Restart } else { Follow::Reload };
+                    self.follow(wanted.phase, unit, follow, Because::Owed);
+                }
+                None => self.follow(Phase::Narrow, unit, Follow::Stop, Because::Owed),
+            }
+        }
+        for (unit, wanted) in &self.desired.units {
+            let state = self.observed.units.get(unit);
+            if self.observed.held.contains(unit) && self.desired.confirmed.contains(unit) {
+                self.follow(wanted.phase, unit, Follow::Restart, Because::Owed);
+            }
+            if self.observed.untold.contains(unit) {
+                let told = |file: &File| file.then.get(unit) == Some(&Follow::Set);
+                for (path, file) in self.desired.files.iter().filter(|(_, file)| told(file)) {
+                    self.ask(file.phase, unit, Follow::Set, path, Because::Owed);
+                }
+            }
+            if !self.runs(unit) || state.is_some_and(|s| s.enabled == "disabled" || s.enabled == "masked") {
+                self.follow(wanted.phase, unit, Follow::Reload, Because::Down);
+            }
+        }
+    }
+
+    /// Whether the unit is started or restarted, and so takes all that stands in its files by then.
+    fn restarts(&self, unit: &str, phase: Phase) -> bool {
+        let follow = self.follows.get(&phase).and_then(|units| units.get(unit));
+        follow.is_some_and(|(follow, _)| *follow >= Follow::Restart || !self.runs(unit))
+    }
+
+    /// The actions. What a later phase pays is owed until then all the same, as the run may not come to it.
+    fn add_to(self, plan: &mut HostPlan) {
+        for (phase, units) in &self.follows {
+            for (unit, (follow, because)) in units {
+                plan.add(*phase, Action::Follow { unit: unit.clone(), follow: *follow, because: *because });
+            }
+        }
+        for (phase, sets) in &self.sets {
+            for ((unit, path), because) in sets {
+                let Some(script) = self.desired.setters.get(unit).filter(|_| !self.restarts(unit, *phase)) else {
+                    continue;
+                };
+                let (unit, path, script) = (unit.clone(), path.clone(), script.clone());
+                plan.add(*phase, Action::Set { unit, path, script, because: *because });
+            }
+        }
+        for (phase, unit) in &self.holds {
+            // What was kept in mind before is forgotten by a restart that comes first.
+            let restarted = Phase::ALL.iter().any(|earlier| earlier < phase && self.restarts(unit, *earlier));
+            let kept = self.observed.held.contains(unit) && !restarted;
+            if !self.restarts(unit, *phase) && !kept {
+                plan.add(*phase, Action::Hold { unit: unit.clone() });
+            }
+        }
+        let wanted = |unit: &&String| self.desired.units.contains_key(*unit);
+        let waiting = self
+            .observed
+            .held
+            .iter()
+            .filter(wanted)
+            .filter(|unit| !Phase::ALL.iter().any(|phase| self.restarts(unit, *phase)));
+        plan.waits = waiting.cloned().collect();
+    }
 }
 
 /// A unit that reloads in a phase reads all its files anew: nothing of them is swapped beside it, and none says so.
@@ -241,7 +210,7 @@ fn folders(desired: &DesiredHost, observed: &Observed, plan: &mut HostPlan) {
     }
 }
 
-fn write(path: &str, file: &File, observed: &Observed, plan: &mut HostPlan, follows: &mut Follows) {
+fn write(path: &str, file: &File, observed: &Observed, plan: &mut HostPlan, units: &mut Units<'_>) {
     let seen = observed.files.get(path);
     let known = observed.manifest.get(path);
     if holds(seen, file) {
@@ -252,13 +221,21 @@ fn write(path: &str, file: &File, observed: &Observed, plan: &mut HostPlan, foll
         return;
     }
     let change = change(seen, known, &file.body);
+    let stood = seen.and_then(|s| s.other.clone());
     if change == Change::Drift {
-        plan.drift.push(format!("{path} was changed by someone else since the last run"));
+        plan.drift.push(drift(path, stood.as_ref()));
     }
     let old = seen.and_then(|s| s.text.clone());
-    plan.add(file.phase, Action::Write { path: path.to_owned(), file: file.clone(), change, old });
+    plan.add(file.phase, Action::Write { path: path.to_owned(), file: file.clone(), change, old, stood });
     for (unit, follow) in &file.then {
-        follow_in(follows, file.phase, unit, *follow, Because::Changed);
+        units.ask(file.phase, unit, *follow, path, Because::Changed);
+    }
+}
+
+fn drift(path: &str, stands: Option<&Other>) -> String {
+    match stands {
+        Some(other) => format!("{path} was replaced by someone else since the last run: it is {other}"),
+        None => format!("{path} was changed by someone else since the last run"),
     }
 }
 
@@ -278,31 +255,35 @@ fn change(seen: Option<&ObservedFile>, recorded: Option<&Recorded>, body: &Body)
 
 /// Only what the manifest says that we put there is ever removed, and only in `Narrow`: until then the old configuration
 /// stands beside the new one, so that a listener that moves is reached in both places. A unit that nothing wants is stopped.
-fn remove(desired: &DesiredHost, observed: &Observed, plan: &mut HostPlan, follows: &mut Follows) {
+fn remove(desired: &DesiredHost, observed: &Observed, plan: &mut HostPlan, units: &mut Units<'_>) {
     for (path, recorded) in &observed.manifest {
         if desired.files.contains_key(path) {
             continue;
         }
-        let drift = observed.files.get(path).is_some_and(|s| s.digest.as_ref() != Some(&recorded.digest));
-        if drift {
-            plan.drift.push(format!("{path}, to be removed, was changed by someone else since the last run"));
+        let seen = observed.files.get(path);
+        let changed = seen.is_some_and(|s| s.digest.as_ref() != Some(&recorded.digest));
+        if changed {
+            let stands = seen.and_then(|s| s.other.as_ref());
+            plan.drift.push(drift(&format!("{path}, to be removed,"), stands));
         }
-        plan.add(Phase::Narrow, Action::Remove { path: path.clone(), drift });
+        plan.add(Phase::Narrow, Action::Remove { path: path.clone(), drift: changed });
         for (unit, follow) in &recorded.then {
             let follow = if desired.units.contains_key(unit) { *follow } else { Follow::Stop };
-            follow_in(follows, Phase::Narrow, unit, follow, Because::Changed);
+            units.ask(Phase::Narrow, unit, follow, path, Because::Changed);
         }
     }
 }
 
-/// New flows open in `Widen`, old ones close in `Narrow`; in between both are open.
-fn firewall(wanted: &Ruleset, observed: &Observed, plan: &mut HostPlan) {
+/// New flows open in `Widen`, old ones close in `Narrow`; in between both are open, and the passages of this run. Those of a run that
+/// has died close at once.
+fn firewall(wanted: &Ruleset, passages: &BTreeSet<Rule>, observed: &Observed, plan: &mut HostPlan) {
     let seen = &observed.firewall;
     let live = seen.loaded.as_ref().filter(|_| seen.intact);
     let empty = Ruleset::default();
     let old = live.unwrap_or(&empty);
     // What was open when a run last ended is in use, whatever has become of the live rules since.
-    let wide = wanted.widened(seen.loaded.as_ref().unwrap_or(&empty));
+    let mut wide = wanted.widened(&seen.loaded.as_ref().unwrap_or(&empty).lasting());
+    wide.rules.extend(passages.iter().cloned());
     let why = match (&seen.loaded, live) {
         (None, _) => Some(Reload::First),
         (Some(_), None) => Some(Reload::Drift),
@@ -334,12 +315,17 @@ fn load(from: &Ruleset, to: &Ruleset, why: Reload) -> Action {
         to: Box::new(to.clone()),
         added: to.rules.difference(&from.rules).cloned().collect(),
         removed: from.rules.difference(&to.rules).cloned().collect(),
+        around: Around::between(from, to),
         why,
     }
 }
 
-/// The digest of everything that a plan for this host depends on, without the clock and the free space.
-pub fn fingerprint(observed: &Observed) -> Digest {
-    let steady = Observed { clock: 0, free: 0, controller: None, ..observed.clone() };
+/// The digest of everything that a plan for a host that should be `desired` depends on, without what changes by itself.
+pub fn fingerprint(observed: &Observed, desired: &DesiredHost) -> Digest {
+    let mut steady = Observed { clock: 0, free: 0, controller: None, passing: BTreeMap::new(), ..observed.clone() };
+    // What the other units mean, those of firewalls, is told in `firewall`; ours that loads at boot is active from then on.
+    steady.units.retain(|unit, _| desired.units.contains_key(unit));
+    // They come with the first lock that is taken.
+    steady.folders.retain(|path, _| !way::is_own(path));
     Digest::of(&serde_json::to_vec(&steady).unwrap_or_default())
 }

@@ -7,13 +7,14 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base::net::{Cidr, Invalid, Port, Proto};
 use crate::inventory::site::Backend;
 
 /// Which way a connection is opened, seen from the host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// To the host.
@@ -23,7 +24,7 @@ pub enum Direction {
 }
 
 /// One accepted kind of connection.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Rule {
     /// In or out.
     pub direction: Direction,
@@ -37,6 +38,16 @@ pub struct Rule {
     pub uids: BTreeSet<u32>,
     /// The flow that it comes from, for a person: `lb -> web`, `manage_from`. One line.
     pub flow: String,
+}
+
+/// Stands in the words of a rule that is open only while a run lasts, before what that is for; in those of no other rule.
+pub const PASSAGE: &str = ", only while ";
+
+impl Rule {
+    /// Whether it is open only while a run lasts.
+    pub fn is_passage(&self) -> bool {
+        self.flow.contains(PASSAGE)
+    }
 }
 
 impl fmt::Display for Rule {
@@ -71,7 +82,7 @@ impl FromStr for Rule {
         let (head, flow) = line.split_once(" # ").ok_or_else(|| Invalid::new("has no ` # `"))?;
         let words: Vec<&str> = head.split(' ').collect();
         let [direction, proto, port, "peers", peers, "uids", uids] = words[..] else {
-            return Err(Invalid::new("is no rule"));
+            return Err(Invalid::new("is not a rule"));
         };
         Ok(Self {
             direction: match direction {
@@ -110,6 +121,12 @@ impl Ruleset {
     #[must_use]
     pub fn widened(&self, old: &Self) -> Self {
         Self { rules: self.rules.union(&old.rules).cloned().collect(), ..self.clone() }
+    }
+
+    /// It without what is open only while a run lasts: where that run has died, nobody needs it any more.
+    #[must_use]
+    pub fn lasting(&self) -> Self {
+        Self { rules: self.rules.iter().filter(|rule| !rule.is_passage()).cloned().collect(), ..self.clone() }
     }
 
     /// The text form: `backend`, `forwarding` and `block` lines, then a line a rule, sorted.

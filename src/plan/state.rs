@@ -1,136 +1,22 @@
-//! What a host should be and what it is: `Desired` is made by the services, `Observed` by the probe; `plan` compares them.
+//! What a host should be and what it is: `Desired` is made by the services, `Observed` by the observation; `plan` compares them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
+use serde_json::Value;
 
 use crate::base::net::HostName;
-use crate::plan::ruleset::Ruleset;
-
-/// The fleet's barriers, in order; also the words that a person sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Phase {
-    /// Packages are installed; no configuration is touched.
-    Packages,
-    /// Everything new is uploaded and accepted by the daemons; nothing is changed.
-    Stage,
-    /// New flows are opened.
-    Widen,
-    /// The database's writer.
-    Primary,
-    /// The database's replicas.
-    Replica,
-    /// TLS fronts of the app hosts.
-    App,
-    /// nginx of the web hosts.
-    Web,
-    /// HAProxy, one load balancer at a time.
-    Edge,
-    /// Monitoring agents.
-    Monitor,
-    /// Old flows are closed.
-    Narrow,
-    /// The whole is seen to work.
-    Verify,
-}
-
-impl Phase {
-    /// All of them, in order.
-    pub const ALL: [Self; 11] = [
-        Self::Packages,
-        Self::Stage,
-        Self::Widen,
-        Self::Primary,
-        Self::Replica,
-        Self::App,
-        Self::Web,
-        Self::Edge,
-        Self::Monitor,
-        Self::Narrow,
-        Self::Verify,
-    ];
-
-    /// The word in the table.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Packages => "packages",
-            Self::Stage => "stage",
-            Self::Widen => "widen",
-            Self::Primary => "primary",
-            Self::Replica => "replica",
-            Self::App => "app",
-            Self::Web => "web",
-            Self::Edge => "edge",
-            Self::Monitor => "monitor",
-            Self::Narrow => "narrow",
-            Self::Verify => "verify",
-        }
-    }
-
-    /// What happens in it, for the table's last column.
-    pub fn about(self) -> &'static str {
-        match self {
-            Self::Packages => "packages installed, nothing configured yet",
-            Self::Stage => "uploaded and checked by the daemons",
-            Self::Widen => "firewall: new flows opened first",
-            Self::Primary => "the database's writer",
-            Self::Replica => "the database's replicas",
-            Self::App => "TLS front of the app",
-            Self::Web => "nginx",
-            Self::Edge => "haproxy, one at a time",
-            Self::Monitor => "monitoring agent",
-            Self::Narrow => "firewall: old flows closed last",
-            Self::Verify => "seen to work, end to end",
-        }
-    }
-
-    /// Whether hosts go through it one at a time.
-    pub fn is_serial(self) -> bool {
-        matches!(self, Self::Primary | Self::Edge)
-    }
-}
-
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-/// SHA-256 in lower-case hex.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Digest(pub String);
-
-impl Digest {
-    /// Of these bytes.
-    pub fn of(bytes: &[u8]) -> Self {
-        use std::fmt::Write as _;
-        let mut hex = String::with_capacity(64);
-        for byte in Sha256::digest(bytes) {
-            let _ = write!(hex, "{byte:02x}");
-        }
-        Self(hex)
-    }
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
-/// What a file holds: text with sentinels for its materials, and the digest of the bytes that it becomes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Body {
-    /// Rendered text; secrets and certificates are sentinels.
-    pub text: String,
-    /// Of the materialized bytes.
-    pub digest: Digest,
-}
+pub use crate::plan::body::{Body, Digest};
+pub use crate::plan::facts::{Facts, Version};
+pub use crate::plan::phase::Phase;
+use crate::plan::ruleset::{Rule, Ruleset};
+use crate::plan::task::{CutOff, Task};
 
 /// Owner, group and mode.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,28 +37,34 @@ impl Access {
 }
 
 /// What a change of a file asks of a unit. Ordered so that the stronger one comes last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Follow {
     /// The running daemon is given the new file; `systemctl reload` where it does not take it, or is not sound for that.
     Swap,
+    /// The running daemon is told what changes, by the unit's setter ([`DesiredHost::setters`]); a start of it needs no telling.
+    Set,
     /// `systemctl reload`, or start where it is not running.
     Reload,
     /// `systemctl restart`.
     Restart,
+    /// `systemctl restart`, but not before a person has confirmed it; until then it is owed, and each run tells so.
+    Confirm,
     /// `systemctl disable --now`: nothing of it is wanted any more.
     Stop,
 }
 
-/// What is kept on a host: a debt, and what a removal asks for. A swap is neither, as a reload pays for it.
+/// What is kept on a host: a debt, and what a removal asks for. A swap is neither, as a reload pays for it; nor is what a daemon
+/// is told, as it can be told only what stands there.
 impl std::str::FromStr for Follow {
     type Err = crate::base::net::Invalid;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "reload" => Ok(Self::Reload),
             "restart" => Ok(Self::Restart),
+            "confirm" => Ok(Self::Confirm),
             "stop" => Ok(Self::Stop),
-            _ => Err(crate::base::net::Invalid::new("is neither reload, restart nor stop")),
+            _ => Err(crate::base::net::Invalid::new("is neither reload, restart, confirm nor stop")),
         }
     }
 }
@@ -181,15 +73,17 @@ impl fmt::Display for Follow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Swap => "swap",
+            Self::Set => "set",
             Self::Reload => "reload",
             Self::Restart => "restart",
+            Self::Confirm => "confirm",
             Self::Stop => "stop",
         })
     }
 }
 
 /// A file that should be on a host.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct File {
     /// The service that wants it.
     pub service: &'static str,
@@ -206,7 +100,7 @@ pub struct File {
 }
 
 /// A folder that should exist. It is made, never removed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Folder {
     /// The phase in which it is made.
     pub phase: Phase,
@@ -215,7 +109,7 @@ pub struct Folder {
 }
 
 /// A unit that should be enabled and running.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UnitWanted {
     /// The phase in which it is started.
     pub phase: Phase,
@@ -223,10 +117,8 @@ pub struct UnitWanted {
 
 /// A command that must accept the staged files before anything is changed. It runs on the host in a private mount
 /// namespace in which the staged files stand at their real paths.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// The service.
-    pub service: &'static str,
     /// As a person would name it: `haproxy -c`.
     pub title: String,
     /// sh text; exit 0 accepts, else its output says why.
@@ -234,10 +126,8 @@ pub struct Check {
 }
 
 /// Something that shows that a service works. It runs on the host as root.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Probe {
-    /// The service.
-    pub service: &'static str,
     /// After which phase's changes it must hold.
     pub phase: Phase,
     /// As a person would say it: `https on 10.0.2.11:8443 with the right certificate`.
@@ -250,8 +140,19 @@ pub struct Probe {
     pub advisory: bool,
 }
 
+/// Who may still use what this run replaces: workers of before a reload, which serve with the configuration of before until
+/// their last connection has ended. It is asked on the host as root, again and again, before anything closes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Drain {
+    /// The service.
+    pub service: &'static str,
+    /// sh text; exit 0 = nobody is left, else its output says who is, as a part of a sentence: `1 former worker of x still
+    /// holds 2 connections`.
+    pub command: String,
+}
+
 /// What one host should be.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct DesiredHost {
     /// Package names.
     pub packages: BTreeSet<String>,
@@ -261,59 +162,60 @@ pub struct DesiredHost {
     pub folders: BTreeMap<String, Folder>,
     /// By name, e.g. `haproxy.service`.
     pub units: BTreeMap<String, UnitWanted>,
+    /// How a unit takes files while it runs ([`Follow::Swap`]), by unit: sh text of a function's body, which is given their paths in
+    /// `$swaps` and returns 0 where it has taken all of them, else sets `why`.
+    pub swaps: BTreeMap<String, String>,
+    /// How a running unit is told what changes, by unit, for files with [`Follow::Set`]: sh text that gets such a file on its
+    /// standard input, and the file's path as `$1`. It is run again with the file of before where the phase is put back.
+    pub setters: BTreeMap<String, String>,
+    /// Tasks, by name; a name begins with that of its service, as `demo/schema`.
+    pub tasks: BTreeMap<String, Task>,
+    /// Units whose restart a person has confirmed for this run.
+    pub confirmed: BTreeSet<String>,
     /// In the order of the services.
     pub checks: Vec<Check>,
     /// In the order of the services.
     pub probes: Vec<Probe>,
+    /// In the order of the services.
+    pub drains: Vec<Drain>,
     /// The firewall.
     pub firewall: Option<Ruleset>,
+    /// What is open beside that, only while the run lasts.
+    pub passages: BTreeSet<Rule>,
 }
 
-/// A version as daemons print it: `2.6.12` is `[2, 6, 12]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Default)]
-pub struct Version(pub u16, pub u16, pub u16);
-
-impl Version {
-    /// The first `N.N` or `N.N.N` found in `text`.
-    pub fn find(text: &str) -> Option<Self> {
-        text.split(|c: char| !(c.is_ascii_digit() || c == '.')).find_map(|word| {
-            let mut parts = word.split('.').filter(|p| !p.is_empty()).map(str::parse::<u16>);
-            let (major, minor) = (parts.next()?.ok()?, parts.next()?.ok()?);
-            Some(Self(major, minor, parts.next().and_then(Result::ok).unwrap_or(0)))
-        })
-    }
+/// What stands at a path and is neither a regular file nor a folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Other {
+    /// A symbolic link, and where it points to, as it is written. Nothing of ours follows it.
+    Link(String),
+    /// A FIFO.
+    Fifo,
+    /// A socket.
+    Socket,
+    /// A device.
+    Device,
 }
 
-impl fmt::Display for Version {
+impl fmt::Display for Other {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.0, self.1, self.2)
+        match self {
+            Self::Link(to) => write!(f, "a link to {to}"),
+            Self::Fifo => f.write_str("a FIFO"),
+            Self::Socket => f.write_str("a socket"),
+            Self::Device => f.write_str("a device"),
+        }
     }
-}
-
-/// What templates may depend on: the distribution, and the daemons' versions as installed or, before that, as the distribution ships them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Facts {
-    /// `ID` of os-release: `debian`, `ubuntu`.
-    pub distribution: String,
-    /// `VERSION_ID`: `12`, `24.04`.
-    pub release: String,
-    /// `HAProxy`.
-    pub haproxy: Version,
-    /// nginx.
-    pub nginx: Version,
-    /// The OpenSSL library that the daemons use.
-    pub openssl: Version,
-    /// nft.
-    pub nft: Version,
-    /// Something else forwards packets on this host (Docker).
-    pub guest_forwarding: bool,
 }
 
 /// A file as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObservedFile {
-    /// Of its bytes; `None` for what is no regular file.
+    /// Of its bytes; `None` for what is not a regular file.
     pub digest: Option<Digest>,
+    /// What it is, where it is not a regular file.
+    pub other: Option<Other>,
     /// Owner, group, mode.
     pub access: Access,
     /// Its text, where it differs from what is wanted, is small, and holds no secret.
@@ -374,16 +276,29 @@ pub struct Observed {
     pub packages: BTreeMap<String, String>,
     /// What stands at the paths asked for and at those of the manifest.
     pub files: BTreeMap<String, ObservedFile>,
-    /// Which of the folders asked for exist, and how.
+    /// Which of the folders asked for exist, and how; those on the way to all that was asked for too.
     pub folders: BTreeMap<String, Access>,
     /// Units asked for.
     pub units: BTreeMap<String, ObservedUnit>,
     /// The firewall.
     pub firewall: ObservedFirewall,
+    /// What services have learned by questions of their own, by service. [`Part`] is the way in.
+    pub parts: BTreeMap<String, Value>,
+    /// The same that changes by itself from one look to the next: no plan depends on it.
+    pub passing: BTreeMap<String, Value>,
     /// What we put there, by path, as of the last run.
     pub manifest: BTreeMap<String, Recorded>,
     /// Reloads and restarts that an earlier run did not come to.
     pub owed: BTreeMap<String, Follow>,
+    /// Units that must restart to take what stands in their files, once a person has confirmed it.
+    pub held: BTreeSet<String>,
+    /// Units that were not told yet what has changed in a file with [`Follow::Set`].
+    pub untold: BTreeSet<String>,
+    /// Facts that tasks have made true, as the host keeps them, or as a service sees them itself; none of a task that was begun and
+    /// is to be taken back.
+    pub made: BTreeMap<String, String>,
+    /// The phase of an earlier run in which the host went down: its files are those of before, its tasks are not taken back yet.
+    pub cut_off: Option<CutOff>,
     /// Our own address as the host sees it.
     pub controller: Option<IpAddr>,
     /// The host's clock, seconds since 1970.
@@ -392,6 +307,64 @@ pub struct Observed {
     pub free: u64,
     /// Why the host cannot be worked on (no systemd, another distribution), if so.
     pub refusal: Option<String>,
+}
+
+/// The typed key of a service's own part of what was observed.
+#[derive(Debug)]
+pub struct Part<T> {
+    service: &'static str,
+    passing: bool,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T: Serialize + DeserializeOwned> Part<T> {
+    /// What plans depend on: where it changes between a plan and its execution, the plan no longer holds.
+    pub const fn steady(service: &'static str) -> Self {
+        Self { service, passing: false, of: PhantomData }
+    }
+
+    /// What changes by itself, such as a lag or an uptime.
+    pub const fn passing(service: &'static str) -> Self {
+        Self { service, passing: true, of: PhantomData }
+    }
+
+    /// What the service has learned; `None` where it has learned nothing, or in another form than this one.
+    pub fn of(&self, observed: &Observed) -> Option<T> {
+        let parts = if self.passing { &observed.passing } else { &observed.parts };
+        T::deserialize(parts.get(self.service)?).ok()
+    }
+
+    /// Keeps what the service has learned. A value that JSON cannot hold counts as nothing.
+    pub fn put(&self, value: &T, observed: &mut Observed) {
+        let parts = if self.passing { &mut observed.passing } else { &mut observed.parts };
+        parts.insert(self.service.to_owned(), serde_json::to_value(value).unwrap_or_default());
+    }
+}
+
+impl Observed {
+    /// A host of these facts with nothing of ours on it.
+    pub fn bare(facts: Facts) -> Self {
+        Self {
+            facts,
+            packages: BTreeMap::new(),
+            files: BTreeMap::new(),
+            folders: BTreeMap::new(),
+            units: BTreeMap::new(),
+            firewall: ObservedFirewall::default(),
+            parts: BTreeMap::new(),
+            passing: BTreeMap::new(),
+            manifest: BTreeMap::new(),
+            owed: BTreeMap::new(),
+            held: BTreeSet::new(),
+            untold: BTreeSet::new(),
+            made: BTreeMap::new(),
+            cut_off: None,
+            controller: None,
+            clock: 0,
+            free: 0,
+            refusal: None,
+        }
+    }
 }
 
 /// The fleet as it should be.
@@ -405,10 +378,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_found_in_what_daemons_print() {
-        assert_eq!(Version::find("HAProxy version 2.6.12-1+deb12u4 2026/10/01"), Some(Version(2, 6, 12)));
-        assert_eq!(Version::find("nginx version: nginx/1.22.1"), Some(Version(1, 22, 1)));
-        assert_eq!(Version::find("nftables v1.0.6 (Lester Gooch #5)"), Some(Version(1, 0, 6)));
-        assert_eq!(Version::find("none"), None);
+    fn a_services_part_has_its_type() {
+        let facts = Facts::of_release("debian", "12");
+        let mut observed = Observed::bare(facts);
+        let (role, lag) = (Part::<Vec<String>>::steady("db"), Part::<u64>::passing("db"));
+        assert_eq!((role.of(&observed), lag.of(&observed)), (None, None));
+        role.put(&vec!["replica".to_owned()], &mut observed);
+        lag.put(&7, &mut observed);
+        assert_eq!((role.of(&observed), lag.of(&observed)), (Some(vec!["replica".to_owned()]), Some(7)));
+        assert_eq!(Part::<u64>::steady("db").of(&observed), None, "what was learned has another form");
+        let kept: Observed = serde_json::from_value(serde_json::to_value(&observed).unwrap()).unwrap();
+        assert_eq!(kept, observed);
     }
 }

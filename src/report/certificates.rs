@@ -4,16 +4,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::text::{Paint, clean, count, names, natural};
+use crate::base::material::{CertificateId, Purpose};
 use crate::base::net::HostName;
 use crate::fleet::certificates::{Judged, View};
+use crate::fleet::served::Leaf;
 use crate::inventory::site::Site;
 use crate::pki::internal_ca::date;
 use crate::pki::known::Known;
-use crate::pki::renew::Decision;
+use crate::service::certificates::schedule::Decision;
 
 /// Up to this many sites are shown one by one while they are good.
 const SITES: usize = 12;
@@ -73,7 +77,7 @@ fn head(site: &Site, view: &View) -> String {
         (bad, 0) => format!("{bad} not as they should be"),
         (bad, unasked) => format!("{bad} not as they should be, {} not asked", count(unasked, "host")),
     };
-    let verdict = if view.state { verdict } else { format!("this state folder holds none yet; {verdict}") };
+    let verdict = if view.state { verdict } else { format!("this state folder holds no certificate yet; {verdict}") };
     format!("certificates of {}: {of_sites}, {of_hosts} on {}: {verdict}", site.name, count(view.asked.len(), "host"))
 }
 
@@ -221,50 +225,146 @@ fn main_name(known: &Known) -> String {
     known.names.first().cloned().unwrap_or_default()
 }
 
-/// `web1` of `pki/web1/server`.
+/// Whose it is: a host's, or a site's.
 fn host_of(known: &Known) -> &str {
-    known.material.split('/').nth(1).unwrap_or_default()
+    match &known.id {
+        CertificateId::Hop { host, .. } => host.as_str(),
+        CertificateId::Site(name) => name.as_str(),
+    }
 }
 
-/// `server` of `pki/web1/server`.
-fn kind(known: &Known) -> &str {
-    known.material.split('/').nth(2).unwrap_or("site")
+/// `client`, `server` or `site`.
+fn kind(known: &Known) -> &'static str {
+    match &known.id {
+        CertificateId::Hop { purpose: Purpose::Client, .. } => "client",
+        CertificateId::Hop { purpose: Purpose::Server, .. } => "server",
+        CertificateId::Site(_) => "site",
+    }
 }
 
-/// One event for each authority, certificate and host that was not asked.
-pub fn events(view: &View) -> Vec<Value> {
-    let roots = view.roots.iter().map(|root| {
-        json!({
-            "event": "authority", "kind": if root.hops { "hops" } else { "sites" }, "title": root.title,
-            "domains": root.domains, "not_after": root.not_after, "due": root.due,
-            "rotation": view.rotation.as_ref().filter(|_| root.hops),
-        })
-    });
-    let silent = view.unasked.iter().map(|(host, why)| json!({ "event": "unasked", "host": host, "why": why }));
-    view.all().map(|judged| certificate(judged, view.now)).chain(roots).chain(silent).collect()
+/// A certificate: how it is, or what a step of its renewal came to. What is not told of it is null.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+pub struct CertificateLine<'a> {
+    /// `site`, or `client` or `server` between hosts.
+    kind: &'static str,
+    /// The site whose it is.
+    site: Option<&'a str>,
+    /// The host whose it is.
+    host: Option<&'a HostName>,
+    /// A step of its renewal: `order`, `deferred`, `obtained`.
+    step: Option<&'a str>,
+    /// What comes of the step, a sentence.
+    text: Option<&'a str>,
+    /// What is ordered, in full.
+    order: Option<&'a Value>,
+    /// Names and addresses, the main one first.
+    names: Option<&'a [String]>,
+    /// Who signed it.
+    issuer: Option<&'a str>,
+    /// Seconds since 1970.
+    not_after: Option<i64>,
+    /// Days until then, rounded down.
+    days_left: Option<i64>,
+    /// Of its DER, lower-case hex.
+    sha256: Option<&'a str>,
+    /// When it is renewed, and why.
+    next: Option<String>,
+    /// Whether it should have been renewed by now.
+    due: Option<bool>,
+    /// Failures of its renewal in a row.
+    failures: Option<u32>,
+    /// The last of them.
+    last_failure: Option<&'a str>,
+    /// Whether it is shown wherever it should be, and its renewal does not go wrong.
+    good: Option<bool>,
+    /// Every place where it was looked for.
+    places: Option<Vec<PlaceView<'a>>>,
 }
 
-fn certificate(judged: &Judged, now: i64) -> Value {
-    let known = &judged.known;
-    let places: Vec<Value> = judged
-        .sights
-        .iter()
-        .map(|sight| {
-            json!({
-                "host": sight.host, "place": sight.place.to_string(), "good": sight.wrong.is_none(),
-                "leaf": sight.leaf, "wrong": sight.wrong,
-            })
-        })
-        .collect();
-    let (site, host) = match known.material.strip_prefix("site/") {
-        Some(site) => (Some(site), None),
-        None => (None, Some(host_of(known))),
-    };
-    json!({
-        "event": "certificate", "kind": kind(known), "site": site, "host": host, "names": known.names,
-        "issuer": known.issuer, "not_after": known.life.map(|life| life.not_after), "days_left": known.days_left(now),
-        "sha256": known.sha256, "next": next(known), "due": known.is_due(), "failures": known.failures,
-        "last_failure": known.last_failure, "good": judged.good(), "places": places,
+impl<'a> CertificateLine<'a> {
+    /// What a step of the renewal of a site's certificate came to.
+    pub fn step(step: &'a str, site: &'a str, text: &'a str, order: Option<&'a Value>) -> Self {
+        Self { kind: "site", site: Some(site), step: Some(step), text: Some(text), order, ..Self::default() }
+    }
+
+    fn of(judged: &'a Judged, now: i64) -> Self {
+        let known = &judged.known;
+        let places = judged.sights.iter().map(|sight| PlaceView {
+            host: &sight.host,
+            place: sight.place.to_string(),
+            good: sight.wrong.is_none(),
+            leaf: sight.leaf.as_ref(),
+            wrong: sight.wrong.as_deref(),
+        });
+        let (site, host) = match &known.id {
+            CertificateId::Site(name) => (Some(name.as_str()), None),
+            CertificateId::Hop { host, .. } => (None, Some(host)),
+        };
+        Self {
+            kind: kind(known),
+            site,
+            host,
+            names: Some(&known.names),
+            issuer: known.issuer.as_deref(),
+            not_after: known.life.map(|life| life.not_after),
+            days_left: known.days_left(now),
+            sha256: known.sha256.as_deref(),
+            next: Some(next(known)),
+            due: Some(known.is_due()),
+            failures: Some(known.failures),
+            last_failure: known.last_failure.as_deref(),
+            good: Some(judged.good()),
+            places: Some(places.collect()),
+            ..Self::default()
+        }
+    }
+}
+
+/// One place where a certificate was looked for.
+#[derive(Debug, Serialize, JsonSchema)]
+struct PlaceView<'a> {
+    host: &'a HostName,
+    /// A listener, or a file.
+    place: String,
+    /// Whether the certificate is there.
+    good: bool,
+    /// What is there.
+    leaf: Option<&'a Leaf>,
+    /// What is wrong with that.
+    wrong: Option<&'a str>,
+}
+
+/// An internal authority.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct AuthorityLine<'a> {
+    /// `hops` between hosts, or `sites`.
+    kind: &'static str,
+    /// Its common name.
+    title: &'a str,
+    /// What it may sign for.
+    domains: &'a [String],
+    /// Seconds since 1970.
+    not_after: i64,
+    /// From when on it is replaced, seconds since 1970.
+    due: i64,
+    /// Where its replacement stands, if it is being replaced.
+    rotation: Option<&'a str>,
+}
+
+/// A line for each certificate.
+pub fn certificate_lines(view: &View) -> impl Iterator<Item = CertificateLine<'_>> {
+    view.all().map(|judged| CertificateLine::of(judged, view.now))
+}
+
+/// A line for each authority.
+pub fn authority_lines(view: &View) -> impl Iterator<Item = AuthorityLine<'_>> {
+    view.roots.iter().map(|root| AuthorityLine {
+        kind: if root.hops { "hops" } else { "sites" },
+        title: &root.title,
+        domains: &root.domains,
+        not_after: root.not_after,
+        due: root.due,
+        rotation: view.rotation.as_deref().filter(|_| root.hops),
     })
 }
 
@@ -273,7 +373,7 @@ mod tests {
     use super::*;
     use crate::fleet::certificates::judge;
     use crate::fleet::certificates::tests::{NOW, file, known, port};
-    use crate::fleet::served::Answer;
+    use crate::fleet::served::Served;
     use crate::pki::known::{Overview, Root};
 
     fn root() -> Root {
@@ -289,7 +389,7 @@ mod tests {
     /// `bad` web hosts of `webs` hold another server certificate.
     fn view(webs: usize, bad: usize, sites: usize) -> View {
         let mut overview = Overview { roots: vec![root()], rotation: None, certificates: Vec::new(), state: true };
-        let mut answers: BTreeMap<HostName, Answer> = BTreeMap::new();
+        let mut answers: BTreeMap<HostName, Served> = BTreeMap::new();
         let mut edge = Vec::new();
         for number in 1..=sites {
             let (material, name) = (format!("site/s{number}.example.com"), format!("s{number}.example.com"));
@@ -322,7 +422,7 @@ mod tests {
     fn a_small_fleet_reads_well() {
         insta::assert_snapshot!("certificates_good", draw(&site(), &view(3, 0, 1), Paint::default()));
         let mut bad = view(3, 1, 1);
-        bad.rotation = Some("step 1 of 3: all hosts must learn to trust the new one".into());
+        bad.rotation = Some("step 1 of 3: all hosts must learn to trust the new authority".into());
         bad.unasked.insert("app1".parse().unwrap(), "10.0.3.11:22: no route to host".into());
         insta::assert_snapshot!("certificates_bad", draw(&site(), &bad, Paint::default()));
     }
@@ -337,11 +437,13 @@ mod tests {
     }
 
     #[test]
-    fn events_hold_every_certificate_and_no_key() {
-        let events = events(&view(2, 1, 1));
-        assert_eq!(events.iter().filter(|e| e["event"] == "certificate").count(), 7);
-        assert_eq!(events.iter().filter(|e| e["good"] == false).count(), 1);
-        assert_eq!(events[0]["site"], "s1.example.com");
-        assert!(!serde_json::to_string(&events).unwrap().contains("PRIVATE"));
+    fn lines_hold_every_certificate_and_no_key() {
+        let view = view(2, 1, 1);
+        let lines: Vec<Value> = certificate_lines(&view).map(|line| serde_json::to_value(line).unwrap()).collect();
+        assert_eq!(lines.len(), 7);
+        assert_eq!(lines.iter().filter(|line| line["good"] == false).count(), 1);
+        assert_eq!(lines[0]["site"], "s1.example.com");
+        assert_eq!(authority_lines(&view).count(), 1);
+        assert!(!serde_json::to_string(&lines).unwrap().contains("PRIVATE"));
     }
 }

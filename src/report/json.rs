@@ -1,128 +1,314 @@
-//! The run for programs: takes plan, events and outcome, gives one JSON object a line, told apart by `event`.
+//! A run for programs: takes a plan, an outcome and diagnostics, gives their lines of [`Line`](super::line::Line), where the table
+//! stands.
 //!
-//! | `event` | fields |
-//! |---|---|
-//! | `observing` | `hosts`: number |
-//! | `observed` | `host`, `error`: null or text |
-//! | `plan` | `site`, `changed`, `unchanged`: numbers, `hosts`: by name `{drift: [text], phases: {PHASE: [action]}}` |
-//! | `phase_begin` | `phase`, `hosts`: names |
-//! | `host_begin` | `phase`, `host` |
-//! | `host_end` | `phase`, `host`, `seconds`, `failure`: null or `{phase, what, words, put_back, state}` |
-//! | `phase_end` | `phase`, `passed`, `failed`: numbers, `note`, `seconds` |
-//! | `note` | `host`: null or name, `text` |
-//! | `outcome` | `run`, `exit`: the exit code, `seconds`, `interrupted`, `notes`, `hosts`: by name `{outcome: unchanged\|changed\|failed\|rolled_back\|unreachable\|not_reached, …}` |
-//! | `diagnostic` | `severity`, `message`, `help`: texts, `file`, `line`, `column` or null |
-//! | `error` | `message`, `causes`, `help`: texts |
-//!
-//! An action has `action` (`install`, `folder`, `write`, `adopt`, `remove`, `firewall`, `follow`) and what it is about; secrets are
-//! names (`‹db/app›`). Fields may be added, none is renamed or removed.
+//! Of a firewall, `added` and `removed` are rules, `blocked` and `unblocked` networks; `guest_forwarding` and `backend` are as they
+//! are afterwards. The `digest` of a file is null where it is made of materials. Secrets are names (`‹db/app›`).
 
-use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::base::diagnostic::{Diagnostic, Severity, Span};
-use crate::base::net::HostName;
-use crate::base::secret;
-use crate::fleet::event::{Event, Outcome};
+use crate::base::net::{Cidr, HostName};
+use crate::base::{secret, visible};
+use crate::fleet::event::Outcome;
+use crate::inventory::site::Backend;
 use crate::plan::diff;
-use crate::plan::plan::{Action, HostPlan, Plan};
+use crate::plan::plan::{self, Action, Because, Change, Plan, Reload};
 use crate::plan::ruleset::Rule;
-use crate::plan::state::Access;
+use crate::plan::state::{self, Digest, Follow, Other, Phase};
 
-/// `plan`.
-pub fn plan(site: &HostName, plan: &Plan) -> Value {
-    let hosts: serde_json::Map<String, Value> = plan.hosts.iter().map(|(n, h)| (n.to_string(), host_plan(h))).collect();
-    let changed = plan.changed().count();
-    json!({
-        "event": "plan", "site": site, "changed": changed, "unchanged": plan.hosts.len() - changed, "hosts": hosts,
-    })
+/// What would be done, or is done next.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct PlanLine<'a> {
+    /// The inventory's name.
+    site: &'a HostName,
+    /// Hosts that change.
+    changed: usize,
+    /// Hosts that stay as they are.
+    unchanged: usize,
+    /// What is done on each host.
+    hosts: BTreeMap<&'a HostName, HostPlan<'a>>,
 }
 
 /// One host's part of a plan.
-pub fn host_plan(plan: &HostPlan) -> Value {
-    let phases: serde_json::Map<String, Value> =
-        plan.phases.iter().map(|(phase, actions)| (phase.to_string(), actions.iter().map(action).collect())).collect();
-    json!({ "drift": plan.drift, "phases": phases })
+#[derive(Debug, Serialize, JsonSchema)]
+struct HostPlan<'a> {
+    /// What was changed by someone else since the last run, each a sentence.
+    drift: &'a [String],
+    /// Units whose restart waits for a person's word since an earlier run.
+    waits: &'a BTreeSet<String>,
+    /// By phase, in the order in which they are carried out.
+    phases: BTreeMap<Phase, Vec<ActionView<'a>>>,
 }
 
-fn access(access: &Access) -> Value {
-    json!({ "owner": access.owner, "group": access.group, "mode": format!("{:04o}", access.mode) })
+/// One thing that is done.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(tag = "action", rename_all = "snake_case")]
+enum ActionView<'a> {
+    /// Packages are installed.
+    Install {
+        /// Their names.
+        packages: &'a [String],
+    },
+    /// A folder is made, or its access is set.
+    Folder {
+        /// Absolute.
+        path: &'a str,
+        /// Owner, group, mode.
+        access: AccessView<'a>,
+        /// Whether it exists with another access.
+        exists: bool,
+    },
+    /// A file is put in place.
+    Write(Box<WriteView<'a>>),
+    /// A file that is right already is remembered as ours.
+    Adopt {
+        /// Absolute.
+        path: &'a str,
+    },
+    /// A file of ours that is no longer wanted is removed.
+    Remove {
+        /// Absolute.
+        path: &'a str,
+        /// Whether someone else changed it since.
+        drift: bool,
+    },
+    /// Rules are loaded.
+    Firewall {
+        /// Why.
+        why: Reload,
+        /// Accepted from now on.
+        added: &'a [Rule],
+        /// No longer accepted.
+        removed: &'a [Rule],
+        /// Dropped from now on, before any rule.
+        blocked: &'a [Cidr],
+        /// No longer dropped.
+        unblocked: &'a [Cidr],
+        /// Whether what another owner forwards stays open.
+        guest_forwarding: bool,
+        /// The tool that holds the rules.
+        backend: Backend,
+    },
+    /// A unit takes its files, is reloaded, restarted or started; or it is stopped for good.
+    Follow {
+        /// Its name.
+        unit: &'a str,
+        /// How.
+        follow: Follow,
+        /// Why.
+        because: Because,
+    },
+    /// A running unit is told what stands in a file.
+    Set {
+        /// Its name.
+        unit: &'a str,
+        /// The file, absolute.
+        path: &'a str,
+        /// Why.
+        because: Because,
+    },
+    /// A unit must restart, which waits for a person's word.
+    Hold {
+        /// Its name.
+        unit: &'a str,
+    },
+    /// A task is carried out.
+    Perform {
+        /// Its name.
+        name: &'a str,
+        /// The service that wants it.
+        service: &'a str,
+        /// As a person says it.
+        title: &'a str,
+        /// How long it may take.
+        limit_seconds: u64,
+        /// Whether it can be taken back.
+        undo: bool,
+        /// Names of the secrets that it gets.
+        secrets: BTreeSet<&'a str>,
+        /// The facts that become true by it, with their values.
+        makes: &'a BTreeMap<String, String>,
+    },
+    /// What an earlier run began, and did not end because the host went down, is taken back.
+    Undo {
+        /// The run.
+        run: &'a str,
+        /// Its phase.
+        phase: &'a str,
+    },
 }
 
-fn rules<'a>(rules: impl IntoIterator<Item = &'a Rule>) -> Value {
-    rules.into_iter().map(|rule| json!(rule)).collect()
+/// A file that is put in place.
+#[derive(Debug, Serialize, JsonSchema)]
+struct WriteView<'a> {
+    /// Absolute.
+    path: &'a str,
+    /// The service that wants it.
+    service: &'a str,
+    /// Why.
+    change: Change,
+    /// Owner, group, mode.
+    access: AccessView<'a>,
+    /// SHA-256 of its bytes, where it is made of no materials.
+    digest: Option<&'a Digest>,
+    /// One line about it, where its content is not shown.
+    about: Option<&'a str>,
+    /// The lines that change, where the old text is known and both may be shown.
+    diff: Option<Vec<String>>,
+    /// The whole text, where no old one is known and it may be shown.
+    text: Option<String>,
+    /// Units that follow, and how.
+    then: BTreeMap<String, Follow>,
+    /// What it takes the place of, where that is no regular file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instead_of: Option<&'a Other>,
 }
 
-fn action(action: &Action) -> Value {
+/// Owner, group, and mode as four octal digits.
+#[derive(Debug, Serialize, JsonSchema)]
+struct AccessView<'a> {
+    owner: &'a str,
+    group: &'a str,
+    mode: String,
+}
+
+/// `plan`.
+pub fn plan<'a>(site: &'a HostName, plan: &'a Plan) -> PlanLine<'a> {
+    let changed = plan.changed().count();
+    let hosts = plan.hosts.iter().map(|(name, host)| (name, host_plan(host))).collect();
+    PlanLine { site, changed, unchanged: plan.hosts.len() - changed, hosts }
+}
+
+fn host_plan(plan: &plan::HostPlan) -> HostPlan<'_> {
+    let phases = plan
+        .phases
+        .iter()
+        .map(|(phase, actions)| (*phase, actions.iter().map(|a| action(plan, *phase, a)).collect()))
+        .collect();
+    HostPlan { drift: &plan.drift, waits: &plan.waits, phases }
+}
+
+fn access(access: &state::Access) -> AccessView<'_> {
+    AccessView { owner: &access.owner, group: &access.group, mode: format!("{:04o}", access.mode) }
+}
+
+fn action<'a>(plan: &plan::HostPlan, phase: Phase, action: &'a Action) -> ActionView<'a> {
     match action {
-        Action::Install { packages } => json!({ "action": "install", "packages": packages }),
+        Action::Install { packages } => ActionView::Install { packages },
         Action::MakeFolder { path, access: a, exists } => {
-            json!({ "action": "folder", "path": path, "access": access(a), "exists": exists })
+            ActionView::Folder { path, access: access(a), exists: *exists }
         }
-        Action::Write { path, file, change, old } => {
+        Action::Write { path, file, change, old, stood } => {
             let body = &file.body;
             let new = secret::display(&body.text);
-            let lines = old.as_ref().filter(|_| file.about.is_none()).map(|old| diff::unified(old, &new));
-            json!({
-                "action": "write", "path": path, "service": file.service, "change": change, "access": access(&file.access),
-                "digest": body.digest, "about": file.about, "diff": lines,
-                "text": if old.is_none() && file.about.is_none() { Some(new) } else { None },
-                "then": file.then,
-            })
+            let shown = file.about.is_none();
+            ActionView::Write(Box::new(WriteView {
+                path,
+                service: file.service,
+                change: *change,
+                access: access(&file.access),
+                // The digest of a short secret in a known text would give it away.
+                digest: secret::names(&body.text).is_empty().then_some(&body.digest),
+                about: file.about.as_deref(),
+                diff: old.as_ref().filter(|_| shown).map(|old| diff::unified(old, &new)),
+                text: (old.is_none() && shown).then_some(new),
+                then: plan.then(phase, path, file),
+                instead_of: stood.as_ref(),
+            }))
         }
-        Action::Adopt { path, .. } => json!({ "action": "adopt", "path": path }),
-        Action::Remove { path, drift } => {
-            json!({ "action": "remove", "path": path, "drift": drift })
-        }
-        Action::Firewall { added, removed, why, .. } => {
-            json!({ "action": "firewall", "why": why, "added": rules(added), "removed": rules(removed) })
-        }
-        Action::Follow { unit, follow, because } => {
-            json!({ "action": "follow", "unit": unit, "follow": follow, "because": because })
-        }
+        Action::Adopt { path, .. } => ActionView::Adopt { path },
+        Action::Remove { path, drift } => ActionView::Remove { path, drift: *drift },
+        Action::Firewall { to, added, removed, around, why } => ActionView::Firewall {
+            why: *why,
+            added,
+            removed,
+            blocked: &around.blocked,
+            unblocked: &around.unblocked,
+            guest_forwarding: to.guest_forwarding,
+            backend: to.backend,
+        },
+        Action::Follow { unit, follow, because } => ActionView::Follow { unit, follow: *follow, because: *because },
+        Action::Set { unit, path, because, .. } => ActionView::Set { unit, path, because: *because },
+        Action::Hold { unit } => ActionView::Hold { unit },
+        Action::Perform { name, task } => ActionView::Perform {
+            name,
+            service: task.service,
+            title: &task.title,
+            limit_seconds: task.limit.as_secs(),
+            undo: task.undo.is_some(),
+            secrets: task.secrets(),
+            makes: &task.makes,
+        },
+        Action::Undo { of } => ActionView::Undo { run: &of.run, phase: &of.phase },
     }
 }
 
-/// What happened while the run goes on.
-pub fn event(event: &Event) -> Value {
-    serde_json::to_value(event).unwrap_or_else(|e| json!({ "event": "note", "host": null, "text": e.to_string() }))
+/// What became of a run.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct OutcomeLine<'a> {
+    #[serde(flatten)]
+    outcome: &'a Outcome,
+    /// The exit code.
+    exit: u8,
 }
 
 /// `outcome`.
-pub fn outcome(outcome: &Outcome, exit: u8) -> Value {
-    let mut value = json!(outcome);
-    if let Some(fields) = value.as_object_mut() {
-        fields.insert("event".to_owned(), "outcome".into());
-        fields.insert("exit".to_owned(), exit.into());
-    }
-    value
+pub fn outcome(outcome: &Outcome, exit: u8) -> OutcomeLine<'_> {
+    OutcomeLine { outcome, exit }
+}
+
+/// What is wrong, or odd, with something that a person wrote.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct DiagnosticLine {
+    severity: SeverityView,
+    /// What is wrong.
+    message: String,
+    /// What to write instead, each a sentence.
+    help: Vec<String>,
+    /// Where, if it has a place.
+    file: Option<String>,
+    /// From 1.
+    line: Option<usize>,
+    /// From 1, in characters.
+    column: Option<usize>,
+}
+
+/// Whether it stops the work.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum SeverityView {
+    Error,
+    Warning,
 }
 
 /// `diagnostic`.
-pub fn diagnostic(diagnostic: &Diagnostic) -> Value {
+pub fn diagnostic(diagnostic: &Diagnostic) -> DiagnosticLine {
     let span = diagnostic.span.as_ref();
-    json!({
-        "event": "diagnostic",
-        "severity": match diagnostic.severity { Severity::Error => "error", Severity::Warning => "warning" },
-        "message": diagnostic.message,
-        "help": diagnostic.help,
-        "file": span.map(|s| s.source.path.display().to_string()),
-        "line": span.map(Span::line),
-        "column": span.map(Span::column),
-    })
-}
-
-/// `error`.
-pub fn error(message: &str, causes: &[String], help: &[String]) -> Value {
-    json!({ "event": "error", "message": message, "causes": causes, "help": help })
+    DiagnosticLine {
+        severity: match diagnostic.severity {
+            Severity::Error => SeverityView::Error,
+            Severity::Warning => SeverityView::Warning,
+        },
+        message: visible::short(&diagnostic.message, visible::LINE).into_owned(),
+        help: diagnostic.help.iter().map(|help| visible::short(help, visible::LINE).into_owned()).collect(),
+        file: span.map(|s| s.source.path.display().to_string()),
+        line: span.map(Span::line),
+        column: span.map(Span::column),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fleet::event::Event;
+    use crate::report::line::Line;
     use crate::report::sample;
 
-    fn pretty(value: &Value) -> String {
-        serde_json::to_string_pretty(value).unwrap()
+    fn pretty(line: Line<'_>) -> String {
+        serde_json::to_string_pretty(&serde_json::to_value(line).unwrap()).unwrap()
     }
 
     #[test]
@@ -130,18 +316,19 @@ mod tests {
         let (site, mut of_three) = sample::drift();
         let first = sample::first_apply().1;
         of_three.hosts.insert(sample::name("new"), first.hosts[&sample::name("lb1")].clone());
-        insta::assert_snapshot!(pretty(&plan(&site.name, &of_three)));
+        insta::assert_snapshot!(pretty(Line::Plan(plan(&site.name, &of_three))));
     }
 
     #[test]
     fn outcomes_and_events() {
         let end = Event::HostEnd {
-            phase: crate::plan::state::Phase::Web,
+            phase: Phase::Web,
             host: sample::name("web1"),
             failure: Some(sample::failure()),
             seconds: 0.5,
         };
-        let lines = [outcome(&sample::outcome(), 5), event(&end), event(&Event::Observing { hosts: 3 })];
-        insta::assert_snapshot!(lines.iter().map(pretty).collect::<Vec<_>>().join("\n"));
+        let (outcome, observing) = (sample::outcome(), Event::Observing { hosts: 3 });
+        let lines = [Line::Outcome(super::outcome(&outcome, 5)), Line::Progress(&end), Line::Progress(&observing)];
+        insta::assert_snapshot!(lines.into_iter().map(pretty).collect::<Vec<_>>().join("\n"));
     }
 }

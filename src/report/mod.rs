@@ -7,27 +7,39 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
 use crate::base::diagnostic::{self, Diagnostic};
+use crate::base::hidden::Hidden;
+use crate::base::net::HostName;
+use crate::base::visible;
 use crate::fleet::certificates::View;
 use crate::fleet::event::{Event, Outcome};
 use crate::inventory::site::Site;
 use crate::plan::plan::Plan;
+use crate::service::Services;
+use crate::service::database::change::Change;
+use crate::service::database::preflight::{self, Finding};
+use crate::service::database::status::View as DatabaseView;
 
 pub mod certificates;
 mod change;
+pub mod database;
 pub mod interrupt;
 pub mod json;
+pub mod line;
 pub mod outcome;
+pub mod passwords;
 pub mod plain;
 pub mod plan;
 pub mod progress;
 pub mod prompt;
 #[cfg(test)]
 pub(crate) mod sample;
+pub mod steps;
 pub mod text;
 pub mod tty;
 pub mod zone;
 
 use interrupt::Interrupt;
+use line::Line;
 use outcome::Next;
 use text::Paint;
 
@@ -35,8 +47,11 @@ use text::Paint;
 const WIDTH: usize = 120;
 
 /// Who is told, and how.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Reporter {
+    /// What is taken out of all that is told.
+    hidden: Hidden,
+    services: Services,
     json: bool,
     terminal: bool,
     verbose: u8,
@@ -47,12 +62,14 @@ pub struct Reporter {
 
 impl Reporter {
     /// Chooses by the options and by who listens. `choice` is `--color`; `auto` heeds `NO_COLOR`, `CLICOLOR` and `TERM`.
-    pub fn new(json: bool, choice: anstream::ColorChoice, verbose: u8) -> Self {
+    pub fn new(services: Services, json: bool, choice: anstream::ColorChoice, verbose: u8) -> Self {
         choice.write_global();
         let on = |choice| Paint { on: choice != anstream::ColorChoice::Never };
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let columns = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
         Self {
+            hidden: Hidden::default(),
+            services,
             json,
             terminal: io::stderr().is_terminal() && !dumb,
             verbose,
@@ -60,6 +77,11 @@ impl Reporter {
             out: on(anstream::AutoStream::choice(&io::stdout())),
             err: on(anstream::AutoStream::choice(&io::stderr())),
         }
+    }
+
+    /// What is never told.
+    pub fn hidden(&self) -> &Hidden {
+        &self.hidden
     }
 
     /// Whether JSON was asked for.
@@ -83,9 +105,10 @@ impl Reporter {
     /// When stdout cannot be written to; a reader that has gone away is no error.
     pub fn plan(&self, site: &Site, plan: &Plan) -> io::Result<()> {
         if self.json {
-            return self.line(&json::plan(&site.name, plan));
+            return self.line(&Line::Plan(json::plan(&site.name, plan)));
         }
-        let view = plan::View { width: self.width, verbose: self.verbose > 0, paint: self.out };
+        let view =
+            plan::View { width: self.width, verbose: self.verbose > 0, paint: self.out, services: self.services };
         self.data(&plan::draw(site, plan, view))
     }
 
@@ -95,10 +118,10 @@ impl Reporter {
     /// As for [`Reporter::plan`].
     pub fn outcome(&self, outcome: &Outcome, next: &Next, exit: u8) -> io::Result<()> {
         if self.json {
-            return self.line(&json::outcome(outcome, exit));
+            return self.line(&Line::Outcome(json::outcome(outcome, exit)));
         }
-        tell(&outcome::details(outcome, next, self.err));
-        self.data(&(outcome::summary(outcome, next, self.out) + "\n"))
+        self.tell(&outcome::details(outcome, next, self.err));
+        self.data(&(outcome::summary(outcome, self.out) + "\n"))
     }
 
     /// Shows certificates: a screen on stdout, or an event for each.
@@ -107,9 +130,45 @@ impl Reporter {
     /// As for [`Reporter::plan`].
     pub fn certificates(&self, site: &Site, view: &View) -> io::Result<()> {
         if self.json {
-            return certificates::events(view).iter().try_for_each(|event| self.line(event));
+            let certificates = certificates::certificate_lines(view).map(|line| Line::Certificate(Box::new(line)));
+            let authorities = certificates::authority_lines(view).map(Line::Authority);
+            let unasked = view.unasked.iter().map(|(host, why)| Line::Unasked { host, why });
+            return certificates.chain(authorities).chain(unasked).try_for_each(|line| self.line(&line));
         }
         self.data(&certificates::draw(site, view, self.out))
+    }
+
+    /// Shows the databases of the group.
+    ///
+    /// # Errors
+    /// As for [`Reporter::plan`].
+    pub fn database(&self, site: &Site, view: &DatabaseView) -> io::Result<()> {
+        if self.json {
+            return self.line(&Line::Database(view));
+        }
+        self.data(&database::draw(site, view, self.out))
+    }
+
+    /// Shows what was found before `writer` becomes the writer.
+    ///
+    /// # Errors
+    /// As for [`Reporter::plan`].
+    pub fn preflight(&self, writer: &HostName, findings: &[Finding]) -> io::Result<()> {
+        if self.json {
+            return self.line(&Line::Preflight { writer, passes: preflight::passes(findings), findings });
+        }
+        self.data(&database::preflight(findings, self.out))
+    }
+
+    /// Shows what came of a change of the writer.
+    ///
+    /// # Errors
+    /// As for [`Reporter::plan`].
+    pub fn writer_changed(&self, writer: &HostName, change: &Change) -> io::Result<()> {
+        if self.json {
+            return self.line(&Line::WriterChanged { writer, change });
+        }
+        change.words(writer).iter().try_for_each(|line| self.data(&format!("{}\n", text::clean(line))))
     }
 
     /// Shows diagnostics, all of them.
@@ -118,9 +177,16 @@ impl Reporter {
     /// As for [`Reporter::plan`].
     pub fn diagnostics(&self, diagnostics: &[Diagnostic]) -> io::Result<()> {
         if self.json {
-            return diagnostics.iter().try_for_each(|d| self.line(&json::diagnostic(d)));
+            let shown = diagnostic::shown(diagnostics);
+            shown.iter().try_for_each(|d| self.line(&Line::Diagnostic(json::diagnostic(d))))?;
+            if diagnostics.len() == shown.len() {
+                return Ok(());
+            }
+            let errors = diagnostics.iter().filter(|d| d.is_error()).count();
+            let (warnings, shown) = (diagnostics.len() - errors, shown.len());
+            return self.line(&Line::Diagnostics { errors, warnings, shown });
         }
-        tell(&diagnostic::draw(diagnostics, self.err.on));
+        self.tell(&diagnostic::draw(diagnostics, self.err.on));
         Ok(())
     }
 
@@ -130,7 +196,7 @@ impl Reporter {
     /// As for [`Reporter::plan`].
     pub fn error(&self, message: &str, causes: &[String], help: &[String]) -> io::Result<()> {
         if self.json {
-            return self.line(&json::error(message, causes, help));
+            return self.line(&Line::Error { message, causes, help });
         }
         let mut text = format!("{}: {}\n", self.err.bad("error"), lines(message));
         for cause in causes {
@@ -139,14 +205,14 @@ impl Reporter {
         for line in help {
             let _ = writeln!(text, "{}: {}", self.err.hint("help"), lines(line));
         }
-        tell(&text);
+        self.tell(&text);
         Ok(())
     }
 
     /// A sentence for a person on stderr; nothing with `--json`.
     pub fn note(&self, text: &str) {
         if !self.json {
-            tell(&format!("{}\n", lines(text)));
+            self.tell(&format!("{}\n", lines(text)));
         }
     }
 
@@ -155,23 +221,34 @@ impl Reporter {
     /// # Errors
     /// As for [`Reporter::plan`].
     pub fn data(&self, text: &str) -> io::Result<()> {
-        let mut out = io::stdout().lock();
-        quiet(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+        Self::write(&self.hidden.text(text))
     }
 
-    /// One JSON value on a line of stdout.
+    fn write(text: &str) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        quiet(out.write_all(visible::printed(text).as_bytes()).and_then(|()| out.flush()))
+    }
+
+    fn tell(&self, text: &str) {
+        tell(&self.hidden.text(text));
+    }
+
+    /// An event as one line of JSON on stdout.
     ///
     /// # Errors
     /// As for [`Reporter::plan`].
-    pub fn line(&self, value: &serde_json::Value) -> io::Result<()> {
-        self.data(&format!("{value}\n"))
+    pub fn line(&self, line: &Line<'_>) -> io::Result<()> {
+        let mut value = serde_json::to_value(line)?;
+        // Inside the texts, not over the whole line: it stays JSON.
+        self.hidden.value(&mut value);
+        Self::write(&(visible::json(&value.to_string()).into_owned() + "\n"))
     }
 
     /// Tells of events until all senders are gone. A person who cannot be told any more stops no run.
     pub fn run(&self, receiver: &Receiver<Event>, interrupt: &Interrupt) {
         let mut progress = progress::Progress::new(self.err, self.verbose > 0);
         let told = if self.json {
-            receiver.iter().try_for_each(|event| self.line(&json::event(&event)))
+            receiver.iter().try_for_each(|event| self.line(&Line::Progress(&event)))
         } else if self.terminal {
             tty::run(receiver, &mut progress, interrupt);
             Ok(())
@@ -183,10 +260,19 @@ impl Reporter {
         }
     }
 
+    /// The event as it may be told; what does not survive JSON is told as nothing.
+    fn clean(&self, event: &Event) -> Event {
+        let clean = self.hidden.redacted(event);
+        clean.unwrap_or_else(|e| Event::Note { host: None, text: format!("an event cannot be told: {e}") })
+    }
+
     /// Does `work` and tells of its events meanwhile, on a thread of the reporter's own. All lines are out when it returns.
     pub fn during<T>(&self, interrupt: &Interrupt, work: impl FnOnce(Sender<Event>) -> T) -> T {
-        let (sender, receiver) = mpsc::channel();
+        let (sender, all) = mpsc::channel();
+        let (clean, receiver) = mpsc::channel();
         thread::scope(|scope| {
+            // Each way of telling has its own printer; all of them come after this.
+            scope.spawn(move || all.iter().try_for_each(|event| clean.send(self.clean(&event))));
             scope.spawn(move || self.run(&receiver, interrupt));
             work(sender)
         })
@@ -201,9 +287,9 @@ fn quiet(result: io::Result<()>) -> io::Result<()> {
 /// Where stderr is closed there is nobody left to tell that.
 fn tell(text: &str) {
     let mut err = io::stderr().lock();
-    let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
+    let _ = err.write_all(visible::printed(text).as_bytes()).and_then(|()| err.flush());
 }
 
 fn lines(text: &str) -> String {
-    text.lines().map(text::clean).collect::<Vec<_>>().join("\n")
+    visible::text(text).lines().collect::<Vec<_>>().join("\n")
 }

@@ -1,19 +1,20 @@
 //! What became of a run, for a person: takes the outcome of each host, gives the failures in full, the summary line, and what
 //! to type next.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use super::change;
 use super::text::{Paint, clean, count, names, natural, seconds};
 use crate::base::net::HostName;
-use crate::fleet::event::{Failure, HostOutcome, Outcome};
+use crate::base::visible;
+use crate::fleet::event::{Failure, HostOutcome, OpenFlow, Outcome};
 
 /// How the run may be gone on with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Next {
     /// The command that was given, without its limits: `infra apply inventories/three-tier.yml`.
     pub command: String,
-    /// The command that undoes the run, where there is one.
-    pub undo: Option<String>,
 }
 
 /// Everything but the summary: notes, then failures, unreachable hosts and hosts whose turn did not come, then the next
@@ -37,7 +38,12 @@ pub fn details(outcome: &Outcome, next: &Next, paint: Paint) -> String {
         _ => None,
     });
     for (reason, hosts) in unreachable {
-        let _ = writeln!(out, "{} {}: {}", paint.bad("unreachable"), paint.strong(&names(&hosts)), clean(reason));
+        let mut said = visible::lines(reason).into_iter();
+        let first = said.next().unwrap_or_default();
+        let _ = writeln!(out, "{} {}: {first}", paint.bad("unreachable"), paint.strong(&names(&hosts)));
+        for line in said {
+            let _ = writeln!(out, "{line}");
+        }
     }
     let waiting = same(outcome, |o| match o {
         HostOutcome::NotReached { state } => Some(state),
@@ -46,14 +52,89 @@ pub fn details(outcome: &Outcome, next: &Next, paint: Paint) -> String {
     for (state, hosts) in waiting {
         let _ = writeln!(out, "{} {}: {}", paint.warn("not reached"), paint.strong(&names(&hosts)), clean(state));
     }
+    out.push_str(&kept(outcome, paint));
+    out.push_str(&open(outcome, paint));
+    if let Some(text) = waits(&outcome.former) {
+        let _ = writeln!(out, "{}: {}", paint.warn("note"), clean(&text));
+    }
     if let Some(step) = next_step(outcome, next) {
         let _ = writeln!(out, "{}", paint.hint(&step));
     }
     out
 }
 
+/// That the replacement of an authority does not go on yet, and why; nothing where nobody of before serves.
+pub fn waits(former: &BTreeMap<HostName, Vec<String>>) -> Option<String> {
+    let who = former.iter().map(|(host, words)| format!("{host}: {}", words.join("; "))).collect::<Vec<_>>();
+    (!who.is_empty()).then(|| {
+        format!(
+            "the replacement of the internal authority waits for workers that may still trust the old authority alone; the next `infra apply` goes on with it: {}",
+            who.join("; ")
+        )
+    })
+}
+
+/// So many of those who still use something are named.
+const NAMED: usize = 12;
+
+/// What is kept open, hosts with the same once, and who still uses it.
+fn kept(outcome: &Outcome, paint: Paint) -> String {
+    let (mut out, mut users) = (String::new(), BTreeSet::new());
+    let kept = same(outcome, |o| match o {
+        HostOutcome::Deferred { kept, by } => {
+            users.extend(by);
+            Some(kept)
+        }
+        _ => None,
+    });
+    for (kept, hosts) in kept {
+        let (hosts, what) = (names(&hosts), clean(&kept.join(", ")));
+        let _ = writeln!(out, "{} on {}: {what}", paint.warn("kept open"), paint.strong(&hosts));
+    }
+    for line in users.iter().take(NAMED) {
+        let _ = writeln!(out, "  | {}", clean(line));
+    }
+    if users.len() > NAMED {
+        let _ = writeln!(out, "  | and {} more", users.len() - NAMED);
+    }
+    out
+}
+
+/// The flows that are open on hosts that did not get through, hosts with the same ones once.
+fn open(outcome: &Outcome, paint: Paint) -> String {
+    let mut groups: Vec<(Vec<String>, bool, Vec<&HostName>)> = Vec::new();
+    for (host, flows) in &outcome.open {
+        let line = |flow: &OpenFlow| {
+            let (sign, why) = match (flow.opened, flow.declared) {
+                (true, true) => ('+', "which this run opened"),
+                (true, false) => ('+', "which this run opened, and the inventory does not declare"),
+                (false, _) => ('-', "which the inventory no longer declares"),
+            };
+            format!("{sign} {}, {why}", clean(&change::whole_flow(&flow.rule)))
+        };
+        let (lines, seen) = (flows.iter().map(line).collect::<Vec<_>>(), flows.iter().all(|flow| flow.seen));
+        match groups.iter_mut().find(|(known, sure, _)| *known == lines && *sure == seen) {
+            Some((.., hosts)) => hosts.push(host),
+            None => groups.push((lines, seen, vec![host])),
+        }
+    }
+    let mut out = String::new();
+    for (lines, seen, mut hosts) in groups {
+        hosts.sort_by_cached_key(|host| natural(host.as_str()));
+        let (word, rest) = if seen { ("still open", "") } else { ("perhaps open", ", which cannot be asked") };
+        let _ = writeln!(out, "{} on {}{rest}:", paint.warn(word), paint.strong(&names(&hosts)));
+        for line in lines {
+            let _ = writeln!(out, "  {line}");
+        }
+    }
+    if !out.is_empty() {
+        out.push_str("  the next apply that gets through closes what the inventory does not declare then\n");
+    }
+    out
+}
+
 /// `6 hosts changed, 2 unchanged, 0 failed in 4.2 s`.
-pub fn summary(outcome: &Outcome, next: &Next, paint: Paint) -> String {
+pub fn summary(outcome: &Outcome, paint: Paint) -> String {
     let n = |test: fn(&HostOutcome) -> bool| outcome.count(test);
     let changed = n(|o| matches!(o, HostOutcome::Changed));
     let failed = n(|o| matches!(o, HostOutcome::Failed(_)));
@@ -65,7 +146,10 @@ pub fn summary(outcome: &Outcome, next: &Next, paint: Paint) -> String {
     let rolled_back = n(|o| matches!(o, HostOutcome::RolledBack(_)));
     let unreachable = n(|o| matches!(o, HostOutcome::Unreachable { .. }));
     let waiting = n(|o| matches!(o, HostOutcome::NotReached { .. }));
-    for (number, word) in [(rolled_back, "rolled back"), (unreachable, "unreachable"), (waiting, "not reached")] {
+    let kept = n(|o| matches!(o, HostOutcome::Deferred { .. }));
+    for (number, word) in
+        [(rolled_back, "rolled back"), (unreachable, "unreachable"), (waiting, "not reached"), (kept, "kept open")]
+    {
         if number > 0 {
             parts.push(format!("{number} {word}"));
         }
@@ -74,10 +158,8 @@ pub fn summary(outcome: &Outcome, next: &Next, paint: Paint) -> String {
     if outcome.interrupted {
         line.insert_str(0, "interrupted: ");
     }
-    let well = !outcome.interrupted && failed + rolled_back + unreachable + waiting == 0;
-    let line = if well { paint.good(&line) } else { paint.bad(&line) };
-    let undo = next.undo.as_ref().filter(|_| changed > 0);
-    undo.map_or(line.clone(), |undo| format!("{line} · undo: {undo}"))
+    let well = !outcome.interrupted && failed + rolled_back + unreachable + waiting + kept == 0;
+    if well { paint.good(&line) } else { paint.bad(&line) }
 }
 
 fn failed(out: &mut String, word: &str, hosts: &[&HostName], failure: &Failure, paint: Paint) {
@@ -95,13 +177,13 @@ fn failed(out: &mut String, word: &str, hosts: &[&HostName], failure: &Failure, 
 /// Hosts by what they have in common, in the order of the first host of each.
 fn same<'a, T: PartialEq>(
     outcome: &'a Outcome,
-    pick: impl Fn(&'a HostOutcome) -> Option<T>,
+    mut pick: impl FnMut(&'a HostOutcome) -> Option<T>,
 ) -> Vec<(T, Vec<&'a HostName>)> {
     let mut hosts: Vec<&HostName> = outcome.hosts.keys().collect();
     hosts.sort_by_cached_key(|h| natural(h.as_str()));
     let mut groups: Vec<(T, Vec<&HostName>)> = Vec::new();
     for host in hosts {
-        let Some(value) = outcome.hosts.get(host).and_then(&pick) else { continue };
+        let Some(value) = outcome.hosts.get(host).and_then(&mut pick) else { continue };
         match groups.iter_mut().find(|group| group.0 == value) {
             Some(group) => group.1.push(host),
             None => groups.push((value, vec![host])),
@@ -115,7 +197,7 @@ fn next_step(outcome: &Outcome, next: &Next) -> Option<String> {
     let again = format!("{} --limit failed", next.command);
     let step = if any(|o| matches!(o, HostOutcome::RolledBack(_))) {
         format!(
-            "the new rules cut the way from here to the host: `infra check` says what is declared; mend it, then `{again}`"
+            "the new rules cut the way from here to the host: `infra check` says what is declared; mend the inventory, then `{again}`"
         )
     } else if any(|o| matches!(o, HostOutcome::Failed(_))) {
         format!("mend the cause, then `{again}`")
@@ -123,6 +205,8 @@ fn next_step(outcome: &Outcome, next: &Next) -> Option<String> {
         format!("when they answer again: `{again}`")
     } else if outcome.interrupted || any(|o| matches!(o, HostOutcome::NotReached { .. })) {
         format!("to go on: `{again}`")
+    } else if any(|o| matches!(o, HostOutcome::Deferred { .. })) {
+        format!("when the former workers have ended, `{}` closes what is kept open", next.command)
     } else {
         return None;
     };
@@ -135,19 +219,42 @@ mod tests {
     use crate::report::sample;
 
     fn next() -> Next {
-        Next {
-            command: "infra apply inventory.yml".to_owned(),
-            undo: Some("infra rollback 20261123T184501".to_owned()),
-        }
+        Next { command: "infra apply inventory.yml".to_owned() }
     }
 
     fn both(outcome: &Outcome) -> String {
-        details(outcome, &next(), Paint::default()) + &summary(outcome, &next(), Paint::default())
+        details(outcome, &next(), Paint::default()) + &summary(outcome, Paint::default())
     }
 
     #[test]
     fn one_of_each() {
         insta::assert_snapshot!(both(&sample::outcome()));
+    }
+
+    #[test]
+    fn what_is_open_is_told() {
+        let mut outcome = sample::outcome();
+        outcome.notes.clear();
+        outcome.hosts.retain(|_, o| matches!(o, HostOutcome::Changed | HostOutcome::RolledBack(_)));
+        for (host, seen) in [("lb1", true), ("lb2", true), ("web1", false)] {
+            outcome.open.insert(sample::name(host), sample::open(seen));
+        }
+        insta::assert_snapshot!(both(&outcome));
+    }
+
+    #[test]
+    fn what_is_still_used_is_kept_open() {
+        let mut outcome = sample::outcome();
+        outcome.notes.clear();
+        let by = vec!["lb1: 1 former worker of x still holds 2 connections (pid 7)".to_owned()];
+        for (at, host) in outcome.hosts.values_mut().enumerate() {
+            let kept = vec!["lb -> web 8443/tcp".to_owned(), "/etc/x.conf".to_owned()];
+            *host = if at < 2 { HostOutcome::Deferred { kept, by: by.clone() } } else { HostOutcome::Changed };
+        }
+        outcome
+            .former
+            .insert(sample::name("lb1"), vec!["1 former worker of x still holds 2 connections (pid 7)".into()]);
+        insta::assert_snapshot!(both(&outcome));
     }
 
     #[test]
@@ -157,10 +264,7 @@ mod tests {
         for (at, host) in outcome.hosts.values_mut().enumerate() {
             *host = if at < 2 { HostOutcome::Unchanged } else { HostOutcome::Changed };
         }
-        assert_eq!(
-            both(&outcome),
-            "6 hosts changed, 2 unchanged, 0 failed in 4.2 s · undo: infra rollback 20261123T184501"
-        );
+        assert_eq!(both(&outcome), "6 hosts changed, 2 unchanged, 0 failed in 4.2 s");
         outcome.hosts.values_mut().for_each(|host| *host = HostOutcome::Unchanged);
         assert_eq!(both(&outcome), "0 hosts changed, 8 unchanged, 0 failed in 4.2 s");
     }

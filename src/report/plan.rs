@@ -10,6 +10,7 @@ use crate::base::net::HostName;
 use crate::inventory::site::{Role, Site};
 use crate::plan::plan::{HostPlan, Plan};
 use crate::plan::state::Phase;
+use crate::service::Services;
 
 /// How it is drawn.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +21,8 @@ pub struct View {
     pub verbose: bool,
     /// Colour.
     pub paint: Paint,
+    /// Who says what happens in a phase.
+    pub services: Services,
 }
 
 /// Columns before the hosts' own.
@@ -28,12 +31,11 @@ const PHASE: usize = 13;
 /// The whole plan, with a line end.
 pub fn draw(site: &Site, plan: &Plan, view: View) -> String {
     let mut out = head(site, plan, view);
-    if plan.is_empty() {
-        return out;
-    }
     let hosts = ordered(site, plan);
-    out.push('\n');
-    out.push_str(&table(site, plan, &hosts, view));
+    if !plan.leaves_hosts() {
+        out.push('\n');
+        out.push_str(&table(site, plan, &hosts, view));
+    }
     for group in groups(site, plan, &hosts, view) {
         out.push('\n');
         out.push_str(&group);
@@ -49,7 +51,7 @@ pub fn draw(site: &Site, plan: &Plan, view: View) -> String {
 fn head(site: &Site, plan: &Plan, view: View) -> String {
     let all = count(plan.hosts.len(), "host");
     let changed = plan.changed().count();
-    let mut head = if plan.is_empty() {
+    let mut head = if plan.leaves_hosts() {
         format!("plan for {}: {all}, nothing to do", site.name)
     } else {
         format!("plan for {}: {all}, {changed} to change, {} unchanged", site.name, plan.hosts.len() - changed)
@@ -79,7 +81,7 @@ fn weight(plan: &Plan, host: &HostName, phase: Phase) -> usize {
 
 /// Phases down, hosts across; by role where the hosts are too many for the width.
 fn table(site: &Site, plan: &Plan, hosts: &[&HostName], view: View) -> String {
-    let about = plan.phases().iter().map(|p| p.about().chars().count()).max().unwrap_or(0);
+    let about = plan.phases().iter().map(|p| view.services.about(*p).chars().count()).max().unwrap_or(0);
     let fits =
         |hosts: &[&HostName]| PHASE + hosts.iter().map(|h| column(h.as_str())).sum::<usize>() + 1 + about <= view.width;
     if fits(hosts) {
@@ -141,7 +143,7 @@ fn rows(plan: &Plan, heads: &[String], view: View, cells: impl Fn(Phase) -> Vec<
     };
     let mut out = format!("{:PHASE$}{}", "", pad(heads)).trim_end().to_owned() + "\n";
     for phase in plan.phases() {
-        let line = format!("  {phase:<11}{} {}", pad(&cells(phase)), phase.about());
+        let line = format!("  {phase:<11}{} {}", pad(&cells(phase)), view.services.about(phase));
         out.push_str(&paint_cells(line.trim_end(), view.paint));
         out.push('\n');
     }
@@ -162,7 +164,9 @@ fn groups(site: &Site, plan: &Plan, hosts: &[&HostName], view: View) -> Vec<Stri
     let mut groups: Vec<Group<'_>> = Vec::new();
     let mut place: BTreeMap<String, usize> = BTreeMap::new();
     for host in hosts {
-        let Some(changes) = plan.hosts.get(*host).filter(|h| !h.is_empty()) else { continue };
+        let Some(changes) = plan.hosts.get(*host).filter(|h| !h.is_empty() || !h.waits.is_empty()) else {
+            continue;
+        };
         let lines = change::lines(changes, view.verbose, view.paint);
         let key = anonymous(site, host, &lines.join("\n"));
         if let Some(group) = place.get(&key).and_then(|&at| groups.get_mut(at)) {
@@ -208,9 +212,10 @@ fn anonymous(site: &Site, name: &HostName, text: &str) -> String {
 mod tests {
     use super::*;
     use crate::report::sample;
+    use crate::service::ALL;
 
     fn view(width: usize) -> View {
-        View { width, verbose: false, paint: Paint::default() }
+        View { width, verbose: false, paint: Paint::default(), services: ALL }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::text::{Paint, clean, count, names, natural, seconds};
 use crate::base::net::HostName;
+use crate::base::visible;
 use crate::fleet::event::Event;
 use crate::plan::state::Phase;
 
@@ -36,6 +37,8 @@ struct Part {
     done: usize,
     failed: BTreeSet<HostName>,
     running: BTreeMap<HostName, Instant>,
+    /// How far a long step of a host is.
+    said: BTreeMap<HostName, String>,
 }
 
 impl Part {
@@ -79,6 +82,7 @@ impl Progress {
             Event::HostEnd { phase, host, failure, seconds: took } => {
                 if let Some(part) = self.part(Some(*phase)) {
                     part.running.remove(host);
+                    part.said.remove(host);
                     part.done += 1;
                     if failure.is_some() {
                         part.failed.insert(host.clone());
@@ -102,6 +106,12 @@ impl Progress {
                 };
                 vec![self.finished(phase.as_str(), *passed, passed + failed, &names, &note, *took)]
             }
+            Event::Progress { host, text } => {
+                if let Some(part) = self.parts.iter_mut().find(|part| part.running.contains_key(host)) {
+                    part.said.insert(host.clone(), clean(text));
+                }
+                Vec::new()
+            }
             Event::Note { host, text } => {
                 let who = host.as_ref().map_or(String::new(), |h| format!("{h}: "));
                 vec![format!("  {}", self.paint.warn(&format!("{who}{}", clean(text))))]
@@ -117,7 +127,7 @@ impl Progress {
             .running
             .iter()
             .map(|(host, since)| (host, now.saturating_duration_since(*since)))
-            .filter(|(_, took)| *took >= SLOW || left <= NAMED)
+            .filter(|(host, took)| *took >= SLOW || left <= NAMED || part.said.contains_key(*host))
             .collect();
         let mut words: Vec<String> = Vec::new();
         if !part.failed.is_empty() {
@@ -125,7 +135,8 @@ impl Progress {
         }
         let mut shown: Vec<String> = Vec::new();
         for (host, took) in slow.iter().take(NAMED) {
-            shown.push(if *took >= SLOW { format!("{host} ({} s)", took.as_secs()) } else { host.to_string() });
+            let name = if *took >= SLOW { format!("{host} ({} s)", took.as_secs()) } else { host.to_string() };
+            shown.push(part.said.get(*host).map_or(name.clone(), |said| format!("{name} {said}")));
         }
         if slow.len() > NAMED {
             shown.push(format!("and {} more", slow.len() - NAMED));
@@ -139,8 +150,8 @@ impl Progress {
     fn begin(&mut self, phase: Option<Phase>, total: usize, now: Instant) {
         // One that has not ended by itself is over when the same begins again (another wave).
         self.parts.retain(|p| p.phase != phase);
-        let (failed, running) = (BTreeSet::new(), BTreeMap::new());
-        self.parts.push(Part { phase, began: now, total, done: 0, failed, running });
+        let (failed, running, said) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
+        self.parts.push(Part { phase, began: now, total, done: 0, failed, running, said });
     }
 
     fn part(&mut self, phase: Option<Phase>) -> Option<&mut Part> {
@@ -150,7 +161,10 @@ impl Progress {
     fn observed(&mut self, host: &HostName, error: Option<&str>, now: Instant) -> Vec<String> {
         let mut lines = Vec::new();
         if let Some(error) = error {
-            lines.push(format!("  {}", self.paint.bad(&format!("{host}: {}", clean(error)))));
+            let mut said = visible::lines(error).into_iter();
+            let first = said.next().unwrap_or_default();
+            lines.push(format!("  {}", self.paint.bad(&format!("{host}: {first}"))));
+            lines.extend(said.map(|line| format!("  {line}")));
         } else if self.verbose {
             lines.push(format!("  observe  {host}"));
         }
@@ -265,5 +279,23 @@ mod tests {
         }
         insta::assert_snapshot!(text);
         assert_eq!(progress.moving(start), None);
+    }
+
+    #[test]
+    fn how_far_a_long_step_is_moves_with_its_host() {
+        let start = Instant::now();
+        let mut progress = Progress::new(Paint::default(), false);
+        let hosts = ["db1", "db2"].map(name);
+        let said = |host: &str, text: &str| Event::Progress { host: name(host), text: text.into() };
+        let phase = Phase::Replica;
+        progress.feed(&Event::PhaseBegin { phase, hosts: hosts.to_vec() }, start);
+        progress.feed(&Event::HostBegin { phase, host: hosts[1].clone() }, start);
+        for event in [said("db1", "copy: before its turn"), said("db2", "copy: 1 %"), said("db2", "copy: 42 %\u{7}")] {
+            assert!(progress.feed(&event, start).is_empty());
+        }
+        let moving = |progress: &Progress| progress.moving(start + SLOW).unwrap().message;
+        assert_eq!(moving(&progress), format!("db2 (5 s) {}", clean("copy: 42 %\u{7}")));
+        progress.feed(&Event::HostEnd { phase, host: hosts[1].clone(), failure: None, seconds: 6.0 }, start);
+        assert_eq!(moving(&progress), "");
     }
 }

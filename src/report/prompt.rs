@@ -1,26 +1,43 @@
 //! Questions to a person: takes a question, gives the answer, or the refusal to guess where nobody sits at the terminal.
 
 use std::fs::File;
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal, Read as _, Write};
 
 use rustix::termios::{self, LocalModes, OptionalActions, Termios};
 
 use crate::base::secret::Secret;
+use crate::base::visible;
+
+/// Most bytes of an answer that are read.
+const LONGEST: u64 = 1024;
 
 /// Nobody can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("nobody can be asked: standard input is no terminal")]
+#[error("nobody can be asked: standard input is not a terminal")]
 pub struct NoTerminal;
 
 /// Asks `QUESTION [y/N]` on stderr and reads a line of stdin. Only `y` and `yes` are a yes; the end of input is a no.
 ///
 /// # Errors
-/// [`NoTerminal`] where stdin or stderr is no terminal.
+/// [`NoTerminal`] where stdin or stderr is not a terminal.
 pub fn confirm(question: &str) -> Result<bool, NoTerminal> {
     if !possible() {
         return Err(NoTerminal);
     }
     Ok(ask(question, &mut io::stdin().lock(), &mut io::stderr().lock()).unwrap_or(false))
+}
+
+/// Asks `QUESTION WORD: ` in the same way; only the word itself is a yes.
+///
+/// # Errors
+/// As for [`confirm`].
+pub fn typed(question: &str, word: &str) -> Result<bool, NoTerminal> {
+    if !possible() {
+        return Err(NoTerminal);
+    }
+    let answer =
+        line(&format!("{question}; to go on, type {word}: "), &mut io::stdin().lock(), &mut io::stderr().lock());
+    Ok(answer.is_ok_and(|answer| answer.trim() == word))
 }
 
 /// Whether a person sits at the terminal.
@@ -36,7 +53,7 @@ pub fn hidden(question: &str) -> Option<Secret> {
     // Off before the question is on the screen: what is typed at once, or ahead, is not shown either.
     let _quiet = Quiet::begin().ok()?;
     let mut out = io::stderr().lock();
-    write!(out, "{question}").and_then(|()| out.flush()).ok()?;
+    write!(out, "{}", visible::line(question)).and_then(|()| out.flush()).ok()?;
     let answer = rpassword::read_password().ok()?;
     (!answer.is_empty()).then(|| Secret::new("a password that was typed", answer))
 }
@@ -66,11 +83,16 @@ impl Drop for Quiet {
 }
 
 fn ask(question: &str, input: &mut dyn BufRead, out: &mut dyn Write) -> io::Result<bool> {
-    write!(out, "{question} [y/N] ")?;
+    let answer = line(&format!("{question} [y/N] "), input, out)?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+fn line(question: &str, input: &mut dyn BufRead, out: &mut dyn Write) -> io::Result<String> {
+    write!(out, "{}", visible::line(question))?;
     out.flush()?;
     let mut line = String::new();
-    input.read_line(&mut line)?;
-    Ok(matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    input.take(LONGEST).read_line(&mut line)?;
+    Ok(line)
 }
 
 #[cfg(test)]

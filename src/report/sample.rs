@@ -5,11 +5,25 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use crate::base::net::{HostName, Port, Proto};
 use crate::base::secret;
-use crate::fleet::event::{Failure, HostOutcome, Outcome};
+use crate::fleet::event::{Failure, HostOutcome, OpenFlow, Outcome, StepFate, StepOutcome};
 use crate::inventory::site::{Backend, Certificates, FirewallPolicy, Host, Place, Ports, Role, Site, Ssh};
-use crate::plan::plan::{Action, Because, Change, HostPlan, Plan, Reload};
+use crate::plan::plan::{Action, Around, Because, Change, HostPlan, Plan, Reload};
 use crate::plan::ruleset::{Direction, Rule, Ruleset};
 use crate::plan::state::{Access, Body, Digest, File, Follow, Phase, Recorded};
+
+/// A flow that a run opened, and one that it did not close.
+pub(crate) fn open(seen: bool) -> Vec<OpenFlow> {
+    let rule = |net: &str| Rule {
+        direction: Direction::In,
+        proto: Proto::Tcp,
+        port: port(22),
+        peers: BTreeSet::from([net.parse().unwrap()]),
+        uids: BTreeSet::new(),
+        flow: "manage_from".into(),
+    };
+    let flow = |net, opened| OpenFlow { rule: rule(net), opened, declared: opened, seen };
+    vec![flow("10.77.0.0/24", true), flow("10.0.0.0/24", false)]
+}
 
 pub(crate) fn name(text: &str) -> HostName {
     text.parse().unwrap()
@@ -44,6 +58,7 @@ pub(crate) fn site(roles: &[(&str, usize)]) -> Site {
         name: name("shop"),
         hosts,
         ports: Ports { web: port(8443), app: port(9443) },
+        drain: std::time::Duration::from_secs(30),
         firewall: FirewallPolicy {
             backend: Backend::Nftables,
             manage_from: Vec::new(),
@@ -62,7 +77,7 @@ pub(crate) fn site(roles: &[(&str, usize)]) -> Site {
 }
 
 fn body(text: &str) -> Body {
-    Body { text: text.to_owned(), digest: Digest::of(text.as_bytes()) }
+    Body { text: text.to_owned(), digest: Digest::of(text.as_bytes()), origin: None }
 }
 
 fn file(service: &'static str, phase: Phase, text: &str, follow: Option<(&str, Follow)>) -> File {
@@ -77,7 +92,7 @@ fn file(service: &'static str, phase: Phase, text: &str, follow: Option<(&str, F
 }
 
 fn write(path: &str, file: File, change: Change, old: Option<&str>) -> Action {
-    Action::Write { path: path.to_owned(), file, change, old: old.map(ToOwned::to_owned) }
+    Action::Write { path: path.to_owned(), file, change, old: old.map(ToOwned::to_owned), stood: None }
 }
 
 fn rule(direction: Direction, flow: &str, number: u64, peers: &[&str]) -> Rule {
@@ -93,7 +108,7 @@ fn rule(direction: Direction, flow: &str, number: u64, peers: &[&str]) -> Rule {
 
 fn load(added: &[Rule], removed: &[Rule], why: Reload) -> Action {
     let to = Box::new(Ruleset::default());
-    Action::Firewall { to, added: added.to_vec(), removed: removed.to_vec(), why }
+    Action::Firewall { to, added: added.to_vec(), removed: removed.to_vec(), around: Around::default(), why }
 }
 
 fn follow(unit: &str, follow: Follow, because: Because) -> Action {
@@ -109,7 +124,8 @@ fn host(actions: impl IntoIterator<Item = (Phase, Action)>) -> HostPlan {
 }
 
 fn plan_of(site: &Site, of: impl Fn(&Host) -> HostPlan) -> Plan {
-    Plan { hosts: site.hosts.values().map(|h| (h.name.clone(), of(h))).collect() }
+    let hosts = site.hosts.values().map(|h| (h.name.clone(), of(h))).collect();
+    Plan { hosts, ..Plan::default() }
 }
 
 /// Three bare hosts.
@@ -318,8 +334,13 @@ pub(crate) fn outcome() -> Outcome {
     Outcome {
         run: "20261123T184501".to_owned(),
         hosts: hosts.into_iter().map(|(host, outcome)| (name(host), outcome)).collect(),
+        steps: vec![StepOutcome::order(
+            "shop.example.com",
+            StepFate::Deferred { until: 1_795_435_200, why: "the CA is down".to_owned() },
+        )],
         notes: vec!["`shop` does not answer on 127.0.0.1:8080 of app1".to_owned()],
         seconds: 4.23,
         interrupted: false,
+        ..Outcome::default()
     }
 }

@@ -3,6 +3,7 @@
 use anstyle::{AnsiColor, Style};
 
 use crate::base::net::HostName;
+use crate::base::visible;
 
 /// Colour, or none. Everything must be understandable without it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,14 +48,9 @@ impl Paint {
     }
 }
 
-/// One line without anything that moves a cursor, hides or reorders text: control characters and the directional
-/// formatting characters of Unicode (UAX #9 §2) become `·`; tabs stay.
+/// One line without anything that moves a cursor, hides or reorders text: such characters are escapes; tabs stay.
 pub fn clean(line: &str) -> String {
-    let hides = |c: char| {
-        (c.is_control() && c != '\t')
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    line.chars().map(|c| if hides(c) { '·' } else { c }).collect()
+    visible::line(line).into_owned()
 }
 
 /// `1 host`, `6 hosts`.
@@ -158,7 +154,7 @@ mod tests {
 
     #[test]
     fn what_hosts_say_cannot_move_the_cursor() {
-        assert_eq!(clean("a\u{1b}[2Jb\r\u{202e}c\td"), "a·[2Jb··c\td");
+        assert_eq!(clean("a\u{1b}[2Jb\r\u{202e}c\td"), "a\\u{1b}[2Jb\\r\\u{202e}c\td");
     }
 
     #[test]

@@ -4,8 +4,6 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use serde_json::{Value, json};
-
 use super::text::clean;
 use crate::pki::records::Records;
 
@@ -45,14 +43,6 @@ pub fn draw(all: &[Records]) -> String {
         }
     }
     out
-}
-
-/// An event for each site.
-pub fn event(records: &Records) -> Value {
-    json!({
-        "event": "records", "site": records.site, "caa": records.caa, "caa_complete": records.caa_complete,
-        "tlsa": records.tlsa, "tlsa_of_leaf": records.tlsa_of_leaf, "notes": records.notes,
-    })
 }
 
 #[cfg(test)]

@@ -5,14 +5,19 @@ use serde::Serialize;
 
 use crate::base::diagnostic::Diagnostic;
 use crate::inventory::site::Role;
-use crate::plan::state::{DesiredHost, Phase};
+use crate::plan::state::Phase;
+use crate::service::claims::Claims;
 use crate::service::nginx::{self, Front};
+use crate::service::product::Product;
+use crate::service::render::Template;
 use crate::service::{Context, Service};
 
 /// See the module.
 pub struct App;
 
 const NAME: &str = "app";
+const TEMPLATES: &[Template] =
+    &[nginx::TEMPLATE, Template { name: "app/app.conf", text: include_str!("../../templates/app/app.conf") }];
 
 #[derive(Serialize)]
 struct Model<'a> {
@@ -32,7 +37,15 @@ impl Service for App {
         NAME
     }
 
-    fn want(&self, context: &Context<'_>, out: &mut DesiredHost) -> Result<(), Diagnostic> {
+    fn templates(&self) -> &'static [Template] {
+        TEMPLATES
+    }
+
+    fn products(&self) -> &'static [Product] {
+        &[nginx::NGINX]
+    }
+
+    fn want(&self, context: &Context<'_>, out: &mut Claims) -> Result<(), Diagnostic> {
         let (site, host) = (context.site, context.host);
         if !host.has(Role::App) {
             return Ok(());
@@ -41,12 +54,12 @@ impl Service for App {
         let port = site.ports.app;
         let programs = site.sites.values().filter_map(|s| s.app.as_ref().map(|app| (s, app)));
         let model = Model {
-            front: Front::new(context, Role::App, Role::Web, port),
+            front: Front::new(context, Role::App, &[Role::Web], port),
             sites: programs.map(|(s, app)| SiteModel { names: s.hosts().collect(), port: app.port.get() }).collect(),
         };
         let body = context.render("app/app.conf", &model)?;
-        nginx::config(NAME, Phase::App, &format!("/etc/nginx/conf.d/{}-app-{port}.conf", site.name), body, out);
-        nginx::listener_probes(context, NAME, Phase::App, port, out);
+        nginx::config(NAME, Phase::App, &format!("/etc/nginx/conf.d/{}-app-{port}.conf", site.name), body, out)?;
+        nginx::listener_probes(context, Phase::App, port, out);
         Ok(())
     }
 }

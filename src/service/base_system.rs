@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::base::diagnostic::Diagnostic;
+use crate::base::material::Material;
 use crate::base::secret::sentinel;
 use crate::inventory::site::Issuer;
-use crate::plan::state::{Access, DesiredHost, File, Folder, Phase};
+use crate::plan::state::{Access, File, Folder, Phase};
+use crate::service::claims::Claims;
 use crate::service::{Context, Service};
 
 /// See the module.
@@ -23,26 +25,27 @@ impl Service for BaseSystem {
         NAME
     }
 
-    fn want(&self, context: &Context<'_>, out: &mut DesiredHost) -> Result<(), Diagnostic> {
-        out.packages.extend(["ca-certificates", "curl", "iproute2", "openssl", "socat"].map(ToOwned::to_owned));
+    fn want(&self, context: &Context<'_>, out: &mut Claims) -> Result<(), Diagnostic> {
+        for package in ["ca-certificates", "curl", "iproute2", "openssl", "socat"] {
+            out.package(package)?;
+        }
         // Before anything that may want to use them.
         let phase = Phase::Widen;
-        out.folders.entry("/etc/infra".into()).or_insert(Folder { phase, access: Access::root(0o755) });
-        let mut add = |path: &str, name: &str| -> Result<(), Diagnostic> {
+        out.folder("/etc/infra", Folder { phase, access: Access::root(0o755) })?;
+        let mut add = |path: &str, material: Material| -> Result<(), Diagnostic> {
             let file = File {
                 service: NAME,
                 phase,
                 access: Access::root(0o644),
-                body: context.body(sentinel(name))?,
+                body: context.body(sentinel(&material))?,
                 then: BTreeMap::new(),
-                about: context.materials.about(name).map(ToOwned::to_owned),
+                about: context.materials.about(&material).map(ToOwned::to_owned),
             };
-            out.files.insert(path.into(), file);
-            Ok(())
+            out.file(path, file)
         };
-        add(CA_FILE, "pki/ca.crt")?;
+        add(CA_FILE, Material::HopAuthorities)?;
         if context.site.certificates.issuer == Issuer::Internal {
-            add(SITES_CA_FILE, "pki/sites-ca.crt")?;
+            add(SITES_CA_FILE, Material::SiteAuthorities)?;
         }
         Ok(())
     }

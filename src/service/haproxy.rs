@@ -7,25 +7,40 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::base::diagnostic::Diagnostic;
+use crate::base::material::{CertificateId, Material, Purpose};
 use crate::base::net::{DnsName, bracketed};
 use crate::inventory::site::{Challenge, Host, Issuer, Role, WebSite};
-use crate::plan::state::{Access, Body, Check, DesiredHost, File, Follow, Phase, Probe, UnitWanted};
+use crate::plan::state::{Access, Body, Check, File, Follow, Phase, Probe, UnitWanted, Version};
 use crate::service::base_system::SITES_CA_FILE;
-use crate::service::certificates::{
-    CIPHERS, CIPHERSUITES, Holder, THUMBPRINT, curves, shown_names, site_pem, unrooted_mark,
-};
-use crate::service::{Context, Service, nginx, ports};
+use crate::service::certificates::{CHALLENGE_PROBE, CIPHERS, CIPHERSUITES, Holder, curves, site_pem};
+use crate::service::claims::Claims;
+use crate::service::product::Product;
+use crate::service::render::Template;
+use crate::service::{Context, Service, drain, nginx, ports};
 
 /// See the module.
 pub struct Haproxy;
 
 const NAME: &str = "haproxy";
-const UNIT: &str = "haproxy.service";
+const TEMPLATES: &[Template] = &[
+    Template { name: "haproxy/crt.list", text: include_str!("../../templates/haproxy/crt.list") },
+    Template { name: "haproxy/haproxy.cfg", text: include_str!("../../templates/haproxy/haproxy.cfg") },
+];
+/// `HAProxy`.
+pub(crate) const HAPROXY: Product = Product {
+    name: "haproxy",
+    packages: &["haproxy"],
+    shipped: [Version(2, 6, 12), Version(2, 8, 5), Version(3, 0, 11), Version(3, 2, 26)],
+};
+pub(crate) const UNIT: &str = "haproxy.service";
 const CONFIG: &str = "/etc/haproxy/haproxy.cfg";
+/// The master alone knows which of its workers is the newest.
+const FORMER: &str = r#"systemctl -q is-active haproxy.service || exit 0
+said=$(echo 'show proc' | socat -t 5 - UNIX-CONNECT:/run/haproxy-master.sock 2>&1) && [ -n "$said" ] ||
+	{ echo "the master of haproxy does not tell of its former workers: $said"; exit 1; }
+former=$(printf '%s\n' "$said" | awk '/^#/ { part = $2 " " $3 } part == "old workers" && $2 == "worker" { print $1 }')"#;
 /// Connections of clients at one time.
 const MAXCONN: u32 = 8000;
-/// How the titles of the probes of http-01 begin.
-pub const CHALLENGE_PROBE: &str = "http-01 is answered for";
 
 #[derive(Serialize)]
 struct Model<'a> {
@@ -79,26 +94,41 @@ impl Service for Haproxy {
         NAME
     }
 
-    fn want(&self, context: &Context<'_>, out: &mut DesiredHost) -> Result<(), Diagnostic> {
+    fn templates(&self) -> &'static [Template] {
+        TEMPLATES
+    }
+
+    fn products(&self) -> &'static [Product] {
+        &[HAPROXY]
+    }
+
+    fn about(&self) -> Option<(Phase, &'static str)> {
+        Some((Phase::Edge, "haproxy, one at a time"))
+    }
+
+    fn want(&self, context: &Context<'_>, out: &mut Claims) -> Result<(), Diagnostic> {
         let (site, host) = (context.site, context.host);
         if !host.has(Role::Lb) {
             return Ok(());
         }
-        out.packages.insert("haproxy".into());
-        out.units.insert(UNIT.into(), UnitWanted { phase: Phase::Edge });
+        out.package("haproxy")?;
+        out.swap(UNIT, include_str!("../../templates/haproxy/swap.sh"))?;
+        out.unit(UNIT, UnitWanted { phase: Phase::Edge })?;
         let holder = Holder { service: NAME, phase: Phase::Edge, unit: UNIT, follow: Follow::Reload };
-        holder.folder(out, "/etc/haproxy/tls");
-        holder.file(context, out, "/etc/haproxy/tls/ca.crt", &["pki/ca.crt".into()])?;
-        let client = ["crt", "key"].map(|ending| format!("pki/{}/client.{ending}", host.name));
+        holder.folder(out, "/etc/haproxy/tls")?;
+        holder.file(context, out, "/etc/haproxy/tls/ca.crt", &[Material::HopAuthorities])?;
+        let client = CertificateId::Hop { host: host.name.clone(), purpose: Purpose::Client };
+        let client = [Material::Certificate(client.clone()), Material::Key(client)];
         holder.file(context, out, "/etc/haproxy/tls/client.pem", &client)?;
         let model = model(context);
-        config("/etc/haproxy/crt.list", context.render("haproxy/crt.list", &model)?, out);
+        config("/etc/haproxy/crt.list", context.render("haproxy/crt.list", &model)?, out)?;
         let body = context.render("haproxy/haproxy.cfg", &model)?;
-        ports::check(NAME, UNIT, "bind", &body.text, out);
-        config(CONFIG, body, out);
+        ports::check(UNIT, "bind", &body.text, out);
+        config(CONFIG, body, out)?;
         let command = format!("haproxy -c -q -f {CONFIG}");
-        out.checks.push(Check { service: NAME, title: "haproxy -c".into(), command });
+        out.check(Check { title: "haproxy -c".into(), command });
         probes(context, &model, out);
+        drain::add(NAME, NAME, FORMER, out);
         for s in site.sites.values() {
             through_all_tiers(context, s, out);
         }
@@ -130,7 +160,7 @@ fn model<'a>(context: &Context<'a>) -> Model<'a> {
         ipv6: has_family(host, false),
         maxconn: MAXCONN,
         curves: curves(context),
-        server_curves: (context.facts.haproxy.0, context.facts.haproxy.1) >= (2, 9),
+        server_curves: HAPROXY.of(context.facts).minor() >= (2, 9),
         ciphers: CIPHERS,
         ciphersuites: CIPHERSUITES,
         limits: Limits { connections: 200, requests: 2000 },
@@ -145,7 +175,7 @@ fn model<'a>(context: &Context<'a>) -> Model<'a> {
 /// What answers to http-01 end with; `None` where nobody asks.
 fn thumbprint<'a>(context: &Context<'a>) -> Option<&'a str> {
     let asked = site_is_public(context) && context.site.certificates.challenge == Challenge::Http01;
-    context.materials.public(THUMBPRINT).filter(|_| asked)
+    context.materials.public(&Material::AccountThumbprint).filter(|_| asked)
 }
 
 fn site_is_public(context: &Context<'_>) -> bool {
@@ -173,21 +203,21 @@ fn matches(fetch: &str, site: &WebSite, written: fn(IpAddr) -> String) -> String
     terms.join(" || ").trim_start_matches("{ ").trim_end_matches(" }").to_owned()
 }
 
-fn config(path: &str, body: Body, out: &mut DesiredHost) {
+fn config(path: &str, body: Body, out: &mut Claims) -> Result<(), Diagnostic> {
     let then = BTreeMap::from([(UNIT.to_owned(), Follow::Reload)]);
     let (phase, access) = (Phase::Edge, Access::root(0o644));
-    out.files.insert(path.into(), File { service: NAME, phase, access, body, then, about: None });
+    out.file(path, File { service: NAME, phase, access, body, then, about: None })
 }
 
 fn probe(title: String, command: String) -> Probe {
     let within = Duration::from_secs(20);
-    Probe { service: NAME, phase: Phase::Edge, title, command, within, advisory: false }
+    Probe { phase: Phase::Edge, title, command, within, advisory: false }
 }
 
-fn probes(context: &Context<'_>, model: &Model<'_>, out: &mut DesiredHost) {
-    out.probes.push(probe("haproxy is running".into(), format!("systemctl is-active {UNIT}")));
+fn probes(context: &Context<'_>, model: &Model<'_>, out: &mut Claims) {
+    out.probe(probe("haproxy is running".into(), format!("systemctl is-active {UNIT}")));
     // `systemctl reload` succeeds even if the new worker dies: only the master knows.
-    out.probes.push(probe(
+    out.probe(probe(
         "the newest haproxy worker serves".into(),
         "echo 'show proc' | socat -t 5 - UNIX-CONNECT:/run/haproxy-master.sock | awk '\
          /failed: [1-9]/ { bad = 1 } /^#/ { part = $2 } part == \"workers\" && $2 == \"worker\" && $3 == 0 { good = 1 } \
@@ -200,13 +230,13 @@ fn probes(context: &Context<'_>, model: &Model<'_>, out: &mut DesiredHost) {
         // A public authority may have left a name out.
         let names = site.names().take(if site_is_public(context) { usize::MAX } else { 1 });
         for name in names.filter(|name| is_shown(context, site, name.as_str())).map(example) {
-            out.probes.push(probe(
+            out.probe(probe(
                 format!("https for {name} with the right certificate"),
                 nginx::handshake(&socket, &nginx::by_name(&name), &trust(context, site), &site_pem(&site.name)),
             ));
         }
         for address in shown_addresses(context, site) {
-            out.probes.push(probe(
+            out.probe(probe(
                 format!("https for {address} with the right certificate"),
                 nginx::handshake(&socket, &nginx::by_address(address), &trust(context, site), &site_pem(&site.name)),
             ));
@@ -214,7 +244,7 @@ fn probes(context: &Context<'_>, model: &Model<'_>, out: &mut DesiredHost) {
     }
     if let Some(thumbprint) = model.thumbprint {
         for name in context.site.sites.values().flat_map(WebSite::hosts) {
-            out.probes.push(probe(
+            out.probe(probe(
                 format!("{CHALLENGE_PROBE} {name}"),
                 format!(
                     "said=$(curl -q -s -m 5 --noproxy '*' -H 'Host: {name}' \
@@ -226,7 +256,7 @@ fn probes(context: &Context<'_>, model: &Model<'_>, out: &mut DesiredHost) {
     }
     if !model.servers.is_empty() {
         // A server counts as up before its first check: only one that was checked has been seen.
-        out.probes.push(probe(
+        out.probe(probe(
             "a web host is up behind it".into(),
             "echo 'show stat' | socat -t 5 - UNIX-CONNECT:/run/haproxy/admin.sock | awk -F, '\
              $1 == \"web\" && $2 != \"BACKEND\" && $18 ~ /^UP/ && $37 ~ /L7OK/ { up = 1 } \
@@ -237,7 +267,7 @@ fn probes(context: &Context<'_>, model: &Model<'_>, out: &mut DesiredHost) {
 }
 
 /// A page of each site, asked for on the load balancer itself. That the tiers answer is ours; that the program is well is its owner's.
-fn through_all_tiers(context: &Context<'_>, site: &WebSite, out: &mut DesiredHost) {
+fn through_all_tiers(context: &Context<'_>, site: &WebSite, out: &mut Claims) {
     let name = example(&site.name);
     let loopback = if has_family(context.host, true) { "127.0.0.1" } else { "[::1]" };
     let ask = |host: &str, path: &str| {
@@ -254,7 +284,7 @@ fn through_all_tiers(context: &Context<'_>, site: &WebSite, out: &mut DesiredHos
     };
     let mut add = |title: String, command: String, advisory: bool| {
         let (phase, within) = (Phase::Verify, Duration::from_secs(if advisory { 5 } else { 20 }));
-        out.probes.push(Probe { service: NAME, phase, title, command, within, advisory });
+        out.probe(Probe { phase, title, command, within, advisory });
     };
     for host in std::iter::once(name.clone()).chain(shown_addresses(context, site).map(bracketed)) {
         add(format!("https://{host} answers through all tiers"), ask(&host, "/.well-known/infra/health"), false);
@@ -280,7 +310,8 @@ fn trust(context: &Context<'_>, site: &WebSite) -> String {
 /// Whether the certificate that the site shows is for `name`, a DNS name or an address. What has come into the inventory since
 /// is in the one that is ordered at the end of the run.
 fn is_shown(context: &Context<'_>, site: &WebSite, name: &str) -> bool {
-    context.materials.public(&shown_names(&site.name)).is_none_or(|names| names.lines().any(|shown| shown == name))
+    let names = context.materials.public(&Material::SiteNames(site.name.clone()));
+    names.is_none_or(|names| names.lines().any(|shown| shown == name))
 }
 
 fn shown_addresses(context: &Context<'_>, site: &WebSite) -> impl Iterator<Item = IpAddr> {
@@ -289,7 +320,7 @@ fn shown_addresses(context: &Context<'_>, site: &WebSite) -> impl Iterator<Item 
 
 /// Whether the host's own roots vouch for the certificate that the site shows.
 fn is_rooted(context: &Context<'_>, site: &WebSite) -> bool {
-    context.materials.public(&unrooted_mark(&site.name)).is_none()
+    context.materials.public(&Material::SiteUnrooted(site.name.clone())).is_none()
 }
 
 /// A name to ask for: a wildcard's own stands for any.

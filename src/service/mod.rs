@@ -1,24 +1,41 @@
-//! What each service wants on a host, as data: takes a [`Context`], adds to a [`DesiredHost`]. A service runs nothing.
+//! What each service wants on a host, as data: takes a [`Context`], adds to the [`Claims`] on a host. A service runs nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use crate::base::diagnostic::Diagnostic;
+use crate::base::materials::{Materials, Owner, Share};
 use crate::base::net::HostName;
-use crate::base::secret::Materials;
-use crate::inventory::site::{Host, Site};
-use crate::plan::state::{Body, Desired, DesiredHost, Digest, Facts};
+use crate::inventory::site::{Host, SecretRef, Site};
+use crate::plan::decision::{Decided, Memory};
+use crate::plan::state::{Body, Desired, DesiredHost, Digest, Facts, ObservedFleet, Phase};
+use crate::service::claims::Claims;
+use crate::service::inquiry::Inquiry;
+use crate::service::product::Product;
+use crate::service::render::Template;
 
 pub mod app;
 pub mod base_system;
 pub mod certificates;
+pub mod claims;
+pub mod database;
+mod demand;
+mod drain;
+pub mod edge_certificates;
 pub mod firewall;
 pub mod haproxy;
+pub mod inquiry;
 mod nginx;
 pub mod platform;
 mod ports;
+pub mod product;
 pub mod recovery;
 pub mod render;
+pub mod repository;
 pub mod web;
+
+/// sh functions that every script has which reads or writes files on a host: nothing goes through a link that we did not make.
+pub const WAYS: &str = include_str!("ways.sh");
 
 /// What a service may look at while it decides.
 #[derive(Debug, Clone, Copy)]
@@ -29,8 +46,10 @@ pub struct Context<'a> {
     pub host: &'a Host,
     /// What is known about the host's system.
     pub facts: &'a Facts,
-    /// Certificates, keys and passwords by name.
-    pub materials: &'a Materials,
+    /// What the controller remembers.
+    pub memory: &'a Memory,
+    /// Certificates, keys and passwords by name, those that the host may have.
+    pub materials: Share<'a>,
     /// The templates, embedded or shadowed.
     pub templates: &'a render::Templates,
     /// The fleet's flows, derived once.
@@ -41,58 +60,208 @@ impl Context<'_> {
     /// Renders `template` with `model` and gives the body with the digest of its materialized bytes.
     ///
     /// # Errors
-    /// A diagnostic with the template's place, or the material that is missing.
+    /// A diagnostic with the template's place, also where it asks for a material that is missing or another host's.
     pub fn render(&self, template: &str, model: &impl serde::Serialize) -> Result<Body, Diagnostic> {
-        self.body(self.templates.render(template, model)?)
+        let body = self.body(self.templates.render_for(template, model, self.materials)?)?;
+        Ok(Body { origin: self.templates.path(template).map(|path| path.display().to_string()), ..body })
     }
 
     /// A body from text that may hold sentinels.
     ///
     /// # Errors
-    /// A diagnostic that names the missing material.
+    /// A diagnostic that names the material that is missing, or another host's.
     pub fn body(&self, text: String) -> Result<Body, Diagnostic> {
-        let bytes = self.materials.materialize(&text).map_err(|e| Diagnostic::error(e.to_string()))?;
-        Ok(Body { text, digest: Digest::of(bytes.as_bytes()) })
+        let bytes = self.materials.draft(&text).map_err(|e| Diagnostic::error(e.to_string()))?;
+        Ok(Body { text, digest: Digest::of(bytes.as_bytes()), origin: None })
     }
+}
+
+/// A secret that a service needs beside its certificates: a password, a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretWanted {
+    /// What the service calls it; the service's own name comes before it: `app` of `db/app`.
+    pub name: String,
+    /// Who may have it.
+    pub owner: Owner,
+    /// Where the inventory says that it is; without that, infra makes a password and keeps it.
+    pub given: Option<SecretRef>,
 }
 
 /// One service.
 pub trait Service: Sync {
-    /// Its name, as drift, errors and the table show it.
+    /// Its name, by which errors tell whose claim contradicts another's.
     fn name(&self) -> &'static str;
+
+    /// The templates that it renders. Two services that share one name it both.
+    fn templates(&self) -> &'static [Template] {
+        &[]
+    }
+
+    /// The secrets that it needs.
+    fn secrets(&self, _site: &Site) -> Vec<SecretWanted> {
+        Vec::new()
+    }
+
+    /// The products on whose versions its templates depend.
+    fn products(&self) -> &'static [Product] {
+        &[]
+    }
+
+    /// What happens in a phase that is its own, for the last column of the plan's table.
+    fn about(&self) -> Option<(Phase, &'static str)> {
+        None
+    }
+
+    /// What it asks of every host, if anything.
+    fn inquiry(&self) -> Option<Inquiry> {
+        None
+    }
 
     /// Adds what it wants on `context.host` to `out`; nothing where the host has none of its roles.
     ///
     /// # Errors
-    /// What cannot be rendered.
-    fn want(&self, context: &Context<'_>, out: &mut DesiredHost) -> Result<(), Diagnostic>;
+    /// What cannot be rendered, or contradicts what another service has claimed.
+    fn want(&self, context: &Context<'_>, out: &mut Claims) -> Result<(), Diagnostic>;
+
+    /// The units whose restart stops writes for everyone: those that `--restart-writer` means.
+    fn writer_units(&self, _site: &Site) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
+
+    /// The hosts that [`Service::decide`] has to see where `selected` are to change: they are looked at too, and left as they are.
+    fn needs(&self, _site: &Site, _selected: &BTreeSet<HostName>) -> BTreeSet<HostName> {
+        BTreeSet::new()
+    }
+
+    /// What it decides over all hosts at once, as they are now, with what the controller remembers. Pure. What is done by it must
+    /// be seen in the next observation, or remembered: twice is nothing.
+    ///
+    /// # Errors
+    /// What cannot be decided, and why.
+    fn decide(&self, _site: &Site, _observed: &ObservedFleet, _memory: &Memory) -> Result<Decided, Diagnostic> {
+        Ok(Decided::default())
+    }
 }
 
-/// All services, in apply order: what others lean on comes first.
-pub const ALL: &[&dyn Service] = &[
+/// The services that a program knows, in apply order: what others lean on comes first.
+#[derive(Clone, Copy)]
+pub struct Services(pub &'static [&'static dyn Service]);
+
+impl fmt::Debug for Services {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|service| service.name())).finish()
+    }
+}
+
+impl Services {
+    /// The templates of all of them.
+    pub fn templates(self) -> impl Iterator<Item = Template> {
+        self.0.iter().flat_map(|service| service.templates()).copied()
+    }
+
+    /// The units whose restart stops writes for everyone.
+    pub fn writer_units(self, site: &Site) -> BTreeSet<String> {
+        self.0.iter().flat_map(|service| service.writer_units(site)).collect()
+    }
+
+    /// The hosts, of `selected` and beside them, that a service has to see before it decides, by service.
+    pub fn needs(self, site: &Site, selected: &BTreeSet<HostName>) -> BTreeMap<&'static str, BTreeSet<HostName>> {
+        let each = self.0.iter().map(|service| {
+            let needed = service.needs(site, selected).into_iter();
+            (service.name(), needed.filter(|host| site.hosts.contains_key(host)).collect::<BTreeSet<_>>())
+        });
+        each.filter(|(_, hosts)| !hosts.is_empty()).collect()
+    }
+
+    /// What each of them decides, one after the other. Those in `undecided` are not asked; who would act on a host of `away`, which
+    /// was asked and not seen, is added to them, and acts nowhere.
+    ///
+    /// # Errors
+    /// Everything that cannot be decided, and what [`admit`] refuses.
+    pub fn decide(
+        self,
+        site: &Site,
+        (observed, away): (&ObservedFleet, &BTreeSet<HostName>),
+        memory: &Memory,
+        undecided: &mut BTreeMap<&'static str, BTreeSet<HostName>>,
+    ) -> Result<Vec<(&'static dyn Service, Decided)>, Vec<Diagnostic>> {
+        let (mut all, mut errors) = (Vec::new(), Vec::new());
+        for service in self.0.iter().filter(|service| !undecided.contains_key(service.name())).collect::<Vec<_>>() {
+            match service.decide(site, observed, memory) {
+                Ok(decided) => {
+                    let missed =
+                        decided.hosts.keys().filter(|host| away.contains(*host)).cloned().collect::<BTreeSet<_>>();
+                    if !missed.is_empty() {
+                        undecided.insert(service.name(), missed);
+                        continue;
+                    }
+                    errors.extend(admit(service.name(), &decided, observed));
+                    all.push((*service, decided));
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        if errors.is_empty() { Ok(all) } else { Err(errors) }
+    }
+
+    /// What happens in a phase, for the last column of the plan's table.
+    pub fn about(self, phase: Phase) -> &'static str {
+        let own = self.0.iter().filter_map(|service| service.about()).find(|(its, _)| *its == phase);
+        own.map_or(phase.about(), |(_, about)| about)
+    }
+}
+
+/// What is wrong with a decision: hosts that were never asked, and actions that could not be carried out, in a phase in which nothing is
+/// changed, or on something whose name a script could not expand.
+pub fn admit(service: &str, decided: &Decided, observed: &ObservedFleet) -> Vec<Diagnostic> {
+    let mut errors = Vec::new();
+    let ends = decided.passages.iter().flat_map(|way| [&way.from, &way.to]);
+    let about: BTreeSet<&HostName> = decided.hosts.keys().chain(ends).collect();
+    errors.extend(about.into_iter().filter(|host| !observed.contains_key(*host)).map(|host| {
+        Diagnostic::error(format!("`{service}` decides about {host}, which was not looked at"))
+            .help(format!("apply to all hosts that `{service}` is about, when all of them answer"))
+    }));
+    let actions = decided.hosts.values().flatten();
+    let actions = actions.flat_map(|(phase, actions)| actions.iter().map(|action| (*phase, action)));
+    errors.extend(actions.filter_map(|(phase, action)| demand::action(service, phase, action).err()));
+    errors
+}
+
+/// Those of `infra`. A new service is one line here.
+pub const ALL: Services = Services(&[
     &base_system::BaseSystem,
     &firewall::Firewall,
     &recovery::Recovery,
+    &database::Database,
     &app::App,
     &web::Web,
-    &certificates::Certificates,
+    &edge_certificates::EdgeCertificates,
     &haproxy::Haproxy,
-];
+]);
+
+/// A file with a secret is never for everyone to read, whichever service or template wants it: at most its owner writes and
+/// its group reads.
+fn keep_secrets(out: &mut DesiredHost, materials: Share<'_>) {
+    for file in out.files.values_mut().filter(|file| materials.is_secret(&file.body.text)) {
+        file.access.mode &= 0o640;
+    }
+}
 
 /// Below so many hosts for each thread, another thread costs more than it gives.
 const HOSTS_PER_THREAD: usize = 32;
 
-/// The whole fleet as it should be. A host without facts is taken for the oldest supported release.
+/// The whole fleet as the services of `templates` would have it, by what is known of the hosts and what the controller remembers. A
+/// host without facts is taken for the oldest supported release.
 ///
 /// # Errors
 /// Everything that cannot be rendered, for all hosts in one go.
 pub fn desire(
     site: &Site,
-    facts: &BTreeMap<HostName, Facts>,
+    known: (&BTreeMap<HostName, Facts>, &Memory),
     materials: &Materials,
     templates: &render::Templates,
 ) -> Result<Desired, Vec<Diagnostic>> {
-    desire_each(site, facts, materials, templates, |_, desired| desired)
+    desire_each(site, known, materials, templates, |_, desired| desired)
 }
 
 /// As [`desire`], but keeps of each host only what `keep` makes of it: a thousand hosts' texts need not be held at once.
@@ -101,7 +270,7 @@ pub fn desire(
 /// As for [`desire`].
 pub fn desire_each<T: Send>(
     site: &Site,
-    facts: &BTreeMap<HostName, Facts>,
+    (facts, memory): (&BTreeMap<HostName, Facts>, &Memory),
     materials: &Materials,
     templates: &render::Templates,
     keep: impl Fn(&Host, DesiredHost) -> T + Sync,
@@ -109,10 +278,20 @@ pub fn desire_each<T: Send>(
     let (oldest, flows) = (platform::oldest(), firewall::flows::derive(site));
     let one = |host: &Host| {
         let facts = facts.get(&host.name).unwrap_or(&oldest);
-        let context = Context { site, host, facts, materials, templates, flows: &flows };
-        let mut out = DesiredHost::default();
-        let errors = ALL.iter().filter_map(|service| service.want(&context, &mut out).err()).collect::<Vec<_>>();
-        (host.name.clone(), if errors.is_empty() { Ok(keep(host, out)) } else { Err(errors) })
+        let materials = materials.share(&host.name);
+        let context = Context { site, host, facts, memory, materials, templates, flows: &flows };
+        let mut claims = Claims::default();
+        let want = |service: &&dyn Service| {
+            claims.turn_of(service.name());
+            service.want(&context, &mut claims).err()
+        };
+        let errors: Vec<Diagnostic> = templates.services().0.iter().filter_map(want).collect();
+        let out = if errors.is_empty() { claims.into_host().map_err(|error| vec![error]) } else { Err(errors) };
+        let kept = out.map(|mut out| {
+            keep_secrets(&mut out, materials);
+            keep(host, out)
+        });
+        (host.name.clone(), kept)
     };
     let hosts: Vec<&Host> = site.hosts.values().collect();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

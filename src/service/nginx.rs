@@ -1,4 +1,4 @@
-//! nginx as the web and the app hosts share it: takes a context and a phase, adds the package, `nginx.conf`, certificates, the
+//! nginx as the web, app and db hosts share it: takes a context and a phase, adds the package, `nginx.conf`, certificates, the
 //! unit, the check and the probes that every TLS listener has.
 
 use std::collections::BTreeMap;
@@ -8,30 +8,53 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::base::diagnostic::Diagnostic;
+use crate::base::material::{CertificateId, Material, Purpose};
 use crate::base::net::{Port, bracketed};
 use crate::inventory::site::{Host, Role};
-use crate::plan::state::{Access, Check, DesiredHost, File, Follow, Phase, Probe, UnitWanted};
+use crate::plan::state::{Access, Body, Check, File, Follow, Phase, Probe, UnitWanted, Version};
 use crate::service::certificates::{CIPHERS, Holder, curves};
-use crate::service::{Context, ports};
+use crate::service::claims::Claims;
+use crate::service::product::Product;
+use crate::service::render::Template;
+use crate::service::{Context, drain, ports};
 
+pub(crate) const NGINX: Product = Product {
+    name: "nginx",
+    packages: &["nginx-light", "nginx-core", "nginx"],
+    shipped: [Version(1, 22, 1), Version(1, 24, 0), Version(1, 26, 3), Version(1, 30, 6)],
+};
 pub(crate) const UNIT: &str = "nginx.service";
+pub(crate) const TEMPLATE: Template =
+    Template { name: "nginx/nginx.conf", text: include_str!("../../templates/nginx/nginx.conf") };
 
 /// `systemctl reload` succeeds even if nginx keeps the old configuration, because a port is taken, say: then its workers are
-/// older than the files. The kernel's own words are the last in the error log.
+/// older than the files. The kernel's own words are the last in the error log. The master starts new workers before it tells
+/// those of before to end: all of them know it when this holds. Times are in hundredths of a second.
 const NEW_WORKERS: &str = r#"main=$(systemctl show -p MainPID --value nginx.service)
-written=$(find /etc/nginx/nginx.conf /etc/nginx/conf.d /etc/nginx/tls -type f -exec stat -c %Z {} + | sort -n | tail -n 1)
-now=$(date +%s)
+written=$(find /etc/nginx/nginx.conf /etc/nginx/conf.d /etc/nginx/tls -type f -exec stat -c %.2Z {} + | tr -d . | sort -n | tail -n 1)
+now=$(date +%s%N) new='' old=''
+now=${now%???????}
 read -r up rest </proc/uptime
 for pid in $(cat "/proc/$main/task/$main/children"); do
 	case $(tr '\0' ' ' <"/proc/$pid/cmdline") in *'shutting down'*) continue ;; *'worker process'*) ;; *) continue ;; esac
 	read -r stat <"/proc/$pid/stat" || continue
-	# proc_pid_stat(5): the 22nd field is the start, in hundredths of a second since boot
+	# proc_pid_stat(5): the 22nd field is the start, since boot
 	set -- ${stat##*) }
-	[ $((now - ${up%.*} + ${20} / 100 + 1)) -lt "$written" ] || exit 0
+	if [ $((now - ${up%.*}${up#*.} + ${20} + 5)) -lt "$written" ]; then old=$pid; else new=$pid; fi
 done
+[ -z "$new" ] || [ -n "$old" ] || exit 0
+[ -z "$new" ] || { echo "the worker $old of before does not end yet"; exit 1; }
 echo 'nginx did not take the new configuration'
 grep -F '[emerg]' /var/log/nginx/error.log | tail -n 3
 exit 1"#;
+
+/// Its workers say so themselves.
+const FORMER: &str = r#"main=$(systemctl show -p MainPID --value nginx.service) && [ -n "$main" ] ||
+	{ echo 'systemd does not tell which process is nginx'; exit 1; }
+former=''
+for pid in $(cat "/proc/$main/task/$main/children" 2>/dev/null); do
+	case $(tr '\0' ' ' <"/proc/$pid/cmdline") in *'is shutting down'*) former="$former $pid" ;; esac
+done 2>/dev/null"#;
 
 #[derive(Serialize)]
 struct Model<'a> {
@@ -39,43 +62,39 @@ struct Model<'a> {
     curves: &'a str,
 }
 
-/// Everything that both roles need. A host that has both gets it in the earlier phase; the second call changes nothing.
-pub(crate) fn want(context: &Context<'_>, service: &'static str, out: &mut DesiredHost) -> Result<(), Diagnostic> {
-    let phase = if context.host.has(Role::App) { Phase::App } else { Phase::Web };
-    if out.units.contains_key(UNIT) {
+/// Everything that the roles need. A host that has several gets it in the earliest phase; a further call changes nothing.
+pub(crate) fn want(context: &Context<'_>, service: &'static str, out: &mut Claims) -> Result<(), Diagnostic> {
+    let db = context.site.database.is_some() && context.host.has(Role::Db);
+    let phase = match context.host.has(Role::App) {
+        _ if db => Phase::Primary,
+        true => Phase::App,
+        false => Phase::Web,
+    };
+    if out.has_unit(UNIT) {
         return Ok(());
     }
-    out.units.insert(UNIT.into(), UnitWanted { phase });
-    out.packages.insert("nginx".into());
+    out.unit(UNIT, UnitWanted { phase })?;
+    out.package("nginx")?;
     let holder = Holder { service, phase, unit: UNIT, follow: Follow::Reload };
-    holder.folder(out, "/etc/nginx/tls");
-    let host = &context.host.name;
-    holder.file(context, out, "/etc/nginx/tls/ca.crt", &["pki/ca.crt".into()])?;
-    for purpose in ["server", "client"] {
-        for ending in ["crt", "key"] {
-            let path = format!("/etc/nginx/tls/{purpose}.{ending}");
-            holder.file(context, out, &path, &[format!("pki/{host}/{purpose}.{ending}")])?;
+    holder.folder(out, "/etc/nginx/tls")?;
+    holder.file(context, out, "/etc/nginx/tls/ca.crt", &[Material::HopAuthorities])?;
+    for purpose in [Purpose::Server, Purpose::Client] {
+        let id = CertificateId::Hop { host: context.host.name.clone(), purpose };
+        for (ending, material) in [("crt", Material::Certificate(id.clone())), ("key", Material::Key(id))] {
+            holder.file(context, out, &format!("/etc/nginx/tls/{purpose}.{ending}"), &[material])?;
         }
     }
     let body = context.render("nginx/nginx.conf", &Model { ciphers: CIPHERS, curves: curves(context) })?;
-    config(service, phase, "/etc/nginx/nginx.conf", body, out);
-    out.checks.push(Check { service, title: "nginx -t".into(), command: "nginx -t -q".into() });
-    out.probes.push(Probe {
-        service,
+    config(service, phase, "/etc/nginx/nginx.conf", body, out)?;
+    out.check(Check { title: "nginx -t".into(), command: "nginx -t -q".into() });
+    out.probe(Probe {
         phase,
         title: "nginx is running".into(),
         command: format!("systemctl is-active {UNIT}"),
         within: Duration::from_secs(15),
         advisory: false,
     });
-    out.probes.push(Probe {
-        service,
-        phase,
-        title: "nginx serves with the new configuration".into(),
-        command: NEW_WORKERS.into(),
-        within: Duration::from_secs(15),
-        advisory: false,
-    });
+    drain::add(service, "nginx", FORMER, out);
     Ok(())
 }
 
@@ -84,12 +103,12 @@ pub(crate) fn config(
     service: &'static str,
     phase: Phase,
     path: &str,
-    body: crate::plan::state::Body,
-    out: &mut DesiredHost,
-) {
-    ports::check(service, UNIT, "listen", &body.text, out);
+    body: Body,
+    out: &mut Claims,
+) -> Result<(), Diagnostic> {
+    ports::check(UNIT, "listen", &body.text, out);
     let then = BTreeMap::from([(UNIT.to_owned(), Follow::Reload)]);
-    out.files.insert(path.into(), File { service, phase, access: Access::root(0o644), body, then, about: None });
+    out.file(path, File { service, phase, access: Access::root(0o644), body, then, about: None })
 }
 
 /// Where hosts of a role are reached from `host`: by a family that both have, IPv4 before IPv6.
@@ -112,16 +131,17 @@ pub(crate) struct Front<'a> {
 }
 
 impl<'a> Front<'a> {
-    /// That of `role` on the context's host, for the hosts of the role `from`.
-    pub(crate) fn new(context: &Context<'a>, role: Role, from: Role, port: Port) -> Self {
+    /// That of `role` on the context's host, for the hosts of the roles `from`.
+    pub(crate) fn new(context: &Context<'a>, role: Role, from: &[Role], port: Port) -> Self {
         let (site, host) = (context.site, context.host);
+        let clients = || site.hosts.values().filter(|h| from.iter().any(|role| h.has(*role)));
         Self {
             host: host.name.as_str(),
             port: port.get(),
             sockets: sockets(host, port),
-            clients: site.with_role(from).map(|h| site.internal_name(&h.name)).collect(),
+            clients: clients().map(|h| site.internal_name(&h.name)).collect(),
             own_names: vec![site.internal_name(&host.name), site.role_name(role)],
-            proxies: site.with_role(from).flat_map(|h| h.addresses.iter().copied()).collect(),
+            proxies: clients().flat_map(|h| h.addresses.iter().copied()).collect(),
         }
     }
 }
@@ -130,22 +150,17 @@ fn sockets(host: &Host, port: Port) -> Vec<SocketAddr> {
     host.addresses.iter().map(|a| SocketAddr::new(*a, port.get())).collect()
 }
 
-/// What each TLS listener must show: its deployed leaf, with a name and an authority that hold; and nothing to a client that
+/// That all of nginx has the new configuration, and what each TLS listener must show: its deployed leaf, with a name and an authority that hold; and nothing to a client that
 /// has no certificate.
-pub(crate) fn listener_probes(
-    context: &Context<'_>,
-    service: &'static str,
-    phase: Phase,
-    port: Port,
-    out: &mut DesiredHost,
-) {
+pub(crate) fn listener_probes(context: &Context<'_>, phase: Phase, port: Port, out: &mut Claims) {
     let name = context.site.internal_name(&context.host.name);
+    let mut add = |title: String, command: String| {
+        let within = Duration::from_secs(15);
+        out.probe(Probe { phase, title, command, within, advisory: false });
+    };
+    add("nginx serves with the new configuration".into(), NEW_WORKERS.into());
     for socket in sockets(context.host, port) {
         let address = bracketed(socket.ip());
-        let mut add = |title: String, command: String| {
-            let within = Duration::from_secs(15);
-            out.probes.push(Probe { service, phase, title, command, within, advisory: false });
-        };
         add(
             format!("tls on {socket} with the right certificate"),
             handshake(

@@ -6,7 +6,8 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::plan::state::{Check, DesiredHost};
+use crate::plan::state::Check;
+use crate::service::claims::Claims;
 
 /// sh text: each of `wanted` that a process outside of `unit` listens on is told with that process. An address of ss(8) is
 /// `*` where it is of both families.
@@ -39,11 +40,11 @@ BEGIN { count = split(wanted, sockets, " ") }
 END { exit taken }'"#;
 
 /// Adds the check for the sockets that follow `keyword` in `text`, if there are any: `bind` of `HAProxy`, `listen` of nginx.
-pub(crate) fn check(service: &'static str, unit: &str, keyword: &str, text: &str, out: &mut DesiredHost) {
+pub(crate) fn check(unit: &str, keyword: &str, text: &str, out: &mut Claims) {
     let sockets: Vec<String> = sockets(keyword, text).iter().map(ToString::to_string).collect();
     if !sockets.is_empty() {
         let command = format!("wanted='{}'\nunit='{unit}'\n{LOOK}", sockets.join(" "));
-        out.checks.push(Check { service, title: "free ports".into(), command });
+        out.check(Check { title: "free ports".into(), command });
     }
 }
 

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use crate::base::diagnostic::Diagnostic;
-use crate::plan::state::{Access, DesiredHost, File, Follow, Phase, UnitWanted};
-use crate::service::{Context, Service};
+use crate::plan::state::{Access, File, Follow, Phase, UnitWanted};
+use crate::service::claims::Claims;
+use crate::service::{Context, Service, WAYS};
 
 /// Where the script stands on the host.
 const SCRIPT: &str = "/var/lib/infra/recover";
@@ -22,24 +23,25 @@ impl Service for Recovery {
         "recovery"
     }
 
-    fn want(&self, context: &Context<'_>, out: &mut DesiredHost) -> Result<(), Diagnostic> {
+    fn want(&self, context: &Context<'_>, out: &mut Claims) -> Result<(), Diagnostic> {
         let script = format!(
             "#!/bin/sh\n# Made by infra. Runs at boot, before the daemons.\nROOT=''\ninfra=/var/lib/infra\n\
+             {WAYS}\n# Our own records are root's: what is none of them is neither followed nor waited for.\n\
+             real_way /var/lib/infra/runs/- && plain_or_none $infra/step.lock && plain $infra/unfinished || exit 0\n\
              # A step that is under way right now is not cut off.\nexec 9>>$infra/step.lock\nflock -n 9 || exit 0\nread -r run phase 2>/dev/null <$infra/unfinished || exit 0\n\
-             old=$infra/runs/$run/old/$phase\n[ -r \"$old.paths\" ] || exit 0\n{}\nrestore_files\n[ -z \"$bad\" ]\n",
+             old=$infra/runs/$run/old/$phase\nplain \"$old.paths\" || exit 0\n{}\nrestore_files\n[ -z \"$bad\" ]\n",
             include_str!("restore.sh")
         );
         let unit = "# Made by infra.\n[Unit]\nDescription=Put back the files of a change that a reboot cut off\nDefaultDependencies=no\n\
              RequiresMountsFor=/var/lib/infra /etc\nAfter=local-fs.target\nBefore=sysinit.target shutdown.target\nConflicts=shutdown.target\n\n\
-             [Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/var/lib/infra/recover\n\n[Install]\nWantedBy=sysinit.target\n";
+             [Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/var/lib/infra/recover\nTimeoutStartSec=2min\n\n[Install]\nWantedBy=sysinit.target\n";
         let file = |text: String, mode, then| -> Result<File, Diagnostic> {
             let body = context.body(text)?;
             Ok(File { service: "recovery", phase: Phase::Widen, access: Access::root(mode), body, then, about: None })
         };
-        out.files.insert(SCRIPT.into(), file(script, 0o700, BTreeMap::new())?);
+        out.file(SCRIPT, file(script, 0o700, BTreeMap::new())?)?;
         let then = BTreeMap::from([(UNIT.to_owned(), Follow::Restart)]);
-        out.files.insert(UNIT_FILE.into(), file(unit.to_owned(), 0o644, then)?);
-        out.units.insert(UNIT.into(), UnitWanted { phase: Phase::Widen });
-        Ok(())
+        out.file(UNIT_FILE, file(unit.to_owned(), 0o644, then)?)?;
+        out.unit(UNIT, UnitWanted { phase: Phase::Widen })
     }
 }

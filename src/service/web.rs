@@ -9,14 +9,19 @@ use serde::Serialize;
 use crate::base::diagnostic::Diagnostic;
 use crate::base::net::{DnsName, bracketed};
 use crate::inventory::site::{Role, StaticFiles};
-use crate::plan::state::{DesiredHost, Phase, Probe};
+use crate::plan::state::{Phase, Probe};
+use crate::service::claims::Claims;
 use crate::service::nginx::{self, Front};
+use crate::service::product::Product;
+use crate::service::render::Template;
 use crate::service::{Context, Service};
 
 /// See the module.
 pub struct Web;
 
 const NAME: &str = "web";
+const TEMPLATES: &[Template] =
+    &[nginx::TEMPLATE, Template { name: "web/web.conf", text: include_str!("../../templates/web/web.conf") }];
 
 #[derive(Serialize)]
 struct Model<'a> {
@@ -52,7 +57,19 @@ impl Service for Web {
         NAME
     }
 
-    fn want(&self, context: &Context<'_>, out: &mut DesiredHost) -> Result<(), Diagnostic> {
+    fn templates(&self) -> &'static [Template] {
+        TEMPLATES
+    }
+
+    fn products(&self) -> &'static [Product] {
+        &[nginx::NGINX]
+    }
+
+    fn about(&self) -> Option<(Phase, &'static str)> {
+        Some((Phase::Web, "nginx"))
+    }
+
+    fn want(&self, context: &Context<'_>, out: &mut Claims) -> Result<(), Diagnostic> {
         let (site, host) = (context.site, context.host);
         if !host.has(Role::Web) {
             return Ok(());
@@ -74,20 +91,20 @@ impl Service for Web {
         }
         reach_probe(context, &apps, out);
         let model = Model {
-            front: Front::new(context, Role::Web, Role::Lb, port),
+            front: Front::new(context, Role::Web, &[Role::Lb], port),
             app_name: site.role_name(Role::App),
             apps,
             sites,
         };
         let body = context.render("web/web.conf", &model)?;
-        nginx::config(NAME, Phase::Web, &format!("/etc/nginx/conf.d/{}-web-{port}.conf", site.name), body, out);
-        nginx::listener_probes(context, NAME, Phase::Web, port, out);
+        nginx::config(NAME, Phase::Web, &format!("/etc/nginx/conf.d/{}-web-{port}.conf", site.name), body, out)?;
+        nginx::listener_probes(context, Phase::Web, port, out);
         Ok(())
     }
 }
 
 /// At least one app host answers this web host's client certificate.
-fn reach_probe(context: &Context<'_>, apps: &[Target<'_>], out: &mut DesiredHost) {
+fn reach_probe(context: &Context<'_>, apps: &[Target<'_>], out: &mut Claims) {
     if apps.is_empty() {
         return;
     }
@@ -104,8 +121,7 @@ fn reach_probe(context: &Context<'_>, apps: &[Target<'_>], out: &mut DesiredHost
          exit 1",
         addresses.join(" ")
     );
-    out.probes.push(Probe {
-        service: NAME,
+    out.probe(Probe {
         phase: Phase::Web,
         title: "an app host answers over verified tls".into(),
         command,

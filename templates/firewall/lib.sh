@@ -13,9 +13,10 @@ say() { printf '%s\n' "$*" >&2; }
 has() { command -v "$1" >/dev/null 2>&1; }
 systemd() { [ -d "$ROOT/run/systemd/system" ]; }
 
-# put FILE MODE: stdin becomes FILE, whole and on disk, or FILE stays as it was.
+# put FILE MODE: stdin becomes FILE, whole and on disk, or FILE stays as it was. What stands there, or at the name of the new
+# copy, is replaced and never written through.
 put() {
-	cat >"$1.new" && chmod "$2" "$1.new" && sync "$1.new" && mv -f "$1.new" "$1" && sync "${1%/*}"
+	rm -f "$1.new" && cat >"$1.new" && chmod "$2" "$1.new" && sync "$1.new" && mv -fT "$1.new" "$1" && sync "${1%/*}"
 }
 
 # own_jumps SAVE TABLE: lines that remove the jumps to our chains that are there now.

@@ -1,13 +1,13 @@
 # Prints what the firewall is, a line a fact. Reads only, few forks.
 fw_state=$ROOT/var/lib/infra
 fw_backend=
-if [ -r "$fw_state/firewall.rules" ]; then
+if plain "$fw_state/firewall.rules"; then
 	while read -r fw_word fw_rest; do
 		printf 'rule %s %s\n' "$fw_word" "$fw_rest"
 		case $fw_word in backend) fw_backend=$fw_rest ;; esac
 	done <"$fw_state/firewall.rules"
 	fw_sum= fw_want=
-	read -r fw_want 2>/dev/null <"$fw_state/firewall.live" || :
+	if plain "$fw_state/firewall.live"; then read -r fw_want <"$fw_state/firewall.live" || :; fi
 	case $fw_backend in
 	nftables) fw_sum=$({ LIVE_NFTABLES; } | sha256sum) fw_now=$( BOOT_NFTABLES ) ;;
 	iptables) fw_sum=$({ LIVE_IPTABLES; } | sha256sum) fw_now=$( BOOT_IPTABLES ) ;;
@@ -15,38 +15,19 @@ if [ -r "$fw_state/firewall.rules" ]; then
 	esac
 	[ -n "$fw_want" ] && [ "${fw_sum%% *}" = "$fw_want" ] && printf 'intact\n'
 	fw_old=
-	while IFS= read -r fw_line; do fw_old="$fw_old${fw_old:+
-}$fw_line"; done 2>/dev/null <"$fw_state/firewall.boot" || :
+	if plain "$fw_state/firewall.boot"; then
+		while IFS= read -r fw_line; do fw_old="$fw_old${fw_old:+
+}$fw_line"; done <"$fw_state/firewall.boot"
+	fi
 	[ -n "$fw_old" ] && [ "$fw_now" = "$fw_old" ] && printf 'boot\n'
 fi
-if read -r fw_line 2>/dev/null <"$ROOT/run/infra/firewall.armed"; then printf 'armed %s\n' "${fw_line%/*}"; fi
-if [ -d "$ROOT/run/systemd/system" ]; then
-	# The caller may have asked already, for units of its own too.
-	[ -n "${fw_units+asked}" ] || fw_units=$(systemctl show -p Id -p ActiveState -p UnitFileState FW_UNITS 2>/dev/null)
-	{
-		fw_active= fw_enabled= fw_id=
-		while :; do
-			read -r fw_line || fw_line=end
-			case $fw_line in
-			Id=*) fw_id=${fw_line#Id=} ;;
-			ActiveState=*) fw_active=${fw_line#ActiveState=} ;;
-			UnitFileState=*) fw_enabled=${fw_line#UnitFileState=} ;;
-			'' | end)
-				[ -n "$fw_id" ] && printf 'unit %s %s %s\n' "$fw_id" "${fw_active:--}" "${fw_enabled:--}"
-				fw_active= fw_enabled= fw_id=
-				[ "$fw_line" = end ] && break
-				;;
-			esac
-		done
-	} <<EOF
-$fw_units
-EOF
-fi
+if plain "$ROOT/run/infra/firewall.armed" && read -r fw_line <"$ROOT/run/infra/firewall.armed"; then printf 'armed\n'; fi
+# These two are others' own: a link of theirs to a file is read as their daemons read it.
 # ufw's unit is active even where ufw is switched off.
-if [ -r "$ROOT/etc/ufw/ufw.conf" ]; then
+if [ -f "$ROOT/etc/ufw/ufw.conf" ]; then
 	while read -r fw_line; do case $fw_line in ENABLED=yes*) printf 'ufw on\n' ;; esac; done <"$ROOT/etc/ufw/ufw.conf"
 fi
-if [ -r "$ROOT/etc/nftables.conf" ]; then
+if [ -f "$ROOT/etc/nftables.conf" ]; then
 	while read -r fw_line; do case $fw_line in 'flush ruleset'*) printf 'flushes /etc/nftables.conf\n' ;; esac; done <"$ROOT/etc/nftables.conf"
 fi
 # Tables of the old interface: the files name them only where they were made. Their size is always told as 0.
@@ -63,6 +44,7 @@ if command -v nft >/dev/null 2>&1; then
 		/hook (input|output) .*policy drop/ && table !~ /^inet infra/ { for (i = 1; i < NF; i++) if ($i == "hook") print "drops " $(i + 1) " " table }'
 fi
 # Docker, podman, libvirt and their kind: bridges of their own, and forwarding switched on.
+if [ -d "$ROOT/sys/class/net/docker0" ] || [ -e "$ROOT/etc/docker" ]; then printf 'guest docker\n'; fi
 fw_line=0
 read -r fw_line 2>/dev/null </proc/sys/net/ipv4/ip_forward || :
 if [ "$fw_line" = 1 ]; then

@@ -9,6 +9,6 @@ if restore "$dir" >"$dir/rollback.log" 2>&1; then
 else
 	: >"$dir/rollback-failed"
 fi
-if [ "$(cat "$marker" 2>/dev/null)" = "$token" ]; then rm -f "$marker"; fi
+if [ -f "$marker" ] && [ "$(cat "$marker" 2>/dev/null)" = "$token" ]; then rm -f "$marker"; fi
 sync "$dir" 2>/dev/null || :
 [ -e "$dir/rolled-back" ]

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -140,6 +140,7 @@ impl Load {
                             order: order.clone(),
                             tls: TlsConnector::from(Arc::clone(&configs[usize::from(kind.is_http2())])),
                             pool: Mutex::default(),
+                            opened: AtomicUsize::default(),
                             counts: Arc::clone(&counts),
                         };
                         // Not all at the same moment.
@@ -199,6 +200,8 @@ enum Sender {
 }
 
 struct Connection {
+    /// Which one it is of its client's.
+    number: usize,
     sender: Sender,
     leaf: String,
 }
@@ -217,6 +220,7 @@ struct Client {
     order: Order,
     tls: TlsConnector,
     pool: Mutex<VecDeque<Connection>>,
+    opened: AtomicUsize,
     counts: Arc<Mutex<Counts>>,
 }
 
@@ -261,7 +265,7 @@ impl Client {
                 Err(why) => return Tried::Lost(format!("no connection: {why}")),
             },
         };
-        let Connection { sender, leaf } = connection;
+        let Connection { number, sender, leaf } = connection;
         match sender {
             Sender::One(mut sender) => {
                 let request = self.head("/").header("host", self.order.name).body(Body::new()).unwrap();
@@ -271,16 +275,21 @@ impl Client {
                 };
                 // What says `close` is closed by now, or is found closed when its turn comes.
                 if matches!(tried, Tried::Good(_)) && sender.ready().await.is_ok() {
-                    self.keep(Connection { sender: Sender::One(sender), leaf });
+                    self.keep(Connection { number, sender: Sender::One(sender), leaf });
                 }
                 tried
             }
             Sender::Two(mut sender) => {
                 let request = self.head(&format!("https://{}/", self.order.name)).body(Body::new()).unwrap();
-                match sender.try_send_request(request).await {
+                let tried = match sender.try_send_request(request).await {
                     Ok(answer) => self.read(answer, &leaf).await,
                     Err(back) => failed(back),
+                };
+                // One that takes nothing any more ends, but is not seen to be closed until it has: the next try has another.
+                if matches!(tried, Tried::Unsent | Tried::Refused) {
+                    self.pool.lock().unwrap().retain(|kept| kept.number != number);
                 }
+                tried
             }
         }
     }
@@ -313,8 +322,8 @@ impl Client {
             Sender::Two(sender) => !sender.is_closed(),
         });
         // Streams share a connection.
-        if let Some(Connection { sender: Sender::Two(sender), leaf }) = pool.front() {
-            return Some(Connection { sender: Sender::Two(sender.clone()), leaf: leaf.clone() });
+        if let Some(Connection { number, sender: Sender::Two(sender), leaf }) = pool.front() {
+            return Some(Connection { number: *number, sender: Sender::Two(sender.clone()), leaf: leaf.clone() });
         }
         if pool.len() < IDLE { None } else { pool.pop_front() }
     }
@@ -337,16 +346,16 @@ impl Client {
         }
         let leaf = session.peer_certificates().and_then(|all| all.first()).ok_or("no certificate")?;
         let leaf = data_encoding::HEXLOWER.encode(&Sha256::digest(leaf));
-        let stream = TokioIo::new(stream);
+        let (stream, number) = (TokioIo::new(stream), self.opened.fetch_add(1, Ordering::Relaxed));
         if !self.kind.is_http2() {
             let (sender, driver) = http1::handshake(stream).await.map_err(|e| causes(&e))?;
             tokio::spawn(driver);
-            return Ok(Connection { sender: Sender::One(sender), leaf });
+            return Ok(Connection { number, sender: Sender::One(sender), leaf });
         }
         let (sender, driver) = http2::handshake(TokioExecutor::new(), stream).await.map_err(|e| causes(&e))?;
         tokio::spawn(driver);
-        self.keep(Connection { sender: Sender::Two(sender.clone()), leaf: leaf.clone() });
-        Ok(Connection { sender: Sender::Two(sender), leaf })
+        self.keep(Connection { number, sender: Sender::Two(sender.clone()), leaf: leaf.clone() });
+        Ok(Connection { number, sender: Sender::Two(sender), leaf })
     }
 }
 

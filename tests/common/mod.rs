@@ -14,6 +14,7 @@ pub mod twin;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use infra::base::net::HostName;
 use infra::inventory::site::{
@@ -51,6 +52,7 @@ pub fn site(name: &str, hosts: Vec<(HostName, Host)>, sites: Vec<WebSite>, state
         name: name.parse().unwrap(),
         hosts: hosts.into_iter().collect(),
         ports: Ports { web: 8443_u64.try_into().unwrap(), app: 9443_u64.try_into().unwrap() },
+        drain: Duration::from_secs(30),
         firewall: FirewallPolicy {
             backend: Backend::Nftables,
             manage_from: vec![("10.0.0.0/24".parse().unwrap(), Place::default())],
@@ -93,14 +95,41 @@ pub fn single(state: &Path) -> Site {
     site("tiny", hosts, vec![tiny], state)
 }
 
+/// Two database hosts.
+pub fn databases(state: &Path) -> Site {
+    let text = "name: shop
+hosts:
+  db1: { address: [10.0.4.11, 'fd00:4::11'], roles: [db] }
+  db2: { address: [10.0.4.12, 'fd00:4::12'], roles: [db] }
+firewall: { manage_from: [10.0.0.0/24] }
+certificates: { issuer: internal }
+database:
+  engine: mariadb
+  primary: db1
+  schemas: [shop]
+  users: { shop: { schema: shop, from: db } }
+";
+    let read = infra::inventory::load::load_text(text, Path::new("inventory.yml"));
+    let (site, _) = read.unwrap_or_else(|errors| panic!("{errors:?}"));
+    Site { state: state.to_owned(), ..site }
+}
+
 /// What `apply` would put on hosts of one release: real certificates, real files.
 pub fn built(
     site: &Site,
     facts: &infra::plan::state::Facts,
-) -> (infra::plan::state::Desired, infra::base::secret::Materials) {
-    let issued = infra::pki::ensure(site, &site.state, time::OffsetDateTime::now_utc()).unwrap();
-    let templates = infra::service::render::Templates::load(None).unwrap();
+) -> (infra::plan::state::Desired, infra::base::materials::Materials) {
+    let (all, now) = (site.hosts.keys().cloned().collect(), time::OffsetDateTime::now_utc());
+    let mut issued = infra::material::gather(site, infra::service::ALL, &all, &mut BTreeMap::new(), now).unwrap();
+    infra::material::make(site, infra::service::ALL, &all, &mut issued.materials).unwrap();
+    let templates = infra::service::render::Templates::load(infra::service::ALL, None).unwrap();
     let facts: BTreeMap<_, _> = site.hosts.keys().map(|h| (h.clone(), facts.clone())).collect();
-    let desired = infra::service::desire(site, &facts, &issued.materials, &templates).unwrap();
+    let desired = infra::service::desire(
+        site,
+        (&facts, &infra::plan::decision::Memory::default()),
+        &issued.materials,
+        &templates,
+    )
+    .unwrap();
     (desired, issued.materials)
 }

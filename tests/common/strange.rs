@@ -10,6 +10,7 @@
     reason = "each test crate uses its own part"
 )]
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -30,7 +31,7 @@ pub struct Strange {
     folder: tempfile::TempDir,
     /// Where clients find it, and where Pebble stands.
     sockets: (SocketAddr, SocketAddr),
-    child: Option<Child>,
+    child: RefCell<Option<Child>>,
 }
 
 impl Strange {
@@ -59,7 +60,7 @@ impl Strange {
             listeners.lines().find(|l| l.contains(&format!("{front} "))).unwrap_or_else(|| panic!("{listeners}"));
         let pid = held.split_once("pid=").unwrap().1.split(',').next().unwrap();
         assert!(Command::new("kill").args(["-9", pid]).status().unwrap().success());
-        let mut strange = Self { lab, folder, sockets: (front, upstream), child: None };
+        let strange = Self { lab, folder, sockets: (front, upstream), child: RefCell::default() };
         strange.does(&json!({}));
         strange.again();
         strange
@@ -73,19 +74,19 @@ impl Strange {
     }
 
     /// Nobody listens any more.
-    pub fn stop(&mut self) {
+    pub fn stop(&self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
             child.wait().unwrap();
         }
     }
 
-    pub fn again(&mut self) {
+    pub fn again(&self) {
         let (front, upstream) = self.sockets;
         let parts = [front, upstream].map(|s| [s.ip().to_string(), s.port().to_string()]);
         let mut command =
             self.lab.command(&Target::Outside, ["python3", PROGRAM, self.folder.path().to_str().unwrap()]).unwrap();
-        self.child = Some(command.args(parts.concat()).stdin(Stdio::null()).spawn().unwrap());
+        self.child.replace(Some(command.args(parts.concat()).stdin(Stdio::null()).spawn().unwrap()));
         wait("the strange CA answers", Duration::from_secs(20), || {
             let url = format!("https://{PRODUCTION}/directory");
             let said = self.lab.output(&Target::Outside, ["curl", "-qsf", "-m", "5", &url]).unwrap();

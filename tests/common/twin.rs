@@ -20,8 +20,8 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use infra::base::materials::Materials;
 use infra::base::net::HostName;
-use infra::base::secret::Materials;
 use infra::inventory::site::Site;
 use infra::plan::state::{Desired, DesiredHost};
 
@@ -136,7 +136,7 @@ impl Twin {
             std::fs::set_permissions(under(path), std::fs::Permissions::from_mode(folder.access.mode)).unwrap();
         }
         for (path, file) in &wanted.files {
-            write(&under(path), &materials.materialize(&file.body.text).unwrap(), file.access.mode);
+            write(&under(path), &materials.share(name).materialize(&file.body.text).unwrap(), file.access.mode);
         }
         // Units do not exist here; whether a daemon runs is what the other probes see.
         let systemctl = "#!/bin/sh\ncase \"$*\" in *MainPID*nginx*) cat /run/nginx.pid ;; esac\nexit 0\n";

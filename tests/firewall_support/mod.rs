@@ -12,11 +12,12 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use infra::base::net::{HostName, Port};
 use infra::inventory::site::{
-    Allow, AppProgram, Backend, Certificates, Database, Engine, FirewallPolicy, Host, Party, Place, Ports, Role, Site,
-    Ssh, WebSite,
+    Allow, AppProgram, Backend, Certificates, Database, Engine, FirewallPolicy, Host, Party, Place, Ports, Role,
+    SemiSync, Site, Ssh, WebSite,
 };
 
 pub(crate) fn place(line: usize) -> Place {
@@ -68,6 +69,7 @@ pub(crate) fn site(backend: Backend) -> Site {
         name: name("shop"),
         hosts: hosts.into_iter().map(|h| (h.name.clone(), h)).collect(),
         ports: Ports { web: port(8443), app: port(9443) },
+        drain: Duration::from_secs(30),
         firewall: FirewallPolicy {
             backend,
             manage_from: manage.to_vec(),
@@ -89,6 +91,10 @@ pub(crate) fn site(backend: Backend) -> Site {
             primary: name("db1"),
             schemas: Vec::new(),
             users: BTreeMap::new(),
+            former_users: BTreeSet::new(),
+            max_lag: Duration::from_secs(10),
+            semi_sync: SemiSync::Wait(Duration::from_secs(10)),
+            settings: BTreeMap::new(),
             place: place(60),
         }),
         monitoring: None,

@@ -1,13 +1,19 @@
 //! Certificates by ACME: a real CA (Pebble) under Let's Encrypt's name, two load balancers, one order; and a controller that dies
 //! at every step of it.
-#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
 #[path = "../common/bench.rs"]
 mod bench;
+#[path = "../common/campaign.rs"]
+mod campaign;
+#[path = "../common/checks.rs"]
+mod checks;
 
 use std::os::unix::process::ExitStatusExt as _;
 
-use bench::{Bench, Said, THREE_TIER_PUBLIC};
+use bench::{Bench, Said};
+use campaign::amount;
+use checks::Check;
 use infra::lab::Release;
 
 /// The edge of the three tiers with one host behind it: what an order needs, on half the machines.
@@ -34,18 +40,6 @@ fn up_with(name: &str, inventory: &str) -> Bench {
     let bench = Bench::up(name, inventory, Release::Bookworm);
     bench.sh("web1", "mkdir -p /srv/shop/public && echo the shop >/srv/shop/public/index.html").expect(0);
     bench
-}
-
-#[test]
-fn the_three_tiers_show_a_certificate_of_the_public_authority() {
-    let bench = Bench::up("t-acme-3", THREE_TIER_PUBLIC, Release::Bookworm);
-    bench.apply().expect(0);
-    assert_eq!(orders(&bench), 1);
-    same_everywhere(&bench);
-    let page = bench.sh("outside", "curl -sS --max-time 10 https://shop.example.com/");
-    assert!(page.out.contains("x-forwarded-proto: https"), "{page:?}");
-    bench.apply().expect(0);
-    assert_eq!(orders(&bench), 1);
 }
 
 /// How many orders the CA has taken.
@@ -94,40 +88,62 @@ fn dying_at(bench: &Bench, place: &str, words: &[&str]) -> Said {
 
 #[test]
 fn one_order_serves_both_and_no_crash_costs_another() {
-    let bench = up("t-acme");
+    let all: [Check<Bench>; 7] = [
+        ("killed in the first orders", killed_in_the_first_orders),
+        ("browsers trust it", browsers_trust_it),
+        ("twice is nothing", twice_is_nothing),
+        ("killed anywhere", killed_anywhere),
+        ("a load balancer that lost its certificate", lost_on_a_host),
+        ("taken back", taken_back),
+        ("nothing secret is told", nothing_secret_is_told),
+    ];
+    checks::run(&up("t-acme"), &all, |bench| drop(bench.apply()));
+}
+
+fn killed_in_the_first_orders(bench: &Bench) {
     // A new site's order is rehearsed at the staging; a death there is made good too.
-    dying_at(&bench, "rehearsal.finalize", &["apply", "--yes"]);
-    assert_eq!((orders(&bench), rehearsals(&bench)), (0, 1));
+    dying_at(bench, "rehearsal.finalize", &["apply", "--yes"]);
+    assert_eq!((orders(bench), rehearsals(bench)), (0, 1));
     // The next run dies just after it has asked for the certificate; the one after it finds it.
-    dying_at(&bench, "finalize", &["apply", "--yes"]);
-    assert_eq!(orders(&bench), 1);
+    dying_at(bench, "finalize", &["apply", "--yes"]);
+    assert_eq!(orders(bench), 1);
     let said = bench.infra(&["diff"]).expect(3);
     assert!(said.err.contains("then: the certificate of shop.example.com is ordered"), "{}", said.err);
     bench.apply().expect(0);
-    assert_eq!((orders(&bench), rehearsals(&bench)), (1, 1));
-    let first = same_everywhere(&bench);
+    assert_eq!((orders(bench), rehearsals(bench)), (1, 1));
+    same_everywhere(bench);
+}
 
-    // Browsers trust it, over both families, with nothing but the CA's root.
+/// Over both families, with nothing but the CA's root.
+fn browsers_trust_it(bench: &Bench) {
     let page = bench.sh("outside", "curl -sS --max-time 10 https://shop.example.com/");
     assert_eq!(page.out, "the shop\n", "{page:?}");
+}
 
-    // Twice is nothing.
+fn twice_is_nothing(bench: &Bench) {
+    let (known, first) = (orders(bench), same_everywhere(bench));
     let said = bench.apply().expect(0);
     assert!(said.out.contains("nothing to do"), "{}", said.out);
     bench.infra(&["diff"]).expect(0);
     bench.infra(&["cert", "renew"]).expect(0);
     let said = bench.infra(&["cert", "status"]).expect(0);
     assert!(said.out.contains("shown by lb1, lb2"), "{}", said.out);
-    assert_eq!(orders(&bench), 1);
-
+    assert_eq!(orders(bench), known);
     // A rehearsal changes nothing.
     bench.infra(&["cert", "renew", "--dry-run"]).expect(0);
-    assert_eq!(same_everywhere(&bench), first);
-    let mut known = orders(&bench);
+    assert_eq!(same_everywhere(bench), first);
+}
 
-    // Killed anywhere, the next run ends with the one order that was made.
+/// The next run ends with the one order that was made.
+fn killed_anywhere(bench: &Bench) {
+    let rounds = amount("ROUNDS", 1);
+    (0..rounds).for_each(|_| killed_at_each_step(bench));
+    println!("{rounds} times killed at each of 7 steps, one order each");
+}
+
+fn killed_at_each_step(bench: &Bench) {
     let force = ["cert", "renew", "--force", SITE];
-    let mut before = first;
+    let (mut known, mut before) = (orders(bench), same_everywhere(bench));
     for (place, again) in [
         ("newAccount", &force[..]),
         ("newOrder", &force[..]),
@@ -137,9 +153,9 @@ fn one_order_serves_both_and_no_crash_costs_another() {
         ("install", &force[..2]),
         ("edge", &force[..2]),
     ] {
-        dying_at(&bench, place, &force);
+        dying_at(bench, place, &force);
         if place == "edge" {
-            let now = leaves(&bench, SITE);
+            let now = leaves(bench, SITE);
             assert!(now[0] != before && now[1] == before, "{now:?}");
             bench.infra(&["cert", "status"]).expect(1);
         }
@@ -147,28 +163,33 @@ fn one_order_serves_both_and_no_crash_costs_another() {
         // What was obtained already is only brought to its place.
         said.expect(if again.len() == 2 { 0 } else { 6 });
         known += 1;
-        assert_eq!(orders(&bench), known, "{place}");
-        let after = same_everywhere(&bench);
+        assert_eq!(orders(bench), known, "{place}");
+        let after = same_everywhere(bench);
         assert_ne!(after, before, "{place}");
         before = after;
     }
     bench.infra(&["cert", "status"]).expect(0);
+}
 
-    // A load balancer that lost its certificate gets it from the store.
+/// It gets it from the store.
+fn lost_on_a_host(bench: &Bench) {
+    let (known, before) = (orders(bench), same_everywhere(bench));
     bench.sh("lb2", "rm -rf /etc/haproxy/sites").expect(0);
     bench.apply().expect(0);
-    assert_eq!(orders(&bench), known);
-    assert_eq!(same_everywhere(&bench), before);
+    assert_eq!(orders(bench), known);
+    assert_eq!(same_everywhere(bench), before);
+}
 
-    // Taken back: a new one is everywhere before the CA hears of it.
-    let old = before;
+/// A new one is everywhere before the CA hears of it.
+fn taken_back(bench: &Bench) {
+    let (known, old) = (orders(bench), same_everywhere(bench));
     bench.infra(&["cert", "revoke", SITE, "--reason", "superseded", "--yes"]).expect(0);
-    known += 1;
-    assert_eq!(orders(&bench), known);
-    assert_ne!(same_everywhere(&bench), old);
+    assert_eq!(orders(bench), known + 1);
+    assert_ne!(same_everywhere(bench), old);
     bench.infra(&["cert", "renew"]).expect(0);
+}
 
-    // Nothing secret is told.
+fn nothing_secret_is_told(bench: &Bench) {
     let key = std::fs::read_to_string(bench.dir.path().join("state/acme/account.key")).unwrap();
     let line = key.lines().nth(1).unwrap();
     let said = bench.infra(&["diff", "--json", "-v"]).expect(0);

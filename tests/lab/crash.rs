@@ -1,40 +1,51 @@
 //! Stopped anywhere, whole everywhere: `kill -9` of infra and power cuts of hosts at any moment, under a client that asks all
 //! the time. One lab for all of it.
-#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
 #[path = "../common/bench.rs"]
 mod bench;
+#[path = "../common/campaign.rs"]
+mod campaign;
+#[path = "../common/checks.rs"]
+mod checks;
 
-use std::io::Read;
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use bench::{Bench, THREE_TIER, wait};
+use bench::{Bench, Said, THREE_TIER, wait};
+use campaign::amount;
+use checks::Check;
 use infra::lab::{Release, Target};
 
+const ALL: [&str; 6] = ["lb1", "app1", "web1", "lb2", "app2", "web2"];
 const URL: &str = "https://shop.example.com/";
-const KILLS: u32 = 20;
 
 #[test]
 fn stopped_anywhere_whole_everywhere() {
     let bench = Bench::up("t-crash", &THREE_TIER, Release::Bookworm);
-    let timed = |name: &str, check: fn(&Bench)| {
-        let began = Instant::now();
-        check(&bench);
-        eprintln!("ok   {name} ({:.1} s)", began.elapsed().as_secs_f64());
-    };
-    timed("killed in the very first run", first_run);
-    timed("killed at random moments, under a client", random_kills);
-    timed("a plain reboot", reboot);
-    timed("a step that is killed on its host", killed_step);
-    timed("a power cut in the middle of a phase", power_cut);
+    let all: [Check<Bench>; 6] = [
+        ("killed in the very first run", first_run),
+        ("killed at random moments, under a client", random_kills),
+        ("a plain reboot", reboot),
+        ("a step that is killed on its host", killed_step),
+        ("a power cut in the middle of a phase", power_cut),
+        ("power cuts at random moments, one host after the other", random_cuts),
+    ];
+    checks::run(&bench, &all, |bench| {
+        variant(bench, false);
+        for host in ALL {
+            let _ = bench.lab().start(host);
+        }
+        bench.apply();
+    });
 }
 
 fn converges(bench: &Bench) {
     bench.apply().expect(0);
     let said = bench.infra(&["diff"]).expect(0);
     assert!(said.out.contains("nothing to do"), "{}", said.out);
-    for host in ["lb1", "lb2", "web1", "web2", "app1", "app2"] {
+    for host in ALL {
         let left =
             "ls /var/lib/infra/unfinished /var/lib/infra/owed/* /etc/*/.*.infra-new /etc/*/*/.*.infra-new 2>/dev/null";
         assert_eq!(bench.sh(host, left).out, "", "left on {host}");
@@ -92,7 +103,8 @@ fn random_kills(bench: &Bench) {
     let whole = u64::try_from(began.elapsed().as_millis()).unwrap();
     let poll = Poll::start(bench);
     let mut random = Seeded(7);
-    for round in 0..KILLS {
+    let kills = amount("ROUNDS", 20);
+    for round in 0..kills {
         variant(bench, round % 2 == 1);
         let mut run = spawn(bench);
         // The moment is the test; nothing is waited for.
@@ -102,7 +114,7 @@ fn random_kills(bench: &Bench) {
     }
     variant(bench, false);
     converges(bench);
-    poll.every_answer_good();
+    println!("{kills} kills, {} requests, all answered", poll.every_answer_good());
 }
 
 fn reboot(bench: &Bench) {
@@ -171,9 +183,41 @@ fn power_cut(bench: &Bench) {
     bench.sh("web1", &format!("grep srv/more {config}")).expect(0);
 }
 
+/// Whatever was under way on the host and elsewhere, the run says what became of it, and the next ones end right.
+fn random_cuts(bench: &Bench) {
+    let cuts = amount("CUTS", 2);
+    variant(bench, true);
+    let began = Instant::now();
+    bench.apply().expect(0);
+    let whole = u64::try_from(began.elapsed().as_millis()).unwrap();
+    let mut random = Seeded(11);
+    let mut broken = 0;
+    for (round, host) in (0..cuts).zip(ALL.iter().cycle()) {
+        variant(bench, round % 2 == 1);
+        let mut command = bench.infra_command(&["apply", "--yes"]);
+        let run = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // The moment is the test; nothing is waited for.
+        std::thread::sleep(Duration::from_millis(random.below(whole)));
+        bench.lab().kill(host).unwrap();
+        bench.lab().start(host).unwrap();
+        let said = Said::of(&run.wait_with_output().unwrap());
+        // Done, failed, out of reach, put back by the host itself, or left open for now.
+        assert!(matches!(said.code, 0 | 1 | 4 | 5 | 7), "{host}: {said:?}");
+        broken += u32::from(said.code != 0);
+        // What was begun is put back at the boot or by the next run; then what was planned no longer holds, and that is said.
+        let said = bench.apply();
+        assert!(said.code == 0 || said.err.contains("has changed since the plan was made"), "{host}: {said:?}");
+        converges(bench);
+    }
+    variant(bench, false);
+    converges(bench);
+    println!("{cuts} power cuts, {broken} runs broken by them");
+}
+
 /// A client on the internet's side that asks for the page again and again.
 struct Poll {
     child: Child,
+    answers: PathBuf,
 }
 
 impl Poll {
@@ -181,20 +225,29 @@ impl Poll {
         let ca = bench.sites_ca();
         let format = "%{http_code} after %{time_total} s %{errormsg}\\n";
         let ask = format!("curl -s -o /dev/null --max-time 10 --cacert '{}' -w '{format}' {URL}", ca.display());
-        let script = format!("for i in $(seq 4000); do {ask}; sleep 0.05; done");
+        let script = format!("while :; do {ask}; sleep 0.05; done");
         let mut command = bench.lab().command(&Target::Outside, ["sh", "-c", &script]).unwrap();
-        Self { child: command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap() }
+        let answers = bench.dir.path().join("answers");
+        let child = command.stdin(Stdio::null()).stdout(std::fs::File::create(&answers).unwrap()).spawn().unwrap();
+        Self { child, answers }
     }
 
+    /// Gives how many there were.
     #[track_caller]
-    fn every_answer_good(mut self) {
-        // The pipe has room for all that one test asks.
-        self.child.kill().unwrap();
-        let mut text = String::new();
-        self.child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
-        self.child.wait().unwrap();
+    fn every_answer_good(self) -> usize {
+        let answers = self.answers.clone();
+        drop(self);
+        let text = std::fs::read_to_string(answers).unwrap();
         let bad: Vec<&str> = text.lines().filter(|l| !l.starts_with("200 ")).collect();
         assert!(bad.is_empty(), "{} of {} answers: {bad:#?}", bad.len(), text.lines().count());
         assert!(text.lines().count() > 50, "too few answers: {text}");
+        text.lines().count()
+    }
+}
+
+impl Drop for Poll {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

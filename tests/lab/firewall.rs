@@ -4,18 +4,24 @@
 
 #[path = "../common/bench.rs"]
 mod bench;
+#[path = "../common/campaign.rs"]
+mod campaign;
+#[path = "../common/checks.rs"]
+mod checks;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bench::{Bench, Said, wait};
+use bench::{Bench, Said, THREE_TIER, wait};
+use campaign::amount;
+use checks::Check;
 use infra::base::net::Port;
-use infra::service::firewall::verify::{Answer, parse_answers, probe_script};
-use infra::service::firewall::{PROBE_MARK, flows, verify};
+use infra::service::firewall::attempts::{Reach, attempt_script, parse_reaches};
+use infra::service::firewall::{ATTEMPT_MARK, attempts, flows};
 
 type Ports = BTreeSet<(IpAddr, u16)>;
 
@@ -24,10 +30,10 @@ fn ip(text: &str) -> IpAddr {
 }
 
 /// From a host or from `outside`, over TCP as an ordinary user.
-fn probe(bench: &Bench, from: &str, to: &str, port: u64) -> Answer {
+fn probe(bench: &Bench, from: &str, to: &str, port: u64) -> Reach {
     let target: (IpAddr, Port) = (ip(to), port.try_into().unwrap());
-    let said = bench.sh(from, &probe_script(&[target], Duration::from_secs(1))).expect(0);
-    parse_answers(&said.out)[&target]
+    let said = bench.sh(from, &attempt_script(&[target], Duration::from_secs(1))).expect(0);
+    parse_reaches(&said.out)[&target]
 }
 
 fn exact(bench: &Bench) {
@@ -117,38 +123,52 @@ fn all_ports_from_outside(bench: &Bench) {
     assert!(strange.is_empty(), "answered once: {strange:?}");
 }
 
+/// Pairs of hosts, by the first: those of one host of each role, and as many others as a campaign asks for.
+fn pairs() -> BTreeMap<&'static str, Vec<&'static str>> {
+    let all = ["lb1", "web1", "app1", "lb2", "web2", "app2"];
+    let mut order: Vec<(usize, usize)> =
+        (0..6).flat_map(|a| (0..6).map(move |b| (a, b))).filter(|(a, b)| a != b).collect();
+    order.sort_by_key(|(a, b)| *a.max(b));
+    let mut pairs = BTreeMap::<_, Vec<_>>::new();
+    for (from, to) in order.into_iter().take(amount("PAIRS", 6).try_into().unwrap()) {
+        pairs.entry(all[from]).or_default().push(all[to]);
+    }
+    pairs
+}
+
 /// All TCP ports from a host of each role to a host of each other role, by what every host uses: an ordinary user's connect.
 /// Every pair of hosts, with the ports of the inventory, is the part of `infra firewall verify`.
 fn all_ports_between_hosts(bench: &Bench) {
-    let pairs = [("lb1", ["web1", "app1"]), ("web1", ["lb1", "app1"]), ("app1", ["lb1", "web1"])];
+    let pairs = pairs();
+    println!("all ports between {} pairs of hosts", pairs.values().map(Vec::len).sum::<usize>());
     let site = bench.site();
     let flows = flows::derive(&site);
     thread::scope(|scope| {
         for (from, targets) in pairs {
             let (site, flows) = (&site, &flows);
             scope.spawn(move || {
-                let source = verify::Source::Host(from.parse().unwrap());
+                let source = attempts::Source::Host(from.parse().unwrap());
                 let to = |name: &str| targets.contains(&name);
-                let declared: Ports = verify::probes_from(site, flows, &source)
+                let declared: Ports = attempts::attempts_from(site, flows, &source)
                     .into_iter()
                     .filter(|p| p.expected && to(p.to.as_str()))
                     .map(|p| (p.address, p.port.get()))
                     .collect();
                 let addresses: Vec<IpAddr> =
                     site.hosts.values().filter(|h| to(h.name.as_str())).flat_map(|h| h.addresses.clone()).collect();
-                assert_eq!(addresses.len(), 4);
+                assert_eq!(addresses.len(), 2 * targets.len());
                 let list = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
                 // The probe of `infra firewall verify`, with more sockets at a time.
                 let script = format!(
                     "ulimit -n $(ulimit -Hn); n=$(ulimit -n); [ \"$n\" -le 8192 ] 2>/dev/null || n=8192
 for a in {list}; do seq 1 65535 | sed \"s/^/$a /\"; done >/run/targets && exec 3</run/targets
-perl - {PROBE_MARK} 500 $((n - 50)) <<'END' | grep -v DROP\n{}END\n",
-                    include_str!("../../templates/firewall/probe.pl")
+perl - {ATTEMPT_MARK} 500 $((n - 50)) <<'END' | grep -v DROP\n{}END\n",
+                    include_str!("../../templates/firewall/attempt.pl")
                 );
                 let said = bench.sh(from, &script);
                 assert_eq!(said.err, "", "{from}");
                 let through = |text: &str| -> Ports {
-                    let answers = parse_answers(text);
+                    let answers = parse_reaches(text);
                     let through = answers.into_iter().filter(|(_, answer)| answer.is_through());
                     through.map(|((address, port), _)| (address, port.get())).collect()
                 };
@@ -158,11 +178,18 @@ perl - {PROBE_MARK} 500 $((n - 50)) <<'END' | grep -v DROP\n{}END\n",
                     .difference(&found)
                     .map(|(address, port)| (*address, u64::from(*port).try_into().unwrap()))
                     .collect();
-                let again = bench.sh(from, &probe_script(&missing, Duration::from_secs(2))).expect(0);
+                let again = bench.sh(from, &attempt_script(&missing, Duration::from_secs(2))).expect(0);
                 let all: Ports = found.union(&through(&again.out)).copied().collect();
                 assert_eq!(all, declared, "{from}");
             });
         }
+    });
+}
+
+fn all_ports(bench: &Bench) {
+    thread::scope(|scope| {
+        scope.spawn(|| all_ports_from_outside(bench));
+        all_ports_between_hosts(bench);
     });
 }
 
@@ -185,7 +212,8 @@ fn in_words(bench: &Bench) {
     assert!(said.out.contains("for the users 0, 42 only"), "{}", said.out);
     let said = explain(["wbe1", "app1", "9443"]).expect(2);
     assert!(
-        said.err.contains("`wbe1` is no host, role, address or network") && said.err.contains("did you mean `web1`?")
+        said.err.contains("`wbe1` is not a host, role, address or network")
+            && said.err.contains("did you mean `web1`?")
     );
     let said = explain(["web", "db", "3306"]).expect(2);
     assert!(said.err.contains("the roles of this inventory are lb, web, app"), "{}", said.err);
@@ -216,16 +244,16 @@ fn reboot_and_drift(bench: &Bench) {
 fn block_list(bench: &Bench) {
     let clients = bench.lab().outside_addresses().clients.clone();
     let (v4, v6) = (clients.iter().find(|a| a.is_ipv4()).unwrap(), clients.iter().find(|a| a.is_ipv6()).unwrap());
-    assert_eq!(probe(bench, "outside", "203.0.113.11", 443), Answer::Open);
+    assert_eq!(probe(bench, "outside", "203.0.113.11", 443), Reach::Open);
     bench.sh("lb1", &format!("nft add element inet infra_block banned6 '{{ {v6} timeout 1h }}'")).expect(0);
-    assert_eq!(probe(bench, "outside", "2001:db8:113::11", 443), Answer::Drop, "banned by hand");
+    assert_eq!(probe(bench, "outside", "2001:db8:113::11", 443), Reach::Drop, "banned by hand");
     assert!(bench.apply().expect(0).out.contains("nothing to do"), "a ban is no drift");
 
     bench.edit("\nfirewall:\n", &format!("\nfirewall:\n  block: [{v4}]\n"));
     settled(bench);
-    assert_eq!(probe(bench, "outside", "203.0.113.11", 443), Answer::Drop, "blocked");
-    assert_eq!(probe(bench, "outside", "2001:db8:113::12", 443), Answer::Open, "the other family is not");
-    assert_eq!(probe(bench, "outside", "2001:db8:113::11", 443), Answer::Drop, "the ban has outlived the change");
+    assert_eq!(probe(bench, "outside", "203.0.113.11", 443), Reach::Drop, "blocked");
+    assert_eq!(probe(bench, "outside", "2001:db8:113::12", 443), Reach::Open, "the other family is not");
+    assert_eq!(probe(bench, "outside", "2001:db8:113::11", 443), Reach::Drop, "the ban has outlived the change");
     let said = bench.infra(&["firewall", "explain", &v4.to_string(), "lb1", "443"]).expect(1);
     assert!(said.out.contains("by `firewall.block`"), "{}", said.out);
 
@@ -236,7 +264,7 @@ fn block_list(bench: &Bench) {
     bench.edit("  block: [10.0.0.0/24]\n", "");
     settled(bench);
     bench.sh("lb1", &format!("nft delete element inet infra_block banned6 '{{ {v6} }}'")).expect(0);
-    assert_eq!(probe(bench, "outside", "2001:db8:113::11", 443), Answer::Open);
+    assert_eq!(probe(bench, "outside", "2001:db8:113::11", 443), Reach::Open);
 }
 
 /// Others who own rules: named with the way out, and the host left alone until they are gone.
@@ -316,21 +344,21 @@ nft 'table ip published { chain pre { type nat hook prerouting priority dstnat; 
     });
     assert_eq!(
         probe(bench, "outside", "10.0.2.11", 8099),
-        Answer::Drop,
+        Reach::Drop,
         "forwarding is closed on a host without guests"
     );
     let said = settled(bench);
     assert!(said.out.contains("forwarding"), "{}", said.out);
     for from in ["outside", "lb1"] {
-        assert_eq!(probe(bench, from, "10.0.2.11", 8099), Answer::Drop, "{from}");
+        assert_eq!(probe(bench, from, "10.0.2.11", 8099), Reach::Drop, "{from}");
     }
     bench.edit(
         "\nfirewall:\n",
         "\nfirewall:\n  allow: [{ to: web, port: 8099, from: [lb], why: a container on the web hosts }]\n",
     );
     settled(bench);
-    assert_eq!(probe(bench, "lb1", "10.0.2.11", 8099), Answer::Open);
-    assert_eq!(probe(bench, "outside", "10.0.2.11", 8099), Answer::Drop);
+    assert_eq!(probe(bench, "lb1", "10.0.2.11", 8099), Reach::Open);
+    assert_eq!(probe(bench, "outside", "10.0.2.11", 8099), Reach::Drop);
     bench.edit("  allow: [{ to: web, port: 8099, from: [lb], why: a container on the web hosts }]\n", "");
     bench
         .sh("web1", "systemctl stop guest; ip link del docker0; nft delete table ip published; echo 0 >/proc/sys/net/ipv4/ip_forward")
@@ -377,26 +405,20 @@ fn legacy(bench: &Bench) {
 
 #[test]
 fn what_is_declared_gets_through_and_nothing_else() {
-    let bench = Bench::applied("t-firewall");
-    let mut began = Instant::now();
-    let mut step = |name: &str, test: fn(&Bench)| {
-        test(&bench);
-        println!("{name}: {:.1} s", began.elapsed().as_secs_f64());
-        began = Instant::now();
-    };
-    step("in words", in_words);
-    step("all ports", |bench| {
-        thread::scope(|scope| {
-            scope.spawn(|| all_ports_from_outside(bench));
-            all_ports_between_hosts(bench);
-        });
+    let all: [Check<Bench>; 8] = [
+        ("in words", in_words),
+        ("all ports", all_ports),
+        ("every pair", exact),
+        ("reboot and drift", reboot_and_drift),
+        ("block list", block_list),
+        ("rivals", rivals),
+        ("published port", published_port),
+        ("iptables and back", iptables),
+    ];
+    checks::run(&Bench::applied("t-firewall"), &all, |bench| {
+        std::fs::write(bench.inventory(), THREE_TIER.as_str()).unwrap();
+        bench.apply();
     });
-    step("every pair", exact);
-    step("reboot and drift", reboot_and_drift);
-    step("block list", block_list);
-    step("rivals", rivals);
-    step("published port", published_port);
-    step("iptables and back", iptables);
 }
 
 /// What is armed on a host: the phase.
@@ -422,9 +444,20 @@ fn nobody_is_locked_out() {
         "{}",
         said.err
     );
-    let all = ["lb1", "lb2", "web1", "web2", "app1", "app2"];
-    assert!(all.iter().all(|host| armed(&bench, host).is_none()));
+    for round in 1..=amount("ROUNDS", 1) {
+        locked_out_and_back(&bench);
+        bench.edit(bad, good);
+        settled(&bench);
+        assert!(!rules(&bench, "web1").contains("10.77.0.0/24"));
+        exact(&bench);
+        println!("{round} times locked out and back");
+        bench.edit(good, bad);
+    }
+}
 
+fn locked_out_and_back(bench: &Bench) {
+    let all = ["lb1", "lb2", "web1", "web2", "app1", "app2"];
+    assert!(all.iter().all(|host| armed(bench, host).is_none()));
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let pages = scope.spawn(|| {
@@ -437,25 +470,27 @@ fn nobody_is_locked_out() {
             }
             (good, bad)
         });
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| forced(&bench)));
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| forced(bench)));
         over.store(true, Ordering::Relaxed);
         let (good, bad) = pages.join().unwrap();
         if let Err(panic) = result {
             std::panic::resume_unwind(panic);
         }
-        assert!(bad.is_empty() && good > 20, "{good} pages, and {bad:?}");
+        // Why, if not: what the load balancers and the web hosts have said besides requests.
+        let said = |host: &&str| {
+            let script = "journalctl -q --no-pager -u haproxy -u nginx | grep -v '{\"' | tail -n 20; tail -n 5 /var/log/nginx/error.log 2>/dev/null; true";
+            format!("{host}:\n{}", bench.sh(host, script).out)
+        };
+        let why = || ["lb1", "lb2", "web1", "web2"].iter().map(said).collect::<String>();
+        assert!(bad.is_empty() && good > 20, "{good} pages, and {bad:?}\n{}", why());
     });
 
     for host in all {
-        assert!(rules(&bench, host).contains("10.0.0.0/24"), "{host}: the old rules are live");
+        assert!(rules(bench, host).contains("10.0.0.0/24"), "{host}: the old rules are live");
         let boot = bench.sh(host, "cat /etc/infra/firewall.nft").expect(0).out;
         assert!(boot.contains("10.0.0.0/24"), "{host}: the old rules are read at boot");
-        assert_eq!(armed(&bench, host), None, "{host}");
+        assert_eq!(armed(bench, host), None, "{host}");
     }
-    bench.edit(bad, good);
-    settled(&bench);
-    assert!(!rules(&bench, "web1").contains("10.77.0.0/24"));
-    exact(&bench);
 }
 
 fn forced(bench: &Bench) {
@@ -474,7 +509,7 @@ fn forced(bench: &Bench) {
     let first = force("lb1,lb2,web1,web2");
     shut(&waited);
     let since = Instant::now();
-    assert_eq!(from_controller(bench, "10.0.2.11"), Answer::Drop, "no new connection gets in");
+    assert_eq!(from_controller(bench, "10.0.2.11"), Reach::Drop, "no new connection gets in");
     let mut second = force("app1,app2");
     shut(&["app1", "app2"]);
     let killed = Instant::now();
@@ -498,6 +533,18 @@ fn forced(bench: &Bench) {
     assert!(out.contains("4 rolled back"), "{out}");
     assert!(err.contains("rolled back on lb1, lb2, web1, web2 in narrow"), "{err}");
     assert!(err.contains("the host's own timer has put the old rules back after 55 s"), "{err}");
+    // What is open is what is said: the rules of before `narrow` are those of after `widen`.
+    assert!(err.contains("now:      its rules are those of before this phase (done: widen"), "{err}");
+    assert!(err.contains("still open on lb1, lb2, web1, web2:"), "{err}");
+    assert!(err.contains("+ manage_from -> all 22/tcp 10.77.0.0/24, fd77::/64, which this run opened"), "{err}");
+    assert!(
+        err.contains("- manage_from -> all 22/tcp 10.0.0.0/24, fd00::/64, which the inventory no longer declares"),
+        "{err}"
+    );
+    for host in waited {
+        let live = rules(bench, host);
+        assert!(live.contains("10.77.0.0/24") && live.contains("10.0.0.0/24"), "{host}: {live}");
+    }
     for host in waited {
         let told = err.lines().find(|line| line.trim().starts_with(&format!("{host}: no new connection gets in; at ")));
         assert!(told.is_some_and(|line| line.contains(" UTC its own timer puts the old rules back")), "{host}: {err}");
@@ -505,12 +552,12 @@ fn forced(bench: &Bench) {
     wait("SSH to all", Duration::from_secs(10), || {
         ["10.0.1.11", "10.0.2.11", "10.0.3.11", "10.0.3.12"]
             .iter()
-            .all(|to| from_controller(bench, to) == Answer::Open)
+            .all(|to| from_controller(bench, to) == Reach::Open)
             .then_some(())
     });
 }
 
-fn from_controller(bench: &Bench, to: &str) -> Answer {
+fn from_controller(bench: &Bench, to: &str) -> Reach {
     probe(bench, "controller", to, 22)
 }
 

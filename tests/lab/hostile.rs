@@ -9,7 +9,7 @@
 //!   proved already, a second CA, a forgotten order and profiles also without machines: `acme.rs`
 //! - two controllers, a holder that dies, load balancers that are gone before and at the installation, full disks, a new worker that
 //!   does not start: `lab/mishaps.rs`
-//! - the internal authority near its end, and its replacement: `lab/tls.rs`, `pki/tests.rs`; lifetimes that shrink: `pki/renew.rs`
+//! - the internal authority near its end, and its replacement: `lab/tls.rs`, `pki/tests.rs`; lifetimes that shrink: `service/certificates/schedule.rs`
 //!
 //! Not testable here:
 //! - a load balancer whose clock is behind: all of a lab's machines have one kernel and so one clock, since namespaces know none for
@@ -20,6 +20,8 @@
 
 #[path = "../common/bench.rs"]
 mod bench;
+#[path = "../common/checks.rs"]
+mod checks;
 #[path = "../common/strange.rs"]
 mod strange;
 #[path = "../common/world.rs"]
@@ -27,26 +29,30 @@ mod world;
 
 use std::time::{Duration, Instant};
 
+use checks::Check;
 use serde_json::json;
 use world::{BLOG, SITE, World};
 
 #[test]
 fn whatever_the_ca_does_the_old_certificate_is_served_and_the_next_run_ends_right() {
-    let mut world = World::up("t-hostile-ca");
-    world.step("rate limits", limits);
-    world.step("a CA that is down", outages);
-    world.step("the pauses after failures", pauses);
-    world.step("clocks", clocks);
-    world.step("refused nonces", nonces);
-    world.step("wrong chains", chains);
-    world.step("one bad site of two", one_bad_site);
-    world.step("advice", advice);
-    world.step("a CA that has forgotten us", forgotten);
-    world.nothing_secret_was_told();
+    let world = World::up("t-hostile-ca");
+    let all: [Check<World>; 10] = [
+        ("rate limits", limits),
+        ("a CA that is down", outages),
+        ("the pauses after failures", pauses),
+        ("clocks", clocks),
+        ("refused nonces", nonces),
+        ("wrong chains", chains),
+        ("one bad site of two", one_bad_site),
+        ("advice", advice),
+        ("a CA that has forgotten us", forgotten),
+        ("nothing secret was told", World::nothing_secret_was_told),
+    ];
+    checks::run(&world, &all, World::mend);
 }
 
 /// Row «rate limited»: by account (429) and by address (503 with a page): the time that was told is kept, also over runs.
-fn limits(world: &mut World) {
+fn limits(world: &World) {
     let page = "<html><body>Service busy; retry later.</body></html>";
     for (what, answer) in [
         (
@@ -86,7 +92,7 @@ fn limits(world: &mut World) {
 }
 
 /// Row «CA down»: refused, a TLS error, a page of HTML, no answer at all.
-fn outages(world: &mut World) {
+fn outages(world: &World) {
     let leaf = world.leaf();
     let orders = world.ca.orders();
     let html = json!({ "answer": { "on": "*", "status": 500, "html": "<html>oops</html>" } });
@@ -122,7 +128,7 @@ fn outages(world: &mut World) {
 }
 
 /// The pauses grow, are kept over runs, and end with the first success.
-fn pauses(world: &mut World) {
+fn pauses(world: &World) {
     world.ca.stop();
     for pause in [60, 600, 6000, 86_400, 86_400] {
         let before = World::now();
@@ -137,7 +143,7 @@ fn pauses(world: &mut World) {
 }
 
 /// Row «clock skew on the controller»: what the CA's clock says of ours.
-fn clocks(world: &mut World) {
+fn clocks(world: &World) {
     let (leaf, orders) = (world.leaf(), world.ca.orders());
     for (ahead, words) in [(7200, "behind"), (-7200, "ahead of")] {
         world.ca.does(&json!({ "clock": ahead }));
@@ -157,7 +163,7 @@ fn clocks(world: &mut World) {
 }
 
 /// Row «badNonce storm»: each step is tried again, and no order is made twice.
-fn nonces(world: &mut World) {
+fn nonces(world: &World) {
     world.ca.does(&json!({ "nonces": 40 }));
     let orders = world.ca.orders();
     world.force(6);
@@ -169,8 +175,8 @@ fn nonces(world: &mut World) {
 
 /// Rows «certificate for other names / staging issuer / key mismatch / notAfter older than present» and «stored chain with
 /// blank lines, CRLF, missing intermediate». One that was issued before the one in use cannot be made here, as nobody would
-/// vouch for it; the store refuses it (`pki/vault.rs`).
-fn chains(world: &mut World) {
+/// vouch for it; the store refuses it (`pki/public_store.rs`).
+fn chains(world: &World) {
     let leaf = world.leaf();
     let files = world.files();
     let names = json!([SITE, "www.shop.example.com"]);
@@ -203,7 +209,7 @@ fn chains(world: &mut World) {
 }
 
 /// Row «authz invalid»: port 80 of one load balancer cannot be reached from the internet. The other site gets its certificate.
-fn one_bad_site(world: &mut World) {
+fn one_bad_site(world: &World) {
     let (shop, blog, orders) = (world.leaf(), world.leaf_of(BLOG), world.ca.orders());
     // The CA asks any address of a name: here each name has those of one load balancer.
     let dns = world.dns(&[
@@ -238,7 +244,7 @@ E";
 }
 
 /// Advice about the renewal (RFC 9773) is followed where it makes sense, and is only advice. Row «`replaces` refused».
-fn advice(world: &mut World) {
+fn advice(world: &World) {
     let orders = world.ca.orders();
     let day = 86_400;
     // A window in the future postpones nothing now, and is remembered with a moment in it.
@@ -294,7 +300,7 @@ fn refused(world: &World) -> usize {
 }
 
 /// Row «account deactivated or forgotten by the CA»: with an order under way and without.
-fn forgotten(world: &mut World) {
+fn forgotten(world: &World) {
     let key = std::fs::read(world.state("acme/account.key")).unwrap();
     for under_way in [true, false] {
         let leaf = world.leaf();

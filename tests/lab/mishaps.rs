@@ -4,6 +4,8 @@
 
 #[path = "../common/bench.rs"]
 mod bench;
+#[path = "../common/checks.rs"]
+mod checks;
 #[path = "../common/strange.rs"]
 mod strange;
 #[path = "../common/world.rs"]
@@ -13,20 +15,25 @@ use std::process::{Child, Output, Stdio};
 use std::time::Duration;
 
 use bench::{Bench, Said, wait};
+use checks::Check;
 use serde_json::json;
 use world::{LBS, SITE, World};
 
 #[test]
 fn whatever_machine_fails_no_order_is_lost_and_the_next_run_ends_right() {
-    let mut world = World::up("t-hostile-hosts");
-    world.step("two controllers at once", two_at_once);
-    world.step("a holder that dies", the_holder_dies);
-    world.step("a load balancer that is down before", down_before);
-    world.step("a load balancer that is gone at install", down_at_install);
-    world.step("a full disk on the controller", controller_full);
-    world.step("a full disk on a load balancer", lb_full);
-    world.step("a new worker that does not start", no_new_worker);
-    world.nothing_secret_was_told();
+    let world = World::up("t-hostile-hosts");
+    let all: [Check<World>; 9] = [
+        ("two controllers at once", two_at_once),
+        ("a holder that dies", the_holder_dies),
+        ("a link that breaks without a word", the_link_breaks),
+        ("a load balancer that is down before", down_before),
+        ("a load balancer that is gone at install", down_at_install),
+        ("a full disk on the controller", controller_full),
+        ("a full disk on a load balancer", lb_full),
+        ("a new worker that does not start", no_new_worker),
+        ("nothing secret was told", World::nothing_secret_was_told),
+    ];
+    checks::run(&world, &all, World::mend);
 }
 
 fn spawn(bench: &Bench, words: &[&str]) -> Child {
@@ -38,7 +45,7 @@ fn words(output: &Output) -> String {
 }
 
 /// Row «two controllers»: two processes over one state, and both see that it is due.
-fn two_at_once(world: &mut World) {
+fn two_at_once(world: &World) {
     let (leaf, orders) = (world.leaf(), world.ca.orders());
     world.due(SITE);
     let runs = [(); 2].map(|()| spawn(&world.bench, &["cert", "renew"]));
@@ -55,9 +62,44 @@ fn two_at_once(world: &mut World) {
     assert_eq!(world.ca.orders(), orders + 1);
 }
 
+/// The controller goes, and no packet of its connections tells the host so, as when a laptop is closed: the host notices by itself
+/// that nobody is there, and the lock is free long before TCP gives the connection up (`tcp_retries2`: some 15 minutes).
+fn the_link_breaks(world: &World) {
+    let orders = world.ca.orders();
+    world.due(SITE);
+    let waiting = world.ca.waiting();
+    world.ca.does(&json!({ "hang": "newOrder" }));
+    let mut holder = spawn(&world.bench, &["cert", "renew", "--force", SITE]);
+    wait("the order hangs", Duration::from_secs(30), || (world.ca.waiting() > waiting).then_some(()));
+    // Only the connections of that run: the next ones have other ports.
+    let cut =
+        "ports=$(ss -Htn state established '( dport = :22 )' | sed -n 's/.*:\\([0-9]*\\) .*:22 *$/\\1/p' | paste -sd ,)
+        [ -n \"$ports\" ] || exit 1
+        nft \"table inet cut {
+            chain out { type filter hook output priority 0; tcp sport { $ports } tcp dport 22 drop; }
+            chain in { type filter hook input priority 0; tcp dport { $ports } tcp sport 22 drop; }
+        }\"";
+    world.bench.sh("controller", cut).expect(0);
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    world.ca.does(&json!({}));
+    let said = world.infra(&["cert", "renew", "--force", SITE], 2);
+    assert!(said.err.contains("another run works on the load balancers"), "{}", said.err);
+    wait("the lock is free", Duration::from_secs(180), || {
+        let said = world.bench.infra(&["cert", "renew", "--force", SITE]);
+        match said.code {
+            2 if said.err.contains("another run works on the load balancers") => None,
+            6 => Some(()),
+            _ => panic!("{said:?}"),
+        }
+    });
+    assert_eq!(world.ca.orders(), orders + 1);
+    world.bench.sh("controller", "nft delete table inet cut").expect(0);
+}
+
 /// Rows «two controllers» and «holder dies»: one hangs in the middle of its order; the other, with a state of its own, is told
 /// who works there; a `kill -9` frees the lock at once.
-fn the_holder_dies(world: &mut World) {
+fn the_holder_dies(world: &World) {
     let (leaf, orders) = (world.leaf(), world.ca.orders());
     world.due(SITE);
     let clone = world.clone_of();
@@ -82,7 +124,7 @@ fn the_holder_dies(world: &mut World) {
 }
 
 /// Row «one LB unreachable before the order»: the CA might ask it, so nothing is ordered.
-fn down_before(world: &mut World) {
+fn down_before(world: &World) {
     let orders = world.ca.orders();
     let before = world.leaf();
     world.bench.lab().kill("lb2").unwrap();
@@ -99,7 +141,7 @@ fn down_before(world: &mut World) {
 
 /// Row «one LB unreachable at install»: the other has the new one, the run has not succeeded, and the next one brings it to
 /// the rest without an order.
-fn down_at_install(world: &mut World) {
+fn down_at_install(world: &World) {
     let (leaf, orders) = (world.leaf(), world.ca.orders());
     let waiting = world.ca.waiting();
     world.ca.does(&json!({ "hold": "certificate" }));
@@ -124,7 +166,7 @@ fn down_at_install(world: &mut World) {
 }
 
 /// Row «disk full», on the controller: told before anything is asked for.
-fn controller_full(world: &mut World) {
+fn controller_full(world: &World) {
     let (leaf, orders) = (world.leaf(), world.ca.orders());
     let vault = world.state("acme");
     let folder = vault.display();
@@ -146,7 +188,7 @@ fn controller_full(world: &mut World) {
 }
 
 /// Row «disk full», on a load balancer: refused before the order, or found when the file is brought; the old one is whole.
-fn lb_full(world: &mut World) {
+fn lb_full(world: &World) {
     let (leaf, orders) = (world.leaf(), world.ca.orders());
     let small = "cd /etc/haproxy && cp -a sites /root/kept && mount -t tmpfs -o size=32k,mode=0700 full sites && \
                  cp -a /root/kept/. sites && { head -c 40000 /dev/zero >sites/.filler 2>/dev/null; true; }";
@@ -176,7 +218,7 @@ fn lb_full(world: &mut World) {
 }
 
 /// Row «new worker does not start»: the configuration is right, the machine does not let it run. The old worker goes on.
-fn no_new_worker(world: &mut World) {
+fn no_new_worker(world: &World) {
     let (leaf, orders) = (world.leaf(), world.ca.orders());
     // Fewer files than `maxconn` needs, for the master and all that it starts; `haproxy -c` does not see that.
     let script = "prlimit --pid $(systemctl show -p MainPID --value haproxy) --nofile=1000:1000";

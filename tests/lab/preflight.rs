@@ -4,11 +4,14 @@
 
 #[path = "../common/bench.rs"]
 mod bench;
+#[path = "../common/checks.rs"]
+mod checks;
 
 use std::path::PathBuf;
 use std::process::Command;
 
 use bench::{Bench, Said};
+use checks::Check;
 use infra::lab::Release;
 use serde_json::{Value, json};
 
@@ -37,12 +40,15 @@ fn nothing_is_ordered_in_vain_and_nothing_newer_is_lost() {
     let bench = Bench::up("t-preflight", INVENTORY, Release::Bookworm);
     bench.sh("web1", "mkdir -p /srv/shop/public && echo the shop >/srv/shop/public/index.html").expect(0);
     let world = World { bench };
-    names_that_lead_elsewhere(&world);
-    authorizations(&world);
-    wrong_host(&world);
-    second_controller(&world);
-    pending(&world);
-    lost_state(&world);
+    let all: [Check<World>; 6] = [
+        ("names that lead elsewhere", names_that_lead_elsewhere),
+        ("CAA records", authorizations),
+        ("a full disk and a wrong clock", wrong_host),
+        ("a second controller", second_controller),
+        ("one is away and gets it later", pending),
+        ("a lost state folder", lost_state),
+    ];
+    checks::run(&world, &all, checks::independent);
 }
 
 impl World {
@@ -141,7 +147,7 @@ impl World {
 fn names_that_lead_elsewhere(world: &World) {
     let right = world.names(|hosts| format!("{hosts}2001:db8:dead::1 www.{SITE}\n"));
     let foreign =
-        "www.shop.example.com has the AAAA record 2001:db8:dead::1, which is no load balancer's public address";
+        "www.shop.example.com has the AAAA record 2001:db8:dead::1, which is not a load balancer's public address";
     let nothing = "no certificate was ordered for shop.example.com; the CA was not asked";
     let said = world.bench.apply().expect(1);
     for part in [foreign, nothing, "take the record out of the zone", "obtained: blog.example.com"] {

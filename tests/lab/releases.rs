@@ -4,8 +4,11 @@
 
 #[path = "../common/bench.rs"]
 mod bench;
+#[path = "../common/checks.rs"]
+mod checks;
 
 use bench::{Bench, THREE_TIER};
+use checks::Check;
 use infra::lab::Release;
 
 const SINGLE: &str = include_str!("../../inventories/single.yml");
@@ -59,6 +62,50 @@ fn twice_is_nothing(bench: &Bench) {
     assert!(said.out.contains("exactly what is declared"), "{}", said.out);
 }
 
+/// What a client at the internet's side gets for requests that try to get past the tiers' rules, and what the program hears.
+fn gets_past_nothing(bench: &Bench) {
+    let ca = bench.sites_ca();
+    let key = "-H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=='";
+    let upgrade = |words: &str| format!("--http1.1 -H 'Connection: Upgrade' {key} {words}");
+    // How it is asked, the path, the status, and what is in the answer; the program tells what it was told.
+    let mut table = vec![
+        (upgrade("-H 'Upgrade: WebSocket'"), "/p", 200, "upgrade: websocket"),
+        (upgrade("-H 'Upgrade: h2c' -H 'HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA'"), "/p", 200, "path: /p"),
+        (upgrade("-H 'Upgrade: websocket, h2c'"), "/p", 200, "path: /p"),
+        (upgrade("-H 'Upgrade: websocket, foo'"), "/p", 200, "path: /p"),
+        (upgrade("-H 'Upgrade: foo' -H 'Upgrade: websocket'"), "/p", 200, "path: /p"),
+        ("--http1.1 -X CONNECT --request-target shop.example.com:443".to_owned(), "/", 405, ""),
+        (String::new(), "/api/a%2Fb//c", 200, "path: /api/a%2Fb//c"),
+        (String::new(), "/x/../../y", 400, ""),
+        (String::new(), "/a%00b", 400, ""),
+    ];
+    for path in [
+        "/.well-known/infra/health",
+        "/%2ewell-known/infra/health",
+        "//.well-known/infra//health",
+        "/x/../.well-known/infra/health",
+        "/.well-known%2finfra%2fhealth",
+    ] {
+        table.push((String::new(), path, 404, ""));
+        table.push(("--http1.1 -H 'X-Infra-Probe: yes'".to_owned(), path, 404, ""));
+    }
+    for (how, path, status, holds) in table {
+        let said = bench.sh(
+            "outside",
+            &format!(
+                "curl -q -s --max-time 10 --path-as-is --cacert '{}' -w '\\n%{{http_code}}' {how} 'https://shop.example.com{path}'",
+                ca.display()
+            ),
+        );
+        assert!(said.out.ends_with(&format!("\n{status}")) && said.out.contains(holds), "{how} {path}: {}", said.out);
+        let told = said.out.to_lowercase();
+        // Newer versions of HAProxy take `h2c` out of a list themselves, and what is left may be passed on.
+        let may = holds == "upgrade: websocket" || how.contains("websocket, h2c");
+        let tunnel = told.contains("upgrade:") && !(may && told.contains("upgrade: websocket\n"));
+        assert!(!tunnel && !told.contains("h2c") && !told.contains("infra app"), "{how} {path}: {}", said.out);
+    }
+}
+
 /// How often each host was asked by one `infra diff`: its sshd counts the sessions' commands as sudo or shells.
 fn execs(bench: &Bench, host: &str) -> usize {
     let count = || {
@@ -70,31 +117,67 @@ fn execs(bench: &Bench, host: &str) -> usize {
     count() - before
 }
 
+/// Before HAProxy is installed, its version is known by what apt says, where it has lists to say it from.
+fn version_that_comes(bench: &Bench) {
+    let known = || {
+        bench.infra(&["diff"]).expect(3);
+        let seen = std::fs::read_to_string(bench.dir.path().join("state/seen.json")).unwrap();
+        let seen: serde_json::Value = serde_json::from_str(&seen).unwrap();
+        seen["hosts"]["one"]["facts"]["versions"]["haproxy"].clone()
+    };
+    bench.sh("one", "rm -rf /var/lib/apt/lists/* && ! command -v haproxy").expect(0);
+    assert!(known().is_null(), "nobody says it");
+    let said = bench.sh("one", "apt-get -q update >/dev/null && apt-cache policy haproxy | grep Candidate").expect(0);
+    assert_eq!(known(), serde_json::json!([2, 6, 12]), "{}", said.out);
+}
+
+fn up(name: &str, inventory: &str, release: Release) -> Bench {
+    let bench = Bench::up(name, inventory, release);
+    bench.apply().expect(0);
+    bench
+}
+
 #[test]
 fn one_machine_does_everything() {
+    let all: [Check<Bench>; 3] = [
+        ("its pages and its files", pages_of_one),
+        ("no daemon warns", no_warnings),
+        ("twice is nothing", twice_is_nothing),
+    ];
     let bench = Bench::up("t-rel-one", SINGLE, Release::Bookworm);
+    version_that_comes(&bench);
     bench.apply().expect(0);
+    checks::run(&bench, &all, checks::independent);
+}
+
+fn pages_of_one(bench: &Bench) {
     bench.sh("one", "mkdir -p /srv/startup/public && echo static >/srv/startup/public/x.txt").expect(0);
     let (status, body) = bench.page("https://startup.example.com/a");
     assert!(status == 200 && body.contains("x-forwarded-proto: https"), "{status} {body}");
     assert_eq!(bench.page("https://startup.example.com/static/x.txt"), (200, "static\n".to_owned()));
-    no_warnings(&bench);
-    twice_is_nothing(&bench);
 }
 
 #[test]
 fn three_tiers_on_trixie() {
-    let bench = Bench::up("t-rel-trixie", &THREE_TIER, Release::Trixie);
-    bench.apply().expect(0);
-    let (status, body) = bench.page("https://shop.example.com/");
-    assert_eq!(status, 200, "{body}");
-    no_warnings(&bench);
-    twice_is_nothing(&bench);
-    assert_eq!(execs(&bench, "web1"), 1, "what a host is was remembered, so it is asked once");
+    let all: [Check<Bench>; 6] = [
+        ("its page", |bench| {
+            let (status, body) = bench.page("https://shop.example.com/");
+            assert_eq!(status, 200, "{body}");
+        }),
+        ("nothing gets past the rules", gets_past_nothing),
+        ("no daemon warns", no_warnings),
+        ("twice is nothing", twice_is_nothing),
+        ("what a host is was remembered, so it is asked once", |bench| assert_eq!(execs(bench, "web1"), 1)),
+        ("the newer key exchange", newer_key_exchange),
+    ];
+    checks::run(&up("t-rel-trixie", &THREE_TIER, Release::Trixie), &all, checks::independent);
+}
+
+fn newer_key_exchange(bench: &Bench) {
     let said = bench
         .sh("lb1", "haproxy -v; dpkg-query -W nginx libssl3t64 2>/dev/null; grep -n curves /etc/haproxy/haproxy.cfg");
     assert!(said.out.contains("version 3.0.") && said.out.contains("X25519MLKEM768"), "{}", said.out);
-    // The key exchange that the edge and the hops really agree on.
+    // What the edge and the hops really agree on.
     for (from, socket, name, more) in [
         ("lb1", "127.0.0.1:443", "shop.example.com", ""),
         ("lb1", "10.0.2.11:8443", "web1.shop.infra.internal", ""),
@@ -108,11 +191,21 @@ fn three_tiers_on_trixie() {
 
 #[test]
 fn two_kinds_of_sites_over_hosts_of_one_family() {
-    let bench = Bench::up("t-rel-mixed", MIXED, Release::Bookworm);
-    bench.apply().expect(0);
+    let bench = up("t-rel-mixed", MIXED, Release::Bookworm);
     for web in ["web1", "web6"] {
         bench.sh(web, "mkdir -p /srv/docs/.well-known /srv/docs/.git; cd /srv/docs; echo docs >index.html; echo x >.git/x; echo safe >.well-known/security.txt").expect(0);
     }
+    let all: [Check<Bench>; 5] = [
+        ("each name has its site", names_of_two_sites),
+        ("nothing gets past the rules", gets_past_nothing),
+        ("web hosts of one family", one_family),
+        ("no daemon warns", no_warnings),
+        ("twice is nothing", twice_is_nothing),
+    ];
+    checks::run(&bench, &all, checks::independent);
+}
+
+fn names_of_two_sites(bench: &Bench) {
     for name in ["docs.example.org", "v2.docs.example.org"] {
         assert_eq!(bench.page(&format!("https://{name}/")), (200, "docs\n".to_owned()), "{name}");
     }
@@ -130,10 +223,11 @@ fn two_kinds_of_sites_over_hosts_of_one_family() {
         ca.display()
     );
     assert_eq!(bench.sh("outside", &crossed).out, "421");
-    // Both web hosts are up for the load balancer, over the family that each has.
+}
+
+/// Both web hosts are up for the load balancer, over the family that each has.
+fn one_family(bench: &Bench) {
     let said =
         bench.sh("lb1", "echo 'show servers state web' | socat - UNIX-CONNECT:/run/haproxy/admin.sock").expect(0);
     assert!(said.out.contains(" 10.0.2.11 2 ") && said.out.contains(" fd00:0:0:2::16 2 "), "{}", said.out);
-    no_warnings(&bench);
-    twice_is_nothing(&bench);
 }

@@ -4,13 +4,16 @@
 
 #[path = "../common/bench.rs"]
 mod bench;
+#[path = "../common/campaign.rs"]
+mod campaign;
 #[path = "../common/load.rs"]
 mod load;
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bench::{Bench, wait};
+use campaign::amount;
 use infra::lab::Release;
 use load::{Count, Load, Order};
 
@@ -79,7 +82,10 @@ fn renewal(lab: &str, release: Release) {
     // Kept connections too come to show the new one: none stays with a worker of before.
     flows(&load, 10, |count| count.good.get(&new).copied().unwrap_or(0));
     // The reload of a whole apply is the same one; several in a row meet more connections at every stage of their life.
-    for _ in 0..5 {
+    let (began, least) = (Instant::now(), Duration::from_secs(amount("SECONDS", 0).into()));
+    let mut rounds = 0;
+    while rounds < 5 || began.elapsed() < least {
+        rounds += 1;
         for lb in ["lb1", "lb2"] {
             bench.sh(lb, "systemctl reload haproxy").expect(0);
         }
@@ -89,6 +95,7 @@ fn renewal(lab: &str, release: Release) {
 
     let sum = |which: fn(&Count) -> usize| counts.values().map(which).sum::<usize>();
     let (sent, answered) = (sum(|c| c.sent), sum(Count::answered));
+    println!("{rounds} further reloads of each load balancer");
     println!("{sent} requests in {:.1} s, {answered} answered, {} lost", lasted.as_secs_f64(), sum(|c| c.lost.len()));
     for ((kind, address), count) in &counts {
         let by_leaf = [&old, &new].map(|leaf| count.good.get(leaf).copied().unwrap_or(0));

@@ -4,11 +4,14 @@
 
 #[path = "../common/bench.rs"]
 mod bench;
+#[path = "../common/checks.rs"]
+mod checks;
 
 use std::process::Stdio;
 use std::time::Duration;
 
 use bench::{Bench, Said, wait};
+use checks::Check;
 use infra::lab::Release;
 
 const TWO_SITES: &str = "name: shop
@@ -38,36 +41,44 @@ fn on_trixie() {
 fn a_new_leaf_needs_no_reload(name: &str, release: Release) {
     let bench = Bench::up(name, TWO_SITES, release);
     bench.apply().expect(0);
-    let (worker, first) = (worker(&bench), leaves(&bench));
-    by_address(&bench);
+    let all: [Check<Bench>; 5] = [
+        ("who asks by address", by_address),
+        ("both leaves at once", both_at_once),
+        ("beside a change of the configuration", beside_a_change),
+        ("somebody else has begun", in_use_by_another),
+        ("killed on the way", killed_on_the_way),
+    ];
+    checks::run(&bench, &all, |bench| drop(bench.apply()));
+}
 
-    // Both at once.
-    forget(&bench, &[DOCS, SHOP]);
+fn both_at_once(bench: &Bench) {
+    let (worker, first) = (worker(bench), leaves(bench));
+    forget(bench, &[DOCS, SHOP]);
     let said = bench.apply().expect(0);
     assert_eq!(said.out.matches("then swap into haproxy").count(), 2, "{}", said.out);
     assert!(!said.err.contains("reload") && !said.out.contains("reload"), "{said:?}");
-    let second = leaves(&bench);
+    let second = leaves(bench);
     assert!(second[0] != first[0] && second[1] != first[1], "{first:?} {second:?}");
-    assert_eq!(self::worker(&bench), worker, "it was reloaded");
-    no_debts(&bench);
+    assert_eq!(self::worker(bench), worker, "it was reloaded");
+    no_debts(bench);
     // What it shows is what it reads: an apply finds nothing to do, a reload changes nothing.
     let said = bench.apply().expect(0);
     assert!(said.out.contains("nothing to do"), "{}", said.out);
     bench.sh("lb1", "systemctl reload haproxy").expect(0);
-    let worker = another_worker(&bench, worker);
-    assert_eq!(leaves(&bench), second);
+    another_worker(bench, worker);
+    assert_eq!(leaves(bench), second);
+}
 
-    // Beside a change of the configuration it is a reload, and told as one.
+/// Beside a change of the configuration it is a reload, and told as one.
+fn beside_a_change(bench: &Bench) {
+    let (worker, second) = (worker(bench), leaves(bench));
     bench.edit("docs.example.org: { static", "docs.example.org: { hsts: 600, static");
-    forget(&bench, &[SHOP]);
+    forget(bench, &[SHOP]);
     let said = bench.apply().expect(0);
     assert!(said.out.contains("then reload haproxy") && !said.out.contains("swap"), "{}", said.out);
-    let worker = another_worker(&bench, worker);
-    let third = leaves(&bench);
+    another_worker(bench, worker);
+    let third = leaves(bench);
     assert!(third[0] == second[0] && third[1] != second[1], "{second:?} {third:?}");
-
-    let worker = in_use_by_another(&bench, worker);
-    killed_on_the_way(&bench, worker);
 }
 
 /// By a public authority: a name that comes into the inventory later is on no certificate until the end of that run, so nobody
@@ -132,8 +143,8 @@ fn by_address(bench: &Bench) {
 }
 
 /// Somebody else has begun to give HAProxy a certificate for the other site.
-fn in_use_by_another(bench: &Bench, worker: u32) -> u32 {
-    let before = leaves(bench);
+fn in_use_by_another(bench: &Bench) {
+    let (worker, before) = (worker(bench), leaves(bench));
     let begin = "{ echo 'set ssl cert /etc/haproxy/sites/docs.example.org.pem <<'; cat /etc/haproxy/sites/docs.example.org.pem; echo; }";
     let said = bench.sh("lb1", &format!("{begin} | {SOCKET}")).expect(0);
     assert!(said.out.contains("Transaction created"), "{said:?}");
@@ -147,12 +158,12 @@ fn in_use_by_another(bench: &Bench, worker: u32) -> u32 {
     let said = bench.sh("lb1", &format!("echo 'show ssl cert' | {SOCKET}")).expect(0);
     assert!(!said.out.contains("# transaction"), "{}", said.out);
     no_debts(bench);
-    another_worker(bench, worker)
+    another_worker(bench, worker);
 }
 
 /// HAProxy does not answer, so the step on the host stands between the file and the daemon; there it is killed, with its controller.
-fn killed_on_the_way(bench: &Bench, worker: u32) {
-    let before = leaves(bench);
+fn killed_on_the_way(bench: &Bench) {
+    let (worker, before) = (worker(bench), leaves(bench));
     forget(bench, &[SHOP]);
     bench.sh("lb1", &format!("kill -STOP {worker}")).expect(0);
     let disk = "openssl x509 -in /etc/haproxy/sites/shop.example.com.pem -noout -fingerprint -sha256";

@@ -4,6 +4,8 @@
 
 #[path = "../common/bench.rs"]
 mod bench;
+#[path = "../common/checks.rs"]
+mod checks;
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -12,9 +14,12 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bench::{Bench, THREE_TIER, wait};
-use infra::base::secret::{Materials, sentinel};
-use infra::lab::{Release, Target};
+use bench::{Bench, wait};
+use checks::Check;
+use infra::base::material::Material;
+use infra::base::materials::Materials;
+use infra::base::secret::sentinel;
+use infra::lab::Target;
 use infra::pki;
 use time::OffsetDateTime;
 
@@ -32,14 +37,13 @@ fn days(n: u64) -> Duration {
     Duration::from_secs(n * 86400)
 }
 
-/// The three tiers with authorities that are a hundred days old, applied; and that time's leaves, which are over.
-fn aged(name: &str) -> (Bench, Materials) {
-    let bench = Bench::up(name, &THREE_TIER, Release::Bookworm);
-    let site = bench.site();
-    let over = pki::ensure(&site, &site.state, OffsetDateTime::now_utc() - days(100)).unwrap().materials;
-    std::fs::remove_file(site.state.join("pki/leaves.json")).unwrap();
-    bench.apply().expect(0);
-    (bench, over)
+/// The leaves of a hundred days ago, which are over.
+fn over(bench: &Bench) -> Materials {
+    let (site, then) = (bench.site(), tempfile::tempdir().unwrap());
+    std::fs::create_dir(then.path().join("pki")).unwrap();
+    std::fs::copy(site.state.join("pki/authorities.json"), then.path().join("pki/authorities.json")).unwrap();
+    std::fs::copy(bench.dir.path().join("over.json"), then.path().join("pki/leaves.json")).unwrap();
+    pki::ensure(&site, then.path(), OffsetDateTime::now_utc() - days(100)).unwrap().materials
 }
 
 fn materials(bench: &Bench) -> Materials {
@@ -48,8 +52,10 @@ fn materials(bench: &Bench) -> Materials {
 
 /// The certificate, the key, or both (`crt key`) of a leaf.
 fn pem(materials: &Materials, leaf: &str, endings: &str) -> String {
-    let names = endings.split(' ').map(|ending| sentinel(&format!("{leaf}.{ending}")));
-    materials.materialize(&names.collect::<String>()).unwrap()
+    let names = endings.split(' ').map(|ending| sentinel(format!("{leaf}.{ending}")));
+    // Whoever holds it: what is a site's is every load balancer's.
+    let owner = leaf.strip_prefix("pki/").and_then(|rest| rest.split('/').next()).unwrap_or("lb1").parse().unwrap();
+    materials.share(&owner).materialize(&names.collect::<String>()).unwrap()
 }
 
 /// Writes a file on a host, past infra.
@@ -100,23 +106,34 @@ fn refused(bench: &Bench, web: &str) {
 
 #[test]
 fn every_hop_refuses_who_is_not_who_it_should_be() {
-    let (bench, over) = aged("t-tls-hops");
-    let ours = materials(&bench);
+    let bench = Bench::applied("t-tls-hops");
     let elsewhere = tempfile::tempdir().unwrap();
     let foreign = pki::ensure(&bench.site(), elsewhere.path(), OffsetDateTime::now_utc()).unwrap().materials;
-    clients_inside(&bench, &ours, &over, &foreign);
-    servers_inside(&bench, &ours, &over, &foreign);
-    the_edge(&bench, elsewhere.path(), &foreign);
-    manners(&bench);
-    sslyze(&bench);
-    logs(&bench);
-    metrics(&bench);
-    limits(&bench);
-    testssl(&bench);
+    let hops = Hops { ours: materials(&bench), over: over(&bench), foreign, bench };
+    let all: [Check<Hops>; 9] = [
+        ("clients inside", clients_inside),
+        ("servers inside", servers_inside),
+        ("clients of the edge", the_edge),
+        ("manners of the edge", |hops| manners(&hops.bench)),
+        ("sslyze", |hops| sslyze(&hops.bench)),
+        ("logs", |hops| logs(&hops.bench)),
+        ("metrics", |hops| metrics(&hops.bench)),
+        ("limits", |hops| limits(&hops.bench)),
+        ("testssl.sh", |hops| testssl(&hops.bench)),
+    ];
+    checks::run(&hops, &all, |hops| drop(hops.bench.apply()));
+}
+
+/// Leaves of our authority, such that are over, and those of an authority that nobody knows.
+struct Hops {
+    bench: Bench,
+    ours: Materials,
+    over: Materials,
+    foreign: Materials,
 }
 
 /// The listeners of the web and the app hosts, asked from where their clients stand.
-fn clients_inside(bench: &Bench, ours: &Materials, over: &Materials, foreign: &Materials) {
+fn clients_inside(Hops { bench, ours, over, foreign }: &Hops) {
     for (host, socket, from) in [("web1", "10.0.2.11:8443", "lb1"), ("app1", "10.0.3.11:9443", "web2")] {
         let domain = bench.site().internal_domain();
         let (address, port) = socket.rsplit_once(':').unwrap();
@@ -142,14 +159,14 @@ fn clients_inside(bench: &Bench, ours: &Materials, over: &Materials, foreign: &M
         assert_eq!(ask(Some((ours, &format!("{from}/server"))), &name), "400", "{socket}: a server's");
         // The client's side of the same: a name that is not in the certificate, and an authority that is not ours.
         assert_eq!(ask(Some((ours, &good)), &format!("db1.{domain}")), "000/60", "{socket}: another name");
-        put(bench, from, "/run/t/ca.crt", foreign.public("pki/ca.crt").unwrap());
+        put(bench, from, "/run/t/ca.crt", foreign.public(&Material::HopAuthorities).unwrap());
         let args = format!("--cacert /run/t/ca.crt --cert /run/t/client.pem --resolve '{name}:{port}:{address}'");
         assert_eq!(code(bench, from, &format!("{args} https://{name}:{port}/infra-health")), "000/60", "{socket}");
     }
 }
 
 /// A web or an app host that shows another certificate than its own is left alone, and nobody outside sees it.
-fn servers_inside(bench: &Bench, ours: &Materials, over: &Materials, foreign: &Materials) {
+fn servers_inside(Hops { bench, ours, over, foreign }: &Hops) {
     let page = |times: usize| {
         let all = format!("https://shop.example.com/p[1-{times}]");
         let ca = bench.sites_ca();
@@ -211,10 +228,10 @@ fn servers_inside(bench: &Bench, ours: &Materials, over: &Materials, foreign: &M
 }
 
 /// Clients of the edge.
-fn the_edge(bench: &Bench, folder: &Path, foreign: &Materials) {
+fn the_edge(Hops { bench, foreign, .. }: &Hops) {
     let ca = bench.sites_ca();
-    let wrong = folder.join("wrong.crt");
-    std::fs::write(&wrong, foreign.public("pki/sites-ca.crt").unwrap()).unwrap();
+    let wrong = bench.dir.path().join("wrong.crt");
+    std::fs::write(&wrong, foreign.public(&Material::SiteAuthorities).unwrap()).unwrap();
     let ask = |ca: &Path, args: &str| code(bench, "outside", &format!("--cacert '{}' {args}", ca.display()));
     assert_eq!(ask(&ca, "https://shop.example.com/"), "200");
     assert_eq!(ask(&ca, "https://www.shop.example.com/"), "200");
@@ -490,7 +507,7 @@ fn edges(bench: &Bench) -> Vec<String> {
 
 #[test]
 fn certificates_and_their_authority_change_while_somebody_watches() {
-    let (bench, _) = aged("t-tls-turn");
+    let bench = Bench::applied("t-tls-turn");
     let (site, now) = (bench.site(), OffsetDateTime::now_utc());
     let all = || INNER.map(|(host, socket, from)| shown(&bench, host, socket, from));
     let (first, edge) = (all(), edges(&bench));
@@ -525,10 +542,21 @@ fn certificates_and_their_authority_change_while_somebody_watches() {
             }
         };
         bundle(1);
+        // A worker that serves on with the old one alone, as it still answers somebody slow, holds the next step up.
+        let slow = Slow::start(&bench, &ca);
+        bench.edit("\nfirewall:", "\ndrain: 1s\n\nfirewall:");
         pki::start_rotation(&site, &site.state, now).unwrap();
-        bench.apply().expect(0);
-        bundle(2);
-        assert_eq!(all(), renewed, "the old authority signs until all trust the new one");
+        for changes in [true, false] {
+            let said = bench.apply().expect(0);
+            assert_eq!(said.out.contains("nothing to do"), !changes, "{}", said.out);
+            let waits = "the replacement of the internal authority waits";
+            assert!(said.err.contains(waits) && said.err.contains("lb1: 1 former worker of haproxy"), "{}", said.err);
+            bundle(2);
+            assert_eq!(all(), renewed, "the old authority signs until all trust the new one");
+        }
+        drop(slow);
+        bench.edit("\ndrain: 1s\n", "\ndrain: 1m\n");
+        assert!(bench.apply().expect(0).out.contains("nothing to do"));
         bench.apply().expect(0);
         bundle(2);
         let turned = all();
@@ -546,6 +574,38 @@ fn certificates_and_their_authority_change_while_somebody_watches() {
         assert!(bad.is_empty(), "of {asked} requests: {bad:#?}");
         assert!(asked > 100, "only {asked} requests");
     });
+}
+
+/// Somebody to whom the first load balancer sends a large file, slowly, until the value is dropped.
+struct Slow(std::process::Child);
+
+impl Slow {
+    fn start(bench: &Bench, ca: &Path) -> Self {
+        for web in ["web1", "web2"] {
+            // Far more than the kernels on the way take off a worker's hands.
+            bench.sh(web, "mkdir -p /srv/shop/public && truncate -s 400M /srv/shop/public/large").expect(0);
+        }
+        let got = bench.dir.path().join("large");
+        let script = format!(
+            "exec curl -q -sS --http1.1 --limit-rate 30k --cacert '{}' --resolve shop.example.com:443:203.0.113.11 \
+             -o '{}' https://shop.example.com/static/large",
+            ca.display(),
+            got.display()
+        );
+        let mut command = bench.lab().command(&Target::Outside, ["sh", "-c", &script]).unwrap();
+        let slow = Self(command.stdin(Stdio::null()).spawn().unwrap());
+        wait("the first part of a file", Duration::from_secs(10), || {
+            std::fs::metadata(&got).is_ok_and(|file| file.len() > 0).then_some(())
+        });
+        slow
+    }
+}
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Ends the poller also where an assertion fails.

@@ -5,74 +5,79 @@ use std::collections::BTreeSet;
 
 use time::OffsetDateTime;
 
-use crate::base::net::DnsName;
-use crate::cli::args::{CertRenew, Global};
-use crate::cli::order::{Ended, Work, decisions, moment, store_error, wanted};
-use crate::cli::{Done, Stop, apply, exit, stages};
+use crate::base::material::CertificateId;
+use crate::base::net::{DnsName, HostName};
+use crate::cli::global::{Global, Inventory};
+use crate::cli::stop::{Done, Stop};
+use crate::cli::work::Work;
+use crate::cli::{exit, stages};
+use crate::fleet::event::{Outcome, StepFate, StepOutcome};
 use crate::inventory::site::{Issuer, Site};
 use crate::pki::known::{self, Known};
-use crate::pki::renew::Decision;
-use crate::pki::vault::Vault;
-use crate::pki::wanted::{self, LETS_ENCRYPT_STAGING};
+use crate::pki::public_store::PublicStore;
 use crate::pki::{self, fulfil};
-use crate::report::Reporter;
-use crate::report::certificates;
+use crate::plan::step::Waiting;
+use crate::report::certificates::{self, moment};
 use crate::report::interrupt::Interrupt;
-use crate::report::outcome::Next;
 use crate::report::text::count;
+use crate::report::{Reporter, steps};
+use crate::service::Services;
+use crate::service::certificates::schedule::{self, Decision};
+use crate::service::certificates::wanted::{self, LETS_ENCRYPT_STAGING, Wanted};
+use crate::service::certificates::{Remembered, order};
+
+/// `cert renew`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct CertRenew {
+    /// The inventory
+    #[command(flatten)]
+    pub inventory: Inventory,
+    /// Renew this site's certificate though it is not due; not before the time that a failure has set
+    #[arg(long, value_name = "SITE")]
+    pub force: Vec<DnsName>,
+    /// Tell what would be done; order from Let's Encrypt's staging to try it, and use nothing of it
+    #[arg(long, conflicts_with = "force")]
+    pub dry_run: bool,
+}
 
 /// So many are named.
 const NAMED: usize = 8;
 
-pub(super) fn run(args: &CertRenew, global: &Global, reporter: &Reporter) -> Done {
+pub(super) fn run(args: &CertRenew, global: &Global, services: Services, reporter: &Reporter) -> Done {
     let site = stages::site(&args.inventory.inventory, reporter)?;
     stages::unbuilt(&site)?;
     let force = forced(&site, &args.force)?;
-    let templates = stages::templates(&site, reporter)?;
-    let connector = stages::connector(reporter);
-    let interrupt = Interrupt::default();
-    interrupt.watch(exit::INTERRUPTED.into())?;
-    let next = Next { command: format!("infra cert renew {}", args.inventory.inventory.display()), undo: None };
-    let work = Work {
-        site: &site,
-        templates: &templates,
-        connector: &connector,
-        global,
-        options: apply::options(global, None, 0),
-        next: &next,
-        interrupt: &interrupt,
-        reporter,
+    let everywhere: BTreeSet<HostName> = site.hosts.keys().cloned().collect();
+    let command = format!("infra cert renew {}", args.inventory.inventory.display());
+    let work = Work::new(&site, &everywhere, command, global, services, reporter)?;
+    work.interrupt.watch(exit::INTERRUPTED.into())?;
+    consult(&site, &work.interrupt)?;
+    let (now, remembered) = (OffsetDateTime::now_utc().unix_timestamp(), fulfil::remembered(&site)?);
+    announce(&site, &remembered, &force, now, reporter)?;
+    let decided = order::decide(&site, &remembered, &force, now)?;
+    let due: BTreeSet<String> = decided.steps.into_iter().map(|step| step.subject).collect();
+    let waits = |waiting: Waiting| {
+        StepOutcome::order(waiting.subject, StepFate::Deferred { until: waiting.until, why: waiting.why })
     };
-    consult(&site, &interrupt)?;
-    let (due, mut ended) = announce(&site, &force, reporter)?;
+    let steps = decided.waiting.into_iter().map(waits).collect();
+    let mut outcome = Outcome { run: work.options.run.clone(), steps, ..Outcome::default() };
     if site.certificates.issuer == Issuer::Internal {
-        let leaves: Vec<String> = force.iter().map(|name| format!("site/{name}")).collect();
-        pki::forget(&site.state, &leaves).map_err(|e| store_error(&e))?;
+        let leaves: Vec<CertificateId> = args.force.iter().cloned().map(CertificateId::Site).collect();
+        pki::forget(&site.state, &leaves)?;
     }
     // What an earlier run obtained and did not bring everywhere comes along, and costs no order.
-    match work.install(&site.hosts.keys().cloned().collect(), &BTreeSet::new()) {
-        Ok(brought) => ended = ended.max(brought),
+    match work.install(&everywhere, &BTreeSet::new()) {
+        Ok(brought) => outcome = outcome.then(brought),
         Err(stop @ (Stop::Refused(..) | Stop::Unreachable | Stop::Failed(_))) if !due.is_empty() => {
             stop.tell(reporter)?;
-            ended = Ended::Failed;
+            outcome.refused.push(stop.words());
         }
         Err(stop) => return Err(stop),
     }
-    if !due.is_empty() {
-        match work.run(&due, &force) {
-            Ok(ordered) => ended = ended.max(ordered),
-            // What kept the certificates from their hosts keeps orders from being begun, and is this run's failure.
-            Err(stop @ (Stop::Refused(..) | Stop::Failed(_))) if ended == Ended::Failed => stop.tell(reporter)?,
-            Err(stop) => return Err(stop),
-        }
+    if !due.is_empty() && !outcome.interrupted {
+        work.order(&due, &force, &mut outcome)?;
     }
-    Ok(match ended {
-        Ended::Nothing => exit::DONE,
-        Ended::Renewed => exit::RENEWED,
-        Ended::Deferred => exit::DEFERRED,
-        Ended::Unreachable => exit::UNREACHABLE,
-        Ended::Pending | Ended::Failed => exit::FAILED,
-    })
+    work.end(outcome, exit::of_renewal)
 }
 
 fn forced(site: &Site, force: &[DnsName]) -> Result<BTreeSet<String>, Stop> {
@@ -86,39 +91,42 @@ fn forced(site: &Site, force: &[DnsName]) -> Result<BTreeSet<String>, Stop> {
     Ok(force.iter().map(ToString::to_string).collect())
 }
 
-/// Tells what is due and what is not, and gives the sites whose certificates are ordered now.
-fn announce(site: &Site, force: &BTreeSet<String>, reporter: &Reporter) -> Result<(BTreeSet<String>, Ended), Stop> {
-    let public = site.certificates.issuer != Issuer::Internal;
-    let mut due = if public { force.clone() } else { BTreeSet::new() };
-    let mut ended = Ended::Nothing;
-    for (name, decision) in decisions(site)? {
-        match decision {
-            Decision::Good { until, why } if !force.contains(&name) => {
+/// Tells what is due and what is not.
+fn announce(
+    site: &Site,
+    remembered: &Remembered,
+    force: &BTreeSet<String>,
+    now: i64,
+    reporter: &Reporter,
+) -> Result<(), Stop> {
+    for wanted in Wanted::all(site) {
+        let (name, past) = (&wanted.site, remembered.of(&wanted.site));
+        match schedule::decide(&wanted, past, now) {
+            Decision::Good { .. } if force.contains(name) => {
+                if let Decision::Deferred { until, why } = schedule::forced(&wanted, past, now) {
+                    steps::fate(&StepOutcome::order(name, StepFate::Deferred { until, why }), reporter)?;
+                }
+            }
+            Decision::Good { until, why } => {
                 reporter.note(&format!("{name}: nothing to do before {}: {why}", moment(until)));
             }
-            Decision::Good { .. } => {}
-            Decision::Order { why, .. } => {
-                reporter.note(&format!("{name}: {why}"));
-                due.insert(name);
-            }
+            Decision::Order { why, .. } => reporter.note(&format!("{name}: {why}")),
             Decision::Deferred { until, why } => {
                 reporter.note(&format!("{name} is due, but waits until {}: {why}", moment(until)));
-                due.remove(&name);
-                ended = Ended::Deferred;
             }
         }
     }
-    let overview = known::known(site, &site.state, OffsetDateTime::now_utc()).map_err(|e| store_error(&e))?;
+    let overview = known::known(site, &site.state, OffsetDateTime::now_utc())?;
     let internal: Vec<&Known> = overview.certificates.iter().filter(|known| is_internal(site, known)).collect();
     reporter.note(&summary(&internal));
     if let Some(rotation) = overview.rotation {
         reporter.note(&format!("the internal authority is being replaced, {rotation}"));
     }
-    Ok((due, ended))
+    Ok(())
 }
 
 fn is_internal(site: &Site, known: &Known) -> bool {
-    site.certificates.issuer == Issuer::Internal || !known.material.starts_with("site/")
+    site.certificates.issuer == Issuer::Internal || known.id.site().is_none()
 }
 
 /// One line about all certificates of the internal authorities.
@@ -143,13 +151,13 @@ fn summary(internal: &[&Known]) -> String {
 
 /// Lets the CAs say when they would have their certificates renewed.
 fn consult(site: &Site, interrupt: &Interrupt) -> Result<(), Stop> {
-    let mut each = wanted(site).into_iter();
+    let mut each = Wanted::all(site).into_iter();
     if each.len() == 0 {
         return Ok(());
     }
-    let vault = Vault::open(&site.state).map_err(|e| store_error(&e))?;
+    let store = PublicStore::open(&site.state)?;
     let now = OffsetDateTime::now_utc();
-    each.try_for_each(|wanted| fulfil::consult(&vault, &wanted, interrupt.flag(), now)).map_err(|e| store_error(&e))
+    Ok(each.try_for_each(|wanted| fulfil::consult(&store, &wanted, interrupt.flag(), now))?)
 }
 
 /// What would be done about each certificate. Let's Encrypt's staging answers as the real one does: it is asked for each, and
@@ -157,7 +165,7 @@ fn consult(site: &Site, interrupt: &Interrupt) -> Result<(), Stop> {
 pub(super) fn rehearse(args: &CertRenew, reporter: &Reporter) -> Done {
     let site = stages::site(&args.inventory.inventory, reporter)?;
     stages::unbuilt(&site)?;
-    let overview = known::known(&site, &site.state, OffsetDateTime::now_utc()).map_err(|e| store_error(&e))?;
+    let overview = known::known(&site, &site.state, OffsetDateTime::now_utc())?;
     let (internal, public): (Vec<&Known>, Vec<&Known>) =
         overview.certificates.iter().partition(|known| is_internal(&site, known));
     for known in public {
@@ -172,20 +180,20 @@ pub(super) fn rehearse(args: &CertRenew, reporter: &Reporter) -> Done {
         Issuer::LetsEncrypt | Issuer::LetsEncryptStaging => staging(&site, reporter),
         Issuer::Internal => Ok(exit::DONE),
         Issuer::Directory { .. } => {
-            reporter.note("nothing was ordered to try it: of this issuer no staging is known");
-            reporter.note("to try it, name its staging directory as `issuer` in a copy of the inventory");
+            reporter.note("nothing was ordered as a trial: no staging directory of this issuer is known");
+            reporter.note("to try an order, name its staging directory as `issuer` in a copy of the inventory");
             Ok(exit::DONE)
         }
     }
 }
 
 fn staging(site: &Site, reporter: &Reporter) -> Done {
-    let vault = Vault::open(&site.state).map_err(|e| store_error(&e))?;
+    let store = PublicStore::open(&site.state)?;
     let mut code = exit::DONE;
     let interrupt = Interrupt::default();
     interrupt.watch(exit::INTERRUPTED.into())?;
-    for wanted in wanted(site) {
-        match fulfil::rehearse(&vault, &wanted, interrupt.flag()) {
+    for wanted in Wanted::all(site) {
+        match fulfil::rehearse(&store, &wanted, interrupt.flag()) {
             Ok(about) => reporter.note(&format!("{} would give: {about}", wanted::host(LETS_ENCRYPT_STAGING))),
             Err(failure) => {
                 reporter.error(&format!("no certificate for {}: {}", wanted.site, failure.why), &[], &[])?;

@@ -1,8 +1,13 @@
 # One phase on one host: keeps the old copies, puts the new ones in place, lets the daemons follow, looks whether they
 # work, and puts everything back if not. The new manifest comes on stdin. The caller sets PHASE and defines:
 #   files    paths to put in place         gones   paths to remove
-#   follows  UNIT=swap|reload|restart|stop ...                     swaps   those of files that a running daemon is given
-#   make_folders, probes   functions of this run
+#   folders  paths to make, or to give their access                packages  names to install
+#   follows  UNIT=swap|reload|restart|stop ...
+#   tells    units that are told of files   holds   units that must restart once a person has confirmed it
+#   marks    our own records of facts that a put-back takes back   undo    set where an earlier run's tasks are taken back
+#   make_folders, sets, performs, probes   functions of this run; they call make, tell, perform, probe
+#   receive                a function that takes the manifest and the input of each task from stdin
+#   swap_by UNIT           gives a running unit its files, or fails and sets why
 failed='' words='' advice=''
 
 fail() {
@@ -10,11 +15,30 @@ fail() {
 	return 1
 }
 
+# take NAME BYTES: so many of stdin. A controller that died while it sent leaves fewer: nothing is begun then.
+take() {
+	taken=$(dd bs="$2" count=1 iflag=fullblock 2>/dev/null; echo .)
+	[ "${#taken}" = "$(($2 + 1))" ] || exit 10
+	taken=${taken%.}
+	eval "$1=\$taken"
+}
+
 keep() {
-	mkdir -p "$old" && : >"$old.absent" && printf '%s\n' $files $gones >"$old.paths" || return 1
-	for path in $files $gones; do
+	rm -rf "$old" "$old".*
+	mkdir -p "$old" && : >"$old.absent" && : >"$old.begun" || return 1
+	if [ -e "$infra/manifest" ]; then
+		cp -aT "$infra/manifest" "$old.manifest" || return 1
+	else
+		: >"$old.no-manifest" || return 1
+	fi
+	if [ -d "$new.tasks" ]; then mv -T "$new.tasks" "$old.tasks" || return 1; fi
+	# What is kept until a restart is only ever made here; a boot takes it away, as it should.
+	for mark in $holds; do [ -e "$ROOT/run/infra/held/$mark" ] || marks="$marks /run/infra/held/$mark"; done
+	printf '%s\n' $files $gones $marks >"$old.paths" || return 1
+	for path in $files $gones $marks; do
 		if [ -e "$ROOT$path" ] || [ -L "$ROOT$path" ]; then
-			mkdir -p "$(dirname "$old$path")" && cp -a "$ROOT$path" "$old$path" || return 1
+			# A link is kept as the link that it is.
+			out=$(mkdir -p "$(dirname "$old$path")" 2>&1 && cp -aT "$ROOT$path" "$old$path" 2>&1) || fail "$path" "$out" || return 1
 		else
 			echo "$path" >>"$old.absent" || return 1
 		fi
@@ -23,21 +47,26 @@ keep() {
 	for entry in $follows; do
 		systemctl -q is-active "${entry%%=*}" || echo "${entry%%=*}" >>"$old.inactive"
 	done
-	if [ -e "$infra/manifest" ]; then cp -a "$infra/manifest" "$old.manifest"; fi
 	find "$old" "$old".* -type f -exec sync {} +
 	# From here to the end, a boot puts the old copies back: never half of a phase.
-	echo "$RUN $PHASE" >"$infra/.unfinished" && sync "$infra/.unfinished" && mv -fT "$infra/.unfinished" "$infra/unfinished" && sync "$infra"
+	record "$infra/unfinished" "$RUN $PHASE
+"
 }
 
 owe() {
 	mkdir -p "$infra/owed"
+	for mark in $marks; do
+		case $mark in /run/*) mkdir -p "$ROOT${mark%/*}" && record "$ROOT$mark" '' || return 1 ;; esac
+	done
+	# No put-back by itself takes these away: who was told of the new file must be told of the old one.
+	for unit in $tells; do mkdir -p "$ROOT/run/infra/untold" && record "$ROOT/run/infra/untold/$unit" '' || return 1; done
 	for entry in $follows; do
 		owed=${entry#*=}
 		# A reload reads what is on disk, so it pays for a swap too.
 		[ "$owed" = swap ] && owed=reload
-		echo "$owed" >"$infra/owed/${entry%%=*}" && sync "$infra/owed/${entry%%=*}" || return 1
+		record "$infra/owed/${entry%%=*}" "$owed
+" || return 1
 	done
-	sync "$infra/owed"
 }
 
 put() {
@@ -45,14 +74,17 @@ put() {
 		out=$(mkdir -p "$(folder_of "$path")" 2>&1 && swap "$new$path" "$path" 2>&1) || fail "$path" "$out" || return 1
 	done
 	for path in $gones; do
-		out=$(rm -f "$ROOT$path" 2>&1 && sync "$(folder_of "$path")") || fail "$path" "$out" || return 1
+		out=$(drop "$path" 2>&1) || fail "$path" "$out" || return 1
 	done
 }
 
-save_manifest() {
-	printf '%s' "$manifest" >"$infra/.manifest.new" && sync "$infra/.manifest.new" &&
-		mv -fT "$infra/.manifest.new" "$infra/manifest" && sync "$infra"
+# make FOLDER OWNER:GROUP MODE, for make_folders. What is not a folder is neither made one nor given away.
+make() {
+	out=$({ real_way "$1/-" || { echo "$odd" && false; }; } && mkdir -p "$ROOT$1" 2>&1 && chown "$2" "$ROOT$1" 2>&1 && chmod "$3" "$ROOT$1" 2>&1) ||
+		fail "$1" "$out"
 }
+
+save_manifest() { record "$infra/manifest" "$manifest"; }
 
 said_by() {
 	systemctl --no-pager -n 0 status "$1" 2>&1 | sed -n '3,5p'
@@ -62,8 +94,9 @@ said_by() {
 # follow UNIT swap|reload|restart|stop: a unit that does not run is started, so that a first run and a dead daemon need no other way.
 follow() {
 	began=$(date +%s)
+	[ -z "$late" ] || fail "$1" 'the time for this step is over' || return 1
 	if [ "$2" = stop ]; then
-		out=$(systemctl disable --now "$1" 2>&1) || fail "$1" "$out"
+		out=$(timeout 120 systemctl disable --now "$1" 2>&1) || fail "$1" "$out"
 		return
 	fi
 	case $(systemctl is-enabled "$1" 2>/dev/null) in
@@ -72,7 +105,7 @@ follow() {
 	esac
 	if systemctl -q is-active "$1"; then verb=$2; else verb=start && systemctl -q reset-failed "$1" 2>/dev/null; fi
 	if [ "$verb" = swap ]; then
-		swap_all && return
+		swap_by "$1" && return
 		verb=reload
 		why=$(printf '%s' "$why" | tr '\n' ' ')
 		journal "$PHASE reload $1, as it could not be swapped: $why"
@@ -93,62 +126,106 @@ follow_all() {
 	done
 }
 
+# tell UNIT PATH SCRIPT: a running daemon takes what stands in the file now. Nobody can tell it of a file that has gone again.
+known_to=' '
+tell() {
+	if [ ! -e "$ROOT$2" ]; then
+		case $known_to in *" $1:$2 "*) bad="$bad $1" ;; esac
+		return 0
+	fi
+	known_to="$known_to$1:$2 "
+	began=$(date +%s)
+	journal "$PHASE tells $1 of $2"
+	from="$ROOT$2"
+	hear timeout -k 5 120 sh -c "$3" sh "$2" || fail "$1" "$heard
+$(said_by "$1")"
+	told=$?
+	from=''
+	return "$told"
+}
+
+forget_tells() { for unit in $tells; do rm -f "$ROOT/run/infra/untold/$unit"; done; }
+
 # probe advisory|binding SECONDS TITLE COMMAND: again and again until it is seen or the time is over.
 probe() {
-	end=$(($(date +%s) + $2))
-	until out=$(timeout 20 sh -c "$4" 2>&1 </dev/null); do
-		if [ "$(date +%s)" -ge "$end" ]; then
-			if [ "$1" = advisory ]; then emit advice "$3: $out" && return 0; fi
-			fail "$3" "$out"
+	uptime
+	end=$((up + $2))
+	until hear timeout -k 2 20 sh -c "$4"; do
+		uptime
+		if [ "$up" -ge "$end" ] || [ -n "$late" ]; then
+			if [ "$1" = advisory ]; then emit advice "$3: $heard" && return 0; fi
+			fail "$3" "$heard"
 			return 1
 		fi
 		sleep 0.2
 	done
 }
 
-# The old copies come back, and the daemons with them. What did not run before is stopped again.
+# What was begun is taken back, the old copies come back, and the daemons with them. What did not run before is stopped again.
 put_back() {
+	undo_begun || unready=" $failed: $words"
 	restore_files
+	bad="$bad${unready-}"
 	systemctl daemon-reload 2>/dev/null
 	units=''
 	for entry in $follows; do
 		unit=${entry%%=*}
 		if grep -qxF "$unit" "$old.inactive" 2>/dev/null; then
-			systemctl -q stop "$unit" 2>/dev/null
+			timeout 60 systemctl -q stop "$unit" 2>/dev/null
 			units="$units, $unit stopped again as before"
-		elif [ "${entry#*=}" = stop ] && systemctl enable --now "$unit" 2>/dev/null; then
+		elif [ "${entry#*=}" = stop ] && timeout 60 systemctl enable --now "$unit" 2>/dev/null; then
 			units="$units, $unit runs again"
-		elif { [ "${entry#*=}" != restart ] && systemctl -q is-active "$unit" && systemctl reload "$unit" 2>/dev/null; } ||
-			systemctl restart "$unit" 2>/dev/null; then
+		elif { [ "${entry#*=}" != restart ] && systemctl -q is-active "$unit" && timeout 60 systemctl reload "$unit" 2>/dev/null; } ||
+			timeout 90 systemctl restart "$unit" 2>/dev/null; then
 			units="$units, $unit runs with the old configuration"
 		else
 			bad="$bad $unit"
 		fi
 	done
+	sets || bad="$bad $failed"
 	if [ -n "$bad" ]; then
 		journal "$PHASE put back in part:$bad"
 		emit put_back "not everything could be put back:$bad"
 		exit 11
 	fi
 	for entry in $follows; do rm -f "$infra/owed/${entry%%=*}"; done
+	forget_tells
 	journal "$PHASE put back"
 	files_word=files
 	[ "$count" = 1 ] && files_word=file
-	emit put_back "$count $files_word put back$units"
+	# Where nothing but packages was to come there is nothing to tell.
+	[ -n "$packages" ] && [ "$count$units$undone$stays" = 0 ] && exit 10
+	emit put_back "$count $files_word put back$undone$units$stays"
+	[ -z "$stays" ] || exit 12
 	exit 10
 }
 
 commit() {
-	manifest=$(cat; echo .)
-	# A controller that died while it sent leaves half a manifest: nothing is begun then.
-	case $manifest in *"# end
-.") manifest=${manifest%"# end
-."} ;; *) exit 1 ;; esac
+	# What is told while a task runs goes where all answers go.
+	exec 4>&1
+	receive
 	old="$run/old/$PHASE" new="$run/new/$PHASE"
+	# Since all was staged, another may have been at work here.
+	ways_hold $files $gones $marks "/var/lib/infra/runs/$RUN/old/-" /var/lib/infra/owed/- || refuse "${odd%% *}" "$odd"
+	mkdir -p "$run" || exit 10
 	journal "$PHASE begins"
-	if keep && owe && make_folders && put && save_manifest && follow_all && probes; then
+	[ -z "$undo" ] || undo_earlier
+	keep || {
+		# Nothing was begun, and half a copy must not come back over what it was made from.
 		rm -f "$infra/unfinished"
-		for entry in $follows; do rm -f "$infra/owed/${entry%%=*}"; done
+		refuse "${failed:-$PHASE}" "${words:-the disk may be full or read-only}"
+	}
+	if owe && make_folders && put && save_manifest && install_packages && follow_all && sets && performs && probes; then
+		rm -f "$infra/unfinished"
+		for entry in $follows; do
+			rm -f "$infra/owed/${entry%%=*}"
+			case ${entry#*=} in
+			restart | stop) ;;
+			*) grep -qxF "${entry%%=*}" "$old.inactive" || continue ;;
+			esac
+			rm -f "$ROOT/run/infra/held/${entry%%=*}" "$ROOT/run/infra/untold/${entry%%=*}"
+		done
+		forget_tells
 		journal "$PHASE done"
 		exit 0
 	fi

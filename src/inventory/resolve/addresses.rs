@@ -24,14 +24,14 @@ pub(super) fn check(
         let error = |message: String| Diagnostic::error(message).at(&mark.span());
         if owner != site {
             let error = error(format!("`{site}` and `{owner}` are both asked for by address"))
-                .related(&first.span(), "an address of the other");
+                .related(&first.span(), "an address of the other site");
             problems.push(error.help("give all addresses to one site: a client that asks by address does not say which it wants (RFC 6066 section 3)"));
         } else if !taken.insert(address) {
             problems.push(error(format!("the address `{address}` is given twice")).help("remove one of the two"));
         } else if let Some(reached) = reached.as_ref().filter(|reached| !reached.contains(address)) {
             let known: Vec<String> = reached.iter().map(|a| format!("`{a}`")).collect();
             let help = format!("write an address at which the internet reaches a load balancer: {}", known.join(", "));
-            problems.push(error(format!("`{address}` is no address of a load balancer")).help(help));
+            problems.push(error(format!("`{address}` is not an address of a load balancer")).help(help));
         }
     }
     if let Some((message, help)) = certificates.and_then(|certificates| unsigned(certificates, &sites.addresses[0].0)) {

@@ -17,10 +17,10 @@ pub(super) fn certificates(root: Fields<'_>, sites: &Sites<'_>, problems: &mut P
             && let Some(sites) = root.get("sites")
         {
             problems.push(
-                Diagnostic::warning("there is no `certificates`: the internal CA signs for the sites")
+                Diagnostic::warning("there is no `certificates` section: the internal CA signs for the sites")
                     .at(&sites.key.mark.span())
                     .label("browsers will not trust it")
-                    .help("write `certificates: { issuer: letsencrypt, contact: ops@example.com }`, or `issuer: internal` if it is meant"),
+                    .help("write `certificates: { issuer: letsencrypt, contact: ops@example.com }`, or `issuer: internal` if the internal CA is meant"),
             );
         }
         return Some(Certificates::internal());
@@ -53,7 +53,7 @@ pub(super) fn certificates(root: Fields<'_>, sites: &Sites<'_>, problems: &mut P
             problems.push(
                 Diagnostic::error(format!("`{}` is not for `issuer: internal`", entry.key.text))
                     .at(&entry.key.mark.span())
-                    .help("remove it, or name a public issuer"),
+                    .help("remove the key, or name a public issuer"),
             );
         }
     }
@@ -92,7 +92,7 @@ fn bound(fields: Fields<'_>, issuer: Option<&Issuer>, problems: &mut Problems) {
         problems.push(
             Diagnostic::error("`eab` needs a directory URL as `issuer`")
                 .at(&entry.key.mark.span())
-                .help("remove it: neither Let's Encrypt nor the internal CA asks for an external account"),
+                .help("remove `eab`: neither Let's Encrypt nor the internal CA asks for an external account"),
         );
     }
 }
@@ -111,7 +111,7 @@ fn profile(node: &Node, problems: &mut Problems) -> Option<String> {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_' || b == b'.');
     if !fits {
         problems.push(
-            Diagnostic::error(format!("`{text}` is no profile of an issuer"))
+            Diagnostic::error(format!("`{text}` is not a profile of an issuer"))
                 .at(&node.span())
                 .help("write its name as the issuer lists it, such as `tlsserver` or `shortlived`"),
         );
@@ -134,7 +134,7 @@ fn fallback(entry: &Entry, first: Option<&Issuer>, problems: &mut Problems) -> O
         problems.push(
             Diagnostic::error("`fallback` needs another public issuer")
                 .at(&named.value.span())
-                .help("write the directory URL of a second CA: it is asked when the first one has failed for days"),
+                .help("write the directory URL of a second CA, which is asked when the first has failed for days"),
         );
         return None;
     }
@@ -177,7 +177,7 @@ fn issuer(node: &Node, problems: &mut Problems) -> Option<Issuer> {
         let fits = !host.is_empty() && !rest.contains(|c: char| c.is_whitespace() || "@#\"'<>\\".contains(c));
         if !fits {
             problems.push(
-                Diagnostic::error("`issuer` is no URL of an ACME directory")
+                Diagnostic::error("`issuer` is not a URL of an ACME directory")
                     .at(&node.span())
                     .help("write it as the CA gives it, such as `https://acme.example.com/directory`"),
             );
@@ -210,7 +210,7 @@ fn mail(node: &Node, problems: &mut Problems) -> Option<String> {
     });
     if !fits {
         problems.push(
-            Diagnostic::error(format!("`{text}` is no mail address"))
+            Diagnostic::error(format!("`{text}` is not a mail address"))
                 .at(&node.span())
                 .help("write one address, such as `ops@example.com`"),
         );

@@ -87,7 +87,7 @@ fn resolvers(node: &Node, problems: &mut Problems) -> Vec<IpAddr> {
         match text.parse::<IpAddr>() {
             Ok(address) => out.push(address),
             Err(_) => problems.push(
-                Diagnostic::error(format!("`{text}` is no address"))
+                Diagnostic::error(format!("`{text}` is not an address"))
                     .at(&item.span())
                     .help("write the addresses of the name servers that the hosts ask"),
             ),
@@ -104,15 +104,15 @@ fn way_in(manage: &[Placed<'_>], block: &[Placed<'_>], hosts: &Hosts<'_>, proble
             problems.push(
                 Diagnostic::error(format!("`{blocked}` blocks `{net}` of `manage_from`: you would be locked out"))
                     .at(&node.span())
-                    .related(&first.span(), "who may open SSH")
-                    .help("`block` comes before anything else: take this network out of one of the two"),
+                    .related(&first.span(), "the networks that may open SSH")
+                    .help("`block` is applied before all rules: take this network out of one of the two lists"),
             );
         } else if let Some((net, first)) = manage.iter().find(|(net, _)| net.net().contains(&blocked.net())) {
             problems.push(
                 Diagnostic::warning(format!("`{blocked}` blocks a part of `{net}` of `manage_from`"))
                     .at(&node.span())
-                    .related(&first.span(), "who may open SSH")
-                    .help("make sure that you do not manage the hosts from there"),
+                    .related(&first.span(), "the networks that may open SSH")
+                    .help("make sure that you do not manage the hosts from the blocked part"),
             );
         }
         if problems.0.last().is_some_and(|d| d.is_error() && d.span.as_ref() == Some(&node.span())) {
@@ -169,9 +169,10 @@ fn allow(node: &Node, hosts: &Hosts<'_>, block: &[Placed<'_>], problems: &mut Pr
 fn rule(item: &Node, hosts: &Hosts<'_>, block: &[Placed<'_>], problems: &mut Problems) -> Option<Allow> {
     let what = "the rule";
     let fields = problems.fields_of(item, &item.mark, "a rule", &["to", "from", "port", "proto", "why"])?;
-    let to_entry = problems.require(fields, what, "to", "write `to: web`: who may be reached");
+    let to_entry = problems.require(fields, what, "to", "write `to: web`: the role or host that may be reached");
     let to = to_entry.and_then(|e| names::party(&e.value, "to", hosts, problems));
-    let from_entry = problems.require(fields, what, "from", "write `from: [198.51.100.7]`: who may reach it");
+    let from_entry =
+        problems.require(fields, what, "from", "write `from: [198.51.100.7]`: the addresses that may reach it");
     let from = from_entry.and_then(|e| problems.some(&e.value, "from", "[198.51.100.7]")).map(|items| {
         let parties = items.into_iter().map(|item| Some((names::party(item, "from", hosts, problems)?, item)));
         parties.collect::<Vec<_>>()
@@ -182,7 +183,7 @@ fn rule(item: &Node, hosts: &Hosts<'_>, block: &[Placed<'_>], problems: &mut Pro
     let proto = fields
         .value("proto")
         .map_or(Some(Proto::Tcp), |node| problems.word(node, "proto", &[("tcp", Proto::Tcp), ("udp", Proto::Udp)]));
-    let help = "write `why:` and the reason: it shows in the matrix, for the one who asks in a year";
+    let help = "write `why:` and the reason: it shows in the matrix, for a colleague who asks in a year";
     let why = problems.require(fields, what, "why", help).and_then(|e| problems.text(&e.value, "why"));
     if let (Some(to), Some(from), Some(to_entry)) = (&to, &from, to_entry) {
         for (party, node) in from.iter().flatten() {
@@ -230,8 +231,8 @@ fn futile(to: &Party, from: &Party, hosts: &Hosts<'_>, block: &[Placed<'_>]) -> 
         && let Some((blocked, _)) = block.iter().find(|(blocked, _)| blocked.net().contains(&net.net()))
     {
         return Some((
-            format!("nothing can match: `{blocked}` of `block` comes before"),
-            "take it out of one of the two",
+            format!("nothing can match: `{blocked}` of `block` is applied before"),
+            "take the network out of one of the two lists",
         ));
     }
     let families = |party: &Party| -> Option<(bool, bool)> {

@@ -42,11 +42,12 @@ impl Hosts<'_> {
 /// Reads all hosts.
 pub(super) fn hosts<'a>(root: Fields<'a>, common: &Ssh, site: Option<&HostName>, problems: &mut Problems) -> Hosts<'a> {
     let mut out = Hosts::default();
-    let help = "write `hosts:` and a line a host, such as `web1: { address: 10.0.2.11, roles: [web] }`";
+    let help = "write `hosts:` and a line for each host, such as `web1: { address: 10.0.2.11, roles: [web] }`";
     let Some(section) = problems.require(root, "the inventory", "hosts", help) else { return out };
     let Some(entries) = problems.named(section, help) else { return out };
     out.complete = true;
     let mut taken: BTreeMap<IpAddr, (&Mark, &str)> = BTreeMap::new();
+    let mut told = false;
     for entry in entries {
         let name = name(entry, site, problems);
         out.entries.insert(&entry.key.text, entry);
@@ -62,7 +63,7 @@ pub(super) fn hosts<'a>(root: Fields<'a>, common: &Ssh, site: Option<&HostName>,
         for role in roles.iter().flatten() {
             out.roles.entry(*role).or_default().push(entry);
         }
-        let help = "write `address: 10.0.2.11`, what SSH connects to and the firewall lets in";
+        let help = "write `address: 10.0.2.11`, the address that SSH connects to and that the firewall lets in";
         let private =
             problems.require(fields, &what, "address", help).and_then(|e| addresses(&e.value, "address", problems));
         let public = fields.value("public").map(|node| addresses(node, "public", problems));
@@ -72,7 +73,7 @@ pub(super) fn hosts<'a>(root: Fields<'a>, common: &Ssh, site: Option<&HostName>,
         let reason = mixed(fields, roles.as_ref(), problems);
         let own = fields.get("ssh").map(|entry| ssh::ssh(entry, &format!("`ssh` of {what}"), problems));
         let merged = ssh::merged(own.unwrap_or_default(), common);
-        become_fits(&merged, fields, root, entry, problems);
+        become_fits(&merged, fields, root, entry, &mut told, problems);
         let public_ok = public.as_ref().is_none_or(Option::is_some);
         let (Some(name), Some(roles), Some(private), true) = (name, roles, private, public_ok) else { continue };
         let host = Host {
@@ -157,7 +158,7 @@ fn addresses<'a>(node: &'a Node, key: &str, problems: &mut Problems) -> Option<V
             problems.push(
                 Diagnostic::error(format!("`{key}` has two {family} addresses"))
                     .at(&item.span())
-                    .related(&first.span(), "the first one")
+                    .related(&first.span(), "the first address")
                     .help("give at most one of each family"),
             );
             whole = false;
@@ -182,7 +183,7 @@ fn address(node: &Node, key: &str, problems: &mut Problems) -> Option<IpAddr> {
             return fail(format!("`{text}` is a network, `{key}` takes an address"), format!("write `{bare}`"));
         }
         let help = "write an IPv4 or IPv6 address; a name to connect to goes under the host's `ssh: { address: … }`";
-        return fail(format!("`{text}` is no address"), help.into());
+        return fail(format!("`{text}` is not an address"), help.into());
     };
     let why = match address {
         _ if address.is_loopback() => "is a loopback address",
@@ -192,7 +193,12 @@ fn address(node: &Node, key: &str, problems: &mut Problems) -> Option<IpAddr> {
         IpAddr::V4(v4) if v4.is_link_local() => "is a link-local address",
         IpAddr::V6(v6) if v6.is_unicast_link_local() => "is a link-local address",
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => return fail(format!("`{text}` is an IPv4 address in IPv6 clothes"), format!("write `{v4}`")),
+            Some(v4) => {
+                return fail(
+                    format!("`{text}` is an IPv4 address written as an IPv6 address"),
+                    format!("write `{v4}`"),
+                );
+            }
             None => return Some(address),
         },
         IpAddr::V4(_) => return Some(address),
@@ -233,7 +239,7 @@ fn mixed(fields: Fields<'_>, roles: Option<&BTreeSet<Role>>, problems: &mut Prob
         if reason.as_deref().is_some_and(|text| matches!(text, "true" | "yes" | "on" | "false" | "no" | "off")) {
             problems.push(
                 Diagnostic::error("`allow_mixed_roles` takes the reason, not a switch").at(&node.span()).help(
-                    "write why, as for the one who audits it: `allow_mixed_roles: \"one machine until the launch\"`",
+                    "write the reason, for a person who audits the inventory: `allow_mixed_roles: \"one machine until the launch\"`",
                 ),
             );
         }
@@ -251,13 +257,13 @@ fn mixed(fields: Fields<'_>, roles: Option<&BTreeSet<Role>>, problems: &mut Prob
         }
         return reason;
     }
-    let help = "if it is meant, say why: `allow_mixed_roles: \"the reason\"`";
+    let help = "if the mixture is meant, give the reason: `allow_mixed_roles: \"the reason\"`";
     if roles.len() > 1 {
         let names: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
         let why = if roles.contains(&Role::Db) {
             "a database does not stand where other programs, or the internet, reach it"
         } else if roles.contains(&Role::App) {
-            "who breaks into the application would own its neighbours too"
+            "an attacker who breaks into the application would own its neighbours too"
         } else {
             "the machine that faces the internet holds the certificates' keys and no more"
         };
@@ -281,7 +287,7 @@ fn mixed(fields: Fields<'_>, roles: Option<&BTreeSet<Role>>, problems: &mut Prob
 }
 
 /// Without sudo one must be root already.
-fn become_fits(ssh: &Ssh, host: Fields<'_>, root: Fields<'_>, entry: &Entry, problems: &mut Problems) {
+fn become_fits(ssh: &Ssh, host: Fields<'_>, root: Fields<'_>, entry: &Entry, told: &mut bool, problems: &mut Problems) {
     let (Some(Become::None), Some(user)) = (ssh.r#become, ssh.user.as_deref()) else { return };
     if user == "root" {
         return;
@@ -289,11 +295,12 @@ fn become_fits(ssh: &Ssh, host: Fields<'_>, root: Fields<'_>, entry: &Entry, pro
     let own = host.value("ssh").and_then(|node| node.get("become").or(node.get("user")));
     let common = root.value("ssh").and_then(|node| node.get("become"));
     // The common section's mistake is told once, at the first host that inherits it.
+    if own.is_none() && common.is_some() && std::mem::replace(told, true) {
+        return;
+    }
     let place = own.or(common).map_or(&entry.key.mark, |entry| &entry.value.mark);
     let diagnostic = Diagnostic::error(format!("`become: none` needs the user root, not `{user}`"))
         .at(&place.span())
         .help("write `become: sudo`, or `user: root`");
-    if !problems.0.contains(&diagnostic) {
-        problems.push(diagnostic);
-    }
+    problems.push(diagnostic);
 }

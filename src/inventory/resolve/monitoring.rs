@@ -70,7 +70,7 @@ fn fits(fields: Fields<'_>, section: &Entry, service: MonitoringService, agent: 
     for key in refused {
         if let Some(entry) = fields.get(key) {
             problems.push(
-                Diagnostic::error(format!("{combination} has no use for `{key}`"))
+                Diagnostic::error(format!("{combination} does not use `{key}`"))
                     .at(&entry.key.mark.span())
                     .help("remove it"),
             );

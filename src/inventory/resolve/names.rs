@@ -1,7 +1,7 @@
 //! References: takes a word of the inventory, gives the role, host, network or everyone that it means.
 
 use super::hosts::{Hosts, ROLES};
-use crate::base::diagnostic::{Diagnostic, did_you_mean};
+use crate::base::diagnostic::Diagnostic;
 use crate::base::net::HostName;
 use crate::inventory::raw::Node;
 use crate::inventory::read::Problems;
@@ -24,10 +24,11 @@ pub(super) fn party(node: &Node, key: &str, hosts: &Hosts<'_>, problems: &mut Pr
     if text.contains([':', '/']) || text.chars().all(|c| c.is_ascii_digit() || c == '.') {
         return problems.parse(node, key).map(Party::Net);
     }
-    let known = ROLES.iter().map(|(word, _)| *word).chain(["all", "internet"]).chain(hosts.entries.keys().copied());
-    let diagnostic = Diagnostic::error(format!("`{text}` is no role and no host")).at(&node.span());
+    let words = ROLES.iter().map(|(word, _)| *word).chain(["all", "internet"]);
+    let near = problems.near(text, hosts.entries.len(), words.chain(hosts.entries.keys().copied()));
+    let diagnostic = Diagnostic::error(format!("`{text}` is neither a role nor a host")).at(&node.span());
     let help = "write a role, a host, `all`, `internet`, or a network such as `198.51.100.0/24`";
-    problems.push(diagnostic.help(did_you_mean(text, known).unwrap_or_else(|| help.into())));
+    problems.push(diagnostic.help(near.unwrap_or_else(|| help.into())));
     None
 }
 
@@ -52,7 +53,7 @@ pub(super) fn host(node: &Node, key: &str, hosts: &Hosts<'_>, problems: &mut Pro
         return text.parse().ok();
     }
     let diagnostic = Diagnostic::error(format!("there is no host `{text}`")).at(&node.span());
-    let hint = did_you_mean(text, hosts.entries.keys().copied());
+    let hint = problems.near(text, hosts.entries.len(), hosts.entries.keys().copied());
     problems.push(diagnostic.help(hint.unwrap_or_else(|| "name a host of `hosts`".into())));
     None
 }

@@ -14,6 +14,10 @@ const WEB: u64 = 8443;
 const APP: u64 = 9443;
 const SSH: u16 = 22;
 const DATABASE: u16 = 3306;
+/// Where a db host says which role it has.
+const DATABASE_ROLE: u16 = 9306;
+/// The proxy of an app host that leads to the writer, and the one that leads to replicas; `MySQL` Router's usual ports.
+const DATABASE_PROXY: [u16; 2] = [6446, 6447];
 /// `HAProxy`'s metrics, as the firewall's flows and the template have it.
 const METRICS: u16 = 8405;
 
@@ -43,7 +47,13 @@ struct Use<'a> {
 }
 
 /// Reports each pair that collides, once.
-pub(super) fn check(ports: &RawPorts<'_>, hosts: &Hosts<'_>, sites: &Sites<'_>, problems: &mut Problems) {
+pub(super) fn check(
+    ports: &RawPorts<'_>,
+    hosts: &Hosts<'_>,
+    sites: &Sites<'_>,
+    database: bool,
+    problems: &mut Problems,
+) {
     let mut kinds = BTreeSet::new();
     let mut told = BTreeSet::new();
     for host in hosts.whole.values() {
@@ -59,12 +69,18 @@ pub(super) fn check(ports: &RawPorts<'_>, hosts: &Hosts<'_>, sites: &Sites<'_>, 
         }
         if host.has(Role::Db) {
             uses.push(Use { port: DATABASE, what: "the database".into(), mark: None });
+            if database {
+                uses.push(Use { port: DATABASE_ROLE, what: "the database's role".into(), mark: None });
+            }
         }
         if host.has(Role::Web) {
             let mark = ports.web.map(|node| &node.mark);
             uses.push(Use { port: ports.ports.web.get(), what: "nginx (`ports.web`)".into(), mark });
         }
         if host.has(Role::App) {
+            for port in DATABASE_PROXY.into_iter().filter(|_| database) {
+                uses.push(Use { port, what: "the proxy of the database".into(), mark: None });
+            }
             let mark = ports.app.map(|node| &node.mark);
             uses.push(Use { port: ports.ports.app.get(), what: "the TLS front (`ports.app`)".into(), mark });
             for (port, (name, node)) in &sites.programs {

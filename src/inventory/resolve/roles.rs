@@ -3,6 +3,7 @@
 use super::hosts::Hosts;
 use super::sites::Sites;
 use crate::base::diagnostic::Diagnostic;
+use crate::inventory::raw::Entry;
 use crate::inventory::read::{Fields, Problems};
 use crate::inventory::site::Role;
 
@@ -38,7 +39,7 @@ pub(super) fn check(root: Fields<'_>, hosts: &Hosts<'_>, sites: &Sites<'_>, prob
         && !sites.whole.values().any(|site| site.app.is_some())
     {
         problems.push(
-            Diagnostic::warning("there are app hosts, and no site has a program for them")
+            Diagnostic::warning("there are app hosts, but no site has a program for them")
                 .at(&entry.key.mark.span())
                 .help("write `app: { port: 8080, health: /healthz }` under a site"),
         );
@@ -47,7 +48,7 @@ pub(super) fn check(root: Fields<'_>, hosts: &Hosts<'_>, sites: &Sites<'_>, prob
         && let Some(entry) = hosts.roles.get(&Role::Lb).and_then(|entries| entries.first())
     {
         problems.push(
-            Diagnostic::warning("there are load balancers, and no site")
+            Diagnostic::warning("there are load balancers, but no site")
                 .at(&entry.key.mark.span())
                 .help("write `sites:` and below it a DNS name with `static` or `app`"),
         );
@@ -71,11 +72,11 @@ fn families(hosts: &Hosts<'_>, problems: &mut Problems) {
             let (v4, v6) = if ipv4 { (a, b) } else { (b, a) };
             problems.push(
                 Diagnostic::error(format!(
-                    "`{}` has only IPv4 and `{}` only IPv6, and they must talk",
+                    "`{}` has only IPv4 and `{}` only IPv6, but they must reach each other",
                     v4.name, v6.name
                 ))
                 .at(&second)
-                .related(&first, "the other one")
+                .related(&first, "the other host")
                 .help("give both an address of the same family"),
             );
             break;
@@ -87,6 +88,18 @@ fn families(hosts: &Hosts<'_>, problems: &mut Problems) {
 fn single(hosts: &Hosts<'_>, problems: &mut Problems) {
     let Some((most, many)) = hosts.roles.iter().max_by_key(|(_, entries)| entries.len()) else { return };
     if many.len() < 2 {
+        // Of several machines one alone holds the data, and nothing can take its place.
+        let of_one =
+            |entry: &&&Entry| hosts.whole.values().any(|h| h.name.as_str() == entry.key.text && h.roles.len() == 1);
+        let db = hosts.roles.get(&Role::Db).and_then(|entries| entries.first()).filter(of_one);
+        if let Some(only) = db.filter(|_| hosts.whole.len() > 1) {
+            problems.push(
+                Diagnostic::warning(format!("`{}` is the only database host", only.key.text))
+                    .at(&only.key.mark.span())
+                    .label("all sites stop when this host stops, and its data stand nowhere else")
+                    .help("give a second host `roles: [db]`: it becomes a replica, to which the writer can move"),
+            );
+        }
         return;
     }
     for (role, entries) in &hosts.roles {
@@ -94,7 +107,7 @@ fn single(hosts: &Hosts<'_>, problems: &mut Problems) {
             problems.push(
                 Diagnostic::warning(format!("`{}` is the only host of the role `{role}`", only.key.text))
                     .at(&only.key.mark.span())
-                    .label("everything stops with it")
+                    .label("all sites stop when this host stops")
                     .help(format!("`{most}` has {} hosts: give `{role}` a second one", many.len())),
             );
         }

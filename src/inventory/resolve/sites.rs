@@ -147,7 +147,7 @@ fn program<'a>(
 ) -> Option<AppProgram> {
     let what = format!("`app` of {what}");
     let fields = problems.fields(entry, &what, &["port", "health"])?;
-    let help = "write `port: 8080`, on which the program listens on loopback of every app host";
+    let help = "write `port: 8080`, the port on which the program listens on the loopback address of every app host";
     let node = &problems.require(fields, &what, "port", help)?.value;
     let port = problems.port(node, "port");
     if let Some(port) = port {
@@ -244,7 +244,7 @@ fn url_path(node: &Node, key: &str, more: &str, problems: &mut Problems) -> Opti
         None
     };
     if !text.starts_with('/') {
-        return fail(format!("`{key}` is no path: `{text}`"), "begin it with `/`, without scheme and host");
+        return fail(format!("`{key}` is not a path: `{text}`"), "begin it with `/`, without scheme and host");
     }
     if let Some(c) = text.chars().find(|c| !(c.is_ascii_alphanumeric() || "/._~-%+".contains(*c) || more.contains(*c)))
     {
@@ -254,7 +254,10 @@ fn url_path(node: &Node, key: &str, more: &str, problems: &mut Problems) -> Opti
         );
     }
     if text.contains("//") || text.split('/').any(|part| part == ".." || part == ".") {
-        return fail(format!("`{key}` goes astray: `{text}`"), "write the path without `.`, `..` and double `/`");
+        return fail(
+            format!("`{key}` has a part that is empty, `.` or `..`: `{text}`"),
+            "write the path without `.`, `..` and double `/`",
+        );
     }
     Some(text.to_owned())
 }

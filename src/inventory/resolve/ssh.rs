@@ -58,7 +58,7 @@ fn user(node: &Node, problems: &mut Problems) -> Option<String> {
         && text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
     if !fits {
-        problems.push(Diagnostic::error(format!("`{text}` is no user name")).at(&node.span()).help(
+        problems.push(Diagnostic::error(format!("`{text}` is not a user name")).at(&node.span()).help(
             "a user name has letters, digits, `_`, `.` and `-`, begins with a letter, and has at most 32 characters",
         ));
     }
@@ -71,7 +71,7 @@ fn endpoint(node: &Node, key: &str, problems: &mut Problems) -> Option<String> {
     let name = !text.starts_with(['-', '.']) && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
     if !name && text.parse::<IpAddr>().is_err() {
         problems.push(
-            Diagnostic::error(format!("`{text}` is no host name and no address"))
+            Diagnostic::error(format!("`{text}` is neither a host name nor an address"))
                 .at(&node.span())
                 .help("write an address or a name alone; user and port have keys of their own"),
         );
@@ -92,7 +92,7 @@ fn jump(node: &Node, problems: &mut Problems) -> Option<String> {
     });
     if !fits {
         problems.push(
-            Diagnostic::error(format!("`{text}` is no jump host"))
+            Diagnostic::error(format!("`{text}` is not a jump host"))
                 .at(&node.span())
                 .help("write `[user@]host[:port]`, as for `ssh -J`"),
         );

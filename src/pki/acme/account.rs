@@ -9,17 +9,17 @@ use super::failure::{Failure, patiently};
 use crate::inventory::reveal::reveal;
 use crate::pki::account_key::AccountKey;
 use crate::pki::guard::Guard;
-use crate::pki::vault::KnownAccount;
+use crate::pki::public_store::KnownAccount;
 
 impl Conversation<'_> {
     /// The account of our key.
     pub(super) async fn account(&self) -> Result<Account, Failure> {
-        let key = self.vault.account_key()?;
+        let key = self.store.account_key()?;
         let directory = &self.source.directory;
         let account = match &self.source.binding {
             None => self.by_key(&key).await?,
             Some((kid, reference)) => {
-                let known = self.vault.account(directory)?.map(|known| known.url);
+                let known = self.store.account(directory)?.map(|known| known.url);
                 let url = if let Some(url) = known {
                     url
                 } else {
@@ -71,7 +71,7 @@ impl Conversation<'_> {
     /// Keeps its URL, and tells the CA the mail address where it has another.
     async fn remember(&self, account: &Account) -> Result<(), Failure> {
         let directory = &self.source.directory;
-        let known = self.vault.account(directory)?;
+        let known = self.store.account(directory)?;
         let mut now =
             KnownAccount { url: account.id().to_owned(), contact: known.as_ref().and_then(|k| k.contact.clone()) };
         if known.as_ref().is_some_and(|known| known.url != now.url) {
@@ -85,14 +85,14 @@ impl Conversation<'_> {
             match patiently(async || account.update_contacts(&[&mail]).await).await {
                 Ok(()) => now.contact = Some(contact.clone()),
                 Err(Error::Api(problem)) if super::failure::is(&problem, "accountDoesNotExist") => {
-                    self.vault.put_account(directory, None)?;
+                    self.store.put_account(directory, None)?;
                     return Err(Failure::ours("the CA has forgotten our account; the next try makes it anew"));
                 }
                 Err(_) => {}
             }
         }
         if known.as_ref() != Some(&now) {
-            self.vault.put_account(directory, Some(now))?;
+            self.store.put_account(directory, Some(now))?;
         }
         Ok(())
     }

@@ -9,18 +9,19 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::blocking;
-use super::failure::{Failure, Kind, classify, clean};
+use super::failure::{Failure, Kind, classify};
+use crate::base::visible;
 use crate::pki::guard::{Guard, Seen};
-use crate::pki::renew::Window;
+use crate::service::certificates::schedule::Window;
 
 /// Advice must not hold up what it is for.
 const WHOLE: Duration = Duration::from_secs(20);
 /// Of an explanation's URL, this much is kept.
 const LONGEST_URL: usize = 300;
 
-/// What a CA said.
+/// What a CA suggests.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct Suggestion {
     /// The window; not yet looked at for sense.
     pub window: Window,
     /// A page that explains it.
@@ -33,12 +34,12 @@ pub struct Answer {
 ///
 /// # Errors
 /// [`Failure`]; its `retry_after` is the CA's.
-pub fn advise(directory: &str, leaf: &[u8], stop: &AtomicBool) -> Result<Option<Answer>, Failure> {
+pub fn advise(directory: &str, leaf: &[u8], stop: &AtomicBool) -> Result<Option<Suggestion>, Failure> {
     let seen = Seen::default();
     blocking(ask(directory, leaf, &seen), WHOLE, &seen, stop)
 }
 
-async fn ask(directory: &str, leaf: &[u8], seen: &Seen) -> Result<Option<Answer>, Failure> {
+async fn ask(directory: &str, leaf: &[u8], seen: &Seen) -> Result<Option<Suggestion>, Failure> {
     let guard = Guard::new(seen.clone()).map_err(Failure::ours)?;
     let get = async |url: &str| {
         let (status, body) = guard.get(url).await.map_err(|e| classify(&e, &seen.last()))?;
@@ -49,7 +50,7 @@ async fn ask(directory: &str, leaf: &[u8], seen: &Seen) -> Result<Option<Answer>
         Err(Failure { retry_after: seen.last().retry_after, ..failure })
     };
     let urls: Value = serde_json::from_slice(&get(directory).await?)
-        .map_err(|_| Failure::of(Kind::Outage, "what answers is no ACME server"))?;
+        .map_err(|_| Failure::of(Kind::Outage, "the server that answers is not an ACME server"))?;
     let Some(url) = urls.get("renewalInfo").and_then(Value::as_str) else { return Ok(None) };
     let leaf = CertificateDer::from(leaf);
     // A leaf without the identifier of its authority's key has no name here.
@@ -58,7 +59,7 @@ async fn ask(directory: &str, leaf: &[u8], seen: &Seen) -> Result<Option<Answer>
     let info: RenewalInfo = serde_json::from_slice(&body)
         .map_err(|_| Failure::of(Kind::Outage, "the CA's advice about the renewal cannot be read"))?;
     let (start, end) = (info.suggested_window.start.unix_timestamp(), info.suggested_window.end.unix_timestamp());
-    let explanation = info.explanation_url.map(|url| clean(&url)).filter(|url| url.len() <= LONGEST_URL);
+    let explanation = info.explanation_url.map(|url| visible::sentence(&url)).filter(|url| url.len() <= LONGEST_URL);
     let retry_after = seen.last().retry_after.map(|at| at - OffsetDateTime::now_utc());
-    Ok(Some(Answer { window: Window { start, end }, explanation, retry_after }))
+    Ok(Some(Suggestion { window: Window { start, end }, explanation, retry_after }))
 }

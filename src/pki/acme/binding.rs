@@ -29,7 +29,7 @@ pub(super) struct Bound<'a> {
 pub(super) fn mac(text: &str) -> Result<Vec<u8>, String> {
     let encodings = [BASE64URL_NOPAD, BASE64URL, BASE64_NOPAD, BASE64];
     let read = encodings.iter().find_map(|encoding| encoding.decode(text.as_bytes()).ok());
-    read.filter(|key| !key.is_empty()).ok_or_else(|| "the key of `eab` is no base64url text".to_owned())
+    read.filter(|key| !key.is_empty()).ok_or_else(|| "the key of `eab` is not base64url text".to_owned())
 }
 
 /// Makes the account, or finds the one that our key has already.
@@ -91,7 +91,7 @@ mod tests {
             assert_eq!(mac(&encoding.encode(&bytes)), Ok(bytes.to_vec()));
         }
         for bad in ["", "not a key!", "a"] {
-            assert_eq!(mac(bad), Err("the key of `eab` is no base64url text".to_owned()));
+            assert_eq!(mac(bad), Err("the key of `eab` is not base64url text".to_owned()));
         }
     }
 }

@@ -8,13 +8,14 @@ use instant_acme::{
     AuthorizationStatus, ChallengeStatus, ChallengeType, Error, Identifier, Order, OrderStatus, RetryPolicy,
 };
 
-use super::failure::{Failure, Kind, clean, is, patiently};
+use super::failure::{Failure, Kind, is, patiently};
 use super::{Conversation, PATIENCE};
+use crate::base::visible;
 use crate::inventory::site::Challenge;
 use crate::pki::dns;
 use crate::pki::hook::{self, Verb};
-use crate::pki::vault::Vault;
-use crate::pki::wanted::Wanted;
+use crate::pki::public_store::PublicStore;
+use crate::service::certificates::wanted::Wanted;
 
 /// How long records may take to reach every name server of the zone.
 const SPREAD: Duration = Duration::from_mins(5);
@@ -40,7 +41,7 @@ impl Conversation<'_> {
             return Err(failure.clone());
         }
         let words = objections(order).await;
-        self.vault.clear_journal(&self.wanted.site)?;
+        self.store.clear_journal(&self.wanted.site)?;
         let why = match (words.is_empty(), failure) {
             (true, Some(failure)) => failure.why,
             (true, None) => "the CA does not say why it refuses".to_owned(),
@@ -54,7 +55,7 @@ impl Conversation<'_> {
     async fn present(&self, order: &mut Order, argv: &[String]) -> Result<(), Failure> {
         let records = patiently(async || records(order).await).await.map_err(|e| self.failure(&e))?;
         // On disk before they are anywhere else, so that whoever comes next can remove them.
-        self.vault.put_presented(&self.wanted.site, &records)?;
+        self.store.put_presented(&self.wanted.site, &records)?;
         for (name, value) in &records {
             hook::run(argv, &self.wanted.folder, Verb::Present, (name, value), self.stop).map_err(Failure::ours)?;
         }
@@ -64,8 +65,8 @@ impl Conversation<'_> {
 }
 
 /// Has the hook remove what it set. What it cannot remove stays remembered.
-pub(in crate::pki) fn cleanup(vault: &Vault, wanted: &Wanted) -> Result<(), String> {
-    let presented = vault.presented(&wanted.site).map_err(|e| e.to_string())?;
+pub(in crate::pki) fn cleanup(store: &PublicStore, wanted: &Wanted) -> Result<(), String> {
+    let presented = store.presented(&wanted.site).map_err(|e| e.to_string())?;
     let Challenge::Dns01 { hook } = &wanted.challenge else { return Ok(()) };
     if presented.is_empty() {
         return Ok(());
@@ -78,7 +79,7 @@ pub(in crate::pki) fn cleanup(vault: &Vault, wanted: &Wanted) -> Result<(), Stri
             words.push(why);
         }
     }
-    vault.put_presented(&wanted.site, &left).map_err(|e| e.to_string())?;
+    store.put_presented(&wanted.site, &left).map_err(|e| e.to_string())?;
     if words.is_empty() { Ok(()) } else { Err(words.join("; ")) }
 }
 
@@ -138,7 +139,9 @@ async fn objections(order: &mut Order) -> Vec<String> {
         {
             let errors = state.challenges.iter().filter_map(|c| Some((&c.token, c.error.as_ref()?)));
             // A CA quotes the URL that it asked for; its token is nobody's business.
-            words.extend(errors.map(|(token, e)| format!("{name}: {}", clean(&e.to_string().replace(token, "…")))));
+            words.extend(
+                errors.map(|(token, e)| format!("{name}: {}", visible::sentence(&e.to_string().replace(token, "…")))),
+            );
         }
     }
     words

@@ -5,8 +5,9 @@ use std::error::Error as _;
 use instant_acme::{Error, Problem};
 use time::OffsetDateTime;
 
+use crate::base::visible;
 use crate::pki::guard::Last;
-use crate::pki::store;
+use crate::pki::internal_store;
 
 /// How often a step is tried whose nonce the CA does not take. The library's own three are not enough in a storm.
 pub(super) const NONCES: usize = 12;
@@ -48,8 +49,8 @@ impl Failure {
     }
 }
 
-impl From<store::Error> for Failure {
-    fn from(error: store::Error) -> Self {
+impl From<internal_store::Error> for Failure {
+    fn from(error: internal_store::Error) -> Self {
         Self::ours(error.to_string())
     }
 }
@@ -84,16 +85,16 @@ pub(super) fn classify(error: &Error, last: &Last) -> Failure {
         Error::Api(problem) => (Kind::Refused, problem.to_string()),
         Error::Json(_) if last.status == 429 => (Kind::Limited, "the CA answered 429 (too many requests)".to_owned()),
         Error::Json(_) if !(200..300).contains(&last.status) => {
-            (Kind::Outage, format!("the CA answered {} and no ACME", last.status))
+            (Kind::Outage, format!("the CA answered {}, but not by ACME", last.status))
         }
-        Error::Json(_) => (Kind::Refused, "what answers is no ACME server".to_owned()),
+        Error::Json(_) => (Kind::Refused, "the server that answers is not an ACME server".to_owned()),
         Error::Timeout(_) => (Kind::Outage, "the CA is still at work on the order".to_owned()),
         Error::Other(_) | Error::Hyper(_) | Error::Http(_) => (Kind::Outage, causes(error)),
-        _ if last.status >= 500 => (Kind::Outage, format!("the CA answered {} and no ACME", last.status)),
+        _ if last.status >= 500 => (Kind::Outage, format!("the CA answered {}, but not by ACME", last.status)),
         other => (Kind::Refused, causes(other)),
     };
     let retry_after = retry_after.filter(|_| matches!(kind, Kind::Limited | Kind::Outage));
-    Failure { kind, why: clean(&why), retry_after }
+    Failure { kind, why: visible::sentence(&why), retry_after }
 }
 
 /// An error with what is behind it, each once.
@@ -108,10 +109,4 @@ fn causes(error: &Error) -> String {
         source = cause.source();
     }
     text
-}
-
-/// One line without control characters, of a bounded length: a CA is a stranger, and so is a hook's provider.
-pub(in crate::pki) fn clean(text: &str) -> String {
-    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(600).collect();
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::blocking;
-use super::failure::{Failure, Kind, classify, clean};
+use super::failure::{Failure, Kind, classify};
+use crate::base::visible;
 use crate::pki::guard::{Guard, Seen};
-use crate::pki::wanted::{LETS_ENCRYPT, LETS_ENCRYPT_STAGING};
+use crate::service::certificates::wanted::{LETS_ENCRYPT, LETS_ENCRYPT_STAGING};
 
 /// A look before an order must not hold it up.
 const WHOLE: Duration = Duration::from_secs(20);
@@ -31,14 +32,18 @@ async fn ask(directory: &str, seen: &Seen) -> Result<Vec<String>, Failure> {
     if status != 200 {
         return Err(Failure::of(Kind::Outage, format!("the CA answered {status} when it was asked for its directory")));
     }
-    let document: Value =
-        serde_json::from_slice(&body).map_err(|_| Failure::of(Kind::Outage, "what answers is no ACME server"))?;
+    let document: Value = serde_json::from_slice(&body)
+        .map_err(|_| Failure::of(Kind::Outage, "the server that answers is not an ACME server"))?;
     Ok(named(&document))
 }
 
 fn named(directory: &Value) -> Vec<String> {
     let list = directory.pointer("/meta/caaIdentities").and_then(Value::as_array);
-    list.into_iter().flatten().filter_map(Value::as_str).map(|name| clean(name).to_ascii_lowercase()).collect()
+    list.into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(|name| visible::sentence(name).to_ascii_lowercase())
+        .collect()
 }
 
 #[cfg(test)]

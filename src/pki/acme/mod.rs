@@ -1,4 +1,4 @@
-//! Orders at a public CA (RFC 8555): takes the vault, what is wanted and whom to ask, gives a checked certificate, or a failure
+//! Orders at a public CA (RFC 8555): takes the store, what is wanted and whom to ask, gives a checked certificate, or a failure
 //! with its kind. The only async code; its runtime lives and ends in here.
 //!
 //! A crash at any point costs nothing but time: the account key and the certificate's key are on disk before the request that
@@ -18,8 +18,8 @@ use crate::base::crash::crash_at;
 use crate::pki::guard::Seen;
 use crate::pki::internal_ca;
 use crate::pki::public::{Expected, Public};
-use crate::pki::vault::{Journal, Vault};
-use crate::pki::wanted::{Source, Wanted};
+use crate::pki::public_store::{Journal, PublicStore};
+use crate::service::certificates::wanted::{Source, Wanted};
 
 mod account;
 mod advice;
@@ -29,13 +29,12 @@ mod failure;
 mod identities;
 mod revoke;
 
-pub use advice::{Answer, advise};
+pub use advice::{Suggestion, advise};
 pub use failure::{Failure, Kind};
 pub use identities::identities;
 pub use revoke::{Reason, revoke};
 
 pub(in crate::pki) use challenge::cleanup;
-pub(in crate::pki) use failure::clean;
 use failure::{classify, patiently};
 
 /// How long one order may take in all.
@@ -62,15 +61,15 @@ pub struct Obtained {
 ///
 /// # Errors
 /// [`Failure`].
-pub fn order(vault: &Vault, wanted: &Wanted, source: &Source, stop: &AtomicBool) -> Result<Obtained, Failure> {
+pub fn order(store: &PublicStore, wanted: &Wanted, source: &Source, stop: &AtomicBool) -> Result<Obtained, Failure> {
     let seen = Seen::default();
     // What a run that died has left in the zone.
-    let mut notes: Vec<String> = cleanup(vault, wanted).err().into_iter().collect();
-    let conversation = Conversation { vault, wanted, source, seen: &seen, stop };
+    let mut notes: Vec<String> = cleanup(store, wanted).err().into_iter().collect();
+    let conversation = Conversation { store, wanted, source, seen: &seen, stop };
     let whole = if wanted.by_dns() { WHOLE_BY_DNS } else { WHOLE };
     let result = blocking(conversation.hold(), whole, &seen, stop);
     // However it ended: by success, refusal, time-out or a person.
-    let left = cleanup(vault, wanted).err();
+    let left = cleanup(store, wanted).err();
     notes.extend(left.filter(|why| !notes.contains(why)));
     notes.extend(conversation.clock().ok().flatten());
     match result {
@@ -114,7 +113,7 @@ fn blocking<T>(
 }
 
 struct Conversation<'a> {
-    vault: &'a Vault,
+    store: &'a PublicStore,
     wanted: &'a Wanted,
     source: &'a Source,
     seen: &'a Seen,
@@ -144,7 +143,7 @@ impl Conversation<'_> {
             Ok(pem) => pem,
             Err(error) => {
                 if order.state().status == OrderStatus::Invalid {
-                    self.vault.clear_journal(site)?;
+                    self.store.clear_journal(site)?;
                 }
                 return Err(self.failure(&error));
             }
@@ -153,7 +152,7 @@ impl Conversation<'_> {
         let found = Public::from_ca(self.expected(), &pem, &journal.key, now).and_then(|found| found.vouched(now));
         found.map(|found| Public { order: journal.url, ..found }).map_err(|why| {
             // What cannot be used now cannot be used later either.
-            let dropped = self.vault.clear_journal(site);
+            let dropped = self.store.clear_journal(site);
             Failure::ours(
                 dropped.map_or_else(|e| e.to_string(), |()| format!("what the CA gave cannot be used: {why}")),
             )
@@ -177,9 +176,9 @@ impl Conversation<'_> {
     async fn resume_or_begin(&self, account: &instant_acme::Account) -> Result<(Journal, Order), Failure> {
         let (site, names, directory) = (&self.wanted.site, &self.wanted.names, &self.source.directory);
         let profile = self.wanted.profile_at(self.source);
-        let current = self.vault.current(site)?;
+        let current = self.store.current(site)?;
         let done = current.as_ref().and_then(|current| current.order.clone());
-        let kept = self.vault.journal(site)?;
+        let kept = self.store.journal(site)?;
         let kept = kept.filter(|j| {
             j.directory == *directory
                 && j.names == *names
@@ -203,7 +202,7 @@ impl Conversation<'_> {
                     }
                 }
             }
-            self.vault.clear_journal(site)?;
+            self.store.clear_journal(site)?;
         }
         let key = match kept.filter(|j| j.url.is_none()) {
             Some(begun) => begun.key,
@@ -214,12 +213,12 @@ impl Conversation<'_> {
         let profile = profile.map(ToOwned::to_owned);
         let mut journal = Journal { directory: directory.clone(), names: names.clone(), profile, url: None, key };
         // Shows that the disk takes what will have to be kept, before anything is asked for.
-        self.vault.reserve(site)?;
-        self.vault.put_journal(site, &journal)?;
+        self.store.reserve(site)?;
+        self.store.put_journal(site, &journal)?;
         let replaced = current.filter(|c| c.directory.as_ref() == Some(directory)).and_then(|c| c.leaf());
         let order = self.new_order(account, replaced).await?;
         journal.url = Some(order.url().to_owned());
-        self.vault.put_journal(site, &journal)?;
+        self.store.put_journal(site, &journal)?;
         Ok((journal, order))
     }
 

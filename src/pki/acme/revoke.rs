@@ -8,19 +8,19 @@ use rustls::pki_types::CertificateDer;
 use super::failure::{Failure, is, patiently};
 use super::{Conversation, WHOLE, blocking};
 use crate::pki::guard::Seen;
-use crate::pki::vault::Vault;
-use crate::pki::wanted::{Source, Wanted};
+use crate::pki::public_store::PublicStore;
+use crate::service::certificates::wanted::{Source, Wanted};
 
 /// Why a certificate is taken back; those of RFC 5280 §5.3.1 that public CAs take from a subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// None is given.
+    /// No reason is given.
     Unspecified,
     /// Somebody else has the key.
     KeyCompromise,
     /// Another certificate stands in its place.
     Superseded,
-    /// The site is no more.
+    /// The site does not exist any more.
     CessationOfOperation,
 }
 
@@ -41,7 +41,7 @@ impl Reason {
 /// # Errors
 /// [`Failure`].
 pub fn revoke(
-    vault: &Vault,
+    store: &PublicStore,
     wanted: &Wanted,
     source: &Source,
     leaf: &[u8],
@@ -49,7 +49,7 @@ pub fn revoke(
     stop: &AtomicBool,
 ) -> Result<(), Failure> {
     let seen = Seen::default();
-    let conversation = Conversation { vault, wanted, source, seen: &seen, stop };
+    let conversation = Conversation { store, wanted, source, seen: &seen, stop };
     let certificate = CertificateDer::from(leaf);
     let what = async {
         let account = conversation.account().await?;

@@ -75,7 +75,7 @@ fn a_storm_of_bad_nonces_is_sat_out() {
 #[test]
 fn the_thumbprint_is_the_librarys() {
     let dir = tempfile::tempdir().unwrap();
-    let key = Vault::open(dir.path()).unwrap().account_key().unwrap();
+    let key = PublicStore::open(dir.path()).unwrap().account_key().unwrap();
     // RFC 7638 §3 over the same key by other means: OpenSSL is not asked, the point's halves are.
     let der = rustls::pki_types::PrivatePkcs8KeyDer::from(key.der());
     assert!(instant_acme::Key::from_pkcs8_der(der).is_ok());

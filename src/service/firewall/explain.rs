@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::base::diagnostic::{Diagnostic, did_you_mean};
@@ -18,7 +19,7 @@ use super::flows::{Flow, host_ruleset};
 use super::{iptables, nft};
 
 /// What comes of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// It gets through, between all hosts and in all families asked for.
@@ -30,7 +31,7 @@ pub enum Verdict {
 }
 
 /// What one host says to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Side {
     /// The host.
     pub host: HostName,
@@ -51,7 +52,7 @@ pub struct Side {
 }
 
 /// The answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Explanation {
     /// As asked.
     pub from: String,
@@ -166,7 +167,7 @@ fn end<'a>(site: &'a Site, word: &str) -> Result<End<'a>, Diagnostic> {
             for word in ["lb", "web", "app", "db", "all", "internet", "manage", "controller"] {
                 known.push(word);
             }
-            let error = Diagnostic::error(format!("`{word}` is no host, role, address or network"));
+            let error = Diagnostic::error(format!("`{word}` is not a host, role, address or network"));
             Err(match did_you_mean(word, known) {
                 Some(help) => error.help(help),
                 None => error.help("write a host, a role, an address, a network, `internet`, `manage` or `all`"),

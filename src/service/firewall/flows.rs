@@ -5,17 +5,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::base::net::{Cidr, HostName, Port, Proto};
 use crate::inventory::site::{Host, Party, Place, Role, Site};
-use crate::plan::ruleset::{Direction, Rule, Ruleset};
+use crate::plan::decision::Passage;
+use crate::plan::ruleset::{Direction, PASSAGE, Rule, Ruleset};
 use crate::plan::state::Facts;
+use crate::service::firewall::GUEST_FORWARDING;
 
 /// SSH where the inventory names no port (RFC 4253 §4.1).
 pub const SSH: u16 = 22;
 /// The port of both database engines.
 pub const DATABASE: u16 = 3306;
+/// Where a db host says which role it has.
+pub const DATABASE_ROLE: u16 = 9306;
 /// `HAProxy`'s Prometheus endpoint.
 pub const METRICS: u16 = 8405;
 /// The numeric users that fetch packages: root and Debian's `_apt` (base-passwd assigns 42 statically). Numbers, because
@@ -23,7 +28,7 @@ pub const METRICS: u16 = 8405;
 pub const PACKAGE_UIDS: [u32; 2] = [0, 42];
 
 /// Why a flow exists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// The internet to the load balancers.
@@ -126,12 +131,16 @@ pub fn derive(site: &Site) -> Vec<Flow> {
         from.extend(database.users.values().map(|user| user.from));
         from.remove(&Role::Db);
         for client in from.into_iter().filter(|r| has(*r)) {
-            let one = flow(Kind::Database, role(client), role(Role::Db), port(DATABASE), "queries");
-            flows.push(one.at(&database.place));
+            for (number, why) in [(DATABASE, "queries"), (DATABASE_ROLE, "which database host may write")] {
+                let one = flow(Kind::Database, role(client), role(Role::Db), port(number), why);
+                flows.push(one.at(&database.place));
+            }
         }
         // Both ways: after a failover replication runs the other way round.
-        let one = flow(Kind::Database, role(Role::Db), role(Role::Db), port(DATABASE), "replication, either way");
-        flows.push(one.at(&database.place));
+        for (number, why) in [(DATABASE, "replication, either way"), (DATABASE_ROLE, "who is the writer, either way")] {
+            let one = flow(Kind::Database, role(Role::Db), role(Role::Db), port(number), why);
+            flows.push(one.at(&database.place));
+        }
     }
     if let Some(monitoring) = site.monitoring.as_ref().filter(|_| has(Role::Lb)) {
         for net in &monitoring.from {
@@ -279,8 +288,35 @@ fn peers(site: &Site, party: &Party, host: &Host, reached: bool) -> Option<BTree
     Some(set)
 }
 
-/// What one host's firewall accepts. Flows of the same name, port, protocol and users become one rule.
+/// What is open on each host only while a run lasts, for these ways between hosts.
+pub fn passages(site: &Site, ways: &[Passage]) -> BTreeMap<HostName, BTreeSet<Rule>> {
+    let mut open: BTreeMap<HostName, BTreeSet<Rule>> = BTreeMap::new();
+    for way in ways {
+        let one = flow(Kind::Tier, Party::Host(way.from.clone()), Party::Host(way.to.clone()), way.port, &way.why);
+        // A rule's words are one line of a file.
+        let why = way.why.split_whitespace().collect::<Vec<_>>().join(" ");
+        let words = format!("{}{PASSAGE}{why}", one.name());
+        for host in [&way.from, &way.to].into_iter().filter_map(|name| site.hosts.get(name)) {
+            let rules = rules(site, host, std::slice::from_ref(&one));
+            let rules = rules.into_iter().map(|rule| Rule { flow: words.clone(), ..rule });
+            open.entry(host.name.clone()).or_default().extend(rules);
+        }
+    }
+    open
+}
+
+/// What one host's firewall accepts.
 pub fn host_ruleset(site: &Site, host: &Host, facts: &Facts, flows: &[Flow]) -> Ruleset {
+    Ruleset {
+        backend: site.firewall.backend,
+        rules: rules(site, host, flows),
+        block: site.firewall.block.iter().map(|(net, _)| *net).collect(),
+        guest_forwarding: GUEST_FORWARDING.of(facts),
+    }
+}
+
+/// The rules of flows on one host. Flows of the same name, port, protocol and users become one rule.
+fn rules(site: &Site, host: &Host, flows: &[Flow]) -> BTreeSet<Rule> {
     type Key = (Direction, Proto, Port, BTreeSet<u32>, String);
     let mut merged: BTreeMap<Key, Option<BTreeSet<Cidr>>> = BTreeMap::new();
     let mut add = |key: Key, found: Option<BTreeSet<Cidr>>| {
@@ -320,10 +356,5 @@ pub fn host_ruleset(site: &Site, host: &Host, facts: &Facts, flows: &[Flow]) -> 
         uids,
         flow,
     });
-    Ruleset {
-        backend: site.firewall.backend,
-        rules: rules.collect(),
-        block: site.firewall.block.iter().map(|(net, _)| *net).collect(),
-        guest_forwarding: facts.guest_forwarding,
-    }
+    rules.collect()
 }

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use crate::plan::ruleset::{Direction, Rule, Ruleset};
 
-use super::{PROBE_MARK, comment, family};
+use super::{ATTEMPT_MARK, comment, family};
 
 /// Which of the two tools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +101,7 @@ pub fn render(set: &Ruleset, which: Family) -> String {
     }
     line(OUT_TAIL);
     line(DENY_IN);
-    line(&format!("-A INFRA-DENY-OUT -m mark --mark {PROBE_MARK:#x} -j DROP"));
+    line(&format!("-A INFRA-DENY-OUT -m mark --mark {ATTEMPT_MARK:#x} -j DROP"));
     line(DENY_OUT);
     line(match which {
         Family::V4 => "-A INFRA-DENY-OUT -j REJECT --reject-with icmp-admin-prohibited",

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::base::net::{Port, Proto};
@@ -11,7 +12,7 @@ use crate::inventory::site::{Party, Place, Role, Site};
 use super::flows::{Flow, Kind};
 
 /// One port in a cell.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub struct Entry {
     /// Destination port.
     pub port: Port,
@@ -37,7 +38,7 @@ impl Entry {
 }
 
 /// One row: who opens.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Row {
     /// `internet`, `manage_from`, a role, a host or a network.
     pub from: String,
@@ -46,7 +47,7 @@ pub struct Row {
 }
 
 /// Who may talk to whom.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Matrix {
     /// The columns in order: roles, hosts and networks of `firewall.allow`, the internet.
     pub columns: Vec<String>,

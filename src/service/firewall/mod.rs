@@ -2,6 +2,7 @@
 //! scripts that load them without a lockout, and the probes that show that they hold.
 
 pub mod admit;
+pub mod attempts;
 pub mod explain;
 pub mod flows;
 pub mod iptables;
@@ -9,18 +10,33 @@ pub mod matrix;
 pub mod nft;
 pub mod observe;
 pub mod script;
-pub mod verify;
 
 use crate::base::diagnostic::Diagnostic;
 use crate::base::net::Cidr;
 use crate::inventory::site::Backend;
 use crate::plan::ruleset::Ruleset;
-use crate::plan::state::DesiredHost;
+use crate::plan::state::Version;
+use crate::service::claims::Claims;
+use crate::service::inquiry::Inquiry;
+use crate::service::product::{Feature, Product};
 use crate::service::{Context, Service};
 
 /// `SO_MARK` of the sockets of `infra firewall verify`. A marked connection that no rule accepts is dropped where
 /// others are rejected, so that a refusal can only have come from the other host. It opens nothing.
-pub const PROBE_MARK: u32 = 0x0001_f7a5;
+pub const ATTEMPT_MARK: u32 = 0x0001_f7a5;
+
+/// nft.
+const NFT: Product = Product {
+    name: "nft",
+    packages: &["nftables"],
+    shipped: [Version(1, 0, 6), Version(1, 0, 9), Version(1, 1, 3), Version(1, 1, 7)],
+};
+
+/// Something else forwards packets on the host (Docker and its kind).
+pub const GUEST_FORWARDING: Feature = Feature("guest_forwarding");
+
+/// Whom it forwards for, in a sentence.
+pub const GUESTS: &str = "what another owner of rules (Docker) runs";
 
 /// The firewall as a service: wants rules and the tool that holds them, on every host.
 #[derive(Debug, Clone, Copy)]
@@ -31,16 +47,20 @@ impl Service for Firewall {
         "firewall"
     }
 
-    fn want(&self, context: &Context<'_>, out: &mut DesiredHost) -> Result<(), Diagnostic> {
-        out.packages.insert(
-            match context.site.firewall.backend {
-                Backend::Nftables => "nftables",
-                Backend::Iptables => "iptables",
-            }
-            .into(),
-        );
-        out.firewall = Some(flows::host_ruleset(context.site, context.host, context.facts, context.flows));
-        Ok(())
+    fn products(&self) -> &'static [Product] {
+        &[NFT]
+    }
+
+    fn inquiry(&self) -> Option<Inquiry> {
+        Some(observe::INQUIRY)
+    }
+
+    fn want(&self, context: &Context<'_>, out: &mut Claims) -> Result<(), Diagnostic> {
+        out.package(match context.site.firewall.backend {
+            Backend::Nftables => "nftables",
+            Backend::Iptables => "iptables",
+        })?;
+        out.firewall(flows::host_ruleset(context.site, context.host, context.facts, context.flows))
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::base::net::Cidr;
 use crate::plan::ruleset::{Direction, Rule, Ruleset};
 
-use super::{PROBE_MARK, comment, family};
+use super::{ATTEMPT_MARK, comment, family};
 
 /// What ends a connection to the host that no rule accepts.
 pub const DENY_IN: &str = "counter drop comment \"default deny in\"";
@@ -79,7 +79,7 @@ pub fn render(set: &Ruleset) -> String {
     chain("icmp_in", ICMP_IN, Vec::new(), "");
     chain("icmp_out", ICMP_OUT, Vec::new(), "");
     chain("deny_in", DENY_IN_HEAD, vec![DENY_IN.into()], "");
-    let marked = format!("meta mark {PROBE_MARK:#010x} counter drop comment \"probes of infra firewall verify\"");
+    let marked = format!("meta mark {ATTEMPT_MARK:#010x} counter drop comment \"probes of infra firewall verify\"");
     chain("deny_out", &marked, Vec::new(), &format!("{DENY_OUT_LOG}\n{DENY_OUT}\n{DENY_OUT_REST}"));
     chain("input", INPUT, rules(Direction::In), "jump deny_in");
     chain("output", OUTPUT, rules(Direction::Out), OUTPUT_TAIL);

@@ -1,69 +1,62 @@
-//! The firewall as it is: gives the part of the probe script that asks, and reads its answer.
-
-use std::collections::BTreeMap;
+//! The firewall as it is: gives the part of the observing script that asks, and reads its answer.
 
 use crate::inventory::site::Backend;
 use crate::plan::ruleset::Ruleset;
-use crate::plan::state::ObservedFirewall;
+use crate::plan::state::{Observed, ObservedFirewall, ObservedUnit};
+use crate::service::inquiry::Inquiry;
 
+use super::GUEST_FORWARDING;
 use super::script::{boot_digests, live_command};
 
-const OBSERVE: &str = include_str!("../../../templates/firewall/observe.sh");
+/// What the firewall asks of every host.
+pub const INQUIRY: Inquiry = Inquiry {
+    records: &[
+        "var/lib/infra/firewall.rules",
+        "var/lib/infra/firewall.live",
+        "var/lib/infra/firewall.boot",
+        "run/infra/firewall.armed",
+    ],
+    units: &[
+        "firewalld.service",
+        "ufw.service",
+        "shorewall.service",
+        "shorewall6.service",
+        "foomuuri.service",
+        "nftables.service",
+        "netfilter-persistent.service",
+        "docker.service",
+        "infra-firewall.service",
+    ],
+    packages: &["docker.io"],
+    script,
+    read,
+};
 
-/// What a host answered about its firewall.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Answer {
-    /// For the plan.
-    pub firewall: ObservedFirewall,
-    /// Something else forwards packets here (Docker and its kind).
-    pub guest_forwarding: bool,
-    /// The run folder of an armed change that nobody confirmed yet.
-    pub armed: Option<String>,
-}
-
-/// Units that the fragment wants to know of. Who asks systemd anyway does so for these too, and leaves the answer in `fw_units`.
-pub const UNITS: [&str; 9] = [
-    "firewalld.service",
-    "ufw.service",
-    "shorewall.service",
-    "shorewall6.service",
-    "foomuuri.service",
-    "nftables.service",
-    "netfilter-persistent.service",
-    "docker.service",
-    "infra-firewall.service",
-];
-
-/// Lines of sh for the probe script: read-only, some eight forks, all variables begin with `fw_`, no exit. It needs `ROOT`
-/// to be set. Its stdout is what [`parse_observed`] takes.
-pub fn observe_fragment() -> String {
-    OBSERVE
-        .replace("FW_UNITS", &UNITS.join(" "))
+fn script() -> String {
+    include_str!("../../../templates/firewall/observe.sh")
         .replace("LIVE_NFTABLES", live_command(Backend::Nftables))
         .replace("LIVE_IPTABLES", live_command(Backend::Iptables))
-        .replace("BOOT_NFTABLES", boot_digests(Backend::Nftables))
-        .replace("BOOT_IPTABLES", boot_digests(Backend::Iptables))
+        .replace("BOOT_NFTABLES", &boot_digests(Backend::Nftables))
+        .replace("BOOT_IPTABLES", &boot_digests(Backend::Iptables))
 }
 
-/// Reads the answer of [`observe_fragment`]. Total: a line that says nothing known is passed over, a record that does
-/// not read counts as none.
-pub fn parse_observed(text: &str) -> Answer {
-    let mut answer = Answer::default();
+/// A line that says nothing known is passed over, a record that does not read counts as none.
+fn read(answer: &str, observed: &mut Observed) {
+    let mut firewall = ObservedFirewall::default();
     let mut rules = String::new();
-    let mut units: BTreeMap<&str, (&str, &str)> = BTreeMap::new();
-    let (mut ufw, mut flushes) = (false, false);
+    let (mut ufw, mut flushes, mut guest) = (false, false, observed.packages.contains_key("docker.io"));
     let (mut rivals, mut warnings, mut drops) = (Vec::new(), Vec::new(), Vec::new());
-    for line in text.lines() {
+    for line in answer.lines() {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match word {
             "rule" => {
                 rules.push_str(rest.trim_end());
                 rules.push('\n');
             }
-            "intact" => answer.firewall.intact = true,
-            "boot" => answer.firewall.boot_current = true,
-            "armed" => answer.armed = Some(rest.to_owned()),
-            "guest" => answer.guest_forwarding = true,
+            "intact" => firewall.intact = true,
+            "boot" => firewall.boot_current = true,
+            "armed" => firewall.pending = true,
+            "guest" => guest = true,
             "ufw" => ufw = true,
             "flushes" => flushes = true,
             "legacy" => {
@@ -73,17 +66,15 @@ pub fn parse_observed(text: &str) -> Answer {
                 ));
             }
             "drops" => drops.extend(rest.split_once(' ')),
-            "unit" => {
-                if let [id, active, enabled] = rest.split(' ').collect::<Vec<_>>()[..] {
-                    units.insert(id.strip_suffix(".service").unwrap_or(id), (active, enabled));
-                }
-            }
             _ => {}
         }
     }
-    let active = |unit: &str| units.get(unit).is_some_and(|(active, _)| *active == "active");
-    let enabled = |unit: &str| units.get(unit).is_some_and(|(_, enabled)| *enabled == "enabled");
-    let ufw = ufw && (active("ufw") || !units.contains_key("ufw"));
+    let unit = |name: &str| observed.units.get(&format!("{name}.service"));
+    let is = |name: &str, holds: fn(&ObservedUnit) -> bool| unit(name).is_some_and(holds);
+    let active = |name: &str| is(name, |unit| unit.active == "active");
+    let enabled = |name: &str| is(name, |unit| unit.enabled == "enabled");
+    // Its unit is active even where it is switched off.
+    let ufw = ufw && (active("ufw") || unit("ufw").is_none());
     for unit in ["firewalld", "shorewall", "shorewall6", "foomuuri"] {
         if active(unit) {
             rivals.push(format!("{unit} is active and keeps rules of its own: `systemctl disable --now {unit}`"));
@@ -114,14 +105,13 @@ pub fn parse_observed(text: &str) -> Answer {
                 .into(),
         );
     }
-    answer.guest_forwarding |= active("docker");
-    if let Some((_, enabled)) = units.get("infra-firewall") {
-        answer.firewall.boot_current &= *enabled == "enabled";
+    guest |= active("docker");
+    firewall.boot_current &= unit("infra-firewall").is_none() || enabled("infra-firewall");
+    firewall.loaded = (!rules.is_empty()).then(|| Ruleset::from_text(&rules).ok()).flatten();
+    observed.firewall = ObservedFirewall { rivals, warnings, ..firewall };
+    if guest {
+        GUEST_FORWARDING.note(&mut observed.facts);
     }
-    answer.firewall.loaded = (!rules.is_empty()).then(|| Ruleset::from_text(&rules).ok()).flatten();
-    answer.firewall.rivals = rivals;
-    answer.firewall.warnings = warnings;
-    answer
 }
 
 /// A base chain of someone else, before or behind ours, that ends in a drop.
@@ -132,7 +122,7 @@ fn foreign(hook: &str, table: &str) -> String {
         _ => format!("`nft delete table {table}`"),
     };
     format!(
-        "the table `{table}` drops at the {hook} hook what no rule of its own accepts, whatever infra's accept: \
+        "the table `{table}` drops at the {hook} hook all that its own rules do not accept, even where infra's rules accept it: \
          take it out where it is loaded from, and {way}"
     )
 }
@@ -140,33 +130,52 @@ fn foreign(hook: &str, table: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::platform;
+
+    /// What is read of `answer` where these units, `NAME ACTIVE ENABLED`, were told too.
+    fn read_with(units: &[&str], answer: &str) -> Observed {
+        let mut observed = Observed::bare(platform::oldest());
+        for unit in units {
+            let [name, active, enabled] = unit.split(' ').collect::<Vec<_>>()[..] else { panic!("{unit}") };
+            let unit = ObservedUnit { active: active.into(), enabled: enabled.into(), load: "loaded".into() };
+            observed.units.insert(format!("{name}.service"), unit);
+        }
+        read(answer, &mut observed);
+        observed
+    }
+
+    fn rivals(units: &[&str], answer: &str) -> Vec<String> {
+        read_with(units, answer).firewall.rivals
+    }
 
     #[test]
     fn an_answer_reads() {
-        let answer = parse_observed(
+        let observed = read_with(
+            &["ufw active enabled", "docker active enabled", "infra-firewall inactive enabled"],
             "rule backend iptables\nrule block 203.0.113.0/24\nrule in tcp 22 peers 10.0.0.0/24 uids - # manage_from -> all\n\
-             intact\nboot\nunit ufw.service active enabled\nufw on\nunit docker.service active enabled\n\
-             unit infra-firewall.service inactive enabled\ndrops input ip filter\ndrops input inet x\nlegacy iptables-legacy-save\n",
+             intact\nboot\nufw on\ndrops input ip filter\ndrops input inet x\nlegacy iptables-legacy-save\n",
         );
-        let loaded = answer.firewall.loaded.unwrap();
+        let firewall = &observed.firewall;
+        let loaded = firewall.loaded.as_ref().unwrap();
         assert_eq!((loaded.backend, loaded.rules.len(), loaded.block.len()), (Backend::Iptables, 1, 1));
-        assert!(answer.firewall.intact && answer.firewall.boot_current && answer.guest_forwarding);
-        assert_eq!(answer.firewall.rivals.len(), 3, "{:?}", answer.firewall.rivals);
+        assert!(firewall.intact && firewall.boot_current && !firewall.pending);
+        assert!(GUEST_FORWARDING.of(&observed.facts));
+        assert_eq!(firewall.rivals.len(), 3, "{:?}", firewall.rivals);
+        assert!(read_with(&[], "armed\n").firewall.pending);
     }
 
     #[test]
     fn an_installed_ufw_that_is_off_is_no_rival() {
-        let answer =
-            parse_observed("unit ufw.service active enabled\nunit nftables.service inactive disabled\nflushes x\n");
-        assert_eq!(answer, Answer::default());
+        let observed = read_with(&["ufw active enabled", "nftables inactive disabled"], "flushes x\n");
+        assert_eq!(observed.firewall, ObservedFirewall::default());
     }
 
     #[test]
     fn each_rival_is_named_with_the_way_out() {
-        let answer = parse_observed(
-            "unit firewalld.service active enabled\ndrops input inet firewalld\ndrops output ip6 filter\ndrops input inet mine\n",
+        let rivals = rivals(
+            &["firewalld active enabled"],
+            "drops input inet firewalld\ndrops output ip6 filter\ndrops input inet mine\n",
         );
-        let rivals = answer.firewall.rivals;
         assert_eq!(rivals.len(), 3, "firewalld's own table is not told twice: {rivals:?}");
         assert!(rivals[0].ends_with("`systemctl disable --now firewalld`"), "{rivals:?}");
         assert!(rivals[1].ends_with("`ip6tables -P OUTPUT ACCEPT`"), "{rivals:?}");
@@ -175,21 +184,32 @@ mod tests {
 
     #[test]
     fn what_only_may_disturb_is_a_warning() {
-        let answer = parse_observed("unit nftables.service active enabled\nflushes /etc/nftables.conf\n");
-        assert_eq!((answer.firewall.rivals.len(), answer.firewall.warnings.len()), (0, 1));
-        let masked = parse_observed("unit nftables.service active masked\nflushes /etc/nftables.conf\n");
-        assert_eq!(masked, Answer::default());
+        let answer = "flushes /etc/nftables.conf\n";
+        let firewall = read_with(&["nftables active enabled"], answer).firewall;
+        assert_eq!((firewall.rivals.len(), firewall.warnings.len()), (0, 1));
+        assert_eq!(read_with(&["nftables active masked"], answer).firewall, ObservedFirewall::default());
     }
 
     #[test]
     fn a_unit_that_is_not_enabled_will_not_load_the_boot_file() {
-        assert!(!parse_observed("boot\nunit infra-firewall.service inactive disabled\n").firewall.boot_current);
-        assert!(parse_observed("boot\n").firewall.boot_current);
+        assert!(!read_with(&["infra-firewall inactive disabled"], "boot\n").firewall.boot_current);
+        assert!(read_with(&[], "boot\n").firewall.boot_current);
+    }
+
+    #[test]
+    fn whatever_forwards_for_others_is_noted() {
+        let guest = |observed: &Observed| GUEST_FORWARDING.of(&observed.facts);
+        assert!(!guest(&read_with(&["docker inactive enabled"], "")));
+        assert!(guest(&read_with(&[], "guest virbr0\n")));
+        let mut observed = Observed::bare(platform::oldest());
+        observed.packages.insert("docker.io".into(), "20.10".into());
+        read("", &mut observed);
+        assert!(guest(&observed));
     }
 
     #[test]
     fn a_record_that_does_not_read_is_none() {
-        assert_eq!(parse_observed("rule backend nftables\nrule garbage\n").firewall.loaded, None);
-        assert_eq!(parse_observed("\0\n\nunit\nunit a\ndrops\n"), Answer::default());
+        assert_eq!(read_with(&[], "rule backend nftables\nrule garbage\n").firewall.loaded, None);
+        assert_eq!(read_with(&[], "\0\n\nunit\nunit a\ndrops\n"), Observed::bare(platform::oldest()));
     }
 }

@@ -7,8 +7,10 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crate::base::sh::quote;
 use crate::inventory::site::Backend;
 use crate::plan::ruleset::Ruleset;
+use crate::service::WAYS;
 
 use super::{files, iptables, nft};
 
@@ -35,13 +37,16 @@ pub enum Status {
     Failed,
 }
 
+/// The status of [`Status::Refused`].
+pub const REFUSED: i32 = 21;
+
 impl Status {
     /// From an exit status.
     pub fn of(status: i32) -> Self {
         match status {
             0 => Self::Done,
             20 => Self::NotArmed,
-            21 => Self::Refused,
+            REFUSED => Self::Refused,
             22 => Self::RolledBack,
             23 => Self::NothingArmed,
             24 => Self::RollbackFailed,
@@ -71,10 +76,6 @@ fn whole(text: &str) -> String {
 /// `"$ROOT/var/lib/…"`, quoted for sh.
 fn rooted(path: &str) -> String {
     format!("\"$ROOT\"{}", quote(path))
-}
-
-fn quote(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// Writes all files of the ruleset into `$dir`.
@@ -139,11 +140,12 @@ pub fn check_script(set: &Ruleset) -> String {
 /// and rollback stand in it. An armed change that a dead run left is rolled back first.
 pub fn load_script(set: &Ruleset, run_dir: &str, window: Duration) -> String {
     let seconds = window.as_secs().max(1);
-    let mut text = format!("{LIB}\n{IMMUNE}\ndir={}\n", rooted(run_dir));
+    let mut text = format!("{LIB}\n{WAYS}\n{IMMUNE}\ndir={}\n", rooted(run_dir));
+    text.push_str(REAL_WAYS);
+    let _ = writeln!(text, "real_way {}/- || {{ say \"$odd\"; exit 20; }}", quote(run_dir));
     text.push_str(TAKE_OVER);
-    text.push_str(
-        "mkdir -p \"$dir\" \"${marker%/*}\" && rm -f \"$dir/loaded\" \"$dir/rolled-back\" \"$dir/rollback-failed\" || exit 1\n",
-    );
+    // Made anew: what an earlier load has left there, or somebody else, is nothing to write through.
+    text.push_str("rm -rf \"$dir\" && mkdir -p \"$dir\" \"${marker%/*}\" && rm -f \"$marker\" || exit 1\n");
     text.push_str(&write_files(set));
     // The timer starts it without our environment, so the root is written into it.
     let write = "{ printf \"ROOT='%s'\\n\" \"$ROOT\"; cat; } >\"$dir/rollback.sh\"";
@@ -176,7 +178,7 @@ pub fn load_script(set: &Ruleset, run_dir: &str, window: Duration) -> String {
 /// Confirms what was loaded, over a new connection: takes the token, disarms, records the rules and their live digest,
 /// and writes what is read at boot, last. See [`Status`] for its exit status.
 pub fn confirm_script(set: &Ruleset) -> String {
-    let mut text = format!("{LIB}\n{IMMUNE}\n{TAKE_TOKEN}");
+    let mut text = format!("{LIB}\n{WAYS}\n{IMMUNE}\n{TAKE_TOKEN}");
     text.push_str("disarm\nmkdir -p \"$state\" \"$ROOT/etc/systemd/system\" || exit 1\n");
     text.push_str("[ -d \"$etc\" ] || { mkdir -p \"$etc\" && chmod 755 \"$etc\"; } || exit 1\n");
     // The other backend's rules go only now, so that a rollback finds them, and their bans, as they were.
@@ -211,7 +213,15 @@ pub fn confirm_script(set: &Ruleset) -> String {
 
 /// Brings the old rules back now, if a change is armed. Exit 0: they are back, or nothing was armed.
 pub fn undo_script() -> String {
-    whole(&format!("{LIB}\n{IMMUNE}\n{TAKE_OVER}"))
+    whole(&format!("{LIB}\n{WAYS}\n{IMMUNE}\n{REAL_WAYS}{TAKE_OVER}"))
+}
+
+/// The check of a ruleset, as a person would name it.
+pub fn check_title(backend: Backend) -> &'static str {
+    match backend {
+        Backend::Nftables => "nft -c",
+        Backend::Iptables => "iptables-restore --test",
+    }
 }
 
 /// The sh command line whose output's digest tells whether the live rules are still ours.
@@ -222,20 +232,30 @@ pub fn live_command(backend: Backend) -> &'static str {
     }
 }
 
-/// The sh command line that prints digests of what is read at boot.
-pub(super) fn boot_digests(backend: Backend) -> &'static str {
-    match backend {
-        Backend::Nftables => {
-            "(cd \"$ROOT/etc\" && sha256sum infra/firewall.nft systemd/system/infra-firewall.service) 2>&1"
-        }
+/// The sh command line that prints digests of what is read at boot; nothing where a link, or what is not a file, stands for one.
+pub(super) fn boot_digests(backend: Backend) -> String {
+    let files = match backend {
+        Backend::Nftables => "infra/firewall.nft systemd/system/infra-firewall.service",
         Backend::Iptables => {
-            "(cd \"$ROOT/etc\" && sha256sum infra/firewall.v4 infra/firewall.v6 infra/firewall.sh systemd/system/infra-firewall.service) 2>&1"
+            "infra/firewall.v4 infra/firewall.v6 infra/firewall.sh systemd/system/infra-firewall.service"
         }
-    }
+    };
+    format!(
+        "(cd \"$ROOT/etc\" && for f in {files}; do [ ! -L \"$f\" ] && {{ [ -f \"$f\" ] || [ ! -e \"$f\" ]; }} || exit; done; \
+         sha256sum {files}) 2>&1"
+    )
 }
 
+/// Before anything is loaded, taken or written: none of the folders and records is a link, or would hold us up.
+const REAL_WAYS: &str = "\
+for path in /etc/infra/- /etc/systemd/system/- /var/lib/infra/- /run/infra/-; do
+	real_way \"$path\" || { say \"$odd\"; exit 20; }
+done
+plain_or_none \"$marker\" || { say \"$marker is not a regular file: move it away\"; exit 20; }
+";
+
 const TAKE_OVER: &str = "\
-if read -r token 2>/dev/null <\"$marker\"; then
+if plain \"$marker\" && read -r token <\"$marker\"; then
 	old=${token%/*}
 	sh \"$old/rollback.sh\" \"$token\"
 	disarm
@@ -245,7 +265,7 @@ fi
 ";
 
 const TAKE_TOKEN: &str = "\
-if ! read -r token 2>/dev/null <\"$marker\"; then
+if ! plain \"$marker\" || ! read -r token <\"$marker\"; then
 	say 'no firewall change is armed here: the old rules came back, or the host was started anew'
 	exit 23
 fi

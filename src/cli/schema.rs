@@ -1,0 +1,27 @@
+//! `schema`: gives the JSON Schema of what `infra` prints, on stdout.
+
+use super::exit;
+use super::stop::Done;
+use crate::report::{Reporter, line};
+
+/// `schema`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Schema {
+    /// What to describe
+    #[arg(value_enum)]
+    pub of: Of,
+}
+
+/// What there is a schema of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Of {
+    /// The lines of `--json`
+    Events,
+}
+
+pub(super) fn run(schema: &Schema, reporter: &Reporter) -> Done {
+    let Of::Events = schema.of;
+    let text = serde_json::to_string_pretty(&line::schema())?;
+    reporter.data(&(text + "\n"))?;
+    Ok(exit::DONE)
+}

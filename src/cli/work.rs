@@ -1,0 +1,595 @@
+//! A run in parts, as `apply` and `cert` make it: look and plan, carry out on the hosts, then the controller's steps, each of which
+//! brings what came of it by one more plan. Each part takes the value of the one before; what became of all is one outcome.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Instant;
+
+use time::OffsetDateTime;
+
+use super::global::Global;
+use super::stop::{Done, Stop};
+use super::{exit, stages};
+use crate::base::diagnostic::Diagnostic;
+use crate::base::net::HostName;
+use crate::fleet::connect::SshConnector;
+use crate::fleet::drain::{self, Left};
+use crate::fleet::event::{Event, HostOutcome, Outcome, StepFate, StepOutcome};
+use crate::fleet::installation::{self, Brought};
+use crate::fleet::orders::{self, Ordered, Orders};
+use crate::fleet::survey::{self, Away, Connector, Prepared, Sources};
+use crate::fleet::transaction::{self, Options};
+use crate::fleet::{adopt, history, identity, memory};
+use crate::host::report;
+use crate::inventory::site::{Issuer, Site};
+use crate::material::{self, Revealed};
+use crate::pki::{self, Issued};
+use crate::plan::decision::{Decided, Memory};
+use crate::plan::plan::Action;
+use crate::plan::state::{Facts, Follow, ObservedFleet};
+use crate::plan::step::{Step, StepKind};
+use crate::report::interrupt::Interrupt;
+use crate::report::outcome::{Next, waits};
+use crate::report::{Reporter, prompt, steps};
+use crate::service::Services;
+use crate::service::render::Templates;
+
+/// What all parts of a run share.
+pub(super) struct Work<'a> {
+    pub(super) site: &'a Site,
+    /// When it began; later by the time that a person took to answer.
+    pub(super) began: Instant,
+    templates: Templates,
+    connector: SshConnector,
+    pub(super) options: Options,
+    next: Next,
+    /// Units whose restart a person has confirmed.
+    pub(super) confirmed: BTreeSet<String>,
+    revealed: RefCell<Revealed>,
+    pub(super) interrupt: Interrupt,
+    pub(super) reporter: &'a Reporter,
+}
+
+/// How hosts are asked: whether anything is planned for them by that.
+type Ask = fn(
+    &BTreeSet<HostName>,
+    Sources<'_>,
+    &BTreeMap<HostName, Facts>,
+    &dyn Connector,
+    usize,
+    &Sender<Event>,
+) -> Result<Prepared, Vec<Diagnostic>>;
+
+/// Hosts that a verb was to look at before it decides.
+pub(super) struct Looked {
+    issued: Issued,
+    prepared: Prepared,
+    /// Those that cannot be worked on, and why.
+    pub(super) away: Away,
+}
+
+impl Looked {
+    /// What the others are.
+    pub(super) fn observed(&self) -> &ObservedFleet {
+        &self.prepared.survey.observed
+    }
+}
+
+/// How a person agrees to a plan.
+pub(super) enum Consent<'c> {
+    /// They want to see it alone.
+    DryRun,
+    /// They said `--yes`.
+    Given,
+    /// By a yes to this question.
+    Asked(&'c str),
+    /// By typing this word, what it is asked for with before it: what is destroyed does not come back.
+    Typed(&'c str, &'c str),
+}
+
+impl Consent<'_> {
+    /// Whether they agree; nothing where that is not asked for.
+    fn given(self) -> Result<Option<bool>, Stop> {
+        let answer = match self {
+            Self::DryRun => return Ok(None),
+            Self::Given => return Ok(Some(true)),
+            Self::Asked(question) => prompt::confirm(question),
+            Self::Typed(question, word) => prompt::typed(question, word),
+        };
+        let help = "add `--yes` to go on without being asked";
+        answer.map(Some).map_err(|error| Stop::Refused(error.to_string(), vec![help.to_owned()]))
+    }
+}
+
+impl<'a> Work<'a> {
+    /// A run under a name of its own on at most `hosts`; `command` is how it may be gone on with.
+    pub(super) fn new(
+        site: &'a Site,
+        hosts: &BTreeSet<HostName>,
+        command: String,
+        global: &Global,
+        services: Services,
+        reporter: &'a Reporter,
+    ) -> Result<Self, Stop> {
+        let began = Instant::now();
+        let options = Options {
+            parallel: global.parallel.get(),
+            wave: None,
+            max_failed: 0,
+            settle: false,
+            run: identity::run_name(),
+            who: identity::who(),
+        };
+        Ok(Self {
+            site,
+            began,
+            templates: stages::templates(services, site, reporter)?,
+            connector: stages::connector(reporter, site, hosts),
+            options,
+            next: Next { command },
+            confirmed: BTreeSet::new(),
+            revealed: RefCell::default(),
+            interrupt: Interrupt::default(),
+            reporter,
+        })
+    }
+
+    /// Makes what is missing, asks the hosts and plans. Where the plan would replace a certificate by an older one, because another
+    /// controller has renewed it or our state was lost, the newer one is taken into use, and the plan is made again.
+    pub(super) fn planned(&self, hosts: &BTreeSet<HostName>) -> Result<(Issued, Prepared), Stop> {
+        let (issued, mut prepared) = self.plan(hosts)?;
+        let newer = adopt::before_writing(self.site, &mut prepared, self.options.parallel)?;
+        if newer.is_empty() {
+            return Ok((issued, prepared));
+        }
+        // The connections end before the same hosts are asked again.
+        drop(prepared);
+        self.adopted(&newer);
+        self.plan(hosts)
+    }
+
+    fn plan(&self, hosts: &BTreeSet<HostName>) -> Result<(Issued, Prepared), Stop> {
+        self.ask(hosts, survey::prepare)
+    }
+
+    fn ask(&self, hosts: &BTreeSet<HostName>, how: Ask) -> Result<(Issued, Prepared), Stop> {
+        let now = OffsetDateTime::now_utc();
+        let (services, mut revealed) = (self.templates.services(), self.revealed.borrow_mut());
+        let mut issued = material::gather(self.site, services, hosts, &mut revealed, now)?;
+        issued.materials.hide_with(self.reporter.hidden());
+        for warning in &issued.warnings {
+            self.reporter.note(&format!("warning: {warning}"));
+        }
+        let memory = memory::read(self.site, self.templates.services(), now)?;
+        let sources = self.sources(&issued, &memory);
+        let seen = history::LastSeen::of(&self.site.state);
+        let prepared = self.reporter.during(&Interrupt::default(), |events| -> Result<Prepared, Stop> {
+            seen.lost.iter().for_each(|lost| warn(&events, lost));
+            let parallel = self.options.parallel;
+            let prepared = how(hosts, sources, &seen.facts(), &self.connector, parallel, &events)?;
+            history::save(&self.site.state, &prepared.survey.observed)?;
+            rivals(&prepared, &events);
+            Ok(prepared)
+        })?;
+        Ok((issued, prepared))
+    }
+
+    /// Looks at `hosts` for a verb that decides over them by itself, and plans nothing yet.
+    ///
+    /// # Errors
+    /// Also where one of them cannot be worked on, told with its reason; unless they `may_be_away`, which [`Looked`] says then.
+    pub(super) fn look(&self, hosts: &BTreeSet<HostName>, may_be_away: bool) -> Result<Looked, Stop> {
+        let (issued, mut prepared) = self.ask(hosts, survey::look)?;
+        let away = prepared.survey.away();
+        if !away.is_empty() && (!may_be_away || prepared.survey.observed.is_empty()) {
+            let refused = !prepared.survey.refused.is_empty();
+            for (host, why) in &away {
+                self.reporter.error(&format!("{host} {why}"), &[], &[])?;
+            }
+            let help = vec!["run this again when all of them can be worked on".to_owned()];
+            let not_all = || Stop::Refused("not all hosts that this is about can be worked on".to_owned(), help);
+            return Err(if refused { not_all() } else { Stop::Unreachable });
+        }
+        prepared.survey.unreachable.clear();
+        prepared.survey.refused.clear();
+        Ok(Looked { issued, prepared, away })
+    }
+
+    /// Carries out what `decide` gives over the hosts that were looked at, and nothing else: it is shown as a plan, agreed to, decided
+    /// again under the locks of all these hosts, executed, and told. What is decided is `service`'s, by whose name its tasks begin.
+    ///
+    /// # Errors
+    /// What cannot be decided is the person's to mend: exit code 2.
+    pub(super) fn decided_by(
+        &mut self,
+        looked: Looked,
+        service: &'static str,
+        decide: impl Fn(&Site, &ObservedFleet, &Memory) -> Result<Decided, Diagnostic> + Send + Sync + 'static,
+        consent: Consent<'_>,
+    ) -> Done {
+        let Looked { mut issued, mut prepared, .. } = looked;
+        prepared.plan_alone(self.site, service, Arc::new(decide))?;
+        for text in &prepared.decided.notes {
+            self.reporter.note(text);
+        }
+        self.reporter.plan(self.site, &prepared.plan)?;
+        let options = self.options.clone();
+        if prepared.plan.is_empty() && prepared.news.is_empty() {
+            let mut outcome = self.untouched(&mut prepared, &options);
+            outcome.seconds = self.began.elapsed().as_secs_f64();
+            self.tell(&outcome)?;
+            return Ok(exit::of(&outcome));
+        }
+        let (seconds, asked) = (self.began.elapsed().as_secs_f64(), Instant::now());
+        if !prepared.plan.is_empty() {
+            match consent.given()? {
+                Some(true) => {}
+                Some(false) => {
+                    self.reporter.note("nothing was changed");
+                    return Ok(exit::DONE);
+                }
+                None => return Ok(exit::PENDING),
+            }
+        }
+        self.began += asked.elapsed();
+        self.interrupt.watch(exit::INTERRUPTED.into())?;
+        let hosts = prepared.plan.changed().cloned().collect();
+        if material::make(self.site, self.templates.services(), &hosts, &mut issued.materials)? {
+            issued.materials.hide_with(self.reporter.hidden());
+        }
+        let outcome = self.pass(&issued, prepared, &options, seconds)?;
+        self.end(outcome, exit::of)
+    }
+
+    fn sources<'s>(&'s self, issued: &'s Issued, memory: &'s Memory) -> Sources<'s> {
+        let confirmed = &self.confirmed;
+        Sources { site: self.site, materials: &issued.materials, templates: &self.templates, memory, confirmed }
+    }
+
+    /// Makes the passwords that `hosts` are the first to need, and plans with them: what was shown stays as it is, but for what
+    /// stands behind its names.
+    pub(super) fn make_passwords(
+        &self,
+        hosts: &BTreeSet<HostName>,
+        issued: &mut Issued,
+        prepared: &mut Prepared,
+    ) -> Result<(), Stop> {
+        if material::make(self.site, self.templates.services(), hosts, &mut issued.materials)? {
+            issued.materials.hide_with(self.reporter.hidden());
+            let memory = prepared.memory.clone();
+            prepared.replan(self.sources(issued, &memory))?;
+        }
+        Ok(())
+    }
+
+    /// Refuses a word for a unit that none of `hosts` has, and tells of one for a unit that restarts nowhere.
+    pub(super) fn confirms_what_is_there(&self, prepared: &Prepared, hosts: &BTreeSet<HostName>) -> Result<(), Stop> {
+        for unit in &self.confirmed {
+            if !hosts.iter().filter_map(|host| prepared.desired.get(host)).any(|host| host.units.contains_key(unit)) {
+                return Err(Stop::Refused(
+                    format!("`--restart {unit}` names a unit that infra keeps on none of these hosts"),
+                    vec!["the plan says which unit waits for that word, and how it is named".to_owned()],
+                ));
+            }
+            let restarts = |action: &Action| matches!(action, Action::Follow { unit: its, follow: Follow::Restart, .. } if its == unit);
+            if !prepared.plan.hosts.values().flat_map(|host| host.phases.values().flatten()).any(restarts) {
+                self.reporter
+                    .note(&format!("`--restart {unit}` changes nothing: no host of this plan owes it a restart"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells which decisions are left out, and the way out.
+    pub(super) fn undecided(&self, prepared: &Prepared) -> Result<(), Stop> {
+        let help = "run this again when these hosts answer; a host that is gone for good is taken out of the inventory";
+        Ok(prepared.undecided.iter().try_for_each(|text| self.reporter.error(text, &[], &[help.to_owned()]))?)
+    }
+
+    /// Takes out of the plan the steps that a run on `hosts` does not carry out, and tells them: they are neither asked for nor pending.
+    pub(super) fn leave_out(
+        &self,
+        prepared: &mut Prepared,
+        hosts: &BTreeSet<HostName>,
+    ) -> Result<Vec<StepOutcome>, Stop> {
+        if orders::edge(self.site).is_subset(hosts) {
+            return Ok(Vec::new());
+        }
+        let steps = std::mem::take(&mut prepared.plan.steps);
+        self.left_out(steps.into_iter().map(|step| step.subject), "not all load balancers are selected")
+    }
+
+    fn left_out(&self, sites: impl IntoIterator<Item = String>, why: &str) -> Result<Vec<StepOutcome>, Stop> {
+        let fate = || StepFate::LeftOut { why: why.to_owned() };
+        let steps: Vec<_> = sites.into_iter().map(|site| StepOutcome::order(site, fate())).collect();
+        steps.iter().try_for_each(|step| steps::fate(step, self.reporter))?;
+        Ok(steps)
+    }
+
+    fn adopted(&self, newer: &BTreeMap<String, String>) {
+        for (name, about) in newer {
+            self.reporter.note(&format!("{name}: {about}"));
+        }
+    }
+
+    /// As [`Work::planned`], where at least one host answers. Those that are away have no part in the plan.
+    fn survey(&self, hosts: &BTreeSet<HostName>) -> Result<(Issued, Prepared, Away), Stop> {
+        let (issued, mut prepared) = self.planned(hosts)?;
+        let away = prepared.survey.away();
+        prepared.plan.hosts.retain(|host, _| !away.contains_key(host));
+        if !prepared.survey.observed.is_empty() {
+            return Ok((issued, prepared, away));
+        }
+        for (host, why) in &away {
+            self.reporter.error(&format!("{host} {why}"), &[], &[])?;
+        }
+        Err(Stop::Unreachable)
+    }
+
+    /// Carries a plan out on its hosts; keeps and tells what became of it.
+    pub(super) fn pass(
+        &self,
+        issued: &Issued,
+        prepared: Prepared,
+        options: &Options,
+        looked: f64,
+    ) -> Result<Outcome, Stop> {
+        let (flag, undecided) = (self.interrupt.flag(), prepared.undecided.clone());
+        let mut outcome = self.reporter.during(&self.interrupt, |events| {
+            transaction::execute(self.site, prepared, &issued.materials, &self.connector, options, flag, &events)
+        });
+        outcome.seconds += looked;
+        outcome.undecided = undecided;
+        for why in &outcome.refused {
+            self.reporter.error(
+                why,
+                &[],
+                &["run the same command again: it plans with what is there now".to_owned()],
+            )?;
+        }
+        history::save_outcome(&self.site.state, &outcome)?;
+        self.tell(&outcome)?;
+        Ok(outcome)
+    }
+
+    /// The outcome of a plan that leaves all hosts as they are. While an authority is replaced it is asked where workers of before
+    /// still serve; else nobody is asked.
+    pub(super) fn untouched(&self, prepared: &mut Prepared, options: &Options) -> Outcome {
+        let former = if options.settle {
+            let (within, parallel, interrupt) = (self.site.drain, options.parallel, Interrupt::default());
+            self.reporter.during(&interrupt, |events| {
+                drain::settle(prepared, drain::Patience { within, parallel, stop: interrupt.flag(), events: &events })
+            })
+        } else {
+            Left::new()
+        };
+        let undecided = prepared.undecided.clone();
+        let mut outcome = Outcome { run: options.run.clone(), former, undecided, ..Outcome::default() };
+        for name in prepared.plan.hosts.keys() {
+            outcome.hosts.insert(name.clone(), HostOutcome::Unchanged);
+        }
+        for (name, error) in &prepared.survey.unreachable {
+            outcome.hosts.insert(name.clone(), HostOutcome::Unreachable { reason: error.to_string() });
+        }
+        outcome
+    }
+
+    /// A rotation of the internal authority takes its next step when every host of the inventory has taken this one, and nobody of
+    /// before serves any more.
+    pub(super) fn finished(&self, outcome: &Outcome, all: bool, issued: &Issued) -> Result<(), Stop> {
+        if all && exit::of(outcome) == exit::DONE && outcome.former.is_empty() {
+            pki::mark_deployed(&self.site.state, issued.step)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the outcome of hosts.
+    pub(super) fn tell(&self, outcome: &Outcome) -> Result<(), Stop> {
+        Ok(self.reporter.outcome(outcome, &self.next, exit::of(outcome))?)
+    }
+
+    /// Keeps what became of a whole run, and gives its exit code. Programs are told it where there was more than hosts.
+    pub(super) fn end(&self, mut outcome: Outcome, code: fn(&Outcome) -> u8) -> Done {
+        outcome.seconds = self.began.elapsed().as_secs_f64();
+        let code = code(&outcome);
+        if !outcome.steps.is_empty() || !outcome.refused.is_empty() {
+            history::save_outcome(&self.site.state, &self.reporter.hidden().redacted(&outcome)?)?;
+            if self.reporter.is_json() {
+                self.reporter.outcome(&outcome, &self.next, code)?;
+            }
+        }
+        Ok(code)
+    }
+
+    /// The controller's steps of a plan, after `outcome` of its hosts. They come when all went well there, or are left out.
+    pub(super) fn steps(&self, mut outcome: Outcome, all: &[Step]) -> Result<Outcome, Stop> {
+        let mut sites = BTreeSet::new();
+        for step in all {
+            match step.kind {
+                StepKind::Order => sites.insert(step.subject.clone()),
+            };
+        }
+        if sites.is_empty() {
+            return Ok(outcome);
+        }
+        let why = match exit::of(&outcome) {
+            exit::DONE => {
+                self.order(&sites, &BTreeSet::new(), &mut outcome)?;
+                return Ok(outcome);
+            }
+            exit::DEFERRED => "old flows are in use; the next `infra apply` orders what is due",
+            _ => "not all hosts got through",
+        };
+        outcome.steps.extend(self.left_out(sites, why)?);
+        Ok(outcome)
+    }
+
+    /// Orders the certificates of `sites`, those of `force` in any case, brings what came of it to the load balancers, and adds what
+    /// became of that to `outcome`. What stops it after something was done is told, and stands in the outcome too.
+    ///
+    /// # Errors
+    /// What stopped it, where nothing was done before in the whole run.
+    pub(super) fn order(
+        &self,
+        sites: &BTreeSet<String>,
+        force: &BTreeSet<String>,
+        outcome: &mut Outcome,
+    ) -> Result<(), Stop> {
+        let before = outcome.steps.len();
+        let Err(stop) = self.try_order(sites, force, outcome) else { return Ok(()) };
+        let known = outcome.steps.len();
+        let stop = stop.beside(sites, before, outcome)?;
+        stop.tell(self.reporter)?;
+        Ok(outcome.steps.iter().skip(known).try_for_each(|step| steps::fate(step, self.reporter))?)
+    }
+
+    fn try_order(&self, sites: &BTreeSet<String>, force: &BTreeSet<String>, outcome: &mut Outcome) -> Result<(), Stop> {
+        let edge = orders::edge(self.site);
+        let (_, prepared, _) = self.survey(&edge)?;
+        let mut orders = Orders::begin(self.site, prepared, sites, &self.options)?;
+        let newer = orders.adopt()?;
+        self.adopted(&newer);
+        let mut fresh: BTreeSet<String> = newer.into_keys().collect();
+        let force: BTreeSet<String> = force.difference(&fresh).cloned().collect();
+        let looked = orders.look(&force, self.interrupt.flag())?;
+        steps::looked(&looked, self.reporter)?;
+        outcome.steps.extend(looked.fates.into_iter().map(|(site, fate)| StepOutcome::order(site, fate)));
+        let mut ordered = Ordered::default();
+        let carried_out = orders.fulfil(&force, self.interrupt.flag(), &mut ordered);
+        for (site, fate) in ordered.fates {
+            if matches!(fate, StepFate::Done { .. }) {
+                outcome.renewed = true;
+                fresh.insert(site.clone());
+            }
+            let step = StepOutcome::order(site, fate);
+            steps::fate(&step, self.reporter)?;
+            outcome.steps.push(step);
+        }
+        carried_out?;
+        if let Some((site, why)) = ordered.stopped {
+            self.reporter.note(&format!("{site}: {why}"));
+            outcome.interrupted = true;
+            outcome.steps.push(StepOutcome::order(site, StepFate::LeftOut { why }));
+            return Ok(());
+        }
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        // Until it is brought nobody else orders.
+        let brought = self.install(&edge, &fresh)?;
+        drop(orders);
+        *outcome = std::mem::take(outcome).then(brought);
+        Ok(())
+    }
+
+    /// Carries out those actions of the plan for `hosts` that `keep` names, shown as a plan, and nothing else of it. All of these hosts have
+    /// to be there. `run` is what is added to the run's name: a part is a run of its own in the journals.
+    pub(super) fn part(
+        &self,
+        hosts: &BTreeSet<HostName>,
+        run: &str,
+        keep: impl Fn(&Action) -> bool,
+    ) -> Result<Outcome, Stop> {
+        let (issued, mut prepared) = self.all_of(hosts)?;
+        for host in prepared.plan.hosts.values_mut() {
+            host.phases.values_mut().for_each(|actions| actions.retain(&keep));
+            host.phases.retain(|_, actions| !actions.is_empty());
+        }
+        prepared.plan.steps.clear();
+        prepared.plan.waiting.clear();
+        prepared.undecided.clear();
+        prepared.decisions.clear();
+        prepared.news.clear();
+        let options = Options { run: format!("{}-{run}", self.options.run), ..self.options.clone() };
+        if prepared.plan.leaves_hosts() {
+            return Ok(self.untouched(&mut prepared, &options));
+        }
+        self.reporter.plan(self.site, &prepared.plan)?;
+        self.pass(&issued, prepared, &options, 0.0)
+    }
+
+    /// The hosts for which a plan has an action of this kind. All of `hosts` have to be there.
+    pub(super) fn pending(
+        &self,
+        hosts: &BTreeSet<HostName>,
+        kind: impl Fn(&Action) -> bool,
+    ) -> Result<BTreeSet<HostName>, Stop> {
+        let (_, prepared) = self.all_of(hosts)?;
+        let due = prepared.plan.hosts.iter().filter(|(_, plan)| plan.phases.values().flatten().any(&kind));
+        Ok(due.map(|(host, _)| host.clone()).collect())
+    }
+
+    fn all_of(&self, hosts: &BTreeSet<HostName>) -> Result<(Issued, Prepared), Stop> {
+        let (issued, prepared, away) = self.survey(hosts)?;
+        for (host, why) in &away {
+            self.reporter.error(&format!("{host} {why}"), &[], &[])?;
+        }
+        if away.is_empty() { Ok((issued, prepared)) } else { Err(Stop::Unreachable) }
+    }
+
+    /// Brings the certificates in use to those of `hosts` that answer and have others; the plan is shown, and holds nothing
+    /// else. Those that do not get them are told: they are pending. `fresh` are the sites that have just got a new one.
+    pub(super) fn install(&self, hosts: &BTreeSet<HostName>, fresh: &BTreeSet<String>) -> Result<Outcome, Stop> {
+        let (issued, mut prepared, away) = self.survey(hosts)?;
+        // Whether what holds now holds everywhere.
+        let all = away.is_empty() && hosts.len() == self.site.hosts.len();
+        // A run of its own in the journals: what it replaces can be put back by itself.
+        let run = format!("{}-certificates", self.options.run);
+        let options = Options { run, settle: all && issued.step.is_some(), ..self.options.clone() };
+        let brought = Brought::of(self.site, &prepared.plan).map_err(|host| {
+            Stop::Refused(
+                format!("{host} differs from the inventory by more than certificates"),
+                vec!["`infra apply` makes the host as the inventory says, with the certificates".to_owned()],
+            )
+        })?;
+        // Nothing but certificates is brought: no decision of another kind is missing, or made.
+        prepared.undecided.clear();
+        prepared.decisions.clear();
+        prepared.news.clear();
+        let ours = brought.ours;
+        let mut outcome = if prepared.plan.leaves_hosts() {
+            let outcome = self.untouched(&mut prepared, &options);
+            if let Some(text) = waits(&outcome.former) {
+                self.reporter.note(&text);
+            }
+            outcome
+        } else {
+            // Our own authorities have just signed what they brought; what a CA gave waits from an earlier run.
+            let waited = fresh.is_empty() && self.site.certificates.issuer != Issuer::Internal;
+            for (host, sites) in brought.sites.iter().filter(|(_, sites)| waited && !sites.is_empty()) {
+                let sites: Vec<&str> = sites.iter().map(String::as_str).collect();
+                self.reporter
+                    .note(&format!("pending on {host}, and brought now without an order: {}", sites.join(", ")));
+            }
+            self.reporter.plan(self.site, &prepared.plan)?;
+            self.pass(&issued, prepared, &options, 0.0)?
+        };
+        self.finished(&outcome, all, &issued)?;
+        let pending = brought.pending(away, fresh, &outcome);
+        steps::pending(&pending, self.reporter)?;
+        installation::count(self.site, &pending, &mut outcome);
+        // What a CA gave was told when it came.
+        outcome.renewed = ours;
+        Ok(outcome)
+    }
+}
+
+/// Tells what may disturb our rules, hosts with the same once.
+fn rivals(prepared: &Prepared, events: &Sender<Event>) {
+    let mut warnings: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, seen) in &prepared.survey.observed {
+        for text in &seen.firewall.warnings {
+            warnings.entry(text).or_default().push(name.as_str());
+        }
+    }
+    for (text, hosts) in warnings {
+        warn(events, &format!("{}: {}", hosts.join(", "), report::phrase(text)));
+    }
+}
+
+/// A reporter that is gone stops nothing.
+fn warn(events: &Sender<Event>, text: &str) {
+    let _ = events.send(Event::Note { host: None, text: format!("warning: {text}") });
+}

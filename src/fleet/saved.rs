@@ -1,0 +1,354 @@
+//! A plan in a file: takes what `diff` saw and would do, gives what `apply --plan` compares. It holds digests of deeds, whole
+//! and under a key that stays in the state folder, no text and no secret: without the key nobody can try what a short password
+//! would give.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ring::hmac;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::base::fsx;
+use crate::base::net::HostName;
+use crate::fleet::survey::Prepared;
+use crate::inventory::site::{Host, Site};
+use crate::plan::plan::{self, Action, HostPlan};
+use crate::plan::state::{Digest, Phase};
+use crate::plan::step::{Step, StepKind};
+
+/// Changes when what is compared does.
+const VERSION: u32 = 5;
+/// What a deed is depends on the program that does it.
+const INFRA: &str = env!("CARGO_PKG_VERSION");
+/// So many reasons are told.
+const TOLD: usize = 8;
+
+/// Why a plan cannot be kept, or not be executed as it was shown.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file holds something else.
+    #[error("`{}` is not a plan that can be executed: {why}", file.display())]
+    NoPlan {
+        /// The file.
+        file: PathBuf,
+        /// What it is instead.
+        why: String,
+    },
+    /// Something else would be executed than was shown.
+    #[error("the plan no longer holds, nothing was done: {0}")]
+    Moved(String),
+    /// The file, or the key in the state folder.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// No key can be made.
+    #[error("no random numbers: {0}")]
+    NoChance(String),
+    /// A deed that JSON cannot hold.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+}
+
+impl Error {
+    /// What to do next.
+    pub fn help(&self) -> Option<&'static str> {
+        match self {
+            Self::NoPlan { .. } => Some("make a plan with `infra diff --out FILE`"),
+            Self::Moved(_) => Some("look at a new plan: `infra diff --out FILE`"),
+            Self::Io(_) | Self::NoChance(_) | Self::Json(_) => None,
+        }
+    }
+}
+
+/// The plan as it was shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saved {
+    version: u32,
+    /// Of the program.
+    infra: String,
+    name: HostName,
+    /// Of nothing: tells whether the key is still the same.
+    key: Digest,
+    /// Units whose restart a person confirmed when it was shown.
+    confirmed: BTreeSet<String>,
+    /// Of how long workers of before are waited for: who is left then keeps something open.
+    drain: Digest,
+    hosts: BTreeMap<HostName, Entry>,
+    /// What the controller does at the end, by kind and subject; each part of a step by its name.
+    steps: BTreeMap<StepKind, BTreeMap<String, BTreeMap<String, Digest>>>,
+}
+
+/// Who has made a plan: read first, as the rest may have another form.
+#[derive(Deserialize)]
+struct Made {
+    version: u32,
+    #[serde(default)]
+    infra: String,
+}
+
+/// One host of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Entry {
+    /// Of how it is reached: a deed on another machine is another deed.
+    reached: Digest,
+    /// Of what the host was.
+    observed: Digest,
+    /// Of what it should be: also what is executed on it to check and to see that it works.
+    desired: Digest,
+    /// Of what is to be done, whole and in order.
+    planned: Digest,
+    /// Of each deed, by what a person calls it; says what has moved.
+    deeds: BTreeMap<String, Digest>,
+}
+
+/// Makes digests that mean nothing without the state folder.
+struct Seal(hmac::Key);
+
+impl Seal {
+    fn of_state(state: &Path) -> Result<Self, Error> {
+        let file = state.join("plan.key");
+        // In hexadecimal digits: all that stands in the folder is text.
+        let key = match fsx::read_text(&file, fsx::STATE_BYTES) {
+            Ok(key) if key.trim_end().len() == 64 => key.trim_end().to_owned(),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {
+                let mut chance = [0; 32];
+                getrandom::fill(&mut chance).map_err(|e| Error::NoChance(e.to_string()))?;
+                let key = data_encoding::HEXLOWER.encode(&chance);
+                fsx::private_dir(state)?;
+                fsx::write_atomic(&file, format!("{key}\n").as_bytes(), 0o600)?;
+                key
+            }
+        };
+        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes())))
+    }
+
+    /// Of all that a value holds; a type that is serialized by `derive` has no field that is left out but the origin of a text.
+    fn of(&self, value: &impl Serialize) -> Result<Digest, Error> {
+        let bytes = serde_json::to_vec(value)?;
+        // The tag is hashed once more only for its form.
+        Ok(Digest::of(hmac::sign(&self.0, &bytes).as_ref()))
+    }
+
+    fn entry(
+        &self,
+        site: &Site,
+        prepared: &Prepared,
+        name: &HostName,
+        plan: &HostPlan,
+    ) -> Result<Option<Entry>, Error> {
+        let (Some(host), Some(observed), Some(desired)) =
+            (site.hosts.get(name), prepared.survey.observed.get(name), prepared.desired.get(name))
+        else {
+            return Ok(None);
+        };
+        // The other fields are deeds only through what the host should be.
+        let Host { addresses, ssh, name: _, public: _, roles: _, allow_mixed_roles: _, place: _ } = host;
+        let mut deeds: BTreeMap<String, Vec<&Action>> = BTreeMap::new();
+        for (phase, actions) in &plan.phases {
+            for action in actions {
+                deeds.entry(title(*phase, action)).or_default().push(action);
+            }
+        }
+        let deeds = deeds.into_iter().map(|(title, actions)| Ok((title, self.of(&actions)?)));
+        Ok(Some(Entry {
+            reached: self.of(&(addresses, ssh))?,
+            observed: self.of(&plan::fingerprint(observed, desired))?,
+            desired: self.of(desired)?,
+            planned: self.of(plan)?,
+            deeds: deeds.collect::<Result<_, Error>>()?,
+        }))
+    }
+
+    /// Of each part of what a step does.
+    fn step(&self, step: &Step) -> Result<BTreeMap<String, Digest>, Error> {
+        match &step.deed {
+            Value::Object(parts) => parts.iter().map(|(part, value)| Ok((part.clone(), self.of(value)?))).collect(),
+            whole => Ok(BTreeMap::from([(step.kind.noun().to_owned(), self.of(whole)?)])),
+        }
+    }
+}
+
+/// A deed as a person would say it.
+fn title(phase: Phase, action: &Action) -> String {
+    match action {
+        Action::Install { .. } => "install packages".to_owned(),
+        Action::MakeFolder { path, .. } => format!("make the folder {path}"),
+        Action::Write { path, .. } => format!("write {path}"),
+        Action::Adopt { path, .. } => format!("take over {path}"),
+        Action::Remove { path, .. } => format!("remove {path}"),
+        Action::Firewall { .. } => format!("load the firewall's rules in `{phase}`"),
+        Action::Follow { unit, follow, .. } => format!("{follow} {unit} in `{phase}`"),
+        Action::Set { unit, path, .. } => format!("tell {unit} of {path}"),
+        Action::Hold { unit } => format!("keep in mind that {unit} must restart"),
+        Action::Perform { task, .. } => task.title.clone(),
+        Action::Undo { of } => format!("take back what was begun in `{}` of run {}", of.phase, of.run),
+    }
+}
+
+impl Saved {
+    /// The digests of a plan, and of the steps of the controller in it.
+    ///
+    /// # Errors
+    /// Where the key cannot be read or made.
+    pub fn of(site: &Site, prepared: &Prepared) -> Result<Self, Error> {
+        let seal = Seal::of_state(&site.state)?;
+        let (mut hosts, mut confirmed) = (BTreeMap::new(), prepared.confirmed.clone());
+        let kept = |unit: &String| {
+            prepared
+                .plan
+                .hosts
+                .keys()
+                .any(|name| prepared.desired.get(name).is_some_and(|host| host.units.contains_key(unit)))
+        };
+        confirmed.retain(kept);
+        for (name, plan) in &prepared.plan.hosts {
+            if let Some(entry) = seal.entry(site, prepared, name, plan)? {
+                hosts.insert(name.clone(), entry);
+            }
+        }
+        let mut steps: BTreeMap<StepKind, BTreeMap<String, BTreeMap<String, Digest>>> = BTreeMap::new();
+        for step in &prepared.plan.steps {
+            steps.entry(step.kind).or_default().insert(step.subject.clone(), seal.step(step)?);
+        }
+        Ok(Self {
+            version: VERSION,
+            infra: INFRA.to_owned(),
+            name: site.name.clone(),
+            key: seal.of(&())?,
+            confirmed,
+            drain: seal.of(&site.drain)?,
+            hosts,
+            steps,
+        })
+    }
+
+    /// Writes it to a file, for `apply --plan`.
+    ///
+    /// # Errors
+    /// Where that cannot be written.
+    pub fn write(&self, file: &Path) -> Result<(), Error> {
+        Ok(fsx::write_atomic(file, &serde_json::to_vec_pretty(self)?, 0o600)?)
+    }
+
+    /// Reads a file of `diff --out`.
+    ///
+    /// # Errors
+    /// [`Error::NoPlan`].
+    pub fn read(file: &Path) -> Result<Self, Error> {
+        let refused = |why: String| Error::NoPlan { file: file.to_owned(), why };
+        let text = fsx::read_named(file, fsx::STATE_BYTES).map_err(|e| refused(e.to_string()))?;
+        let made: Made = serde_json::from_slice(&text).map_err(|e| refused(e.to_string()))?;
+        if (made.version, made.infra.as_str()) != (VERSION, INFRA) {
+            return Err(refused(format!("it was made by another version of infra; this version is {INFRA}")));
+        }
+        serde_json::from_slice(&text).map_err(|e| refused(e.to_string()))
+    }
+
+    /// The hosts that it is for.
+    pub fn hosts(&self) -> impl Iterator<Item = &HostName> {
+        self.hosts.keys()
+    }
+
+    /// The units whose restart was confirmed when it was shown: what is executed has that word too.
+    pub fn confirmed(&self) -> &BTreeSet<String> {
+        &self.confirmed
+    }
+
+    fn steps(&self) -> impl Iterator<Item = (StepKind, &str, &BTreeMap<String, Digest>)> {
+        let each = self.steps.iter();
+        each.flat_map(|(kind, steps)| steps.iter().map(|(subject, parts)| (*kind, subject.as_str(), parts)))
+    }
+
+    fn step(&self, kind: StepKind, subject: &str) -> Option<&BTreeMap<String, Digest>> {
+        self.steps.get(&kind)?.get(subject)
+    }
+
+    /// Refuses unless `now` is exactly this plan. Gives the steps of the controller that are no longer due: leaving
+    /// one out is the one thing that may differ.
+    ///
+    /// # Errors
+    /// [`Error::Moved`].
+    pub fn same_as(&self, now: &Self, site: &Site) -> Result<BTreeSet<(StepKind, String)>, Error> {
+        let mut moved = Vec::new();
+        if self.name != now.name {
+            moved.push(format!("it was made for `{}`, not for `{}`", self.name, now.name));
+        } else if self.key != now.key {
+            moved.push("it was made with another state folder than this one".to_owned());
+        } else {
+            if self.drain != now.drain {
+                moved.push("the inventory's `drain` has changed".to_owned());
+            }
+            for (name, then) in &self.hosts {
+                match now.hosts.get(name) {
+                    None if !site.hosts.contains_key(name) => {
+                        moved.push(format!("{name} is no longer in the inventory"));
+                    }
+                    None => moved.push(format!("{name} cannot be worked on now")),
+                    Some(entry) => then.moved(name, entry, &mut moved),
+                }
+            }
+            for (kind, subject, step) in now.steps() {
+                match self.step(kind, subject) {
+                    None => {
+                        let (object, done) = (kind.object(subject), kind.done());
+                        moved.push(format!("{object} has become due and would be {done}"));
+                    }
+                    Some(then) if then != step => {
+                        let parts: BTreeSet<&String> = then.keys().chain(step.keys()).collect();
+                        let parts: Vec<&str> =
+                            parts.into_iter().filter(|p| then.get(*p) != step.get(*p)).map(String::as_str).collect();
+                        let (noun, parts) = (kind.noun(), parts.join(", "));
+                        moved.push(format!("the {noun} for {subject} has changed, in: {parts}"));
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+        if moved.is_empty() {
+            let gone = self.steps().filter(|(kind, subject, _)| now.step(*kind, subject).is_none());
+            return Ok(gone.map(|(kind, subject, _)| (kind, subject.to_owned())).collect());
+        }
+        let more = moved.len().saturating_sub(TOLD);
+        moved.truncate(TOLD);
+        if more > 0 {
+            moved.push(format!("and {more} more"));
+        }
+        Err(Error::Moved(moved.join("; ")))
+    }
+}
+
+impl Entry {
+    /// Adds what has moved since, in whole sentences.
+    fn moved(&self, name: &HostName, now: &Self, moved: &mut Vec<String>) {
+        if self.reached != now.reached {
+            moved.push(format!("{name} is reached in another way now, or at another address"));
+        }
+        if self.observed != now.observed {
+            moved.push(format!("{name} has changed since"));
+            return;
+        }
+        let titles: BTreeSet<&String> = self.deeds.keys().chain(now.deeds.keys()).collect();
+        let parts: Vec<String> = titles
+            .into_iter()
+            .filter_map(|title| match (self.deeds.get(title), now.deeds.get(title)) {
+                (Some(then), Some(now)) if then != now => Some(format!("to {title} would not do what was shown")),
+                (None, Some(_)) => Some(format!("to {title} was not shown")),
+                (Some(_), None) => Some(format!("to {title} is no longer asked for")),
+                _ => None,
+            })
+            .collect();
+        if !parts.is_empty() {
+            moved.push(format!(
+                "the inventory, a template or a certificate asks for something else on {name} now: {}",
+                parts.join(", ")
+            ));
+        } else if self.planned != now.planned || self.desired != now.desired {
+            moved.push(format!("the checks and probes of {name} have changed"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+//! `database.settings`: takes names and values, gives them in one spelling; refuses what infra itself decides, each with its reason.
+
+use std::collections::BTreeMap;
+
+use crate::base::diagnostic::Diagnostic;
+use crate::inventory::raw::Entry;
+use crate::inventory::read::Problems;
+use crate::inventory::site::Setting;
+
+/// The longest name of a variable of either engine has 58 characters.
+const MAX_NAME: usize = 64;
+
+/// Names that infra decides, and why. One that ends in `*` stands for all that begin so.
+const OWNED: &[(&[&str], &str)] = &[
+    (
+        &["read_only", "super_read_only", "skip_slave_start", "skip_replica_start", "init_rpl_role", "offline_mode"],
+        "who may write is decided by the role of a host, never by a file",
+    ),
+    (&["server_id", "server_uuid", "report_host", "report_port"], "infra gives each host its own"),
+    (
+        &[
+            "gtid_*",
+            "enforce_gtid_consistency",
+            "log_bin",
+            "log_bin_basename",
+            "log_bin_index",
+            "log_bin_compress*",
+            "binlog_format",
+            "binlog_do_db",
+            "binlog_ignore_db",
+            "replicate_*",
+            "log_slave_updates",
+            "log_replica_updates",
+            "relay_log*",
+            "master_*",
+            "rpl_semi_sync_*",
+            "slave_skip_errors",
+            "replica_skip_errors",
+            "slave_exec_mode",
+            "replica_exec_mode",
+            "sql_log_bin",
+        ],
+        "a replica is only worth something when it has every transaction, and infra sees to that",
+    ),
+    (
+        &["sync_binlog", "innodb_flush_log_at_trx_commit", "innodb_doublewrite", "innodb_force_recovery"],
+        "what was acknowledged must be on disk",
+    ),
+    (
+        &[
+            "ssl",
+            "ssl_*",
+            "tls_*",
+            "admin_ssl_*",
+            "admin_tls_*",
+            "skip_ssl",
+            "require_secure_transport",
+            "auto_generate_certs",
+        ],
+        "all connections are TLS with certificates of the internal authority",
+    ),
+    (
+        &["bind_address", "port", "extra_port", "admin_address", "admin_port", "socket", "skip_networking", "mysqlx*"],
+        "the firewall and the other hosts count on the server's usual port and socket",
+    ),
+    (
+        &[
+            "datadir",
+            "basedir",
+            "user",
+            "pid_file",
+            "plugin_dir",
+            "plugin_load",
+            "lc_messages_dir",
+            "chroot",
+            "log_error",
+        ],
+        "infra, the package and the log collector look for it at its usual place",
+    ),
+    (
+        &["skip_grant_tables", "init_file", "skip_show_database", "skip_name_resolve"],
+        "accounts are those of the inventory, each bound to the addresses of its hosts",
+    ),
+];
+
+/// Reads the map.
+pub(super) fn settings(entry: &Entry, problems: &mut Problems) -> BTreeMap<String, Setting> {
+    let mut out = BTreeMap::new();
+    let Some(entries) = problems.named(entry, "write `max_connections: 300`") else { return out };
+    for entry in entries {
+        let (given, span) = (entry.key.text.as_str(), entry.key.mark.span());
+        let mut fail = |message: String, help: String| {
+            problems.push(Diagnostic::error(message).at(&span).help(help));
+        };
+        let name = given.to_ascii_lowercase().replace('-', "_");
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        if name.len() > MAX_NAME || !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(plain) {
+            let help = "write the name of a system variable, such as `max_connections`";
+            fail(format!("`{given}` is not the name of a setting"), help.into());
+            continue;
+        }
+        if name.starts_with("loose_") {
+            let help =
+                "remove `loose_`: with it the server passes over a name that it does not know, and nobody is told";
+            fail(format!("`{given}` hides mistakes"), help.into());
+            continue;
+        }
+        if let Some(why) = owned(&name) {
+            fail(format!("the setting `{given}` is infra's own: {why}"), "remove it".into());
+            continue;
+        }
+        let Some(value) = problems.text(&entry.value, given) else { continue };
+        if let Some(odd) = value.chars().find(|c| !(c.is_ascii_graphic() || *c == ' ') || matches!(c, '"' | '\\')) {
+            problems.push(
+                Diagnostic::error(format!("the value of `{given}` has the character `{odd}`"))
+                    .at(&entry.value.span())
+                    .help("write letters of ASCII, without `\"` and `\\`, as an option file can hold them"),
+            );
+            continue;
+        }
+        let setting = Setting { value: value.trim().to_owned(), span: span.clone() };
+        if out.insert(name, setting).is_some() {
+            problems.push(
+                Diagnostic::error(format!("the setting `{given}` is given twice"))
+                    .at(&span)
+                    .help("remove one: `-` and `_` are the same to the server"),
+            );
+        }
+    }
+    out
+}
+
+/// Why a name is infra's own, if it is.
+fn owned(name: &str) -> Option<&'static str> {
+    let fits = |pattern: &&str| match pattern.strip_suffix('*') {
+        Some(start) => name.starts_with(start),
+        None => name == *pattern,
+    };
+    OWNED.iter().find(|(names, _)| names.iter().any(fits)).map(|(_, why)| *why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn infra_keeps_what_it_decides() {
+        for name in ["read_only", "gtid_domain_id", "log_bin", "log_bin_index", "ssl_ca", "ssl", "mysqlx_port"] {
+            assert!(owned(name).is_some(), "{name}");
+        }
+        for name in [
+            "max_connections",
+            "log_bin_trust_function_creators",
+            "binlog_expire_logs_seconds",
+            "innodb_read_only_compressed",
+            "sslx",
+            "report_user",
+        ] {
+            assert!(owned(name).is_none(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,15 @@
+SELECT 'server' AS `-`, @@version, @@server_id, @@read_only, @@log_bin, @@log_slave_updates, @@gtid_strict_mode, @@rpl_semi_sync_master_enabled, @@log_bin_basename, @@have_ssl = 'YES', @@ssl_cert;
+SELECT 'schema' AS `-`, schema_name FROM information_schema.schemata WHERE schema_name NOT IN ('information_schema', 'mysql', 'performance_schema', 'sys');
+SELECT 'tables' AS `-`, COUNT(*) FROM information_schema.tables WHERE table_schema NOT IN ('information_schema', 'mysql', 'performance_schema', 'sys', 'infra');
+SELECT 'role' AS `-`, epoch, writer, since FROM infra.role;
+SELECT 'heartbeat' AS `-`, TIMESTAMPDIFF(MICROSECOND, at, UTC_TIMESTAMP(6)), writer, semi_sync FROM infra.heartbeat;
+SHOW ALL SLAVES STATUS;
+SELECT 'gtid' AS `-`, @@gtid_current_pos, @@gtid_binlog_state;
+SELECT 'status' AS `-`, variable_name, variable_value FROM information_schema.global_status WHERE variable_name IN ('Rpl_semi_sync_master_status', 'Rpl_semi_sync_master_clients', 'Ssl_server_not_after', 'Uptime');
+SELECT 'replica' AS `-`, host FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%';
+SELECT 'sessions' AS `-`, COUNT(*) FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND user NOT LIKE 'infra\_%' AND user NOT IN ('system user', 'event_scheduler') AND command NOT LIKE 'Binlog Dump%' AND command <> 'Daemon';
+SELECT 'size' AS `-`, SUM(file_size) FROM information_schema.innodb_sys_tablespaces;
+SELECT 'user' AS `-`, User, Host FROM mysql.user;
+SELECT 'account' AS `-`, accounts.user, accounts.host, COALESCE(live.digest = accounts.digest, 0) FROM infra.accounts LEFT JOIN (
+DIGESTS
+) AS live ON live.account = CONCAT('''', accounts.user, '''@''', accounts.host, '''');

@@ -1,0 +1,46 @@
+# What the database server of this host is: a line a fact, columns by tabs. Nothing where there is no data folder; one call of a client
+# for all that the server itself can tell, which ends after 5 s: a server may hang. STATEMENTS are those of each engine.
+[ -d var/lib/mysql ] || exit 0
+if [ -e usr/sbin/mariadbd ]; then engine=mariadb; elif [ -e usr/sbin/mysqld ]; then engine=mysql; else engine=none; fi
+printf 'engine\t%s\n' "$engine"
+# Each schema is a folder, whether a server runs or not; `infra` is the one in which it stands who writes.
+for folder in var/lib/mysql/*/; do
+	folder=${folder%/} folder=${folder##*/}
+	case $folder in '*' | '#'* | lost+found | mysql | sys | performance_schema) ;; *) printf 'folder\t%s\n' "$folder" ;; esac
+done
+# Tables of engines that lose on a crash what was acknowledged, tables at all, and the logs that replicas read.
+files=$(find var/lib/mysql/ -mindepth 1 -maxdepth 2 '(' -name '#*' -o -path var/lib/mysql/mysql -o -path var/lib/mysql/sys -o \
+	-path var/lib/mysql/performance_schema -o -path var/lib/mysql/infra ')' -prune -o \
+	'(' -name '*.MYI' -o -name '*.MAI' -o -name '*.ARZ' ')' -printf 'other\t%P\n' -o \
+	-name '*.[0-9][0-9][0-9][0-9][0-9][0-9]*' ! -name '*relay*' ! -name 'aria_log*' -printf 'binlog\t%f\t%s\t%Ts\n' 2>/dev/null | sort | awk -F '\t' '
+	$1 == "other" { if (++others <= 20) print; next }
+	{ if (!logs++) { name = $2; since = $4 } bytes += $3 }
+	END { if (logs) printf "binlogs\t%s\t%d\t%.0f\t%s\n", name, logs, bytes, since }')
+printf '%s\n' "$files"
+# The first log, by name, of a server that keeps them in its data folder.
+first=''
+case $files in *binlogs*) first=${files##*binlogs	} first=${first%%	*} ;; esac
+case $first in *[!-a-zA-Z0-9._]*) first='' ;; esac
+set -- $(stat -f -c '%a %S' var/lib/mysql)
+printf 'free\t%s\n' "$((${1:-0} * ${2:-0}))"
+[ "$engine" != none ] || exit 0
+[ -S run/mysqld/mysqld.sock ] || { printf 'down\tit does not run\n'; exit 0; }
+mariadb_asks() {
+	cat <<'SQL'
+MARIADB_STATEMENTS
+SQL
+	[ -z "$first" ] || printf "SELECT 'purged' AS %s, BINLOG_GTID_POS('%s', 4);\n" '`-`' "$first"
+}
+mysql_asks() {
+	cat <<'SQL'
+MYSQL_STATEMENTS
+SQL
+}
+"${engine}_asks" | timeout 5 "$engine" --no-defaults --protocol=socket --socket=run/mysqld/mysqld.sock --user=root --batch --force \
+	--connect-timeout=5 2>&1
+case $? in
+0) ;;
+124) printf '\ndown\tit does not answer within 5 s\n' ;;
+# Without the socket's server, or with an error in a statement, which is no failure.
+*) printf '\nended\n' ;;
+esac

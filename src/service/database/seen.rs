@@ -1,0 +1,474 @@
+//! What is seen of the database on a host: takes the answer of the observing script, gives what the server is (on which plans depend) and
+//! how it goes (which passes). One call of a client on the host tells all of it; the parser takes any bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::NAME;
+use super::gtid::Gtid;
+use crate::base::sh::AbsolutePath;
+use crate::inventory::site::Engine;
+use crate::plan::state::{Facts, Observed, Part};
+use crate::service::inquiry::Inquiry;
+
+/// What a host's database is. A host without the part has no data folder: nothing was ever installed there.
+pub const SEEN: Part<Seen> = Part::steady(NAME);
+/// How it goes.
+pub const NOW: Part<Now> = Part::passing(NAME);
+
+/// The schema that is infra's own.
+pub const OWN: &str = "infra";
+
+/// The task that makes the accounts, and the fact that it makes: that they are those of this digest.
+pub const ACCOUNTS: &str = "database/accounts";
+
+/// The facts of tasks that are seen anew each time, whatever was remembered of them.
+const SEEN_ANEW: [&str; 3] = ["database/writer", "database/follows", "database/fenced"];
+
+/// What begins the feature of a host that says where its binary log is, where that is not the usual place.
+const BINLOG: &str = "database/binlog:";
+/// Where infra has it.
+const USUAL: [&str; 2] = ["/var/lib/mysql/mysql-bin", "/var/lib/mysql/binlog"];
+
+/// Where a server that was there before infra has its binary log, where that is not the usual place.
+pub fn binlog(facts: &Facts) -> Option<&str> {
+    facts.features.iter().find_map(|feature| feature.strip_prefix(BINLOG))
+}
+
+/// The questions, which cost nothing on a host without a data folder.
+pub(super) const INQUIRY: Inquiry = Inquiry { records: &[], units: &[], packages: &[], script, read };
+
+fn script() -> String {
+    include_str!("scripts/observe.sh")
+        .replace("MARIADB_STATEMENTS", &statements(Engine::Mariadb))
+        .replace("MYSQL_STATEMENTS", &statements(Engine::Mysql))
+}
+
+/// A query that gives each account of a server, as `'NAME'@'HOST'`, with a digest of how it logs in and of all that it may do.
+pub(super) fn digests(engine: Engine) -> &'static str {
+    match engine {
+        Engine::Mariadb => include_str!("scripts/digests-mariadb.sql"),
+        Engine::Mysql => include_str!("scripts/digests-mysql.sql"),
+    }
+}
+
+fn statements(engine: Engine) -> String {
+    let all = match engine {
+        Engine::Mariadb => include_str!("scripts/observe-mariadb.sql"),
+        Engine::Mysql => include_str!("scripts/observe-mysql.sql"),
+    };
+    all.trim_end().replace("DIGESTS", digests(engine).trim_end())
+}
+
+/// What the database of a host is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Seen {
+    /// The engine whose server is installed; a data folder may have outlived it.
+    pub engine: Option<Engine>,
+    /// Schemas that are neither the engine's nor infra's: somebody's data. Of a server that does not run, the folders.
+    pub schemas: BTreeSet<String>,
+    /// Whether infra's own schema is there, in which it stands who writes.
+    pub has_own: bool,
+    /// Files of tables whose engine is not crash-safe, such as `shop/t.MYI`; the first twenty.
+    pub unsafe_tables: Vec<String>,
+    /// The server, where it answers.
+    pub server: Option<Server>,
+}
+
+/// A server that answers.
+#[expect(clippy::struct_excessive_bools, reason = "each is told by the server by itself")]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Server {
+    /// As it says: `10.11.19-MariaDB-0+deb12u1-log`.
+    pub version: String,
+    /// Its number in the group.
+    pub server_id: u32,
+    /// `server_uuid` of `MySQL`.
+    pub uuid: Option<String>,
+    /// Whether there is any table or view in [`Seen::schemas`].
+    pub has_tables: bool,
+    /// Whether it is fenced: `read_only`, of `MySQL` `super_read_only`.
+    pub read_only: bool,
+    /// Whether it keeps a binary log, and what it replicates in it.
+    pub log_bin: bool,
+    /// Whether GTIDs are on and checked: `gtid_strict_mode`, of `MySQL` `gtid_mode`.
+    pub gtid: bool,
+    /// Where its binary log is, without number: `/var/lib/mysql/mysql-bin`.
+    pub binlog: Option<String>,
+    /// The file of the certificate that it shows, where it speaks TLS.
+    pub certificate: Option<String>,
+    /// Whether its commits wait for a replica.
+    pub semi_sync: bool,
+    /// Who writes, as its copy of `infra.role` says.
+    pub role: Option<Written>,
+    /// From whom it replicates; several where channels have names.
+    pub sources: Vec<Source>,
+    /// The accounts that infra has made here.
+    #[serde(default)]
+    pub accounts: Vec<Made>,
+    /// Name and place of every account, whoever made it.
+    #[serde(default)]
+    pub users: BTreeSet<(String, String)>,
+}
+
+/// An account that infra has made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// Its name.
+    pub user: String,
+    /// The place that it logs in from.
+    pub host: String,
+    /// Whether it is still as infra has made it: how it logs in, and all that it may do.
+    pub intact: bool,
+}
+
+/// The row of `infra.role`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Written {
+    /// How often the writer has changed.
+    pub epoch: u64,
+    /// The host that writes.
+    pub writer: String,
+    /// Since when, UTC.
+    pub since: String,
+}
+
+/// A source that is set on a replica.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Source {
+    /// The channel's name; empty for the usual one.
+    pub channel: String,
+    /// Its address, as it is set.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The account.
+    pub user: String,
+    /// Whether it is followed by GTID, and not by file and position.
+    pub by_gtid: bool,
+    /// Whether the connection is encrypted and the source's name verified.
+    pub verified: bool,
+    /// Whether both threads are started; the first one may be connecting.
+    pub started: bool,
+}
+
+/// How it goes with a database.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Now {
+    /// Why the server does not answer, if so.
+    pub down: Option<String>,
+    /// What it has carried out.
+    pub executed: Option<Gtid>,
+    /// What it has, carried out or not.
+    pub received: Option<Gtid>,
+    /// `MariaDB`: of each server that ever wrote, the last transaction in the binary log. `MySQL`: as [`Now::executed`].
+    pub state: Option<Gtid>,
+    /// What is in none of its binary logs any more: who lacks it cannot follow from here.
+    pub purged: Option<Gtid>,
+    /// Of each source of [`Server::sources`], in their order.
+    pub threads: Vec<Threads>,
+    /// Milliseconds since the writer's last heartbeat that has come here.
+    pub heartbeat_ms: Option<i64>,
+    /// Whether semi-sync was on at that heartbeat, as the writer said.
+    pub heartbeat_semi_sync: Option<String>,
+    /// Whether commits really wait for a replica now; off after a time-out too.
+    pub semi_sync: bool,
+    /// Replicas that acknowledge.
+    pub semi_sync_clients: u64,
+    /// Addresses of replicas that read the binary log.
+    pub replicas: Vec<String>,
+    /// Sessions of users.
+    pub sessions: u64,
+    /// Bytes of its tables.
+    pub size: u64,
+    /// Free bytes in the data folder.
+    pub free: u64,
+    /// Binary logs, where they stand in the data folder: how many, their bytes, and when the first one ended, seconds since 1970.
+    pub binlogs: Option<(u64, u64, i64)>,
+    /// Until when its certificate holds, as it says: `Nov 28 10:15:50 2026 GMT`.
+    pub tls_until: Option<String>,
+    /// Seconds since it was started.
+    pub uptime: u64,
+}
+
+/// How the two threads of a replica go.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Threads {
+    /// `Yes`, `No`, `Connecting` or `Preparing`.
+    pub io: String,
+    /// `Yes` or `No`.
+    pub sql: String,
+    /// Number and words of what stopped the first one, or holds it up.
+    pub io_error: Option<(u32, String)>,
+    /// The same of the second one.
+    pub sql_error: Option<(u32, String)>,
+    /// `Seconds_Behind_Master`, which a stopped thread has not.
+    pub behind: Option<u64>,
+}
+
+impl Seen {
+    /// Whether anything stands there that is somebody's.
+    pub fn holds_data(&self) -> bool {
+        !self.schemas.is_empty()
+    }
+}
+
+/// A value as the client's batch mode writes it: <https://mariadb.com/docs/server/clients-and-utilities/mariadb-client/mariadb-command-line-client>.
+fn unescaped(field: &str) -> String {
+    let mut text = String::with_capacity(field.len());
+    let mut rest = field.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '\\' => match rest.next() {
+                Some('n') => text.push('\n'),
+                Some('t') => text.push('\t'),
+                Some('0') => text.push('\0'),
+                Some(other) => text.push(other),
+                None => text.push('\\'),
+            },
+            c => text.push(c),
+        }
+    }
+    text
+}
+
+/// Reads a line of numbers and flags; what is not there counts as zero.
+fn number<T: std::str::FromStr + Default>(field: Option<&String>) -> T {
+    field.and_then(|text| text.trim().parse().ok()).unwrap_or_default()
+}
+
+fn read(answer: &str, observed: &mut Observed) {
+    for fact in SEEN_ANEW {
+        observed.made.remove(fact);
+    }
+    let (mut seen, mut now) = (None, Now::default());
+    // The columns of the last header, for the one statement whose columns differ by version.
+    let mut columns: Vec<String> = Vec::new();
+    for line in answer.lines() {
+        let fields: Vec<String> = line.split('\t').map(unescaped).collect();
+        let Some((tag, rest)) = fields.split_first() else { continue };
+        let at = |index: usize| rest.get(index);
+        if seen.is_none() && tag == "engine" {
+            let engine = at(0).and_then(|name| serde_json::from_value(name.as_str().into()).ok());
+            seen = Some(Seen { engine, ..Seen::default() });
+        }
+        let Some(seen) = &mut seen else { continue };
+        match tag.as_str() {
+            "-" => columns.clear(),
+            "Connection_name" | "Replica_IO_State" if columns.is_empty() => columns = fields,
+            _ if columns.len() > 1 && fields.len() == columns.len() => {
+                let row = columns.iter().map(String::as_str).zip(fields.iter().map(String::as_str)).collect();
+                source(&row, seen, &mut now);
+            }
+            "folder" | "schema" if at(0).is_some_and(|name| name == OWN) => seen.has_own = true,
+            "folder" | "schema" => seen.schemas.extend(at(0).cloned()),
+            "other" => seen.unsafe_tables.extend(at(0).cloned()),
+            "binlogs" => {
+                now.binlogs = Some((number(at(1)), number(at(2)), number(at(3))));
+            }
+            "free" => now.free = number(at(0)),
+            "down" => now.down = at(0).cloned(),
+            "server" if rest.len() > 1 && seen.server.is_none() => {
+                let is = |index| at(index).is_some_and(|value| value == "1" || value == "ON");
+                // The folders were those of schemas, and of what else may stand there.
+                seen.schemas.clear();
+                seen.server = Some(Server {
+                    version: at(0).cloned().unwrap_or_default(),
+                    server_id: number(at(1)),
+                    read_only: is(2),
+                    log_bin: is(3) && is(4),
+                    gtid: is(5),
+                    semi_sync: is(6),
+                    binlog: at(7).filter(|path| *path != "NULL" && !path.is_empty()).cloned(),
+                    certificate: at(9).filter(|path| is(8) && *path != "NULL" && !path.is_empty()).cloned(),
+                    ..Server::default()
+                });
+            }
+            _ => {
+                if let Some(server) = &mut seen.server {
+                    told(tag, rest, seen.engine.unwrap_or(Engine::Mariadb), server, &mut now);
+                }
+            }
+        }
+    }
+    let Some(seen) = seen else {
+        observed.made.remove(ACCOUNTS);
+        return;
+    };
+    // A server that is adopted goes on with the log that it has: under another name it would begin anew, and none could follow it.
+    if let Some(path) = seen
+        .server
+        .as_ref()
+        .and_then(|server| server.binlog.as_deref())
+        .filter(|path| !USUAL.contains(path) && path.parse::<AbsolutePath>().is_ok())
+    {
+        observed.facts.features.insert(format!("{BINLOG}{path}"));
+    }
+    if seen.server.is_none() && now.down.is_none() {
+        now.down = Some("it refuses root's connection over its socket".to_owned());
+    }
+    let made = seen
+        .server
+        .as_ref()
+        .is_some_and(|server| !server.accounts.is_empty() && server.accounts.iter().all(|account| account.intact));
+    if !made {
+        observed.made.remove(ACCOUNTS);
+    }
+    SEEN.put(&seen, observed);
+    NOW.put(&now, observed);
+}
+
+/// A line that the server has told.
+fn told(tag: &str, rest: &[String], engine: Engine, server: &mut Server, now: &mut Now) {
+    let at = |index: usize| rest.get(index);
+    match tag {
+        "uid" => server.uuid = at(0).cloned(),
+        "semi_sync" => server.semi_sync = at(0).is_some_and(|value| value == "1"),
+        "tables" => server.has_tables = number::<u64>(at(0)) > 0,
+        "role" => {
+            if let [epoch, writer, since] = rest {
+                let epoch = epoch.parse().ok();
+                server.role = epoch.map(|epoch| Written { epoch, writer: writer.clone(), since: since.clone() });
+            }
+        }
+        "heartbeat" => {
+            now.heartbeat_ms = at(0).and_then(|micros| micros.parse::<i64>().ok()).map(|micros| micros / 1000);
+            now.heartbeat_semi_sync = at(2).cloned();
+        }
+        "gtid" => {
+            let gtid = |index| at(index).and_then(|text| Gtid::parse(engine, text));
+            (now.executed, now.state) = (gtid(0), gtid(1));
+            // A thread that was never started in this life of the server has received nothing in it.
+            if let Some(executed) = &now.executed {
+                now.received = Some(now.received.as_ref().map_or_else(|| executed.clone(), |got| executed.and(got)));
+            }
+        }
+        "purged" => now.purged = at(0).and_then(|text| Gtid::parse(engine, text)),
+        "status" => match (at(0).map(|name| name.to_ascii_lowercase()).as_deref(), at(1)) {
+            (Some("rpl_semi_sync_master_status" | "rpl_semi_sync_source_status"), Some(value)) => {
+                now.semi_sync = value == "ON";
+            }
+            (Some("rpl_semi_sync_master_clients" | "rpl_semi_sync_source_clients"), value) => {
+                now.semi_sync_clients = number(value);
+            }
+            (Some("ssl_server_not_after"), Some(value)) if !value.is_empty() => now.tls_until = Some(value.clone()),
+            (Some("uptime"), value) => now.uptime = number(value),
+            _ => {}
+        },
+        "replica" => now.replicas.extend(at(0).cloned()),
+        "sessions" => now.sessions = number(at(0)),
+        "user" => {
+            if let [user, host] = rest {
+                server.users.insert((user.clone(), host.clone()));
+            }
+        }
+        "account" => {
+            if let [user, host, intact] = rest {
+                server.accounts.push(Made { user: user.clone(), host: host.clone(), intact: intact == "1" });
+            }
+        }
+        "size" => now.size = number(at(0)),
+        _ => {}
+    }
+}
+
+/// A row of `SHOW ALL SLAVES STATUS`, or `SHOW REPLICA STATUS`.
+fn source(row: &BTreeMap<&str, &str>, seen: &mut Seen, now: &mut Now) {
+    let Some(server) = &mut seen.server else { return };
+    let field = |names: [&str; 2]| names.iter().find_map(|name| row.get(name).copied()).unwrap_or_default();
+    let yes = |names| field(names) == "Yes" || field(names) == "1";
+    let error = |number, words| {
+        let number: u32 = field(number).parse().unwrap_or_default();
+        (number != 0).then(|| (number, field(words).to_owned()))
+    };
+    let by = field(["Using_Gtid", "Auto_Position"]);
+    let threads = Threads {
+        io: field(["Slave_IO_Running", "Replica_IO_Running"]).to_owned(),
+        sql: field(["Slave_SQL_Running", "Replica_SQL_Running"]).to_owned(),
+        io_error: error(["Last_IO_Errno", ""], ["Last_IO_Error", ""]),
+        sql_error: error(["Last_SQL_Errno", ""], ["Last_SQL_Error", ""]),
+        behind: field(["Seconds_Behind_Master", "Seconds_Behind_Source"]).parse().ok(),
+    };
+    server.sources.push(Source {
+        channel: field(["Connection_name", "Channel_Name"]).to_owned(),
+        host: field(["Master_Host", "Source_Host"]).to_owned(),
+        port: field(["Master_Port", "Source_Port"]).parse().unwrap_or_default(),
+        user: field(["Master_User", "Source_User"]).to_owned(),
+        by_gtid: matches!(by, "Slave_Pos" | "Current_Pos" | "1"),
+        verified: yes(["Master_SSL_Allowed", "Source_SSL_Allowed"])
+            && yes(["Master_SSL_Verify_Server_Cert", "Source_SSL_Verify_Server_Cert"]),
+        started: threads.io != "No" && threads.sql == "Yes",
+    });
+    now.threads.push(threads);
+    let (engine, got) = (seen.engine.unwrap_or(Engine::Mariadb), field(["Gtid_IO_Pos", "Retrieved_Gtid_Set"]));
+    if !got.is_empty() {
+        now.received = Gtid::parse(engine, got);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::platform;
+    use proptest::prelude::*;
+
+    const REPLICA: &str = include_str!("answers/mariadb-replica.txt");
+
+    fn asked(answer: &str) -> Observed {
+        let mut observed = Observed::bare(platform::oldest());
+        read(answer, &mut observed);
+        observed
+    }
+
+    fn ask(answer: &str) -> (Option<Seen>, Option<Now>) {
+        let observed = asked(answer);
+        (SEEN.of(&observed), NOW.of(&observed))
+    }
+
+    #[test]
+    fn a_replica_is_read() {
+        let (seen, now) = ask(REPLICA);
+        let (seen, now) = (seen.unwrap(), now.unwrap());
+        let server = seen.server.as_ref().unwrap();
+        assert_eq!((seen.engine, seen.schemas.len(), seen.holds_data()), (Some(Engine::Mariadb), 1, true));
+        assert_eq!((server.server_id, server.read_only, server.log_bin, server.gtid), (102, true, true, true));
+        assert_eq!(server.role.as_ref().map(|role| (role.epoch, role.writer.as_str())), Some((1, "db1")));
+        let source = &server.sources[0];
+        assert_eq!((source.host.as_str(), source.port, source.user.as_str()), ("127.3.0.1", 3306, "infra_repl"));
+        assert!(source.by_gtid && source.verified && source.started && server.has_tables);
+        assert_eq!(server.certificate.as_deref(), Some("/etc/mysql/infra/server.crt"));
+        assert_eq!((now.binlogs.unwrap().0, now.purged.unwrap().is_empty()), (1, true));
+        assert_eq!(now.threads[0].io, "Yes");
+        assert_eq!(now.executed.unwrap().to_string(), "1-101-8");
+        assert_eq!(now.received.unwrap().to_string(), "1-101-8");
+        assert_eq!(now.tls_until.unwrap(), "Nov 28 10:15:50 2026 GMT");
+        assert_eq!(asked(REPLICA).facts.features.len(), 0, "its log is where infra has it");
+        let elsewhere = asked(&REPLICA.replace("/var/lib/mysql/mysql-bin\t", "/var/log/mysql/own-bin\t"));
+        assert_eq!(binlog(&elsewhere.facts), Some("/var/log/mysql/own-bin"));
+        assert_eq!((now.down, now.heartbeat_ms, now.semi_sync), (None, None, false));
+    }
+
+    #[test]
+    fn a_server_that_is_down_leaves_its_folders() {
+        let (seen, now) = ask("engine\tmariadb\nfolder\tshop\nfree\t7\ndown\tit does not run\n");
+        assert_eq!((seen.unwrap().schemas.len(), now.unwrap().down.unwrap().as_str()), (1, "it does not run"));
+        assert_eq!(ask("engine\tnone\n").0.unwrap().engine, None);
+        assert_eq!(ask(""), (None, None));
+    }
+
+    #[test]
+    fn values_are_what_the_client_wrote() {
+        assert_eq!(unescaped("a\\tb\\nc\\\\n\\0\\"), "a\tb\nc\\n\0\\");
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_is_taken(text in any::<String>(), cut in 0_usize..4000, noise in "[\\t\\n\\\\a-z0-9-]{0,40}") {
+            ask(&text);
+            let cut = REPLICA.floor_char_boundary(cut);
+            let (seen, now) = ask(&format!("{}{noise}{}", &REPLICA[..cut], &REPLICA[cut..]));
+            prop_assert_eq!(seen.is_some(), now.is_some());
+        }
+    }
+}

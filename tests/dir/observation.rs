@@ -1,0 +1,125 @@
+//! What services learn of a host, by the real script: versions of what is installed or would be, and answers to questions of their
+//! own, which do not disturb each other.
+
+use infra::base::diagnostic::Diagnostic;
+use infra::fleet::survey;
+use infra::host::observe;
+use infra::plan::state::{DesiredHost, Observed, Part, Version};
+use infra::service::claims::Claims;
+use infra::service::inquiry::Inquiry;
+use infra::service::{ALL, Context, Service, Services};
+
+use super::Machine;
+
+/// What apt says on a host, with a source that is another's business.
+const POLICY: &str = "#!/bin/sh
+echo \"$*\" >>ASKED
+case \" $* \" in *' haproxy '*) ;; *) exit 0 ;; esac
+cat <<'END'
+haproxy:
+  Installed: (none)
+  Candidate: 2:3.2.5-1~deb12u1
+  Version table:
+     2:3.2.5-1~deb12u1 500
+        500 https://user:hunter2@repository.example/ bookworm/main amd64 Packages
+     2.6.12-1+deb12u1 500
+        500 http://mirror.example/debian bookworm/main amd64 Packages
+END
+echo 'N: Unable to locate package' >&2
+";
+
+/// The version for which the load balancer's configuration would be written.
+fn haproxy(machine: &Machine, packages: &[&str]) -> Version {
+    let packages = packages.iter().map(|name| (*name).to_owned()).collect();
+    let seen = machine.observe(&DesiredHost { packages, ..DesiredHost::default() });
+    ALL.products().find(|product| product.name == "haproxy").unwrap().of(&seen.facts)
+}
+
+#[test]
+fn what_would_be_installed_is_known_before_it_is() {
+    let machine = Machine::new();
+    let asked = machine.path("asked");
+    machine.executable("bin/apt-cache", &POLICY.replace("ASKED", &asked.display().to_string()));
+    let shipped = Version(2, 6, 12);
+    assert_eq!(haproxy(&machine, &["haproxy", "curl"]), Version(3, 2, 5));
+    assert_eq!(
+        machine.read("asked").as_deref(),
+        Some("policy haproxy\n"),
+        "curl is no product: nothing depends on its version"
+    );
+    // Nobody wants it, or apt does not know it: then it is as the release ships it.
+    assert_eq!(haproxy(&machine, &["curl"]), shipped);
+    machine.executable("bin/apt-cache", "#!/bin/sh\nexit 100\n");
+    assert_eq!(haproxy(&machine, &["haproxy"]), shipped);
+    // Where it is installed, apt is not asked: a run that finds nothing to do does not wait for it.
+    machine.executable("bin/apt-cache", &format!("#!/bin/sh\necho again >>'{}'\n", asked.display()));
+    machine.executable("bin/dpkg-query", "#!/bin/sh\necho 'installed haproxy 2.8.5-1ubuntu3'\n");
+    assert_eq!(haproxy(&machine, &["haproxy"]), Version(2, 8, 5));
+    assert_eq!(machine.read("asked").as_deref(), Some("policy haproxy\n"));
+}
+
+#[test]
+fn what_apt_says_of_its_sources_stays_on_the_host() {
+    let machine = Machine::new();
+    machine.executable("bin/apt-cache", &POLICY.replace("ASKED", "/dev/null"));
+    let request =
+        observe::request(ALL, &DesiredHost { packages: ["haproxy".to_owned()].into(), ..DesiredHost::default() });
+    let output = machine.transport().run(&observe::script(ALL), request.as_bytes()).unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains("Candidate: 2:3.2.5-1") && !text.contains("repository.example") && !text.contains("hunter2"),
+        "{text}"
+    );
+}
+
+/// A service that asks what its lines of sh say.
+struct Asks(&'static str, fn() -> String, fn(&str, &mut Observed));
+
+impl Service for Asks {
+    fn name(&self) -> &'static str {
+        self.0
+    }
+
+    fn inquiry(&self) -> Option<Inquiry> {
+        let units = &["demo.service"];
+        Some(Inquiry { records: &["var/lib/infra/asks"], units, packages: &[], script: self.1, read: self.2 })
+    }
+
+    fn want(&self, _: &Context<'_>, _: &mut Claims) -> Result<(), Diagnostic> {
+        Ok(())
+    }
+}
+
+const ROOT: Part<String> = Part::steady("quiet");
+const NOISE: Part<String> = Part::steady("noisy");
+
+/// The first does all that it should not, and the second still hears what it asks for.
+const BOTH: Services = Services(&[
+    &Asks(
+        "noisy",
+        || "emit() { :; }; ROOT=/nowhere; cd /; set -eu; exec 2>&1; printf 'a\\n\\nb'; exit 3".to_owned(),
+        |answer, seen| NOISE.put(&answer.to_owned(), seen),
+    ),
+    &Asks("quiet", || "echo \"$ROOT $PWD\"".to_owned(), |answer, seen| ROOT.put(&answer.to_owned(), seen)),
+]);
+
+#[test]
+fn no_service_disturbs_another() {
+    let machine = Machine::new();
+    machine.write("root/run/systemd/system/demo.service", "");
+    machine.write("units/demo.service.active", "");
+    let observe = || survey::observe(BOTH, machine.transport().as_mut(), &DesiredHost::default()).unwrap();
+    let seen = observe();
+    let root = machine.path("root").display().to_string();
+    assert_eq!(ROOT.of(&seen), Some(format!("{root} {root}")));
+    assert_eq!(NOISE.of(&seen).as_deref(), Some("a\n\nb"));
+    assert_eq!(seen.units["demo.service"].active, "active", "nobody wants it, but both ask for it");
+    // Where a record is not a file, nothing is asked, and the host is left alone for it.
+    let record = machine.path("root/var/lib/infra/asks");
+    fs_err::create_dir_all(record.parent().unwrap()).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&record).status().unwrap().success());
+    let seen = observe();
+    assert_eq!((ROOT.of(&seen).as_deref(), NOISE.of(&seen).as_deref()), (Some(""), Some("")));
+    let words = infra::plan::way::blocked(&DesiredHost::default(), &seen);
+    assert!(words.iter().any(|word| word.contains("/var/lib/infra/asks")), "{words:?}");
+}

@@ -1,0 +1,241 @@
+//! Databases in a lab: bare hosts become a writer and a replica over verified TLS, whatever becomes of the controller meanwhile; what
+//! somebody breaks by hand is mended, or told; a pair that was built by hand is adopted, and a third host is seeded from it.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+#[path = "../common/bench.rs"]
+mod bench;
+#[path = "../common/checks.rs"]
+mod checks;
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use bench::{Bench, wait};
+use checks::Check;
+use infra::lab::Release;
+
+const PAIR: &str = r#"name: pair
+ssh:
+  user: ops
+  become: sudo
+hosts:
+  db1: { address: [10.0.4.11, "fd00:0:0:4::11"], roles: [db] }
+  db2: { address: 10.0.4.12, roles: [db] }
+firewall:
+  manage_from: [10.0.0.0/24, "fd00::/64", 192.0.2.0/24]
+certificates: { issuer: internal }
+database:
+  engine: mariadb
+  primary: db1
+  schemas: [shop]
+"#;
+
+#[test]
+fn bare_hosts_become_a_pair() {
+    let bench = Bench::up("t-pair", PAIR, Release::Bookworm);
+    let all: [Check<Bench>; 8] = [
+        ("killed again and again in the very first run", first_run),
+        ("a row goes from the writer to the replica", a_row),
+        ("a replica that was stopped by hand", stopped),
+        ("a replica that is not fenced", unfenced),
+        ("a writer that is fenced", fenced),
+        ("a schema more", a_schema),
+        ("a copied machine is refused before anything is changed", copied),
+        ("what a replica has alone is told, and left", errant),
+    ];
+    checks::run(&bench, &all, |bench| drop(bench.apply()));
+}
+
+/// What statements give on a host, as root there.
+#[track_caller]
+fn sql(bench: &Bench, host: &str, statements: &str) -> String {
+    bench.sh(host, &format!("mariadb -NB <<'END'\n{statements}\nEND")).expect(0).out
+}
+
+#[track_caller]
+fn nothing_to_do(bench: &Bench) {
+    let said = bench.infra(&["diff"]).expect(0);
+    assert!(said.out.contains("nothing to do"), "{}", said.out);
+}
+
+/// The plan has this line, and when it is applied nothing is left.
+#[track_caller]
+fn mends(bench: &Bench, line: &str) {
+    let said = bench.infra(&["diff"]).expect(3);
+    assert!(said.out.contains(line), "no `{line}` in\n{}", said.out);
+    bench.apply().expect(0);
+    nothing_to_do(bench);
+}
+
+/// Waits until `replica` has carried out what `writer` has.
+#[track_caller]
+fn caught_up(bench: &Bench, writer: &str, replica: &str) {
+    let goal = sql(bench, writer, "SELECT @@gtid_binlog_pos");
+    let came = sql(bench, replica, &format!("SELECT MASTER_GTID_WAIT('{}', 30)", goal.trim()));
+    assert_eq!(came, "0\n", "{replica} does not come to {goal}");
+}
+
+/// How it follows: both threads, TLS, verified, by GTID, as whom.
+fn follows(bench: &Bench, host: &str) -> String {
+    let fields =
+        "Slave_IO_Running|Slave_SQL_Running|Master_SSL_Allowed|Master_SSL_Verify_Server_Cert|Using_Gtid|Master_User";
+    let script = format!("mariadb -E -e 'SHOW SLAVE STATUS' | sed -nE 's/^ *({fields}): //p' | tr '\\n' ' '");
+    bench.sh(host, &script).expect(0).out
+}
+
+const WELL: &str = "infra_repl Yes Yes Yes Yes Slave_Pos ";
+
+/// The controller is killed when something is seen to have begun on a host; the last run goes to its end.
+fn first_run(bench: &Bench) {
+    for (host, begun) in [
+        ("db1", "pgrep -x apt-get"),
+        ("db2", "pgrep -x mariadbd"),
+        ("db1", "mariadb -NBe 'SELECT 1 FROM infra.role' | grep -q 1"),
+        ("db2", "mariadb -e 'SHOW SLAVE STATUS' | grep -q infra_repl"),
+    ] {
+        let mut command = bench.infra_command(&["apply", "--yes"]);
+        let mut run = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        wait(&format!("`{begun}` on {host}"), Duration::from_secs(180), || {
+            (bench.sh(host, begun).code == 0 || run.try_wait().unwrap().is_some()).then_some(())
+        });
+        run.kill().unwrap();
+        run.wait().unwrap();
+    }
+    // What a host was told to do it does to its end by itself; who comes meanwhile is told so.
+    wait("the next run ends well", Duration::from_secs(120), || (bench.apply().code == 0).then_some(()));
+    nothing_to_do(bench);
+}
+
+fn a_row(bench: &Bench) {
+    assert_eq!(follows(bench, "db2"), WELL);
+    sql(bench, "db1", "CREATE TABLE shop.goods (id INT PRIMARY KEY); INSERT INTO shop.goods VALUES (1), (2), (3)");
+    caught_up(bench, "db1", "db2");
+    assert_eq!(sql(bench, "db2", "SELECT COUNT(*) FROM shop.goods"), "3\n");
+    let role = "SELECT epoch, writer FROM infra.role; SELECT @@read_only, @@rpl_semi_sync_master_enabled";
+    assert_eq!(sql(bench, "db1", role), "1\tdb1\n0\t1\n");
+    assert_eq!(sql(bench, "db2", role), "1\tdb1\n1\t0\n");
+    // Nobody comes in without TLS, and nobody writes on a replica who is no administrator.
+    bench.sh("db2", "! mariadb --skip-ssl --protocol=tcp -h 10.0.4.11 -u infra_repl 2>/dev/null").expect(0);
+    nothing_to_do(bench);
+}
+
+fn stopped(bench: &Bench) {
+    sql(bench, "db2", "STOP SLAVE");
+    sql(bench, "db1", "INSERT INTO shop.goods VALUES (4)");
+    mends(bench, "> follow db1 again");
+    caught_up(bench, "db1", "db2");
+    assert_eq!(sql(bench, "db2", "SELECT COUNT(*) FROM shop.goods"), "4\n");
+    assert_eq!(follows(bench, "db2"), WELL);
+}
+
+fn unfenced(bench: &Bench) {
+    sql(bench, "db2", "SET GLOBAL read_only = OFF");
+    mends(bench, "> fence it again; it follows db1");
+    assert_eq!(sql(bench, "db2", "SELECT @@read_only"), "1\n");
+}
+
+fn fenced(bench: &Bench) {
+    sql(bench, "db1", "SET GLOBAL read_only = ON; SET GLOBAL rpl_semi_sync_master_enabled = OFF");
+    mends(bench, "> let it write again, epoch 1");
+    assert_eq!(sql(bench, "db1", "SELECT @@read_only, @@rpl_semi_sync_master_enabled"), "0\t1\n");
+}
+
+fn a_schema(bench: &Bench) {
+    bench.edit("schemas: [shop]", "schemas: [shop, stock]");
+    mends(bench, "> make what is missing, with the schema stock");
+    caught_up(bench, "db1", "db2");
+    assert_eq!(sql(bench, "db2", "SHOW DATABASES LIKE 'stock'"), "stock\n");
+    // A schema that is wanted no more stays: it may hold what nobody has elsewhere.
+    bench.edit("schemas: [shop, stock]", "schemas: [shop]");
+    nothing_to_do(bench);
+}
+
+fn copied(bench: &Bench) {
+    let id = sql(bench, "db2", "SELECT @@server_id");
+    let theirs = sql(bench, "db1", "SELECT @@server_id");
+    sql(bench, "db2", &format!("SET GLOBAL server_id = {}", theirs.trim()));
+    let said = bench.apply().expect(2);
+    let expected = format!("db1 and db2 both are the server {}: one is a copy of the other", theirs.trim());
+    assert!(said.err.contains(&expected), "{}", said.err);
+    sql(bench, "db2", &format!("SET GLOBAL server_id = {}", id.trim()));
+    nothing_to_do(bench);
+}
+
+fn errant(bench: &Bench) {
+    sql(bench, "db2", "CREATE TABLE shop.alone (id INT PRIMARY KEY)");
+    let said = bench.infra(&["diff"]).expect(0);
+    let told = "db2 has transactions that db1 lacks (";
+    assert!(said.err.contains(told) && said.err.contains("`infra db rejoin db2`"), "{}{}", said.out, said.err);
+    assert_eq!(sql(bench, "db2", "SHOW TABLES FROM shop LIKE 'alone'"), "alone\n");
+}
+
+/// As somebody may have built it: an own log, by file and position, without TLS.
+const BY_HAND: &str = "DEBIAN_FRONTEND=noninteractive apt-get -q -y install mariadb-server >/dev/null
+install -d -o mysql -g mysql /var/log/mysql
+cat >/etc/mysql/mariadb.conf.d/60-own.cnf <<END
+[mariadbd]
+server_id = $(uname -n | tr -d a-z)
+bind_address = 0.0.0.0
+log_bin = /var/log/mysql/own-bin
+END
+systemctl restart mariadb || { journalctl -u mariadb -o cat | tail -20; exit 1; }
+";
+
+#[test]
+fn a_pair_that_was_built_by_hand_is_adopted() {
+    let third = "  db2: { address: 10.0.4.12, roles: [db] }\n  db3: { address: 10.0.4.13, roles: [db] }\n";
+    let inventory =
+        PAIR.replace("name: pair", "name: adopted").replace("  db2: { address: 10.0.4.12, roles: [db] }\n", third);
+    let bench = Bench::up("t-adopted", &inventory, Release::Trixie);
+    bench.on_each(&["db1", "db2"], &format!("apt-get -q update >/dev/null\n{BY_HAND}"));
+    sql(
+        &bench,
+        "db1",
+        "CREATE USER own@'10.0.4.12' IDENTIFIED BY 'own'; GRANT REPLICATION SLAVE ON *.* TO own@'10.0.4.12'",
+    );
+    sql(
+        &bench,
+        "db1",
+        "CREATE DATABASE shop; CREATE TABLE shop.goods (id INT PRIMARY KEY); INSERT INTO shop.goods VALUES (1), (2)",
+    );
+    let at = sql(&bench, "db1", "SHOW MASTER STATUS");
+    let mut at = at.split('\t');
+    let (file, position) = (at.next().unwrap().to_owned(), at.next().unwrap().to_owned());
+    sql(
+        &bench,
+        "db2",
+        "CREATE DATABASE shop; CREATE TABLE shop.goods (id INT PRIMARY KEY); INSERT INTO shop.goods VALUES (1), (2); RESET MASTER",
+    );
+    sql(
+        &bench,
+        "db2",
+        &format!(
+            "CHANGE MASTER TO MASTER_HOST = '10.0.4.11', MASTER_USER = 'own', MASTER_PASSWORD = 'own', MASTER_SSL = 0, MASTER_USE_GTID = no, \
+             MASTER_LOG_FILE = '{file}', MASTER_LOG_POS = {position}; START SLAVE"
+        ),
+    );
+    sql(&bench, "db1", "INSERT INTO shop.goods VALUES (3)");
+    wait("the row is on the replica", Duration::from_secs(20), || {
+        (sql(&bench, "db2", "SELECT COUNT(*) FROM shop.goods") == "3\n").then_some(())
+    });
+
+    // Nothing of it is stopped: who writes is written down, and the writer's restart waits for a person.
+    let said = bench.apply().expect(0);
+    assert!(said.out.contains("> adopt its data: it is the writer, epoch 1"), "{}", said.out);
+    assert!(said.err.contains("db1 has to be restarted first"), "{}", said.err);
+    assert_eq!(sql(&bench, "db1", "SELECT @@read_only, writer FROM infra.role"), "0\tdb1\n");
+    sql(&bench, "db1", "INSERT INTO shop.goods VALUES (4)");
+
+    bench.infra(&["apply", "--yes", "--restart-writer"]).expect(0);
+    wait("the writer writes after its restart", Duration::from_secs(60), || {
+        (sql(&bench, "db1", "SELECT @@read_only") == "0\n" || bench.apply().code == 0).then_some(())
+    });
+    let said = bench.apply().expect(0);
+    assert_eq!(sql(&bench, "db1", "SELECT @@log_bin_basename"), "/var/log/mysql/own-bin\n", "the log goes on");
+    for host in ["db2", "db3"] {
+        assert_eq!(follows(&bench, host), WELL, "{host}: {}{}", said.out, said.err);
+        caught_up(&bench, "db1", host);
+        assert_eq!(sql(&bench, host, "SELECT GROUP_CONCAT(id ORDER BY id) FROM shop.goods"), "1,2,3,4\n");
+    }
+    nothing_to_do(&bench);
+}
