@@ -1,10 +1,11 @@
 //! A constant load from the internet's side: takes addresses, a site and a rate, gives for each client how many requests were
 //! answered, over which leaf, and what became of the others. Used by `tests/lab/*.rs` as `#[path = "../common/load.rs"]`.
 //!
-//! Requests are sent by the clock, whether or not the one before was answered, so a server that stalls does not slow the
-//! load down. Certificates are verified in full. Nothing is tried again, but for the two cases in which a server cannot have
-//! taken a request: it never left the client, as its connection was seen to be closed, or its stream was refused or lies
-//! beyond the last one of a GOAWAY (RFC 9113 §6.8 and §8.7). Both are counted by themselves.
+//! Requests are sent by the clock, whether or not the one before was answered, up to a few at once: beyond that a slow machine
+//! would see no load but a heap of connections, which the load balancer refuses to one source. Certificates are verified in
+//! full. Nothing is tried again, but for the two cases in which a server cannot have taken a request: it never left the client,
+//! as its connection was seen to be closed, or its stream was refused or lies beyond the last one of a GOAWAY (RFC 9113 §6.8
+//! and §8.7). Both are counted by themselves.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -42,6 +43,8 @@ use tokio_rustls::TlsConnector;
 
 /// Idle connections that a client of HTTP/1.1 keeps. It takes them in turn, so each is idle for most of the time.
 const IDLE: usize = 4;
+/// Requests of one client that are under way at once, at most.
+const UNDER_WAY: usize = 8;
 /// How long one request may take with all that belongs to it.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often one request may come back untouched.
@@ -233,9 +236,11 @@ impl Client {
             if stop.load(Ordering::Relaxed) {
                 break;
             }
-            self.count(|c| c.sent += 1);
-            requests.spawn(Arc::clone(&self).request());
             while requests.try_join_next().is_some() {}
+            if requests.len() < UNDER_WAY {
+                self.count(|c| c.sent += 1);
+                requests.spawn(Arc::clone(&self).request());
+            }
         }
         requests.join_all().await;
     }
