@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+use super::alerts::Alerts;
 use super::apply::Apply;
 use super::cert::Cert;
 use super::completions::Completions;
@@ -49,6 +50,8 @@ pub enum Verb {
     /// The firewall: who may talk to whom, as derived, why, and as measured on the hosts
     #[command(subcommand)]
     Firewall(Firewall),
+    /// Write what Prometheus or Sumo Logic is to alert about, with tested cases
+    Alerts(Alerts),
     /// Accept a host's SSH key after its fingerprint was compared
     Trust(Trust),
     /// Run a twin of the inventory on this machine: real Debian hosts in an isolated network (needs root)
@@ -86,6 +89,8 @@ mod tests {
             "infra render x.yml --to out",
             "infra firewall explain lb web 8443/tcp x.yml",
             "infra firewall matrix",
+            "infra alerts x.yml --format sumologic --to out",
+            "infra alerts --to out",
             "infra trust web1 --fingerprint SHA256:n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg",
             "infra lab up x.yml --release trixie --name twin --install",
             "infra lab exec web1 -- sh -c true",
@@ -118,6 +123,8 @@ mod tests {
             "infra apply --plan p --restart haproxy",
             "infra apply --wave 101%",
             "infra schema",
+            "infra alerts x.yml",
+            "infra alerts x.yml --to out --format nagios",
             "infra check --parallel 0",
             "infra check --parallel 1001",
             "infra check --limit role:wbe",

@@ -7,6 +7,7 @@ use clap::{CommandFactory as _, Parser as _};
 use crate::report::Reporter;
 use crate::service::{ALL, Services};
 
+mod alerts;
 mod apply;
 pub mod args;
 mod cert;
@@ -63,6 +64,7 @@ fn run(args: &Args, services: Services, reporter: &Reporter) -> Done {
         Verb::Cert(cert) => cert::run(cert, global, services, reporter),
         Verb::Db(db) => db::run(db, global, services, reporter),
         Verb::Firewall(firewall) => firewall::run(firewall, global, reporter),
+        Verb::Alerts(alerts) => alerts::run(alerts, reporter),
         Verb::Trust(trust) => trust::run(trust, global, reporter),
         Verb::Lab(lab) => lab::run(lab, global, reporter),
         Verb::Schema(schema) => schema::run(schema, reporter),

@@ -14,6 +14,7 @@ use crate::service::inquiry::Inquiry;
 use crate::service::product::Product;
 use crate::service::render::Template;
 
+pub mod alerts;
 pub mod app;
 pub mod base_system;
 pub mod certificates;
