@@ -21,6 +21,23 @@ begun=/run/infra-db-begun why=/run/infra-db-waits
 # where a verb of infra keeps this host fenced
 kept=/var/lib/infra/db/fenced
 
+# Clients that ask again and again over one connection, statements on standard input: as root, and as infra's agent, which no fence lets
+# through. Where the connection ends, or a statement fails, so do they.
+keep_asking() {
+	exec "$infra_client" --no-defaults --protocol=socket --socket="$infra_socket" --user=root --batch --skip-column-names --unbuffered \
+		--skip-reconnect --connect-timeout=3
+}
+keep_beating() {
+	exec "$infra_client" --defaults-file="$infra_db/agent.cnf" --protocol=socket --socket="$infra_socket" --batch --skip-column-names \
+		--unbuffered --skip-reconnect --connect-timeout=3
+}
+
+# What a server of the group is asked for its role, and this host's own beside: all is told in lines; lag is in milliseconds, by the
+# writer's heartbeat.
+role_question="SELECT 'open', @@GLOBAL.read_only = 0; SELECT 'role', epoch, writer FROM infra.role WHERE one = 1;"
+own_question="$role_question SELECT 'lag', TIMESTAMPDIFF(MICROSECOND, at, UTC_TIMESTAMP(6)) DIV 1000 FROM infra.heartbeat WHERE one = 1;
+	$replication_question"
+
 mkdir -p "$roles"
 # Where a script of infra has made the folder above, it is root's alone; nginx, which is not root, goes through it.
 chmod go+x "${roles%/*}"
@@ -125,7 +142,7 @@ waits() {
 # What the database host $1 at $2 is: sets their_epoch, their_writer, their_open, their_source, their_position.
 meet() {
 	local seen
-	seen=$(peer_question | sql_at "$2" 2>&1) || { waits "$1 does not answer: $(printf '%s\n' "$seen" | tail -n 1)"; return 1; }
+	seen=$({ echo "$role_question"; peer_question; } | sql_at "$2" 2>&1) || { waits "$1 does not answer: $(printf '%s\n' "$seen" | tail -n 1)"; return 1; }
 	their_epoch='' their_writer='' their_open='' their_source='' their_position=''
 	while IFS=$'\t' read -r what value more; do
 		case $what in
@@ -218,7 +235,7 @@ asker='' beater='' open='' started='' settled='' starter='' again=0
 connect
 while :; do
 	# The server itself waits, so that a change is seen at once and nothing else costs much.
-	if learn "${wait[${open:-unknown}]}; $role_question"; then
+	if learn "${wait[${open:-unknown}]}; $own_question"; then
 		tell
 		[ -z "${shown[writer]-}" ] || beat
 		[ -n "$started" ] || started=$(systemctl show -p InvocationID --value "$unit")

@@ -93,8 +93,8 @@ impl Flavor {
 /// The dialect of an engine, in whatever version.
 pub fn dialect(engine: Engine) -> &'static str {
     match engine {
-        Engine::Mariadb => include_str!("scripts/mariadb.sh"),
-        Engine::Mysql => include_str!("scripts/mysql.sh"),
+        Engine::Mariadb => concat!(include_str!("scripts/common.sh"), include_str!("scripts/mariadb.sh")),
+        Engine::Mysql => concat!(include_str!("scripts/common.sh"), include_str!("scripts/mysql.sh")),
     }
 }
 
