@@ -40,6 +40,12 @@ fn single() {
 }
 
 #[test]
+fn watched() {
+    let state = tempfile::tempdir().unwrap();
+    accepted(&common::watched(state.path()));
+}
+
+#[test]
 fn databases() {
     let state = tempfile::tempdir().unwrap();
     accepted(&common::databases(state.path()));

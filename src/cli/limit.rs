@@ -207,7 +207,7 @@ mod tests {
     fn terms_that_do_not_read() {
         assert_eq!(
             "role:webs".parse::<Term>().unwrap_err(),
-            "`webs` is not a role; the roles are lb, web, app, db; did you mean `web`?"
+            "`webs` is not a role; the roles are lb, web, app, db, monitor; did you mean `web`?"
         );
         assert!("site:x".parse::<Term>().unwrap_err().starts_with("`site:` is not a kind"));
         assert!("".parse::<Term>().is_err());

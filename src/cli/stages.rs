@@ -17,7 +17,7 @@ use crate::fleet::history::{self, LastSeen};
 use crate::fleet::memory;
 use crate::host::ssh::{Become, Prompt};
 use crate::inventory::load;
-use crate::inventory::site::{Host, Site};
+use crate::inventory::site::{Host, MonitoringService, Site};
 use crate::material;
 use crate::plan::state::DesiredHost;
 use crate::report::passwords::Passwords;
@@ -65,8 +65,15 @@ pub(super) fn unbuilt(site: &Site) -> Result<(), Stop> {
         let at = place.map_or(String::new(), |place| format!(" ({place})"));
         errors.push(Diagnostic::error(format!("{what} cannot be applied yet{at}")).help(help));
     };
-    if let Some(monitoring) = &site.monitoring {
-        refuse("monitoring", "take `monitoring` out", Some(monitoring.place.to_string()));
+    match &site.monitoring {
+        Some(monitoring) if monitoring.service == MonitoringService::Sumologic => {
+            refuse("`service: sumologic`", "take `monitoring` out", Some(monitoring.place.to_string()));
+        }
+        Some(monitoring) if !monitoring.from.is_empty() => {
+            let help = "take `from` out, and give a host `roles: [monitor]`";
+            refuse("`from`, for a Prometheus outside of the inventory,", help, Some(monitoring.place.to_string()));
+        }
+        _ => {}
     }
     if errors.is_empty() { Ok(()) } else { Err(Stop::Input(errors)) }
 }

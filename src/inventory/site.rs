@@ -28,11 +28,13 @@ pub enum Role {
     App,
     /// Database.
     Db,
+    /// Watches all others: Prometheus.
+    Monitor,
 }
 
 impl Role {
     /// All roles, from the internet inwards.
-    pub const ALL: [Self; 4] = [Self::Lb, Self::Web, Self::App, Self::Db];
+    pub const ALL: [Self; 5] = [Self::Lb, Self::Web, Self::App, Self::Db, Self::Monitor];
 
     /// As the inventory spells it.
     pub fn as_str(self) -> &'static str {
@@ -41,6 +43,7 @@ impl Role {
             Self::Web => "web",
             Self::App => "app",
             Self::Db => "db",
+            Self::Monitor => "monitor",
         }
     }
 }

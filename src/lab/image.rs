@@ -17,7 +17,7 @@ const BASE: [&str; 8] =
     ["systemd", "systemd-sysv", "dbus", "openssh-server", "sudo", "iproute2", "ca-certificates", "perl-base"];
 
 /// What hosts may install from the lab's repository, with all that it depends on. (`nginx-light` exists in trixie too.)
-const PACKAGES: [&str; 13] = [
+const PACKAGES: [&str; 17] = [
     "haproxy",
     "nginx",
     "nginx-light",
@@ -31,6 +31,10 @@ const PACKAGES: [&str; 13] = [
     "mariadb-server",
     "mariadb-backup",
     "conntrack",
+    "prometheus",
+    "prometheus-node-exporter",
+    "prometheus-blackbox-exporter",
+    "prometheus-alertmanager",
 ];
 
 /// Those of a release: in sid `MySQL` takes the place of `MariaDB`, as one excludes the other.

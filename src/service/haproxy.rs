@@ -16,7 +16,7 @@ use crate::service::certificates::{CHALLENGE_PROBE, CIPHERS, CIPHERSUITES, Holde
 use crate::service::claims::Claims;
 use crate::service::product::Product;
 use crate::service::render::Template;
-use crate::service::{Context, Service, drain, nginx, ports};
+use crate::service::{Context, Service, drain, nginx, ports, prometheus};
 
 /// See the module.
 pub struct Haproxy;
@@ -62,6 +62,8 @@ struct Model<'a> {
     servers: Vec<Server<'a>>,
     /// Of the key whose account orders certificates, where http-01 is answered here.
     thumbprint: Option<&'a str>,
+    /// What who watches scrapes.
+    scrape: Option<prometheus::Front>,
 }
 
 /// For each source address; an office behind one address stays far below both.
@@ -121,6 +123,11 @@ impl Service for Haproxy {
         let client = [Material::Certificate(client.clone()), Material::Key(client)];
         holder.file(context, out, "/etc/haproxy/tls/client.pem", &client)?;
         let model = model(context);
+        if model.scrape.is_some() {
+            let server = CertificateId::Hop { host: host.name.clone(), purpose: Purpose::Server };
+            let server = [Material::Certificate(server.clone()), Material::Key(server)];
+            holder.file(context, out, "/etc/haproxy/tls/server.pem", &server)?;
+        }
         config("/etc/haproxy/crt.list", context.render("haproxy/crt.list", &model)?, out)?;
         let body = context.render("haproxy/haproxy.cfg", &model)?;
         ports::check(UNIT, "bind", &body.text, out);
@@ -169,6 +176,7 @@ fn model<'a>(context: &Context<'a>) -> Model<'a> {
         addressed,
         servers: servers.collect(),
         thumbprint: thumbprint(context),
+        scrape: prometheus::front(site, host),
     }
 }
 

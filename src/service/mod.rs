@@ -30,6 +30,7 @@ mod nginx;
 pub mod platform;
 mod ports;
 pub mod product;
+pub mod prometheus;
 pub mod recovery;
 pub mod render;
 pub mod repository;
@@ -238,6 +239,7 @@ pub const ALL: Services = Services(&[
     &web::Web,
     &edge_certificates::EdgeCertificates,
     &haproxy::Haproxy,
+    &prometheus::Prometheus,
 ]);
 
 /// A file with a secret is never for everyone to read, whichever service or template wants it: at most its owner writes and

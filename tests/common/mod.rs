@@ -114,6 +114,24 @@ database:
     Site { state: state.to_owned(), ..site }
 }
 
+/// The three tiers, and a host that watches them.
+pub fn watched(state: &Path) -> Site {
+    use infra::inventory::site::{Agent, Monitoring, MonitoringService};
+    let mut site = three_tier(state);
+    let (name, watcher) = host("mon1", &["10.0.9.11", "fd00:9::11"], &[Role::Monitor]);
+    site.hosts.insert(name, watcher);
+    site.monitoring = Some(Monitoring {
+        service: MonitoringService::Prometheus,
+        agent: Agent::Telegraf,
+        source: None,
+        token: None,
+        logs: vec![],
+        from: vec![],
+        place: Place::default(),
+    });
+    site
+}
+
 /// What `apply` would put on hosts of one release: real certificates, real files.
 pub fn built(
     site: &Site,

@@ -11,11 +11,12 @@ use crate::inventory::raw::{Entry, Mark, Node};
 use crate::inventory::read::{Fields, Problems};
 use crate::inventory::site::{Become, Host, Role, Ssh};
 
-/// The words for the four roles.
-pub(super) const ROLES: [(&str, Role); 4] =
-    [("lb", Role::Lb), ("web", Role::Web), ("app", Role::App), ("db", Role::Db)];
+/// The words for the roles.
+pub(super) const ROLES: [(&str, Role); 5] =
+    [("lb", Role::Lb), ("web", Role::Web), ("app", Role::App), ("db", Role::Db), ("monitor", Role::Monitor)];
 /// Words that mean something else where a host may be named: in rules, in `--limit`, in the lab.
-const RESERVED: [&str; 9] = ["lb", "web", "app", "db", "all", "internet", "failed", "controller", "outside"];
+const RESERVED: [&str; 10] =
+    ["lb", "web", "app", "db", "monitor", "all", "internet", "failed", "controller", "outside"];
 /// `HOST.NAME.infra.internal` is a common name, which has room for 64 characters (RFC 5280 appendix A.1).
 const MAX_INTERNAL: usize = 64;
 
@@ -57,7 +58,7 @@ pub(super) fn hosts<'a>(root: Fields<'a>, common: &Ssh, site: Option<&HostName>,
             out.complete = false;
             continue;
         };
-        let help = "write `roles: [web]`; the roles are `lb`, `web`, `app` and `db`";
+        let help = "write `roles: [web]`; the roles are `lb`, `web`, `app`, `db` and `monitor`";
         let roles = problems.require(fields, &what, "roles", help).and_then(|e| roles(&e.value, &what, problems));
         out.complete &= roles.is_some();
         for role in roles.iter().flatten() {
@@ -126,7 +127,7 @@ fn roles(node: &Node, what: &str, problems: &mut Problems) -> Option<BTreeSet<Ro
         problems.push(
             Diagnostic::error(format!("{what} has no role"))
                 .at(&node.span())
-                .help("write `roles: [web]`; the roles are `lb`, `web`, `app` and `db`"),
+                .help("write `roles: [web]`; the roles are `lb`, `web`, `app`, `db` and `monitor`"),
         );
         return None;
     }
@@ -260,7 +261,9 @@ fn mixed(fields: Fields<'_>, roles: Option<&BTreeSet<Role>>, problems: &mut Prob
     let help = "if the mixture is meant, give the reason: `allow_mixed_roles: \"the reason\"`";
     if roles.len() > 1 {
         let names: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
-        let why = if roles.contains(&Role::Db) {
+        let why = if roles.contains(&Role::Monitor) {
+            "who watches reaches every host, and is to stand when another host falls"
+        } else if roles.contains(&Role::Db) {
             "a database does not stand where other programs, or the internet, reach it"
         } else if roles.contains(&Role::App) {
             "an attacker who breaks into the application would own its neighbours too"

@@ -6,7 +6,7 @@ use crate::base::diagnostic::Diagnostic;
 use crate::base::net::Cidr;
 use crate::inventory::raw::{Entry, Node};
 use crate::inventory::read::{Fields, Problems};
-use crate::inventory::site::{Agent, LogFile, Monitoring, MonitoringService, Party};
+use crate::inventory::site::{Agent, LogFile, Monitoring, MonitoringService, Party, Role};
 
 const SERVICES: [(&str, MonitoringService); 3] = [
     ("sumologic", MonitoringService::Sumologic),
@@ -29,12 +29,18 @@ pub(super) fn monitoring(root: Fields<'_>, hosts: &Hosts<'_>, problems: &mut Pro
     let logs = fields.value("logs").map(|node| logs(node, hosts, problems)).unwrap_or_default();
     let from = fields.value("from").map(|node| networks(node, problems)).unwrap_or_default();
     let (service, agent) = (service?, agent.unwrap_or(Some(Agent::Telegraf))?);
-    fits(fields, entry, service, agent, problems);
+    fits(fields, entry, hosts, (service, agent), problems);
     Some(Monitoring { service, agent, source, token, logs, from, place: entry.key.mark.place() })
 }
 
 /// Which keys go with which service and agent.
-fn fits(fields: Fields<'_>, section: &Entry, service: MonitoringService, agent: Agent, problems: &mut Problems) {
+fn fits(
+    fields: Fields<'_>,
+    section: &Entry,
+    hosts: &Hosts<'_>,
+    (service, agent): (MonitoringService, Agent),
+    problems: &mut Problems,
+) {
     use MonitoringService::{None, Prometheus, Sumologic};
     let (needed, help, refused): (&str, &str, &[&str]) = match (service, agent) {
         (None, _) => return,
@@ -45,7 +51,17 @@ fn fits(fields: Fields<'_>, section: &Entry, service: MonitoringService, agent: 
             ("token", "write `token: { env: SUMO_INSTALLATION_TOKEN }`: the installation token", &["source", "from"])
         }
         (Prometheus, Agent::Telegraf) => {
-            ("from", "write `from: [10.0.9.9]`: the addresses that may scrape the hosts", &["source", "token"])
+            // Who watches is a host of the inventory, or stands elsewhere.
+            if hosts.lacks(Role::Monitor) && fields.lacks("from") {
+                problems.push(
+                    Diagnostic::error(
+                        "`service: prometheus` needs a host that watches, and no host has the role `monitor`",
+                    )
+                    .at(&section.key.mark.span())
+                    .help("give a host `roles: [monitor]`"),
+                );
+            }
+            ("service", "", &["source", "token", "logs"])
         }
         (Prometheus, Agent::OtelcolSumo) => {
             if let Some(node) = fields.value("agent") {

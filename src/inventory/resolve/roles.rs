@@ -64,7 +64,9 @@ fn families(hosts: &Hosts<'_>, problems: &mut Problems) {
     let only = |role: Role, ipv4: bool| {
         hosts.whole.values().find(|host| host.has(role) && host.addresses.iter().all(|a| a.is_ipv4() == ipv4))
     };
-    for (from, to) in [(Role::Lb, Role::Web), (Role::Web, Role::App), (Role::App, Role::Db), (Role::Db, Role::Db)] {
+    let watched = [Role::Lb, Role::Web, Role::App, Role::Db].map(|role| (Role::Monitor, role));
+    let tiers = [(Role::Lb, Role::Web), (Role::Web, Role::App), (Role::App, Role::Db), (Role::Db, Role::Db)];
+    for (from, to) in tiers.into_iter().chain(watched) {
         for ipv4 in [true, false] {
             let (Some(a), Some(b)) = (only(from, ipv4), only(to, !ipv4)) else { continue };
             let places = [a, b].map(|host| hosts.entries.get(host.name.as_str()).map(|entry| entry.key.mark.span()));
@@ -102,7 +104,8 @@ fn single(hosts: &Hosts<'_>, problems: &mut Problems) {
         }
         return;
     }
-    for (role, entries) in &hosts.roles {
+    // Who watches is missed by nobody's visitors.
+    for (role, entries) in hosts.roles.iter().filter(|(role, _)| **role != Role::Monitor) {
         if let [only] = entries[..] {
             problems.push(
                 Diagnostic::warning(format!("`{}` is the only host of the role `{role}`", only.key.text))

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::base::net::{Cidr, HostName, Port, Proto};
-use crate::inventory::site::{Host, Party, Place, Role, Site};
+use crate::inventory::site::{Host, MonitoringService, Party, Place, Role, Site};
 use crate::plan::decision::Passage;
 use crate::plan::ruleset::{Direction, PASSAGE, Rule, Ruleset};
 use crate::plan::state::Facts;
@@ -21,7 +21,7 @@ pub const SSH: u16 = 22;
 pub const DATABASE: u16 = 3306;
 /// Where a db host says which role it has.
 pub const DATABASE_ROLE: u16 = 9306;
-/// `HAProxy`'s Prometheus endpoint.
+/// Where a host is scraped: `HAProxy`'s own measures on loopback, and the TLS front for who watches.
 pub const METRICS: u16 = 8405;
 /// The numeric users that fetch packages: root and Debian's `_apt` (base-passwd assigns 42 statically). Numbers, because
 /// a rule with the name of a user who does not exist yet fails to load.
@@ -146,6 +146,15 @@ pub fn derive(site: &Site) -> Vec<Flow> {
         for net in &monitoring.from {
             let one = flow(Kind::Monitoring, Party::Net(*net), role(Role::Lb), port(METRICS), "metrics of HAProxy");
             flows.push(one.at(&monitoring.place));
+        }
+    }
+    if has(Role::Monitor) && site.monitoring.as_ref().is_some_and(|m| m.service == MonitoringService::Prometheus) {
+        let place = site.monitoring.as_ref().map(|monitoring| monitoring.place.clone()).unwrap_or_default();
+        let scrape = flow(Kind::Monitoring, role(Role::Monitor), Party::All, port(METRICS), "scraping of measures");
+        flows.push(scrape.at(&place));
+        if has(Role::Lb) {
+            let visit = "the sites, as their visitors get them";
+            flows.push(flow(Kind::Monitoring, role(Role::Monitor), role(Role::Lb), Port::HTTPS, visit).at(&place));
         }
     }
     flows.extend(manage(site));

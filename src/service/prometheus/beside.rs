@@ -1,0 +1,132 @@
+//! What stands beside Prometheus on a host that watches, each a daemon of one file: takes a context, adds the exporter that asks
+//! for a page of each site as a visitor does, and Alertmanager; gives the pages that Prometheus has it ask for.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::base::diagnostic::Diagnostic;
+use crate::base::net::{DnsName, bracketed};
+use crate::inventory::site::{Issuer, Role, WebSite};
+use crate::plan::state::{Check, Follow, Probe, UnitWanted};
+use crate::service::Context;
+use crate::service::base_system::SITES_CA_FILE;
+use crate::service::claims::Claims;
+use crate::service::nginx;
+use crate::service::prometheus::{PHASE, file};
+
+const PAGES: Daemon = Daemon {
+    package: "prometheus-blackbox-exporter",
+    config: "/etc/prometheus/infra-blackbox.yml",
+    templates: ["prometheus/blackbox.yml", "prometheus/blackbox.conf"],
+    port: 9115,
+    check: "prometheus-blackbox-exporter --config.check --config.file=",
+    ready: "-/healthy",
+};
+const ALERTMANAGER: Daemon = Daemon {
+    package: "prometheus-alertmanager",
+    config: "/etc/prometheus/infra-alertmanager.yml",
+    templates: ["prometheus/alertmanager.yml", "prometheus/alertmanager.conf"],
+    port: 9093,
+    check: "amtool check-config ",
+    ready: "-/ready",
+};
+
+/// A daemon of Debian's, whose unit is named like its package.
+struct Daemon {
+    package: &'static str,
+    config: &'static str,
+    /// Of its configuration, and of what its unit starts.
+    templates: [&'static str; 2],
+    /// On loopback.
+    port: u16,
+    /// What accepts its configuration; the file's path comes last.
+    check: &'static str,
+    /// Where it says that it is well.
+    ready: &'static str,
+}
+
+/// A page that is asked for at each load balancer.
+#[derive(Debug, Serialize)]
+pub(super) struct Page<'a> {
+    /// The site.
+    name: &'a DnsName,
+    /// What counts as well.
+    codes: &'static str,
+    path: &'a str,
+}
+
+/// One page at one load balancer, for Prometheus.
+#[derive(Debug, Serialize)]
+pub(super) struct Ask<'a> {
+    site: &'a DnsName,
+    host: &'a str,
+    /// With the load balancer's address in it.
+    url: String,
+}
+
+#[derive(Serialize)]
+struct Model<'a> {
+    host: &'a str,
+    config: &'static str,
+    port: u16,
+    pages: Vec<Page<'a>>,
+    /// The file of authorities, where it is not the system's own.
+    authorities: Option<&'static str>,
+}
+
+/// Adds both, and gives what Prometheus asks the first one for.
+pub(super) fn want<'a>(context: &Context<'a>, out: &mut Claims) -> Result<Vec<Ask<'a>>, Diagnostic> {
+    daemon(context, &PAGES, out)?;
+    daemon(context, &ALERTMANAGER, out)?;
+    let edges = context.site.with_role(Role::Lb).filter_map(|lb| Some((lb, nginx::reach(context.host, lb)?)));
+    let asks = edges.flat_map(|(lb, address)| {
+        let ask = move |page: Page<'a>| {
+            let url = format!("https://{}{}", bracketed(address), page.path);
+            Ask { site: page.name, host: lb.name.as_str(), url }
+        };
+        pages(context).map(ask)
+    });
+    Ok(asks.collect())
+}
+
+/// A page of each site; a program says itself where it is well, files may be missing and be served for all that.
+fn pages<'a>(context: &Context<'a>) -> impl Iterator<Item = Page<'a>> {
+    let page = |site: &'a WebSite| {
+        let name = site.names().find(|name| !name.is_wildcard())?;
+        let (path, codes) = match (&site.app, &site.r#static) {
+            (Some(app), _) => (app.health.as_str(), "200"),
+            (None, Some(files)) => (files.prefix.as_str(), "200, 301, 302, 304, 307, 308, 401, 403, 404"),
+            (None, None) => ("/", "200, 301, 302, 304, 307, 308, 401, 403, 404"),
+        };
+        Some(Page { name, codes, path })
+    };
+    context.site.sites.values().filter_map(page)
+}
+
+fn daemon(context: &Context<'_>, daemon: &Daemon, out: &mut Claims) -> Result<(), Diagnostic> {
+    let Daemon { package, config, templates: [settings, start], port, check, ready } = *daemon;
+    let unit = format!("{package}.service");
+    let model = Model {
+        host: context.host.name.as_str(),
+        config,
+        port,
+        pages: pages(context).collect(),
+        authorities: (context.site.certificates.issuer == Issuer::Internal).then_some(SITES_CA_FILE),
+    };
+    out.package(package)?;
+    out.unit(&unit, UnitWanted { phase: PHASE })?;
+    let restart = Some((unit.as_str(), Follow::Restart));
+    file(context, out, config, settings, &model, restart)?;
+    file(context, out, &format!("/etc/systemd/system/{unit}.d/infra.conf"), start, &model, restart)?;
+    let title = check.split(" --config.file").next().unwrap_or(check).trim().to_owned();
+    out.check(Check { title, command: format!("{check}{config}") });
+    out.probe(Probe {
+        phase: PHASE,
+        title: format!("{package} is well"),
+        command: format!("curl -q -s -m 5 --noproxy '*' -f -o /dev/null http://127.0.0.1:{port}/{ready} || {{ echo 'it is not'; exit 1; }}"),
+        within: Duration::from_secs(30),
+        advisory: false,
+    });
+    Ok(())
+}

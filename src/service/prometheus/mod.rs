@@ -1,0 +1,214 @@
+//! `service: prometheus`: takes a context, adds exporters on every host behind a TLS front that lets in only who watches, and
+//! Prometheus on the hosts of the role `monitor`, which scrapes them and knows the alerts.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::base::diagnostic::Diagnostic;
+use crate::base::net::{Port, bracketed};
+use crate::inventory::site::{Host, MonitoringService, Role, Site};
+use crate::plan::state::{Access, File, Follow, Phase, Probe, UnitWanted};
+use crate::service::claims::Claims;
+use crate::service::firewall::flows::METRICS;
+use crate::service::product::Product;
+use crate::service::render::Template;
+use crate::service::{Context, Service, nginx};
+
+mod beside;
+mod measures;
+mod watcher;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Prometheus;
+
+const NAME: &str = "prometheus";
+const PHASE: Phase = Phase::Monitor;
+const TEMPLATES: &[Template] = &[
+    nginx::TEMPLATE,
+    Template { name: "prometheus/node.conf", text: include_str!("../../../templates/prometheus/node.conf") },
+    Template { name: "prometheus/scrape.conf", text: include_str!("../../../templates/prometheus/scrape.conf") },
+    Template { name: "prometheus/measures.sh", text: include_str!("../../../templates/prometheus/measures.sh") },
+    Template {
+        name: "prometheus/measures.service",
+        text: include_str!("../../../templates/prometheus/measures.service"),
+    },
+    Template { name: "prometheus/measures.timer", text: include_str!("../../../templates/prometheus/measures.timer") },
+    Template { name: "prometheus/blackbox.yml", text: include_str!("../../../templates/prometheus/blackbox.yml") },
+    Template { name: "prometheus/blackbox.conf", text: include_str!("../../../templates/prometheus/blackbox.conf") },
+    Template {
+        name: "prometheus/alertmanager.yml",
+        text: include_str!("../../../templates/prometheus/alertmanager.yml"),
+    },
+    Template {
+        name: "prometheus/alertmanager.conf",
+        text: include_str!("../../../templates/prometheus/alertmanager.conf"),
+    },
+    Template { name: "prometheus/prometheus.yml", text: include_str!("../../../templates/prometheus/prometheus.yml") },
+    Template {
+        name: "prometheus/prometheus.conf",
+        text: include_str!("../../../templates/prometheus/prometheus.conf"),
+    },
+];
+
+const NODE_UNIT: &str = "prometheus-node-exporter.service";
+/// Where the node exporter listens, on loopback.
+const NODE_PORT: u16 = 9100;
+
+/// A source of measures on a host, and its name in paths and as the label `job`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Exporter {
+    /// `node`, `haproxy`.
+    pub(crate) name: &'static str,
+    /// Where it listens, on loopback.
+    pub(crate) port: u16,
+}
+
+/// The measures of a host itself.
+const NODE: Exporter = Exporter { name: "node", port: NODE_PORT };
+/// Those of a load balancer, which `HAProxy` gives itself.
+const EDGE: Exporter = Exporter { name: "haproxy", port: METRICS };
+
+/// Whether the inventory wants it.
+pub(crate) fn is_wanted(site: &Site) -> bool {
+    site.monitoring.as_ref().is_some_and(|m| m.service == MonitoringService::Prometheus)
+}
+
+/// The sources of a host.
+fn exporters(host: &Host) -> Vec<Exporter> {
+    let edge = host.has(Role::Lb).then_some(EDGE);
+    [Some(NODE), edge].into_iter().flatten().collect()
+}
+
+/// The front of a host, through which it is scraped.
+#[derive(Debug, Serialize)]
+pub(crate) struct Front {
+    sockets: Vec<SocketAddr>,
+    /// The common names of those who watch.
+    clients: Vec<String>,
+    /// Whom a request is passed on to; `HAProxy` gives its own measures itself.
+    exporters: Vec<Exporter>,
+}
+
+/// That of `host`: on all of its addresses, for the hosts that watch. None where nobody does, and where it is the one that does.
+pub(crate) fn front(site: &Site, host: &Host) -> Option<Front> {
+    let others = site.with_role(Role::Monitor).any(|watcher| watcher.name != host.name);
+    if !is_wanted(site) || !others {
+        return None;
+    }
+    Some(Front {
+        sockets: host.addresses.iter().map(|address| SocketAddr::new(*address, METRICS)).collect(),
+        clients: site.with_role(Role::Monitor).map(|watcher| site.internal_name(&watcher.name)).collect(),
+        exporters: exporters(host).into_iter().filter(|exporter| *exporter != EDGE).collect(),
+    })
+}
+
+impl Service for Prometheus {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn templates(&self) -> &'static [Template] {
+        TEMPLATES
+    }
+
+    fn products(&self) -> &'static [Product] {
+        &[nginx::NGINX]
+    }
+
+    fn want(&self, context: &Context<'_>, out: &mut Claims) -> Result<(), Diagnostic> {
+        if !is_wanted(context.site) {
+            return Ok(());
+        }
+        node(context, out)?;
+        measures::want(context, out)?;
+        if let Some(front) = front(context.site, context.host) {
+            // The load balancer's own program is the front there.
+            if context.host.has(Role::Lb) {
+                for socket in &front.sockets {
+                    out.probe(refuses(context, *socket));
+                }
+            } else {
+                behind_nginx(context, &front, out)?;
+            }
+        }
+        if context.host.has(Role::Monitor) {
+            watcher::want(context, out)?;
+        }
+        Ok(())
+    }
+}
+
+/// The exporter of the host itself.
+fn node(context: &Context<'_>, out: &mut Claims) -> Result<(), Diagnostic> {
+    out.package("prometheus-node-exporter")?;
+    out.unit(NODE_UNIT, UnitWanted { phase: PHASE })?;
+    let path = format!("/etc/systemd/system/{NODE_UNIT}.d/infra.conf");
+    file(
+        context,
+        out,
+        &path,
+        "prometheus/node.conf",
+        &BTreeMap::from([("port", NODE_PORT)]),
+        Some((NODE_UNIT, Follow::Restart)),
+    )?;
+    out.probe(Probe {
+        phase: PHASE,
+        title: "the node exporter measures this host".into(),
+        command: format!(
+            "curl -q -s -m 10 --noproxy '*' 'http://127.0.0.1:{NODE_PORT}/metrics' | grep -q '^node_memory_MemTotal_bytes ' || \
+             {{ echo 'it gives no measures'; exit 1; }}"
+        ),
+        within: Duration::from_secs(20),
+        advisory: false,
+    });
+    Ok(())
+}
+
+fn behind_nginx(context: &Context<'_>, front: &Front, out: &mut Claims) -> Result<(), Diagnostic> {
+    nginx::want(context, NAME, out)?;
+    let body = context.render("prometheus/scrape.conf", front)?;
+    nginx::config(NAME, PHASE, &format!("/etc/nginx/conf.d/{}-scrape-{METRICS}.conf", context.site.name), body, out)?;
+    if let Ok(port) = Port::try_from(u64::from(METRICS)) {
+        nginx::listener_probes(context, PHASE, port, out);
+    }
+    Ok(())
+}
+
+/// That a load balancer knows its own certificate at this socket, and gives nothing to who is no watcher: itself, say.
+fn refuses(context: &Context<'_>, socket: SocketAddr) -> Probe {
+    let name = context.site.internal_name(&context.host.name);
+    let (address, port) = (bracketed(socket.ip()), socket.port());
+    let command = format!(
+        "code=$(curl -q -s -m 5 --noproxy '*' -o /dev/null -w '%{{http_code}}' --cacert /etc/haproxy/tls/ca.crt \
+         --cert /etc/haproxy/tls/client.pem --resolve '{name}:{port}:{address}' 'https://{name}:{port}/node')\n\
+         [ \"$code\" = 403 ] || {{ echo \"answered $code, not 403\"; exit 1; }}"
+    );
+    let title = format!("{socket} gives measures to nobody but who watches");
+    Probe { phase: PHASE, title, command, within: Duration::from_secs(15), advisory: false }
+}
+
+/// Adds a file that is rendered, and what follows it.
+fn file(
+    context: &Context<'_>,
+    out: &mut Claims,
+    path: &str,
+    template: &str,
+    model: &impl Serialize,
+    then: Option<(&str, Follow)>,
+) -> Result<(), Diagnostic> {
+    let body = context.render(template, model)?;
+    let then = then.into_iter().map(|(unit, follow)| (unit.to_owned(), follow)).collect();
+    out.file(path, File { service: NAME, phase: PHASE, access: Access::root(0o644), body, then, about: None })
+}
+
+/// Where a host that watches reaches a source of another host, or its own on loopback.
+fn socket(watcher: &Host, host: &Host, exporter: Exporter) -> Option<SocketAddr> {
+    if watcher.name == host.name {
+        return Some(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), exporter.port));
+    }
+    Some(SocketAddr::new(nginx::reach(watcher, host)?, METRICS))
+}

@@ -1,0 +1,148 @@
+//! Prometheus on a host that watches: takes a context, adds its configuration with a target for each source of each host, the
+//! rules of the alerts, and the certificate by which the hosts know it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::base::diagnostic::Diagnostic;
+use crate::base::material::{CertificateId, Material, Purpose};
+use crate::base::secret::sentinel;
+use crate::inventory::site::{Host, Site};
+use crate::plan::state::{Access, Check, File, Folder, Follow, Probe, UnitWanted};
+use crate::service::Context;
+use crate::service::alerts::{self, Needs};
+use crate::service::claims::Claims;
+use crate::service::prometheus::beside::{self, Ask};
+use crate::service::prometheus::{Exporter, NAME, PHASE, exporters, file, socket};
+
+const UNIT: &str = "prometheus.service";
+const CONFIG: &str = "/etc/prometheus/infra.yml";
+const RULES: &str = "/etc/prometheus/infra-alerts.yml";
+const FOLDER: &str = "/etc/prometheus/infra";
+/// What the exporters so far measure.
+const MEASURED: [Needs; 3] = [Needs::Anything, Needs::Lb, Needs::Site];
+
+#[derive(Serialize)]
+struct Model<'a> {
+    name: &'a str,
+    host: &'a str,
+    config: &'a str,
+    rules: &'a str,
+    folder: &'a str,
+    targets: Vec<Target<'a>>,
+    asks: Vec<Ask<'a>>,
+}
+
+#[derive(Serialize)]
+struct Target<'a> {
+    job: &'static str,
+    host: &'a str,
+    roles: String,
+    socket: SocketAddr,
+    path: String,
+    /// The name in its certificate; none on loopback, where there is no TLS.
+    server_name: Option<String>,
+}
+
+/// It reads them as the user `prometheus`.
+fn access(mode: u32) -> Access {
+    Access { owner: "root".into(), group: "prometheus".into(), mode }
+}
+
+/// Adds it.
+pub(super) fn want(context: &Context<'_>, out: &mut Claims) -> Result<(), Diagnostic> {
+    let (site, host) = (context.site, context.host);
+    out.package("prometheus")?;
+    out.unit(UNIT, UnitWanted { phase: PHASE })?;
+    out.folder(FOLDER, Folder { phase: PHASE, access: access(0o750) })?;
+    let id = CertificateId::Hop { host: host.name.clone(), purpose: Purpose::Client };
+    let materials = [
+        ("ca.crt", Material::HopAuthorities),
+        ("client.crt", Material::Certificate(id.clone())),
+        ("client.key", Material::Key(id)),
+    ];
+    for (name, material) in materials {
+        let about = context.materials.about(&material).map(ToOwned::to_owned);
+        let body = context.body(sentinel(&material))?;
+        // It reads them anew for each connection: nothing has to follow.
+        let then = BTreeMap::new();
+        out.file(
+            &format!("{FOLDER}/{name}"),
+            File { service: NAME, phase: PHASE, access: access(0o640), body, then, about },
+        )?;
+    }
+    let model = Model {
+        name: site.name.as_str(),
+        host: host.name.as_str(),
+        config: CONFIG,
+        rules: RULES,
+        folder: FOLDER,
+        targets: targets(site, host),
+        asks: beside::want(context, out)?,
+    };
+    let reload = Some((UNIT, Follow::Reload));
+    file(context, out, CONFIG, "prometheus/prometheus.yml", &model, reload)?;
+    let mut table = alerts::table()?.of(site);
+    // An alert without its measures would be silent for ever, or cry for ever.
+    table.alerts.retain(|alert| MEASURED.contains(&alert.needs));
+    let rules = alerts::prometheus::rules(&table, site.name.as_str());
+    let then = BTreeMap::from([(UNIT.to_owned(), Follow::Reload)]);
+    let body = context.body(rules)?;
+    out.file(RULES, File { service: NAME, phase: PHASE, access: Access::root(0o644), body, then, about: None })?;
+    let drop_in = format!("/etc/systemd/system/{UNIT}.d/infra.conf");
+    file(context, out, &drop_in, "prometheus/prometheus.conf", &model, Some((UNIT, Follow::Restart)))?;
+    out.check(Check { title: "promtool check config".into(), command: format!("promtool check config {CONFIG}") });
+    probes(&model, out);
+    Ok(())
+}
+
+/// Each source of each host that it can reach.
+fn targets<'a>(site: &'a Site, watcher: &Host) -> Vec<Target<'a>> {
+    let of = |host: &'a Host| {
+        let one = move |exporter: Exporter| {
+            let own = host.name == watcher.name;
+            Some(Target {
+                job: exporter.name,
+                host: host.name.as_str(),
+                roles: host.roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(","),
+                socket: socket(watcher, host, exporter)?,
+                path: if own { "/metrics".to_owned() } else { format!("/{}", exporter.name) },
+                server_name: (!own).then(|| site.internal_name(&host.name)),
+            })
+        };
+        exporters(host).into_iter().filter_map(one)
+    };
+    site.hosts.values().flat_map(of).collect()
+}
+
+fn probes(model: &Model<'_>, out: &mut Claims) {
+    let mut add = |title: &str, command: String, within, advisory| {
+        let within = Duration::from_secs(within);
+        out.probe(Probe { phase: PHASE, title: title.into(), command, within, advisory });
+    };
+    let ask = "curl -q -s -m 5 --noproxy '*' http://127.0.0.1:9090";
+    add(
+        "Prometheus is ready, with this configuration",
+        format!(
+            "{ask}/-/ready | grep -q Ready || {{ echo 'it is not ready'; exit 1; }}\n\
+             {ask}/metrics | grep -q '^prometheus_config_last_reload_successful 1$' || {{ echo 'it did not take its configuration'; exit 1; }}"
+        ),
+        60,
+        false,
+    );
+    // A host that is away is a matter of that host.
+    add(
+        "every target answers",
+        format!(
+            "up=$({ask}/api/v1/query --data-urlencode 'query=count(up == 1)' | sed -n 's/.*\"value\":\\[[^,]*,\"\\([0-9]*\\)\".*/\\1/p')\n\
+             [ \"${{up:-0}}\" = {} ] || {{ echo \"${{up:-0}} of {} do\"; exit 1; }}",
+            model.targets.len() + model.asks.len() + 1,
+            model.targets.len() + model.asks.len() + 1
+        ),
+        60,
+        true,
+    );
+}

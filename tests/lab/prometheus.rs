@@ -1,0 +1,187 @@
+//! Prometheus in a lab: who watches scrapes every host over TLS and sees it by name, nobody else gets a measure, four alerts fire
+//! when what they are about happens, and nothing is left when it is taken out.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+#[path = "../common/bench.rs"]
+mod bench;
+#[path = "../common/checks.rs"]
+mod checks;
+
+use std::time::Duration;
+
+use bench::{Bench, wait};
+use checks::Check;
+use infra::lab::Release;
+
+const INVENTORY: &str = "name: shop
+ssh: { user: root }
+hosts:
+  lb1: { address: 10.0.1.11, public: 203.0.113.11, roles: [lb] }
+  web1: { address: [10.0.2.11, \"fd00:2::11\"], roles: [web] }
+  mon1: { address: 10.0.9.11, roles: [monitor] }
+firewall: { manage_from: [10.0.0.0/24] }
+certificates: { issuer: internal }
+sites: { shop.example.com: { static: { root: /srv/shop } } }
+monitoring: { service: prometheus }
+";
+const HOSTS: [&str; 3] = ["lb1", "mon1", "web1"];
+
+#[test]
+fn prometheus() {
+    let bench = Bench::up("t-prometheus", INVENTORY, Release::Bookworm);
+    let all: [Check<Bench>; 5] = [
+        ("who watches sees every host by name", scraped),
+        ("a request through the edge is counted once", counted),
+        ("nobody else gets a measure", refused),
+        ("what happens is alerted about, and what is over is not", alerted),
+        ("taken out, nothing of it is left", removed),
+    ];
+    checks::run(&bench, &all, |bench| drop(bench.apply()));
+}
+
+/// What Prometheus says to a query: the samples as `LABEL=VALUE` of the label `host`, sorted.
+fn asked(bench: &Bench, query: &str) -> Vec<String> {
+    let script = format!("curl -sS -m 10 http://127.0.0.1:9090/api/v1/query --data-urlencode 'query={query}'");
+    let said = bench.sh("mon1", &script);
+    let Ok(answer) = serde_json::from_str::<serde_json::Value>(&said.out) else { return Vec::new() };
+    let samples = answer["data"]["result"].as_array().cloned().unwrap_or_default();
+    let mut seen: Vec<String> = samples
+        .iter()
+        .map(|s| format!("{}={}", s["metric"]["host"].as_str().unwrap_or(""), s["value"][1].as_str().unwrap_or("")))
+        .collect();
+    seen.sort();
+    seen
+}
+
+fn seen(bench: &Bench, what: &str, query: &str, expected: &[&str]) {
+    let mut last = Vec::new();
+    let came = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        wait(what, Duration::from_secs(120), || {
+            last = asked(bench, query);
+            (last == expected).then_some(())
+        });
+    }));
+    assert!(came.is_ok(), "{what}: {query} gives {last:?}, not {expected:?}");
+}
+
+fn scraped(bench: &Bench) {
+    bench.apply().expect(0);
+    let again = bench.apply().expect(0);
+    assert!(again.out.contains("nothing to do"), "{}", again.out);
+    seen(bench, "every host is up", "up{job=\"node\"}", &["lb1=1", "mon1=1", "web1=1"]);
+    seen(bench, "HAProxy is up", "up{job=\"haproxy\"}", &["lb1=1"]);
+    seen(bench, "the firewalls are loaded", "infra_firewall_loaded", &["lb1=1", "mon1=1", "web1=1"]);
+    // Each measure that an alert needs is really there, under that name.
+    for measure in [
+        "node_filesystem_avail_bytes",
+        "node_filesystem_files_free",
+        "node_memory_MemAvailable_bytes",
+        "node_systemd_unit_state{state=\"failed\"}",
+        "node_nf_conntrack_entries_limit",
+        "infra_firewall_refused_packets_total{direction=\"out\"}",
+        "infra_certificate_not_after_seconds",
+        "infra_measured_seconds",
+    ] {
+        let query = format!("count by (host) ({measure}) > bool 0");
+        seen(bench, measure, &query, &["lb1=1", "mon1=1", "web1=1"]);
+    }
+    seen(bench, "the site is well", "probe_success{job=\"site\",site=\"shop.example.com\"}", &["lb1=1"]);
+    seen(bench, "servers of HAProxy", "haproxy_backend_active_servers{proxy=\"web\"}", &["lb1=1"]);
+    seen(bench, "state of a server", "haproxy_server_status{proxy=\"web\",server=\"web1\",state=\"DOWN\"}", &["lb1=0"]);
+}
+
+fn counted(bench: &Bench) {
+    let query = "haproxy_frontend_http_requests_total{proxy=\"https\"}";
+    let of = |seen: &[String]| seen.first().and_then(|one| one.strip_prefix("lb1=")?.parse::<u64>().ok());
+    let before = wait("a count", Duration::from_secs(60), || of(&asked(bench, query)));
+    let ca = bench.sites_ca();
+    let script = format!(
+        "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do curl -sS -m 10 -o /dev/null --cacert '{}' https://shop.example.com/; done",
+        ca.display()
+    );
+    bench.sh("outside", &script).expect(0);
+    let expected = format!("lb1={}", before + 20);
+    seen(bench, "20 requests", query, &[&expected]);
+}
+
+fn refused(bench: &Bench) {
+    // A host that does not watch has a certificate of the same authority, but no way through the firewall; on the host itself it
+    // has the way, and the wrong name.
+    for (host, address, folder, code) in [
+        ("web1", "10.0.2.11", "/etc/nginx/tls/client.crt --key /etc/nginx/tls/client.key", "403"),
+        ("lb1", "10.0.1.11", "/etc/haproxy/tls/client.pem", "403"),
+    ] {
+        let name = format!("{host}.shop.infra.internal");
+        let ask = |cert: &str| {
+            let script = format!(
+                "curl -s -m 5 -o /dev/null -w '%{{http_code}}' --cacert /etc/infra/ca.crt {cert} --resolve {name}:8405:{address} https://{name}:8405/node"
+            );
+            bench.sh(host, &script).out
+        };
+        assert_eq!(ask(&format!("--cert {folder}")), code, "{host}");
+        assert!(["000", "400"].contains(&ask("").as_str()), "{host}");
+    }
+    let from_lb = bench.sh("lb1", "timeout 3 sh -c 'exec 3<>/dev/tcp/10.0.2.11/8405' 2>&1; curl -sk -m 3 -o /dev/null -w '%{http_code}' https://10.0.2.11:8405/node");
+    assert!(from_lb.out.ends_with("000"), "{}", from_lb.out);
+    // The exporters and Prometheus itself speak to their own hosts alone.
+    for host in HOSTS {
+        let open = bench.sh(host, "ss -Hltn | awk '{ print $4 }' | grep -E ':(9090|9093|9100|9115)$'").expect(0).out;
+        assert!(open.lines().all(|socket| socket.starts_with("127.0.0.1:")), "{host}: {open}");
+    }
+    let modes = bench.sh("mon1", "stat -c '%a %U:%G' /etc/prometheus/infra/client.key").expect(0).out;
+    assert_eq!(modes, "640 root:prometheus\n");
+}
+
+/// Hosts about which an alert is pending or fires.
+fn alerts(bench: &Bench, name: &str, expected: &[&str]) {
+    seen(bench, name, &format!("ALERTS{{alertname=\"{name}\"}}"), expected);
+}
+
+fn alerted(bench: &Bench) {
+    for name in [
+        "NoServer",
+        "SiteDown",
+        "AgentSilent",
+        "FirewallMissing",
+        "UnitFailed",
+        "NothingMeasured",
+        "CertificateNotRenewed",
+    ] {
+        alerts(bench, name, &[]);
+    }
+    bench.sh("web1", "systemctl stop nginx").expect(0);
+    alerts(bench, "NoServer", &["lb1=1"]);
+    alerts(bench, "SiteDown", &["lb1=1"]);
+    alerts(bench, "AgentSilent", &["web1=1"]);
+    bench.sh("web1", "systemctl start nginx").expect(0);
+    alerts(bench, "NoServer", &[]);
+    alerts(bench, "SiteDown", &[]);
+    alerts(bench, "AgentSilent", &[]);
+    let broken = "nft delete table inet infra && systemctl start infra-measures.service; \
+                  printf '[Service]\\nType=oneshot\\nExecStart=/bin/false\\n' >/etc/systemd/system/bad.service; systemctl start bad.service; true";
+    bench.sh("web1", broken).expect(0);
+    alerts(bench, "FirewallMissing", &["web1=1"]);
+    alerts(bench, "UnitFailed", &["web1=1"]);
+    bench.sh("web1", "rm /etc/systemd/system/bad.service; systemctl reset-failed; systemctl daemon-reload").expect(0);
+    bench.apply().expect(0);
+    alerts(bench, "FirewallMissing", &[]);
+    alerts(bench, "UnitFailed", &[]);
+}
+
+fn removed(bench: &Bench) {
+    bench.edit("service: prometheus", "service: none");
+    bench.apply().expect(0);
+    let again = bench.apply().expect(0);
+    assert!(again.out.contains("nothing to do"), "{}", again.out);
+    for host in HOSTS {
+        let left = bench.sh(
+            host,
+            "ss -Hltn | grep -E ':(8405|9090|9093|9100|9115) ' | grep -v 127.0.0.1:8405; systemctl is-enabled infra-measures.timer prometheus-node-exporter 2>/dev/null | grep -x enabled; \
+             ls /etc/prometheus/infra/*.key /etc/prometheus/infra.yml /var/lib/infra/measures /etc/nginx/conf.d/*scrape* /etc/systemd/system/infra-measures.* 2>/dev/null; true",
+        );
+        assert_eq!(left.out, "", "{host}");
+    }
+    bench.edit("service: none", "service: prometheus");
+    bench.apply().expect(0);
+    seen(bench, "every host is up again", "up{job=\"node\"}", &["lb1=1", "mon1=1", "web1=1"]);
+}
