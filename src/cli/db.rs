@@ -27,16 +27,16 @@ use crate::service::database::{self, Database, commands};
 use crate::service::{Service as _, Services};
 
 mod failover;
+mod promotion;
 mod rejoin;
 mod rotate;
 mod seed;
 mod status;
 mod switchover;
 
-use failover::Failover;
+use promotion::Promotion;
 use rejoin::Rejoin;
 use seed::Seed;
-use switchover::Switchover;
 
 /// `db …`.
 #[derive(Debug, Clone, Subcommand)]
@@ -46,9 +46,9 @@ pub enum Db {
     /// Have a host copy the data of the writer and follow it; what the host holds is replaced with `--wipe` alone
     Seed(Seed),
     /// Make another host the writer; writes stop for a moment, and nothing that was acknowledged is lost
-    Switchover(Switchover),
+    Switchover(Promotion),
     /// Make another host the writer when the one of until now is dead, as several places see it
-    Failover(Failover),
+    Failover(Promotion),
     /// Take a former writer in again, as a replica
     Rejoin(Rejoin),
     /// Give a user, or an account of infra's own, another password; the old one holds until all who use it have the new one
@@ -154,9 +154,9 @@ impl<'a> Look<'a> {
         inquire::each(&mut survey.sessions, self.parallel, title, script)
     }
 
-    /// What came of a change that made `writer` the writer, as it has written that down; this controller remembers it from then on.
-    /// Nothing where it is not the writer.
-    fn change_of(&self, writer: &HostName) -> Result<Option<Change>, Stop> {
+    /// What came of a change that made `writer` the writer, as it has written that down; this controller remembers it from then on,
+    /// and who was given up by it. Nothing where it is not the writer.
+    fn change_of(&self, writer: &HostName, given_up: Option<&HostName>) -> Result<Option<Change>, Stop> {
         let mut survey = self.at(&BTreeSet::from([writer.clone()]));
         let observed = std::mem::take(&mut survey.observed);
         let group = Group::of(self.site, &observed);
@@ -169,7 +169,10 @@ impl<'a> Look<'a> {
         let change = told.into_values().next().and_then(Result::ok).map(|told| Change::read(self.site, &told));
         let change = change.filter(|change| change.epoch == epoch);
         if change.is_some() {
-            self.keep(|kept| (kept.epoch, kept.writer) = (epoch, Some(writer.clone())))?;
+            self.keep(|kept| {
+                (kept.epoch, kept.writer) = (epoch, Some(writer.clone()));
+                kept.closed.extend(given_up.cloned());
+            })?;
         }
         Ok(change)
     }

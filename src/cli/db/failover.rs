@@ -1,38 +1,22 @@
 //! `db failover`: what each place sees of the writer, then the promotion of another host, and in words what is guaranteed.
 
-use super::{Look, carry_out, consent, group_and_apps};
+use super::promotion::Promotion;
+use super::{Look, group_and_apps};
 use crate::base::net::HostName;
-use crate::cli::global::{Global, Inventory};
+use crate::cli::global::Global;
 use crate::cli::stop::Done;
 use crate::cli::work::Work;
-use crate::cli::{exit, stages};
+use crate::inventory::site::Site;
+use crate::plan::decision::Memory;
+use crate::plan::state::ObservedFleet;
 use crate::report::Reporter;
 use crate::report::line::Line;
 use crate::service::Services;
 use crate::service::database::failover::{self, Witness};
 use crate::service::database::group::Group;
 
-/// `db failover`.
-#[derive(Debug, Clone, clap::Args)]
-pub struct Failover {
-    /// The host that shall write
-    #[arg(value_name = "HOST")]
-    pub host: HostName,
-    /// The inventory
-    #[command(flatten)]
-    pub inventory: Inventory,
-    /// Show what is seen and the plan, and change nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Do not ask for confirmation
-    #[arg(short, long)]
-    pub yes: bool,
-}
-
-pub(super) fn run(args: &Failover, global: &Global, services: Services, reporter: &Reporter) -> Done {
-    let site = stages::site(&args.inventory.inventory, reporter)?;
-    super::database(&site)?;
-    super::of_group(&site, &args.host)?;
+pub(super) fn run(args: &Promotion, global: &Global, services: Services, reporter: &Reporter) -> Done {
+    let site = args.site(reporter)?;
     let look = Look::new(&site, global, services, reporter);
     let hosts = group_and_apps(&site);
     let mut survey = look.at(&hosts);
@@ -53,18 +37,9 @@ pub(super) fn run(args: &Failover, global: &Global, services: Services, reporter
         witnesses.iter().chain([&own]).for_each(|witness| reporter.note(&format!("  {witness}")));
     }
     witnesses.retain(|witness| witness.place.is_some());
-    let command = format!("infra db failover {} {}", args.host, args.inventory.inventory.display());
-    let mut work = Work::new(&site, &hosts, command, global, services, reporter)?;
+    let mut work = Work::new(&site, &hosts, args.command("failover"), global, services, reporter)?;
     let (to, question) = (args.host.clone(), format!("give {old} up, and make {} the writer?", args.host));
-    let agreed = consent(args.dry_run, args.yes, &question);
-    let code =
-        carry_out(&mut work, agreed, move |site, observed, _| failover::decide(site, observed, &witnesses, &to))?;
-    if code == exit::DONE
-        && let Some(change) = look.change_of(&args.host)?
-    {
-        look.keep(|kept| kept.closed.extend([old.clone()]))?;
-        reporter.writer_changed(&args.host, &change)?;
-        reporter.note(&format!("{old} stays fenced, and gets no traffic, until `infra db rejoin {old}`"));
-    }
-    Ok(code)
+    let decide =
+        move |site: &Site, observed: &ObservedFleet, _: &Memory| failover::decide(site, observed, &witnesses, &to);
+    args.carry_out(&look, &mut work, (&question, Some(&old)), decide)
 }

@@ -1,11 +1,15 @@
 //! `db switchover`: the preflight as a table, then one task on the host that shall write, and what came of it in words.
 
-use super::{Look, carry_out, consent, group_and_apps};
+use super::promotion::Promotion;
+use super::{Look, consent, group_and_apps};
 use crate::base::net::HostName;
-use crate::cli::global::{Global, Inventory};
+use crate::cli::exit;
+use crate::cli::global::Global;
 use crate::cli::stop::{Done, Stop};
 use crate::cli::work::{Consent, Work};
-use crate::cli::{exit, stages};
+use crate::inventory::site::Site;
+use crate::plan::decision::Memory;
+use crate::plan::state::ObservedFleet;
 use crate::report::Reporter;
 use crate::service::Services;
 use crate::service::database::engine::Flavor;
@@ -13,29 +17,10 @@ use crate::service::database::group::Group;
 use crate::service::database::preflight::{self, Finding};
 use crate::service::database::switchover;
 
-/// `db switchover`.
-#[derive(Debug, Clone, clap::Args)]
-pub struct Switchover {
-    /// The host that shall write
-    #[arg(value_name = "HOST")]
-    pub host: HostName,
-    /// The inventory
-    #[command(flatten)]
-    pub inventory: Inventory,
-    /// Show the preflight and the plan, and change nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Do not ask for confirmation
-    #[arg(short, long)]
-    pub yes: bool,
-}
-
-pub(super) fn run(args: &Switchover, global: &Global, services: Services, reporter: &Reporter) -> Done {
-    let site = stages::site(&args.inventory.inventory, reporter)?;
-    super::database(&site)?;
-    super::of_group(&site, &args.host)?;
+pub(super) fn run(args: &Promotion, global: &Global, services: Services, reporter: &Reporter) -> Done {
+    let site = args.site(reporter)?;
     let look = Look::new(&site, global, services, reporter);
-    let command = format!("infra db switchover {} {}", args.host, args.inventory.inventory.display());
+    let command = args.command("switchover");
     if !args.dry_run && look.has_fenced_writer() {
         let work = &mut Work::new(&site, &group_and_apps(&site), command.clone(), global, services, reporter)?;
         let code = look.put_right(work, consent(false, args.yes, "put that right first?"))?;
@@ -53,13 +38,9 @@ pub(super) fn run(args: &Switchover, global: &Global, services: Services, report
     }
     let mut work = Work::new(&site, &group_and_apps(&site), command.clone(), global, services, reporter)?;
     let (to, question) = (args.host.clone(), format!("make {} the writer?", args.host));
-    let agreed = consent(args.dry_run, args.yes, &question);
-    let code = carry_out(&mut work, agreed, move |site, observed, _| switchover::decide(site, observed, &to))?;
-    if code == exit::DONE
-        && let Some(change) = look.change_of(&args.host)?
-    {
-        reporter.writer_changed(&args.host, &change)?;
-    } else if matches!(code, exit::FAILED | exit::UNREACHABLE) && look.has_fenced_writer() {
+    let decide = move |site: &Site, observed: &ObservedFleet, _: &Memory| switchover::decide(site, observed, &to);
+    let code = args.carry_out(&look, &mut work, (&question, None), decide)?;
+    if matches!(code, exit::FAILED | exit::UNREACHABLE) && look.has_fenced_writer() {
         // What was agreed to covers that the old writer is put back to work.
         let mut work = Work::new(&site, &group_and_apps(&site), command, global, services, reporter)?;
         look.put_right(&mut work, Consent::Given)?;
