@@ -2,17 +2,13 @@
 //! somebody breaks by hand is mended, or told; a pair that was built by hand is adopted, and a third host is seeded from it.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-#[path = "../common/bench.rs"]
-mod bench;
-#[path = "../common/checks.rs"]
-mod checks;
+#[path = "../common/databases.rs"]
+mod databases;
 
 use std::process::Stdio;
 use std::time::Duration;
 
-use bench::{Bench, wait};
-use checks::Check;
-use infra::lab::Release;
+use databases::{Bench, Check, Release, checks, nothing_to_do, sql, wait};
 
 const PAIR: &str = r#"name: pair
 ssh:
@@ -44,18 +40,6 @@ fn bare_hosts_become_a_pair() {
         ("what a replica has alone is told, and left", errant),
     ];
     checks::run(&bench, &all, |bench| drop(bench.apply()));
-}
-
-/// What statements give on a host, as root there.
-#[track_caller]
-fn sql(bench: &Bench, host: &str, statements: &str) -> String {
-    bench.sh(host, &format!("mariadb -NB <<'END'\n{statements}\nEND")).expect(0).out
-}
-
-#[track_caller]
-fn nothing_to_do(bench: &Bench) {
-    let said = bench.infra(&["diff"]).expect(0);
-    assert!(said.out.contains("nothing to do"), "{}", said.out);
 }
 
 /// The plan has this line, and when it is applied nothing is left.

@@ -2,20 +2,13 @@
 //! data that are not to be replaced, and a person's word that they are.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
-#[path = "../common/bench.rs"]
-mod bench;
-#[path = "../common/campaign.rs"]
-mod campaign;
-#[path = "../common/checks.rs"]
-mod checks;
+#[path = "../common/databases.rs"]
+mod databases;
 
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use bench::{Bench, Said, wait};
-use campaign::amount;
-use checks::Check;
-use infra::lab::Release;
+use databases::{Bench, Check, Release, Said, amount, ask, checks, wait};
 
 /// The port 4445 is for what is done by hand.
 const INVENTORY: &str = "name: shop
@@ -55,11 +48,6 @@ fn a_copy_from_host_to_host() {
         empty(bench);
         bench.apply();
     });
-}
-
-#[track_caller]
-fn ask(bench: &Bench, host: &str, statement: &str) -> String {
-    bench.sh(host, &format!("mariadb -NBe \"{statement}\"")).expect(0).out.trim().to_owned()
 }
 
 /// So many megabytes of rows on the writer, in several tables, and no binary log from which they could be had.

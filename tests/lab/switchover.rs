@@ -3,21 +3,14 @@
 //! what was acknowledged to them.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
-#[path = "../common/bench.rs"]
-mod bench;
-#[path = "../common/campaign.rs"]
-mod campaign;
-#[path = "../common/checks.rs"]
-mod checks;
+#[path = "../common/databases.rs"]
+mod databases;
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::time::Duration;
 
-use bench::{Bench, Said, wait};
-use campaign::amount;
-use checks::Check;
-use infra::lab::Release;
+use databases::{Bench, Check, Release, Said, amount, ask, checks, wait};
 use serde_json::Value;
 
 const INVENTORY: &str = "name: shop
@@ -86,10 +79,6 @@ fn one_writer_that_can_fail_without_losing_a_row() {
         }
         bench.apply();
     });
-}
-
-fn ask(bench: &Bench, host: &str, statement: &str) -> String {
-    bench.sh(host, &format!("mariadb -NBe \"{statement}\"")).expect(0).out.trim().to_owned()
 }
 
 /// The one host that takes writes; panics where it is not one.

@@ -3,18 +3,14 @@
 //! no password stands anywhere but where it belongs.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-#[path = "../common/bench.rs"]
-mod bench;
-#[path = "../common/checks.rs"]
-mod checks;
+#[path = "../common/databases.rs"]
+mod databases;
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::time::Duration;
 
-use bench::{Bench, wait};
-use checks::Check;
-use infra::lab::Release;
+use databases::{Bench, Check, Release, bench, checks, nothing_to_do, sql, wait};
 use infra::material::passwords;
 
 const INVENTORY: &str = "name: shop
@@ -64,17 +60,6 @@ fn users_of_a_database() {
         ("no password stands where it does not belong", nowhere),
     ];
     checks::run(&bench, &all, |bench| drop(bench.apply()));
-}
-
-#[track_caller]
-fn sql(bench: &Bench, host: &str, statements: &str) -> String {
-    bench.sh(host, &format!("mariadb -NB <<'END'\n{statements}\nEND")).expect(0).out
-}
-
-#[track_caller]
-fn nothing_to_do(bench: &Bench) {
-    let said = bench.infra(&["diff"]).expect(0);
-    assert!(said.out.contains("nothing to do") && !said.err.contains("no longer as infra"), "{}{}", said.out, said.err);
 }
 
 /// What infra keeps, by the secret's name.
