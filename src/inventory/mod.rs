@@ -11,3 +11,4 @@ mod read;
 mod resolve;
 pub mod reveal;
 pub mod site;
+pub mod variables;

@@ -62,6 +62,7 @@ pub(crate) fn resolve(root: &Node, path: &Path, problems: &mut Problems) -> Opti
     addresses::check(&sites, &hosts, certificates.as_ref(), problems);
     roles::check(fields, &hosts, &sites, problems);
     ports::check(&ports, &hosts, &sites, database.is_some(), problems);
+    settings::unknown(fields, problems);
     Some(Site {
         name: name?,
         hosts: hosts.whole,

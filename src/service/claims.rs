@@ -19,6 +19,7 @@ pub struct Claims {
     service: &'static str,
     /// Who was the first to claim a path or a unit.
     first: BTreeMap<String, &'static str>,
+    refused: Vec<Diagnostic>,
 }
 
 impl Claims {
@@ -173,6 +174,16 @@ impl Claims {
     /// Who may still use what is replaced.
     pub fn drain(&mut self, drain: Drain) {
         self.host.drains.push(drain);
+    }
+
+    /// One of several mistakes of the inventory that a service finds; there is no host with any.
+    pub fn refuse(&mut self, mistake: Diagnostic) {
+        self.refused.push(mistake);
+    }
+
+    /// What was refused so far.
+    pub fn refused(&mut self) -> Vec<Diagnostic> {
+        std::mem::take(&mut self.refused)
     }
 
     /// All claims together.

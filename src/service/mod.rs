@@ -288,7 +288,8 @@ pub fn desire_each<T: Send>(
             claims.turn_of(service.name());
             service.want(&context, &mut claims).err()
         };
-        let errors: Vec<Diagnostic> = templates.services().0.iter().filter_map(want).collect();
+        let mut errors: Vec<Diagnostic> = templates.services().0.iter().filter_map(want).collect();
+        errors.extend(claims.refused());
         let out = if errors.is_empty() { claims.into_host().map_err(|error| vec![error]) } else { Err(errors) };
         let kept = out.map(|mut out| {
             keep_secrets(&mut out, materials);

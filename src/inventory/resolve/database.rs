@@ -7,7 +7,7 @@ use super::hosts::Hosts;
 use super::{names, settings};
 use crate::base::diagnostic::{Diagnostic, did_you_mean};
 use crate::base::sh::UnitName;
-use crate::inventory::raw::{Entry, Node};
+use crate::inventory::raw::{Entry, Node, Value};
 use crate::inventory::read::{Fields, Problems};
 use crate::inventory::site::{Database, DatabaseUser, Engine, PRIVILEGES, Role, SemiSync, USUAL_PRIVILEGES};
 
@@ -64,6 +64,14 @@ pub(super) fn database(root: Fields<'_>, hosts: &Hosts<'_>, problems: &mut Probl
     let primary = problems
         .require(fields, what, "primary", "write `primary: db1`, the host that takes the first writes")
         .and_then(|e| {
+            if let Value::List(_) = e.value.value {
+                problems.push(
+                    Diagnostic::error("`primary` is one host, found a list")
+                        .at(&e.value.span())
+                        .help("name the one that takes the first writes; all other hosts of the role `db` follow it"),
+                );
+                return None;
+            }
             let name = names::host(&e.value, "primary", hosts, problems)?;
             let fits = hosts.roles.get(&Role::Db).is_some_and(|dbs| dbs.iter().any(|db| db.key.text == name.as_str()));
             if !fits && hosts.complete && hosts.roles.contains_key(&Role::Db) {

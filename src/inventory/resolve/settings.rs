@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::base::diagnostic::Diagnostic;
 use crate::inventory::raw::Entry;
-use crate::inventory::read::Problems;
-use crate::inventory::site::Setting;
+use crate::inventory::read::{Fields, Problems};
+use crate::inventory::site::{Engine, Setting};
+use crate::inventory::variables;
 
 /// The longest name of a variable of either engine has 58 characters.
 const MAX_NAME: usize = 64;
@@ -92,9 +93,8 @@ pub(super) fn settings(entry: &Entry, problems: &mut Problems) -> BTreeMap<Strin
         let mut fail = |message: String, help: String| {
             problems.push(Diagnostic::error(message).at(&span).help(help));
         };
-        let name = given.to_ascii_lowercase().replace('-', "_");
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        if name.len() > MAX_NAME || !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(plain) {
+        let name = spelled(given);
+        if !is_name(&name) {
             let help = "write the name of a system variable, such as `max_connections`";
             fail(format!("`{given}` is not the name of a setting"), help.into());
             continue;
@@ -130,6 +130,47 @@ pub(super) fn settings(entry: &Entry, problems: &mut Problems) -> BTreeMap<Strin
     out
 }
 
+/// The one spelling of a name: upper case and `-` are the same to the server.
+fn spelled(given: &str) -> String {
+    given.to_ascii_lowercase().replace('-', "_")
+}
+
+fn is_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    name.len() <= MAX_NAME && name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(plain)
+}
+
+/// Tells, beside other mistakes of the inventory, which settings no server would know. Where there are no others, the service has the
+/// word, which knows the version of each host.
+pub(super) fn unknown(root: Fields<'_>, problems: &mut Problems) {
+    if !problems.has_errors() {
+        return;
+    }
+    let section = |key| root.value("database").and_then(|database| database.get(key));
+    let (Some(engine), Some(settings)) = (section("engine"), section("settings")) else { return };
+    let engine = match engine.value.text() {
+        Some("mariadb") => Engine::Mariadb,
+        Some("mysql") => Engine::Mysql,
+        _ => return,
+    };
+    let Some((known, versions)) = variables::anywhere(engine) else { return };
+    for entry in settings.value.entries() {
+        let name = spelled(&entry.key.text);
+        // What is told of these already is enough.
+        let is_told = !is_name(&name) || name.starts_with("loose_") || owned(&name).is_some();
+        if is_told || known.contains(name.as_str()) {
+            continue;
+        }
+        let message = format!("`{}` is no setting of {versions}", entry.key.text);
+        let unknown = match problems.near(&name, known.len(), known.iter().copied()) {
+            Some(hint) => Diagnostic::error(message).help(hint),
+            // A server of another version may have it.
+            None => Diagnostic::warning(message).help("remove it, or look up how the version of your hosts calls it"),
+        };
+        problems.push(unknown.at(&entry.key.mark.span()));
+    }
+}
+
 /// Why a name is infra's own, if it is.
 fn owned(name: &str) -> Option<&'static str> {
     let fits = |pattern: &&str| match pattern.strip_suffix('*') {
@@ -142,6 +183,32 @@ fn owned(name: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_mistakes_of_the_settings_are_told_with_those_of_the_rest() {
+        let text = |settings: &str, more: &str| {
+            format!(
+                "name: shop\nhosts:\n  db1: {{ address: 10.0.4.11, roles: [db] }}\nfirewall: {{ manage_from: [10.0.0.0/24] }}\n\
+                 database: {{ engine: mariadb, primary: db1, schemas: [shop]{more}, settings: {{ {settings} }} }}\n"
+            )
+        };
+        let told = |settings: &str, more: &str| {
+            let loaded = crate::inventory::load::load_text(&text(settings, more), "shop.yml".as_ref());
+            loaded.map_or_else(|all| all, |(_, warnings)| warnings).into_iter().map(|d| d.message).collect::<Vec<_>>()
+        };
+        let all = told("read_only: 1, inodb_buffer_pool_size: 8G, zzz: 1, max_connections: 9", ", max_lag: 1s");
+        for (count, part) in [
+            (1, "`read_only` is infra's own"),
+            (1, "`inodb_buffer_pool_size` is no setting of MariaDB 10.11 and 11.8"),
+            (1, "`zzz` is no setting of MariaDB 10.11 and 11.8"),
+            (1, "max_lag"),
+            (0, "max_connections"),
+        ] {
+            assert_eq!(all.iter().filter(|message| message.contains(part)).count(), count, "{part}: {all:?}");
+        }
+        // Alone, the version of each host decides.
+        assert!(!told("zzz: 1", "").iter().any(|message| message.contains("zzz")));
+    }
 
     #[test]
     fn infra_keeps_what_it_decides() {

@@ -10,6 +10,7 @@ use super::kept::Kept;
 use super::{FOLDER, NAME, seen, server_id};
 use crate::base::diagnostic::{Diagnostic, did_you_mean};
 use crate::inventory::site::{Database, Engine, Host, SemiSync};
+use crate::inventory::variables;
 use crate::plan::state::{Access, Check, File, Follow, Phase, Version};
 use crate::service::Context;
 use crate::service::claims::Claims;
@@ -42,17 +43,6 @@ impl Column {
             (Engine::Mysql, _) => Self::Mysql80,
             (Engine::Mariadb, version) if version >= (11, 8) => Self::Mariadb118,
             (Engine::Mariadb, _) => Self::Mariadb1011,
-        }
-    }
-
-    /// The options that a server of exactly this version told of (`--verbose --help`), one a line, with ` live` where `SET GLOBAL` takes it.
-    /// `None` where none was asked.
-    fn names(flavor: Flavor) -> Option<&'static str> {
-        match (flavor.engine, flavor.version.minor()) {
-            (Engine::Mariadb, (10, 11)) => Some(include_str!("names/mariadb-10.11.txt")),
-            (Engine::Mariadb, (11, 8)) => Some(include_str!("names/mariadb-11.8.txt")),
-            (Engine::Mysql, (9, 7)) => Some(include_str!("names/mysql-9.7.txt")),
-            _ => None,
         }
     }
 }
@@ -262,13 +252,16 @@ fn add(parts: &mut Vec<Part>, why: &str, line: Line) {
     }
 }
 
-/// The lines of both files.
-fn files(flavor: Flavor, database: &Database, host: &Host, server_id: u32, memory: u64) -> Result<Files, Diagnostic> {
+/// The lines of both files; else all names that the version does not have.
+fn files(
+    flavor: Flavor,
+    database: &Database,
+    host: &Host,
+    server_id: u32,
+    memory: u64,
+) -> Result<Files, Vec<Diagnostic>> {
     let column = Column::of(flavor);
-    let known: Option<BTreeMap<&str, bool>> = Column::names(flavor).map(|names| {
-        let line = |line: &'static str| line.split_once(' ').map_or((line, false), |(name, _)| (name, true));
-        names.lines().map(line).collect()
-    });
+    let known = variables::of(flavor.engine, flavor.version.minor());
     let sizes = Sizes::of(memory, host.roles.len() == 1);
     let (mut start, mut live) = (Vec::new(), Vec::new());
     let mut given = database.settings.clone();
@@ -294,17 +287,21 @@ fn files(flavor: Flavor, database: &Database, host: &Host, server_id: u32, memor
         add(if row.taken == Live { &mut live } else { &mut start }, row.why, Line { name: name.to_owned(), value });
     }
     let why = "`database.settings` of the inventory";
+    let mut refused = Vec::new();
     for (name, setting) in given {
         let live_too = match &known {
             Some(known) => match known.get(name.as_str()) {
                 Some(live) => *live,
-                None => return Err(unknown(flavor, &name, known.keys().copied()).at(&setting.span)),
+                None => {
+                    refused.push(unknown(flavor, &name, known.keys().copied()).at(&setting.span));
+                    continue;
+                }
             },
             None => false,
         };
         add(if live_too { &mut live } else { &mut start }, why, Line { name, value: written(&setting.value) });
     }
-    Ok(Files { start, live })
+    if refused.is_empty() { Ok(Files { start, live }) } else { Err(refused) }
 }
 
 /// A name that the server would not start with.
@@ -343,8 +340,14 @@ pub(super) fn want(
     let (site, host) = (context.site, context.host);
     // A host keeps the number that it had, also one that it had before infra.
     let kept = Kept::of(context.memory)?.server_ids.get(&host.name).copied();
-    let mut files =
-        files(flavor, database, host, kept.unwrap_or_else(|| server_id(site, &host.name)), memory(context))?;
+    let id = kept.unwrap_or_else(|| server_id(site, &host.name));
+    let mut files = match files(flavor, database, host, id, memory(context)) {
+        Ok(files) => files,
+        Err(refused) => {
+            refused.into_iter().for_each(|one| out.refuse(one));
+            return Ok(());
+        }
+    };
     // A server that was there before infra goes on with the log that it has: its replicas stand at a place in it.
     if let Some(path) = seen::binlog(context.facts) {
         let lines = files.start.iter_mut().flat_map(|part| &mut part.lines);
@@ -412,7 +415,7 @@ mod tests {
         load_text(&text, "shop.yml".as_ref()).unwrap().0
     }
 
-    fn of(settings: &str, engine: Engine, version: Version) -> Result<Files, Diagnostic> {
+    fn of(settings: &str, engine: Engine, version: Version) -> Result<Files, Vec<Diagnostic>> {
         let site = site(settings);
         let host = site.hosts.values().next().unwrap();
         files(Flavor { engine, version }, site.database.as_ref().unwrap(), host, 7, 4096)
@@ -444,9 +447,7 @@ mod tests {
             for name in absent.iter().chain(&never) {
                 assert!(!all.contains(name), "{name} {version}");
             }
-            if let Some(names) = Column::names(flavor) {
-                let known: BTreeMap<&str, bool> =
-                    names.lines().map(|l| l.split_once(' ').map_or((l, false), |(name, _)| (name, true))).collect();
+            if let Some(known) = variables::of(engine, version.minor()) {
                 for name in &all {
                     let live_too = known.get(name.trim_start_matches("loose_"));
                     assert!(live_too.is_some(), "{version} does not have {name}");
@@ -458,7 +459,7 @@ mod tests {
             }
         }
         assert_eq!(
-            FLAVORS.iter().filter(|(e, v, _)| Column::names(Flavor { engine: *e, version: *v }).is_some()).count(),
+            FLAVORS.iter().filter(|(engine, version, _)| variables::of(*engine, version.minor()).is_some()).count(),
             3
         );
     }
@@ -520,7 +521,9 @@ mod tests {
             ("slave_connections_needed_for_purge", Engine::Mariadb, Version(10, 11, 19), "MariaDB 10.11 has no", ""),
             ("zzz", Engine::Mariadb, Version(10, 11, 19), "has no setting `zzz`", "remove it"),
         ] {
-            let error = of(&format!("  settings: {{ {name}: 1 }}\n"), engine, version).unwrap_err();
+            let errors = of(&format!("  settings: {{ {name}: 1, yyy: 2 }}\n"), engine, version).unwrap_err();
+            assert_eq!(errors.len(), 2, "{errors:?}");
+            let error = errors.into_iter().find(|error| error.message.contains(name)).unwrap();
             assert!(error.message.contains(message), "{}", error.message);
             assert!(error.help[0].contains(help), "{:?}", error.help);
             assert_eq!(error.span.unwrap().line(), 10);
