@@ -4,8 +4,10 @@
 mod firewall_support;
 
 use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader};
 use std::net::IpAddr;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use firewall_support::{Net, port, site};
@@ -235,7 +237,22 @@ fn what_was_loaded_is_recorded_and_twice_is_the_same_with_iptables() {
     record_and_twice(Backend::Iptables);
 }
 
-/// What is open only while a run lasts lets its one way through, in one direction and both families, and nothing when it is over.
+/// Holds the lock of a host, as a run does.
+fn hold(root: &Path) -> Child {
+    let state = root.join("var/lib/infra");
+    fs_err::create_dir_all(&state).unwrap();
+    let mut flock = Command::new("flock");
+    let mut run = flock.arg(state.join("lock")).args(["sh", "-c", "echo ready; exec cat >/dev/null"]);
+    run = run.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut run = run.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(run.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    run
+}
+
+/// What is open only while a run lasts lets its one way through, in one direction and both families, and nothing when it is over: no
+/// more where the run dies, as the hosts themselves close it then.
 fn passage(backend: Backend) {
     let site = site(backend);
     let mut net = fleet(&site);
@@ -255,14 +272,19 @@ fn passage(backend: Backend) {
     for name in ["db1", "db2"] {
         net.listen(name, &[5555]);
     }
-    for wide in [true, false] {
+    let mut runs: Vec<Child> = site.hosts.keys().map(|name| hold(&folder.path().join(name.as_str()))).collect();
+    let rounds = [(true, "a run"), (false, "the hosts themselves"), (true, "a run"), (false, "a run")];
+    for (round, (wide, by)) in rounds.into_iter().enumerate() {
         for (name, set) in sets(wide) {
             let root = folder.path().join(name.as_str());
-            fs_err::create_dir_all(&root).unwrap();
-            apply(&net, name.as_str(), &root, &set);
-            let seen = observed(&net, name.as_str(), &root);
-            assert!(seen.intact && seen.loaded.as_ref() == Some(&set), "{name}: {seen:?}");
-            assert_eq!(seen.loaded.unwrap().lasting(), ruleset(&site, name.as_str(), false));
+            if by == "a run" {
+                apply(&net, name.as_str(), &root, &set);
+            }
+            until(&format!("{name} has its rules by {by}"), || {
+                let seen = observed(&net, name.as_str(), &root);
+                seen.intact && seen.loaded.as_ref() == Some(&set)
+            });
+            assert_eq!(set.lasting(), ruleset(&site, name.as_str(), false));
         }
         let tries = [("db2", "db1"), ("db1", "db2"), ("app1", "db1"), ("client", "db1"), ("db2", "app1")];
         let through = tries.map(|(from, to)| {
@@ -271,7 +293,16 @@ fn passage(backend: Backend) {
             reached.collect::<Vec<bool>>()
         });
         let (open, closed) = (vec![wide; 2], || vec![false; 2]);
-        assert_eq!(through, [open, closed(), closed(), closed(), closed()], "{wide}");
+        assert_eq!(through, [open, closed(), closed(), closed(), closed()], "{wide} by {by}");
+        match round {
+            // The first run dies; the one of the next rounds lives on.
+            0 => runs.drain(..).for_each(|mut run| {
+                drop(run.stdin.take());
+                run.wait().unwrap();
+            }),
+            1 => runs = site.hosts.keys().map(|name| hold(&folder.path().join(name.as_str()))).collect(),
+            _ => {}
+        }
     }
 }
 

@@ -414,14 +414,14 @@ impl<'a> Run<'a> {
     }
 
     /// What is open only while the run lasts closes with it, also where the run failed or was stopped before `Narrow`. Where even
-    /// that fails, the next run closes it.
+    /// that fails, the host closes it by itself when this run has given its lock back, as it does for one that died.
     fn close_passages(&mut self, members: &mut [Member<'_>]) {
         let those: Vec<_> = members.iter_mut().filter_map(|m| m.open_passages().map(|rules| (m, rules))).collect();
         let notes = run::each(those, self.options.parallel, |(member, rules)| {
             let error = member.executor.firewall(Phase::Narrow, &rules).err()?;
             let (host, words) = (member.name(), error.words.join(", "));
             Some(format!(
-                "{host}: what was open only while the run lasted is open still, the next run closes it: {words}"
+                "{host}: what was open only while the run lasted is open still, and is closed by the host itself: {words}"
             ))
         });
         self.notes.extend(notes.into_iter().flatten());

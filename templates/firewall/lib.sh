@@ -8,6 +8,7 @@ state=$ROOT/var/lib/infra
 marker=$ROOT/run/infra/firewall.armed
 unit=infra-firewall.service
 timer=infra-firewall-rollback
+closer=infra-firewall-close
 
 say() { printf '%s\n' "$*" >&2; }
 has() { command -v "$1" >/dev/null 2>&1; }

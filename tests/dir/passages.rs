@@ -2,7 +2,7 @@
 //! and is closed again, also where the run fails; where the run died, the next one closes it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use infra::base::diagnostic::Diagnostic;
 use infra::base::materials::Materials;
@@ -10,6 +10,7 @@ use infra::base::net::HostName;
 use infra::fleet::event::HostOutcome;
 use infra::host::execute::Executor;
 use infra::host::lock::{self, Locked};
+use infra::host::transport::Hold;
 use infra::inventory::site::Site;
 use infra::plan::decision::{Decided, Memory, Passage};
 use infra::plan::plan::Action;
@@ -32,6 +33,16 @@ case "$*" in
 '-s list table inet infra') cat "LIVE" ;;
 *) exit 1 ;;
 esac
+"#;
+
+/// systemd-run that starts what closes a way, and no timer.
+const SYSTEMD_RUN: &str = r#"#!/bin/sh
+case "$*" in
+*--unit=infra-firewall-close*) ;;
+*) exit 0 ;;
+esac
+while [ "${1#-}" != "$1" ]; do shift; done
+setsid "$@" </dev/null >/dev/null 2>&1 &
 "#;
 
 const SEEDED: &str = "seeder/seeded";
@@ -151,16 +162,17 @@ fn a_way_is_closed_where_the_run_fails() {
     assert!(again.plan.is_empty(), "{:?}", again.plan);
 }
 
-#[test]
-fn a_way_that_a_dead_run_has_left_is_closed_by_the_next() {
-    let world = world();
+/// The way is opened by a run that dies thereafter; what it held until then.
+fn opened(world: &World) -> Vec<Box<dyn Hold>> {
+    let mut held = Vec::new();
     for (host, rules) in flows::passages(&world.site, &ways()) {
         let machine = &world.machines[&host];
         let mut wide = machine.observe(&super::DesiredHost::default()).firewall.loaded.unwrap();
         wide.rules.extend(rules);
         let (materials, swaps) = (Materials::default(), BTreeMap::new());
         let mut transport = machine.transport();
-        let Ok(Locked::Ours(_lock)) = lock::take(transport.as_mut(), "tester@here", "dead") else { panic!("held") };
+        let Ok(Locked::Ours(lock)) = lock::take(transport.as_mut(), "tester@here", "dead") else { panic!("held") };
+        held.push(lock);
         let mut executor = Executor {
             host: host.clone(),
             run: "dead".into(),
@@ -174,7 +186,34 @@ fn a_way_that_a_dead_run_has_left_is_closed_by_the_next() {
         };
         executor.firewall(Phase::Widen, &wide).unwrap();
     }
-    assert_eq!(open(&world), (vec!["a", "c"], vec!["a", "c"]));
+    assert_eq!(open(world), (vec!["a", "c"], vec!["a", "c"]));
+    held
+}
+
+#[test]
+fn a_way_that_a_dead_run_has_left_is_closed_by_the_hosts_themselves() {
+    let world = world();
+    for machine in world.machines.values() {
+        machine.executable("bin/systemd-run", SYSTEMD_RUN);
+    }
+    drop(opened(&world));
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while open(&world) != (vec![], vec![]) {
+        assert!(Instant::now() < deadline, "open still: {:?}", open(&world));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    // That is written down on the host in its last steps.
+    let nothing = || world.planned(BEFORE, &ALL).is_ok_and(|(prepared, _)| prepared.plan.is_empty());
+    while !nothing() {
+        assert!(Instant::now() < deadline, "something is left to do");
+    }
+}
+
+#[test]
+fn a_way_that_a_dead_run_has_left_is_closed_by_the_next_after_a_reboot() {
+    let world = world();
+    // What waited for the end of the run went with the boot, as systemd-run starts nothing here.
+    drop(opened(&world));
     let (prepared, _) = world.planned(BEFORE, &ALL).unwrap_or_else(|e| panic!("{e:?}"));
     let removed: Vec<&Rule> = prepared
         .plan

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::base::sh::quote;
 use crate::inventory::site::Backend;
-use crate::plan::ruleset::Ruleset;
+use crate::plan::ruleset::{Rule, Ruleset};
 use crate::service::WAYS;
 
 use super::{files, iptables, nft};
@@ -57,6 +57,7 @@ impl Status {
 
 const LIB: &str = include_str!("../../../templates/firewall/lib.sh");
 const ROLLBACK: &str = include_str!("../../../templates/firewall/rollback.sh");
+const CLOSE: &str = include_str!("../../../templates/firewall/close.sh");
 const UNIT: &str = include_str!("../../../templates/firewall/infra-firewall.service");
 /// A dying connection stops nothing half-way.
 const IMMUNE: &str = "trap '' HUP INT TERM PIPE";
@@ -176,7 +177,8 @@ pub fn load_script(set: &Ruleset, run_dir: &str, window: Duration) -> String {
 }
 
 /// Confirms what was loaded, over a new connection: takes the token, disarms, records the rules and their live digest,
-/// and writes what is read at boot, last. See [`Status`] for its exit status.
+/// and writes what is read at boot, last. What is open for the run alone the host closes by itself when the run is no more. See
+/// [`Status`] for its exit status.
 pub fn confirm_script(set: &Ruleset) -> String {
     let mut text = format!("{LIB}\n{WAYS}\n{IMMUNE}\n{TAKE_TOKEN}");
     text.push_str("disarm\nmkdir -p \"$state\" \"$ROOT/etc/systemd/system\" || exit 1\n");
@@ -186,7 +188,17 @@ pub fn confirm_script(set: &Ruleset) -> String {
         Backend::Nftables => "for f in iptables ip6tables; do unload_family $f || exit 1; done\n",
         Backend::Iptables => "unload_nft || exit 1\n",
     });
-    text.push_str(&here("put \"$state/firewall.rules\" 600", &set.to_text()));
+    text.push_str(&record(set));
+    if set.rules.iter().any(Rule::is_passage) {
+        text.push_str(&closes_by_itself(&set.lasting()));
+    }
+    text.push_str("rm -f \"$marker\" \"$taken\"\nexit 0\n");
+    whole(&text)
+}
+
+/// Writes down that these rules are live, and what is read at boot.
+fn record(set: &Ruleset) -> String {
+    let mut text = here("put \"$state/firewall.rules\" 600", &set.to_text());
     let _ = writeln!(
         text,
         "{{ {}; }} | sha256sum | {{ read -r sum rest; printf '%s\\n' \"$sum\"; }} | put \"$state/firewall.live\" 600 || exit 1",
@@ -205,10 +217,34 @@ pub fn confirm_script(set: &Ruleset) -> String {
     text.push_str(
         "if systemd; then\n\
          \tsystemctl daemon-reload && systemctl enable --quiet \"$unit\" || exit 1\n\
-         fi\n\
-         rm -f \"$marker\" \"$taken\"\nexit 0\n",
+         fi\n",
     );
-    whole(&text)
+    text
+}
+
+/// Leaves a process on the host that waits until nobody works on it any more, and then loads `lasting` where the rules are still those
+/// that were just recorded: a run that died leaves nothing open. It cuts nobody off, as all else is as it was confirmed. It needs no
+/// timer: it waits for the lock of the host, which ends with the run's connection.
+fn closes_by_itself(lasting: &Ruleset) -> String {
+    let body = format!(
+        "{LIB}\n{WAYS}\n{IMMUNE}\n{REAL_WAYS}{CLOSE}\
+         dir=$dir/lasting\nrm -rf \"$dir\" && mkdir -p \"$dir\" || exit 1\n{}{{ {}; }} || exit 1\n{}exit 0\n",
+        write_files(lasting),
+        load_commands(lasting),
+        record(lasting)
+    );
+    let end = "END_OF_INFRA_CLOSE";
+    format!(
+        "was=$(sha256sum <\"$state/firewall.rules\") || exit 1\n\
+         {{ printf \"ROOT='%s' was='%s'\\n\" \"$ROOT\" \"$was\"; cat; }} >\"$dir/close.sh\" <<'{end}' || exit 1\n{}{end}\n\
+         if systemd; then\n\
+         \tsystemctl stop \"$closer.service\" >/dev/null 2>&1 || :\n\
+         \tsystemd-run --quiet --collect --unit=\"$closer\" /bin/sh \"$dir/close.sh\" || exit 1\n\
+         else\n\
+         \tsetsid sh \"$dir/close.sh\" </dev/null >/dev/null 2>&1 &\n\
+         fi\n",
+        whole(&body)
+    )
 }
 
 /// Brings the old rules back now, if a change is armed. Exit 0: they are back, or nothing was armed.
