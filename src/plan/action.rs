@@ -189,6 +189,8 @@ pub struct HostPlan {
     pub drift: Vec<String>,
     /// Units whose restart has waited for a person's word since an earlier run, and waits on.
     pub waits: BTreeSet<String>,
+    /// By which option a person confirms the restart of a unit, where that is another than `--restart UNIT`.
+    pub words: BTreeMap<String, String>,
 }
 
 impl HostPlan {

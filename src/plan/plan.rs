@@ -181,6 +181,7 @@ impl<'a> Units<'a> {
             .filter(wanted)
             .filter(|unit| !Phase::ALL.iter().any(|phase| self.restarts(unit, *phase)));
         plan.waits = waiting.cloned().collect();
+        plan.words.clone_from(&self.desired.words);
     }
 }
 

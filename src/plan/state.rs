@@ -172,6 +172,8 @@ pub struct DesiredHost {
     pub tasks: BTreeMap<String, Task>,
     /// Units whose restart a person has confirmed for this run.
     pub confirmed: BTreeSet<String>,
+    /// By which option a person confirms the restart of a unit, where that is another than `--restart UNIT`.
+    pub words: BTreeMap<String, String>,
     /// In the order of the services.
     pub checks: Vec<Check>,
     /// In the order of the services.

@@ -26,7 +26,7 @@ pub(super) fn lines(plan: &HostPlan, verbose: bool, paint: Paint) -> Vec<String>
         .map(|d| format!("  {}", paint.warn(&format!("! drift: {}", clean(&visible::short(d, visible::LINE))))))
         .collect();
     for unit in &plan.waits {
-        out.push(format!("  {}", paint.warn(&format!("! waits: {unit} {}", clean(&waits(unit))))));
+        out.push(format!("  {}", paint.warn(&format!("! waits: {unit} {}", clean(&waits(plan, unit))))));
     }
     let mut firewall_shown = false;
     for (phase, actions) in &plan.phases {
@@ -112,7 +112,7 @@ fn one(plan: &HostPlan, phase: Phase, action: &Action, verbose: bool, paint: Pai
             Vec::new()
         }
         Action::Set { unit, path, .. } => vec![item('~', unit, &[format!("is told of {path} while it runs")], paint)],
-        Action::Hold { unit } => vec![item('!', unit, &[waits(unit)], paint)],
+        Action::Hold { unit } => vec![item('!', unit, &[waits(plan, unit)], paint)],
         // What is done is told first, and in full; its terms stand below where they find no room beside it.
         Action::Perform { task, .. } if task.title.chars().count() > BESIDE => {
             vec![item('>', &task.title, &[], paint), format!("      {}", clean(&terms(task).join(", ")))]
@@ -134,8 +134,9 @@ fn is_told(plan: &HostPlan, phase: Phase, unit: &str, follow: Follow) -> bool {
 }
 
 /// That a restart is a person's to decide, and how they do.
-fn waits(unit: &str) -> String {
-    format!("must restart to take its files, once a person has confirmed it: `--restart {unit}`")
+fn waits(plan: &HostPlan, unit: &str) -> String {
+    let word = plan.words.get(unit).cloned().unwrap_or_else(|| format!("--restart {unit}"));
+    format!("must restart to take its files, once a person has confirmed it: `{word}`")
 }
 
 /// Within what time, with which secrets, and whether there is a way back.
@@ -411,7 +412,14 @@ mod tests {
             waits,
             ..HostPlan::default()
         };
-        assert!(lines(&plan, false, Paint::default()).join("\n").contains("then restart x once it is confirmed"));
+        let text = lines(&plan, false, Paint::default()).join("\n");
+        assert!(
+            text.contains("then restart x once it is confirmed") && text.contains("`--restart x.service`"),
+            "{text}"
+        );
+        let words = BTreeMap::from([(unit(), "--restart-x".to_owned())]);
+        let text = lines(&HostPlan { words, ..plan }, false, Paint::default()).join("\n");
+        assert!(text.contains("once a person has confirmed it: `--restart-x`"), "{text}");
     }
 
     #[test]

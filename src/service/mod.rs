@@ -250,6 +250,9 @@ fn keep_secrets(out: &mut DesiredHost, materials: Share<'_>) {
     }
 }
 
+/// The option that confirms the restart of all that [`Service::writer_units`] names.
+pub const WRITER: &str = "--restart-writer";
+
 /// Below so many hosts for each thread, another thread costs more than it gives.
 const HOSTS_PER_THREAD: usize = 32;
 
@@ -290,9 +293,11 @@ pub fn desire_each<T: Send>(
         };
         let mut errors: Vec<Diagnostic> = templates.services().0.iter().filter_map(want).collect();
         errors.extend(claims.refused());
+        let words = templates.services().writer_units(site).into_iter();
         let out = if errors.is_empty() { claims.into_host().map_err(|error| vec![error]) } else { Err(errors) };
         let kept = out.map(|mut out| {
             keep_secrets(&mut out, materials);
+            out.words.extend(words.filter(|unit| out.units.contains_key(unit)).map(|unit| (unit, WRITER.to_owned())));
             keep(host, out)
         });
         (host.name.clone(), kept)
