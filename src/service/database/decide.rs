@@ -692,7 +692,7 @@ database: { engine: mariadb, primary: db1, schemas: [shop] }
     /// How the whole group is broken, and what is done and told then.
     type Broken = (&'static str, fn(&mut [Host; 3]), &'static [&'static str]);
 
-    const BROKEN: [Broken; 19] = [
+    const BROKEN: [Broken; 21] = [
         ("a replica was stopped", |h| server(&mut h[1]).sources[0].started = false, &["db2 replica: follow db1 again"]),
         (
             "a replica is not fenced",
@@ -820,6 +820,25 @@ database: { engine: mariadb, primary: db1, schemas: [shop] }
             "a copied machine",
             |h| server(&mut h[2]).server_id = 102,
             &["error: db2 and db3 both are the server 102: one is a copy of the other"],
+        ),
+        (
+            "a copied data folder",
+            |h| {
+                h[1..]
+                    .iter_mut()
+                    .for_each(|host| server(host).uuid = Some("3e11fa47-71ca-11e1-9e33-c80aa9429562".into()))
+            },
+            &["error: db2 and db3 have the same server_uuid: one is a copy of the other"],
+        ),
+        (
+            "a disk that is too small for a copy",
+            |h| {
+                h[0].as_mut().unwrap().1.size = 40_000_000_000;
+                h[1].as_mut().unwrap().1.size = 40_000_000_000;
+                h[2] = Some(packaged());
+                h[2].as_mut().unwrap().1.free = 12_000_000_000;
+            },
+            &["error: db3 has 12.0 GB free, and a copy of the data of db2 needs 44.3 GB beside what is there"],
         ),
         (
             "two were promoted",

@@ -24,6 +24,8 @@ pub const PORT: u16 = 4444;
 const CATCH_UP: Duration = Duration::from_hours(1);
 /// What a seed takes beside the copy: checks, the preparation, three starts of a server.
 const AROUND: Duration = Duration::from_mins(30);
+/// Bytes that a server needs beside the files of its tables.
+const BESIDE: u64 = 300_000_000;
 /// Bytes per second of a copy that is given up as too slow.
 const SLOWEST: u64 = 5_000_000;
 /// How long a copy of data of unknown size may take.
@@ -71,6 +73,7 @@ pub(super) fn decide(
     let mut by_donor: BTreeMap<&HostName, Vec<&Host>> = BTreeMap::new();
     for recipient in recipients {
         let donor = donor(database, group, writer, recipient)?;
+        room(donor, recipient)?;
         by_donor.entry(&donor.host.name).or_default().push(recipient.host);
     }
     let mut decided = Decided::default();
@@ -86,6 +89,22 @@ pub(super) fn decide(
         decided.join(actions(site, Flavor::of(database, donor.facts), &seeding)?);
     }
     Ok(decided)
+}
+
+/// Refuses a copy that has no room beside what is there, where both are known. `room` of `seed-lib.sh` looks once more, on the host.
+fn room(donor: &Member<'_>, recipient: &Member<'_>) -> Result<(), Diagnostic> {
+    let (size, free) = (donor.now.size, recipient.now.free);
+    let needed = size.saturating_add(size / 10).saturating_add(BESIDE);
+    if free == 0 || size == 0 || free >= needed {
+        return Ok(());
+    }
+    let (name, from) = (&recipient.host.name, &donor.host.name);
+    let message = format!(
+        "{name} has {} free, and a copy of the data of {from} needs {} beside what is there",
+        amount(free),
+        amount(needed)
+    );
+    Err(Diagnostic::error(message).help(format!("make room in /var/lib/mysql on {name}, or give it a larger disk")))
 }
 
 /// Whose data `recipient` gets.
