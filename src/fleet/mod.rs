@@ -11,6 +11,7 @@ pub mod identity;
 pub mod inquire;
 pub mod installation;
 pub mod measure;
+mod member;
 pub mod memory;
 pub mod orders;
 pub mod preflight;
