@@ -16,25 +16,24 @@ use crate::base::diagnostic::Diagnostic;
 use crate::base::net::HostName;
 use crate::fleet::connect::SshConnector;
 use crate::fleet::drain::{self, Left};
-use crate::fleet::event::{Event, HostOutcome, Outcome, StepFate, StepOutcome};
-use crate::fleet::installation::{self, Brought};
-use crate::fleet::orders::{self, Ordered, Orders};
+use crate::fleet::event::{Event, HostOutcome, Outcome};
 use crate::fleet::survey::{self, Away, Connector, Prepared, Sources};
 use crate::fleet::transaction::{self, Options};
 use crate::fleet::{adopt, history, identity, memory};
 use crate::host::report;
-use crate::inventory::site::{Issuer, Site};
+use crate::inventory::site::Site;
 use crate::material::{self, Revealed};
 use crate::pki::{self, Issued};
 use crate::plan::decision::{Decided, Memory};
 use crate::plan::plan::Action;
 use crate::plan::state::{Facts, Follow, ObservedFleet};
-use crate::plan::step::{Step, StepKind};
 use crate::report::interrupt::Interrupt;
-use crate::report::outcome::{Next, waits};
-use crate::report::{Reporter, prompt, steps};
+use crate::report::outcome::Next;
+use crate::report::{Reporter, prompt};
 use crate::service::Services;
 use crate::service::render::Templates;
+
+mod orders;
 
 /// What all parts of a run share.
 pub(super) struct Work<'a> {
@@ -288,26 +287,6 @@ impl<'a> Work<'a> {
         Ok(prepared.undecided.iter().try_for_each(|text| self.reporter.error(text, &[], &[help.to_owned()]))?)
     }
 
-    /// Takes out of the plan the steps that a run on `hosts` does not carry out, and tells them: they are neither asked for nor pending.
-    pub(super) fn leave_out(
-        &self,
-        prepared: &mut Prepared,
-        hosts: &BTreeSet<HostName>,
-    ) -> Result<Vec<StepOutcome>, Stop> {
-        if orders::edge(self.site).is_subset(hosts) {
-            return Ok(Vec::new());
-        }
-        let steps = std::mem::take(&mut prepared.plan.steps);
-        self.left_out(steps.into_iter().map(|step| step.subject), "not all load balancers are selected")
-    }
-
-    fn left_out(&self, sites: impl IntoIterator<Item = String>, why: &str) -> Result<Vec<StepOutcome>, Stop> {
-        let fate = || StepFate::LeftOut { why: why.to_owned() };
-        let steps: Vec<_> = sites.into_iter().map(|site| StepOutcome::order(site, fate())).collect();
-        steps.iter().try_for_each(|step| steps::fate(step, self.reporter))?;
-        Ok(steps)
-    }
-
     fn adopted(&self, newer: &BTreeMap<String, String>) {
         for (name, about) in newer {
             self.reporter.note(&format!("{name}: {about}"));
@@ -403,87 +382,6 @@ impl<'a> Work<'a> {
         Ok(code)
     }
 
-    /// The controller's steps of a plan, after `outcome` of its hosts. They come when all went well there, or are left out.
-    pub(super) fn steps(&self, mut outcome: Outcome, all: &[Step]) -> Result<Outcome, Stop> {
-        let mut sites = BTreeSet::new();
-        for step in all {
-            match step.kind {
-                StepKind::Order => sites.insert(step.subject.clone()),
-            };
-        }
-        if sites.is_empty() {
-            return Ok(outcome);
-        }
-        let why = match exit::of(&outcome) {
-            exit::DONE => {
-                self.order(&sites, &BTreeSet::new(), &mut outcome)?;
-                return Ok(outcome);
-            }
-            exit::DEFERRED => "old flows are in use; the next `infra apply` orders what is due",
-            _ => "not all hosts got through",
-        };
-        outcome.steps.extend(self.left_out(sites, why)?);
-        Ok(outcome)
-    }
-
-    /// Orders the certificates of `sites`, those of `force` in any case, brings what came of it to the load balancers, and adds what
-    /// became of that to `outcome`. What stops it after something was done is told, and stands in the outcome too.
-    ///
-    /// # Errors
-    /// What stopped it, where nothing was done before in the whole run.
-    pub(super) fn order(
-        &self,
-        sites: &BTreeSet<String>,
-        force: &BTreeSet<String>,
-        outcome: &mut Outcome,
-    ) -> Result<(), Stop> {
-        let before = outcome.steps.len();
-        let Err(stop) = self.try_order(sites, force, outcome) else { return Ok(()) };
-        let known = outcome.steps.len();
-        let stop = stop.beside(sites, before, outcome)?;
-        stop.tell(self.reporter)?;
-        Ok(outcome.steps.iter().skip(known).try_for_each(|step| steps::fate(step, self.reporter))?)
-    }
-
-    fn try_order(&self, sites: &BTreeSet<String>, force: &BTreeSet<String>, outcome: &mut Outcome) -> Result<(), Stop> {
-        let edge = orders::edge(self.site);
-        let (_, prepared, _) = self.survey(&edge)?;
-        let mut orders = Orders::begin(self.site, prepared, sites, &self.options)?;
-        let newer = orders.adopt()?;
-        self.adopted(&newer);
-        let mut fresh: BTreeSet<String> = newer.into_keys().collect();
-        let force: BTreeSet<String> = force.difference(&fresh).cloned().collect();
-        let looked = orders.look(&force, self.interrupt.flag())?;
-        steps::looked(&looked, self.reporter)?;
-        outcome.steps.extend(looked.fates.into_iter().map(|(site, fate)| StepOutcome::order(site, fate)));
-        let mut ordered = Ordered::default();
-        let carried_out = orders.fulfil(&force, self.interrupt.flag(), &mut ordered);
-        for (site, fate) in ordered.fates {
-            if matches!(fate, StepFate::Done { .. }) {
-                outcome.renewed = true;
-                fresh.insert(site.clone());
-            }
-            let step = StepOutcome::order(site, fate);
-            steps::fate(&step, self.reporter)?;
-            outcome.steps.push(step);
-        }
-        carried_out?;
-        if let Some((site, why)) = ordered.stopped {
-            self.reporter.note(&format!("{site}: {why}"));
-            outcome.interrupted = true;
-            outcome.steps.push(StepOutcome::order(site, StepFate::LeftOut { why }));
-            return Ok(());
-        }
-        if fresh.is_empty() {
-            return Ok(());
-        }
-        // Until it is brought nobody else orders.
-        let brought = self.install(&edge, &fresh)?;
-        drop(orders);
-        *outcome = std::mem::take(outcome).then(brought);
-        Ok(())
-    }
-
     /// Carries out those actions of the plan for `hosts` that `keep` names, shown as a plan, and nothing else of it. All of these hosts have
     /// to be there. `run` is what is added to the run's name: a part is a run of its own in the journals.
     pub(super) fn part(
@@ -527,52 +425,6 @@ impl<'a> Work<'a> {
             self.reporter.error(&format!("{host} {why}"), &[], &[])?;
         }
         if away.is_empty() { Ok((issued, prepared)) } else { Err(Stop::Unreachable) }
-    }
-
-    /// Brings the certificates in use to those of `hosts` that answer and have others; the plan is shown, and holds nothing
-    /// else. Those that do not get them are told: they are pending. `fresh` are the sites that have just got a new one.
-    pub(super) fn install(&self, hosts: &BTreeSet<HostName>, fresh: &BTreeSet<String>) -> Result<Outcome, Stop> {
-        let (issued, mut prepared, away) = self.survey(hosts)?;
-        // Whether what holds now holds everywhere.
-        let all = away.is_empty() && hosts.len() == self.site.hosts.len();
-        // A run of its own in the journals: what it replaces can be put back by itself.
-        let run = format!("{}-certificates", self.options.run);
-        let options = Options { run, settle: all && issued.step.is_some(), ..self.options.clone() };
-        let brought = Brought::of(self.site, &prepared.plan).map_err(|host| {
-            Stop::Refused(
-                format!("{host} differs from the inventory by more than certificates"),
-                vec!["`infra apply` makes the host as the inventory says, with the certificates".to_owned()],
-            )
-        })?;
-        // Nothing but certificates is brought: no decision of another kind is missing, or made.
-        prepared.undecided.clear();
-        prepared.decisions.clear();
-        prepared.news.clear();
-        let ours = brought.ours;
-        let mut outcome = if prepared.plan.leaves_hosts() {
-            let outcome = self.untouched(&mut prepared, &options);
-            if let Some(text) = waits(&outcome.former) {
-                self.reporter.note(&text);
-            }
-            outcome
-        } else {
-            // Our own authorities have just signed what they brought; what a CA gave waits from an earlier run.
-            let waited = fresh.is_empty() && self.site.certificates.issuer != Issuer::Internal;
-            for (host, sites) in brought.sites.iter().filter(|(_, sites)| waited && !sites.is_empty()) {
-                let sites: Vec<&str> = sites.iter().map(String::as_str).collect();
-                self.reporter
-                    .note(&format!("pending on {host}, and brought now without an order: {}", sites.join(", ")));
-            }
-            self.reporter.plan(self.site, &prepared.plan)?;
-            self.pass(&issued, prepared, &options, 0.0)?
-        };
-        self.finished(&outcome, all, &issued)?;
-        let pending = brought.pending(away, fresh, &outcome);
-        steps::pending(&pending, self.reporter)?;
-        installation::count(self.site, &pending, &mut outcome);
-        // What a CA gave was told when it came.
-        outcome.renewed = ours;
-        Ok(outcome)
     }
 }
 
