@@ -86,10 +86,11 @@ ask_surely() {
 	ask "$1"
 }
 
-# open, epoch, writer, lag, running, semi_sync, as the server tells them when it is asked $1; what it does not tell is empty.
+# open, epoch, writer, lag, running, as the server tells them when it is asked $1, and of semi-synchronous replication semi_on (whether
+# it is switched on), semi_sync (its state) and attached (replicas that acknowledge); what it does not tell is empty.
 learn() {
 	ask_surely "$1" || return 1
-	open='' epoch='' writer='' lag='' running='' semi_sync=''
+	open='' epoch='' writer='' lag='' running='' semi_on='' semi_sync='' attached=''
 	for line in "${lines[@]}"; do
 		IFS=$'\t' read -r what value more <<<"$line"
 		case $what in
@@ -97,7 +98,9 @@ learn() {
 		role) epoch=$value writer=$more ;;
 		lag) lag=$value ;;
 		running | Slave_running) running=$value ;;
-		Rpl_semi_sync_*) semi_sync=$value ;;
+		semi_on) semi_on=$value ;;
+		Rpl_semi_sync_*_status) semi_sync=$value ;;
+		Rpl_semi_sync_*_clients) attached=$value ;;
 		esac
 	done
 }
@@ -130,7 +133,40 @@ beat() {
 	fi
 	[ -z "$awaited" ] || return 0
 	printf '%s\n' "UPDATE infra.heartbeat SET at = UTC_TIMESTAMP(6), writer = '$me', semi_sync = '$semi_sync' WHERE one = 1; SELECT 1;" >&"$beat"
-	awaited=yes
+	awaited=$SECONDS
+}
+
+# A replica whose host has lost its power leaves a connection that nobody ends. When that replica is back, the server ends the old one
+# itself, and MariaDB hangs over that: nobody can log in any more, until the kernel gives the connection up, a quarter of an hour later.
+# (The thread of the old connection waits for the one that reads acknowledgements, and that one for a word of the old connection.) So
+# the connections of database hosts whose kernel has not answered, though a packet was sent again five times, for 6 s, end here. Where
+# the kernel of this host cannot do that, nothing happens.
+cut_silent() {
+	local known=/ peer other
+	for peer in "${peers[@]}"; do known+="${peer#*/}/"; done
+	ss -Htno state established sport = :3306 2>/dev/null | awk -v known="$known" '
+		match($0, /timer:\(on,[^,]*,[0-9]+\)/) {
+			split(substr($0, RSTART + 7, RLENGTH - 8), timer, ",")
+			from = $4
+			sub(/:[0-9]+$/, "", from)
+			gsub(/[][]|::ffff:/, "", from)
+			if (timer[3] >= 5 && index(known, "/" from "/")) print $4
+		}' | while read -r other; do
+		echo "ends the connection of $other: nothing was heard of that host for too long"
+		ss -HK state established sport = :3306 dst "$other" >/dev/null 2>&1
+	done
+}
+
+# Whether a commit waits for a word of a replica, or has waited in vain.
+misses_replica() {
+	[ "$semi_on$semi_sync" = 1OFF ] || { [ -n "$awaited" ] && [ $((SECONDS - awaited)) -ge 3 ]; }
+}
+
+# From now on commits wait for the replica that is attached and has all: it came after this host had begun to write without one.
+wait_for_replica() {
+	[ "$semi_on" = 0 ] && [ "${attached:-0}" -gt 0 ] && [ ! -e "$kept" ] || return 0
+	ask_surely "$caught_up_question" && [ "${lines[0]:-0}" -gt 0 ] || return 0
+	ask_surely "$wait_for_replica_sql" && echo "commits wait for a replica from now on: one is attached"
 }
 
 # Why this host waits, to the journal, the same thing once; and to who asks for it on the host.
@@ -237,12 +273,17 @@ while :; do
 	# The server itself waits, so that a change is seen at once and nothing else costs much.
 	if learn "${wait[${open:-unknown}]}; $own_question"; then
 		tell
-		[ -z "${shown[writer]-}" ] || beat
+		if [ -n "${shown[writer]-}" ]; then
+			beat
+			wait_for_replica
+			! misses_replica || cut_silent
+		fi
 		[ -n "$started" ] || started=$(systemctl show -p InvocationID --value "$unit")
 		[ -z "$epoch" ] || [ "$settled" = "$started" ] || settle
 	else
 		for file in writer reader epoch; do show "$file" ''; done
 		started='' open=''
+		cut_silent
 		pause 1
 		connect
 	fi

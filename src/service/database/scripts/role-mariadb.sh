@@ -9,7 +9,11 @@ await_change() {
 }
 
 # How it tells of its replication.
-replication_question="SHOW GLOBAL STATUS WHERE Variable_name IN ('Slave_running', 'Rpl_semi_sync_master_status')"
+replication_question="SELECT 'semi_on', @@GLOBAL.rpl_semi_sync_master_enabled;
+	SHOW GLOBAL STATUS WHERE Variable_name IN ('Slave_running', 'Rpl_semi_sync_master_status', 'Rpl_semi_sync_master_clients')"
+# How many replicas have been sent all; and that commits wait for one, unless a fence stands meanwhile.
+caught_up_question="SELECT COUNT(*) FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%' AND state LIKE '%has sent all binlog%'"
+wait_for_replica_sql='SET GLOBAL rpl_semi_sync_master_enabled = NOT @@GLOBAL.read_only'
 
 # What another host of the group is asked beside its role, and its answer as lines of a word and its value: those of its role,
 # position (what it has received, or else carried out), source.

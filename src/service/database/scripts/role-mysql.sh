@@ -6,7 +6,11 @@ await_change() { echo 'DO SLEEP(0.2)'; }
 # How it tells of its replication.
 replication_question="SELECT 'running', IF((SELECT COUNT(*) FROM performance_schema.replication_connection_status WHERE service_state = 'ON') > 0
 		AND (SELECT COUNT(*) FROM performance_schema.replication_applier_status WHERE service_state = 'ON') > 0, 'ON', 'OFF');
-	SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_source_status'"
+	SELECT 'semi_on', variable_value = 'ON' FROM performance_schema.global_variables WHERE variable_name = 'rpl_semi_sync_source_enabled';
+	SHOW GLOBAL STATUS WHERE Variable_name IN ('Rpl_semi_sync_source_status', 'Rpl_semi_sync_source_clients')"
+# How many replicas have been sent all; and that commits wait for one, unless a fence stands meanwhile.
+caught_up_question="SELECT COUNT(*) FROM performance_schema.processlist WHERE command LIKE 'Binlog Dump%' AND state LIKE '%has sent all binlog%'"
+wait_for_replica_sql='SET GLOBAL rpl_semi_sync_source_enabled = NOT @@GLOBAL.read_only'
 
 # What another host of the group is asked beside its role, and its answer as lines of a word and its value: those of its role,
 # position (what it has received, or else carried out), source.

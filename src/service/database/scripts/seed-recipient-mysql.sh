@@ -51,3 +51,7 @@ wanted=$(executed_sql | sql_at "$donor_address")
 forget_seed
 [ -n "$wanted" ] || fail "the replica runs, but $donor does not tell how far it has to come: infra db status"
 reach "$wanted" "$patience" || fail "the replica runs, and has not caught up with $donor at $wanted: $(errors)"
+# From now on a commit waits until it is here too.
+semi_sync_sql on | sql_at "$writer_address" || fail "the replica runs, and the writer could not be told to wait for it: infra apply"
+# A former writer that a failover had fenced is a replica like any other by now.
+rm -f /var/lib/infra/db/fenced
