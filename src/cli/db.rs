@@ -7,9 +7,9 @@ use clap::Subcommand;
 use time::OffsetDateTime;
 
 use super::global::{Global, Inventory};
-use super::stages;
 use super::stop::{Done, Stop};
 use super::work::{Consent, Work};
+use super::{exit, stages};
 use crate::base::diagnostic::Diagnostic;
 use crate::base::net::HostName;
 use crate::fleet::connect::SshConnector;
@@ -18,8 +18,8 @@ use crate::fleet::{inquire, memory};
 use crate::inventory::site::{self, Role, Site};
 use crate::plan::decision::{Decided, Memory};
 use crate::plan::state::{Desired, ObservedFleet};
-use crate::report::Reporter;
 use crate::report::interrupt::Interrupt;
+use crate::report::{Reporter, prompt};
 use crate::service::database::change::Change;
 use crate::service::database::group::{Group, Member};
 use crate::service::database::kept::Kept;
@@ -110,6 +110,29 @@ fn consent(dry_run: bool, yes: bool, question: &str) -> Consent<'_> {
     }
 }
 
+/// Refuses a name that is not that of the host whose data are given up; `command` is what would do it.
+fn names_it(host: &HostName, named: Option<&HostName>, command: &str) -> Result<(), Stop> {
+    match named.filter(|name| *name != host) {
+        None => Ok(()),
+        Some(other) => Err(Stop::Refused(
+            format!("`{other}` is not the host whose data are given up, which is `{host}`"),
+            vec![format!("write `{command} --yes-wipe {host}`, if that is what you want")],
+        )),
+    }
+}
+
+/// How a person gives up what `host` holds: by its name, which they type where they have not `named` it in the command.
+fn giving_up<'c>(host: &'c HostName, named: bool, question: &'c str) -> Result<Consent<'c>, Stop> {
+    match named {
+        true => Ok(Consent::Given),
+        false if prompt::possible() => Ok(Consent::Typed(question, host.as_str())),
+        false => Err(Stop::Refused(
+            prompt::NoTerminal.to_string(),
+            vec![format!("add `--yes-wipe {host}` to give up what it holds without being asked")],
+        )),
+    }
+}
+
 /// Has what `decide` gives over the group and the app hosts shown, agreed to, and carried out. Those that are away have no part in it.
 fn carry_out(
     work: &mut Work<'_>,
@@ -197,6 +220,22 @@ impl<'a> Look<'a> {
                 None => Database.decide(site, observed, memory),
             }
         })
+    }
+
+    /// Brings to the proxies of the app hosts that answer to which hosts nothing is sent, as this controller remembers it by now: it holds
+    /// for their next start too, and no `apply` is due for it.
+    fn bring_places(&self, work: &Work<'_>) -> Done {
+        let apps = database::clients(self.site).map(|host| host.name.clone()).collect();
+        let there: BTreeSet<HostName> = self.at(&apps).observed.into_keys().collect();
+        let behind: Vec<&str> = apps.difference(&there).map(HostName::as_str).collect();
+        if !behind.is_empty() {
+            self.reporter.note(&format!("`infra apply` brings that to {} once it answers", behind.join(", ")));
+        }
+        if there.is_empty() {
+            return Ok(exit::DONE);
+        }
+        let outcome = work.part(&there, "places", database::traffic::brings_places)?;
+        work.end(outcome, exit::of)
     }
 
     /// What this controller remembers of the group.

@@ -45,7 +45,8 @@ impl Promotion {
     }
 
     /// Carries out what `decide` gives, which makes the host the writer, once `question` is agreed to. What came of it is remembered,
-    /// with `given_up`, the writer of before that gets no traffic from then on, and told. Gives the exit code.
+    /// with `given_up`, the writer of before that gets no traffic from then on, which is brought to the proxies, and told. Gives the
+    /// exit code.
     pub(super) fn carry_out(
         &self,
         look: &Look<'_>,
@@ -60,6 +61,7 @@ impl Promotion {
             look.reporter.writer_changed(&self.host, &change)?;
             if let Some(old) = given_up {
                 look.reporter.note(&format!("{old} stays fenced, and gets no traffic, until `infra db rejoin {old}`"));
+                return look.bring_places(work);
             }
         }
         Ok(code)

@@ -1,4 +1,5 @@
-//! `db rejoin`: a former writer follows the one that writes now. What it has besides is shown, and given up only by `db seed --wipe`.
+//! `db rejoin`: a former writer follows the one that writes now. What it has besides is shown, and given up by a person's word alone, which
+//! is the host's name; it gets a copy of the writer's data then.
 
 use super::{Look, carry_out, consent, group_and_apps};
 use crate::base::net::HostName;
@@ -13,6 +14,7 @@ use crate::service::database::engine::Flavor;
 use crate::service::database::group::Group;
 use crate::service::database::gtid::Gtid;
 use crate::service::database::rejoin::{self, Way};
+use crate::service::database::seed;
 
 /// `db rejoin`.
 #[derive(Debug, Clone, clap::Args)]
@@ -26,7 +28,10 @@ pub struct Rejoin {
     /// Show what it has and the writer lacks, as rows where the binary log has them, and change nothing
     #[arg(long)]
     pub show: bool,
-    /// Do not ask for confirmation
+    /// Give up what it has and the writer lacks, by the host's name once more, where nobody can be asked to type it
+    #[arg(long, value_name = "HOST", conflicts_with = "show")]
+    pub yes_wipe: Option<HostName>,
+    /// Do not ask for confirmation where nothing is given up
     #[arg(short, long)]
     pub yes: bool,
 }
@@ -35,6 +40,7 @@ pub(super) fn run(args: &Rejoin, global: &Global, services: Services, reporter: 
     let site = stages::site(&args.inventory.inventory, reporter)?;
     super::database(&site)?;
     super::of_group(&site, &args.host)?;
+    super::names_it(&args.host, args.yes_wipe.as_ref(), &format!("infra db rejoin {}", args.host))?;
     let look = Look::new(&site, global, services, reporter);
     let mut survey = look.at(&super::group(&site));
     let mut way = rejoin::way(&site, &survey.observed, &args.host)?;
@@ -54,45 +60,59 @@ pub(super) fn run(args: &Rejoin, global: &Global, services: Services, reporter: 
         survey = look.at(&super::group(&site));
         way = rejoin::way(&site, &survey.observed, &args.host)?;
     }
-    match way {
-        Way::Errant(errant) => {
+    let host = args.host.clone();
+    let code = match way {
+        Way::Errant(errant) if args.show => {
             look.show(args, &mut survey, &errant)?;
-            Err(Stop::Refused(
-                format!("{} has transactions that the writer lacks, and cannot follow with them: {errant}", args.host),
-                vec![
-                    format!("`infra db rejoin {} --show` shows them as rows", args.host),
-                    format!("`infra db seed {} --wipe` gives them up, and takes in all that the writer has", args.host),
-                ],
-            ))
+            return Err(Stop::Refused(
+                format!("{host} has transactions that the writer lacks, and cannot follow with them: {errant}"),
+                vec![format!(
+                    "`infra db rejoin {host}` gives them up, after its name was typed, and copies what the writer has"
+                )],
+            ));
         }
-        Way::Follow | Way::Start if args.show => {
-            reporter.note(&format!("{} has nothing that the writer lacks", args.host));
-            Ok(exit::DONE)
+        _ if args.show => {
+            reporter.note(&format!("{host} has nothing that the writer lacks"));
+            return Ok(exit::DONE);
         }
-        Way::Start => Err(Stop::Refused(format!("the database server of {} does not answer", args.host), Vec::new())),
+        Way::Start => return Err(Stop::Refused(format!("the database server of {host} does not answer"), Vec::new())),
+        Way::Errant(errant) => {
+            reporter
+                .note(&format!("{host} has transactions that the writer lacks, and cannot follow with them: {errant}"));
+            reporter
+                .note(&format!("`infra db rejoin {host} --show` shows them as rows, where its binary log has them"));
+            let lost = seed::destroys(&site, &survey.observed, &host)?;
+            reporter.note(&format!("what {host} holds is replaced, and does not come back: {}", lost.join("; ")));
+            drop(survey);
+            let (name, question) = (host.clone(), format!("give up what {host} holds?"));
+            let agreed = super::giving_up(&args.host, args.yes_wipe.is_some(), &question)?;
+            carry_out(&mut work, agreed, move |site, observed, _| rejoin::replace(site, observed, &name))?
+        }
         Way::Follow => {
             drop(survey);
-            let (host, question) = (args.host.clone(), format!("have {} follow the writer?", args.host));
+            let (name, question) = (host.clone(), format!("have {host} follow the writer?"));
             let agreed = consent(false, args.yes, &question);
-            let code = carry_out(&mut work, agreed, move |site, observed, _| rejoin::decide(site, observed, &host))?;
-            if code == exit::DONE {
-                reporter.note(&format!("{} follows the writer again", args.host));
-                if look.kept()?.closed.contains(&args.host) {
-                    look.keep(|kept| kept.closed.retain(|host| *host != args.host))?;
-                    reporter.note("if `infra apply` ran since the failover, run it again: the proxies of the app hosts have it in their files as closed");
-                }
-            }
-            Ok(code)
+            carry_out(&mut work, agreed, move |site, observed, _| rejoin::decide(site, observed, &name))?
         }
+    };
+    if code != exit::DONE {
+        return Ok(code);
     }
+    // A person who said no has changed nothing.
+    if !rejoin::follows(&site, &look.at(&super::group(&site)).observed, &host) {
+        return Ok(code);
+    }
+    reporter.note(&format!("{host} follows the writer again"));
+    if !look.kept()?.closed.contains(&host) {
+        return Ok(code);
+    }
+    look.keep(|kept| kept.closed.retain(|closed| *closed != host))?;
+    look.bring_places(&work)
 }
 
 impl Look<'_> {
-    /// Shows what the host has besides, where that was asked for.
+    /// Shows what the host has besides.
     fn show(&self, args: &Rejoin, survey: &mut Survey, errant: &Gtid) -> Result<(), Stop> {
-        if !args.show {
-            return Ok(());
-        }
         let observed = std::mem::take(&mut survey.observed);
         let group = Group::of(self.site, &observed);
         let database = super::database(self.site)?;

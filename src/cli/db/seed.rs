@@ -4,9 +4,9 @@
 use crate::base::net::HostName;
 use crate::cli::global::{Global, Inventory};
 use crate::cli::stages;
-use crate::cli::stop::{Done, Stop};
+use crate::cli::stop::Done;
 use crate::cli::work::{Consent, Work};
-use crate::report::{Reporter, prompt};
+use crate::report::Reporter;
 use crate::service::Services;
 use crate::service::database::{NAME, seed};
 
@@ -37,12 +37,7 @@ pub(super) fn run(args: &Seed, global: &Global, services: Services, reporter: &R
     let site = stages::site(&args.inventory.inventory, reporter)?;
     super::database(&site)?;
     let host = &args.host;
-    if let Some(other) = args.yes_wipe.as_ref().filter(|name| *name != host) {
-        return Err(Stop::Refused(
-            format!("`{other}` is not the host whose data are given up, which is `{host}`"),
-            vec![format!("write `infra db seed {host} --wipe --yes-wipe {host}`, if that is what you want")],
-        ));
-    }
+    super::names_it(host, args.yes_wipe.as_ref(), &format!("infra db seed {host} --wipe"))?;
     super::of_group(&site, host)?;
     let hosts = super::group(&site);
     let command = format!("infra db seed {host} {}", args.inventory.inventory.display());
@@ -57,14 +52,7 @@ pub(super) fn run(args: &Seed, global: &Global, services: Services, reporter: &R
         (true, _) => Consent::DryRun,
         (false, true) if args.yes => Consent::Given,
         (false, true) => Consent::Asked(&asked),
-        (false, false) if args.yes_wipe.is_some() => Consent::Given,
-        (false, false) if prompt::possible() => Consent::Typed(&typed, host.as_str()),
-        (false, false) => {
-            return Err(Stop::Refused(
-                prompt::NoTerminal.to_string(),
-                vec![format!("add `--yes-wipe {host}` to give up what it holds without being asked")],
-            ));
-        }
+        (false, false) => super::giving_up(host, args.yes_wipe.is_some(), &typed)?,
     };
     let (name, wipe) = (host.clone(), args.wipe);
     work.decided_by(looked, NAME, move |site, observed, _| seed::on_command(site, observed, &name, wipe), consent)

@@ -1,13 +1,14 @@
 //! The way back of a former writer: takes the group as it is and the host, gives the tasks by which it follows the one that writes now,
-//! where it has nothing that the writer lacks; else what it has, as something that a person decides about.
+//! where it has nothing that the writer lacks; else, by a person's word, those by which it gets a copy of the writer's data instead.
 
 use std::time::Duration;
 
 use super::commands;
 use super::engine::Flavor;
 use super::failover;
-use super::group::{Group, Member};
+use super::group::{Group, Member, Standing};
 use super::gtid::Gtid;
+use super::seed;
 use crate::base::diagnostic::Diagnostic;
 use crate::base::net::HostName;
 use crate::inventory::site::Site;
@@ -58,6 +59,12 @@ fn both<'g, 'a>(group: &'g Group<'a>, host: &HostName) -> Result<(&'g Member<'a>
     Ok((writer, member))
 }
 
+/// Whether `host` follows the writer.
+pub fn follows(site: &Site, observed: &ObservedFleet, host: &HostName) -> bool {
+    let group = Group::of(site, observed);
+    both(&group, host).is_ok_and(|(writer, member)| group.standing(member, writer) == Standing::Follows)
+}
+
 /// Starts the server of a host, which stays fenced.
 ///
 /// # Errors
@@ -83,7 +90,9 @@ pub fn decide(site: &Site, observed: &ObservedFleet, host: &HostName) -> Result<
         Way::Start => return Err(Diagnostic::error(format!("the database server of {host} does not run"))),
         Way::Errant(errant) => {
             return Err(Diagnostic::error(format!("{host} has transactions that the writer lacks: {errant}")).help(
-                format!("`infra db rejoin {host} --show` shows them; `infra db seed {host} --wipe` gives them up"),
+                format!(
+                    "`infra db rejoin {host} --show` shows them, `infra db rejoin {host}` gives them up by your word"
+                ),
             ));
         }
     }
@@ -101,10 +110,25 @@ pub fn decide(site: &Site, observed: &ObservedFleet, host: &HostName) -> Result<
     let (title, limit) = (format!("follow {name} as its replica, fenced"), Duration::from_secs(180));
     let change = format!("follows {name} since epoch {epoch}");
     decided.act(host, Phase::Replica, commands::task("rejoin", Phase::Replica, title, script, limit, change));
+    open(site, observed, host, &mut decided);
+    Ok(decided)
+}
+
+/// Replaces what `host` holds by a copy of the data of the group, by a person's word, and has the traffic come back to it.
+///
+/// # Errors
+/// As for [`seed::on_command`].
+pub fn replace(site: &Site, observed: &ObservedFleet, host: &HostName) -> Result<Decided, Diagnostic> {
+    let mut decided = seed::on_command(site, observed, host, true)?;
+    open(site, observed, host, &mut decided);
+    Ok(decided)
+}
+
+/// The proxies send to `host` again.
+fn open(site: &Site, observed: &ObservedFleet, host: &HostName, decided: &mut Decided) {
     for (app, action) in failover::closing(site, host, "enable", Phase::App, observed) {
         decided.act(&app, Phase::App, action);
     }
-    Ok(decided)
 }
 
 /// Prints the transactions of `host` that the writer lacks, as rows where the binary log has them. It changes nothing.
@@ -156,6 +180,13 @@ mod tests {
         assert_eq!(way(&site, &observed, &name("db1")).unwrap(), Way::Errant(gtid("1-101-903").unwrap()));
         let error = decide(&site, &observed, &name("db1")).unwrap_err();
         assert_eq!(error.message, "db1 has transactions that the writer lacks: 1-101-903");
+        // By a person's word it gets a copy, and the traffic comes back after that.
+        let decided = replace(&site, &observed, &name("db1")).unwrap();
+        let actions = &decided.hosts[&name("db1")][&Phase::Replica];
+        let [Action::Perform { task, .. }] = actions.as_slice() else { panic!("{actions:?}") };
+        assert_eq!(task.title, "replace the data by a copy of those of db2, and follow db2");
+        assert_eq!(decided.hosts[&name("app1")].keys().collect::<Vec<_>>(), [&Phase::App]);
+        assert!(replace(&site, &observed, &name("db2")).unwrap_err().message.starts_with("db2 is the writer"));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::base::diagnostic::Diagnostic;
 use crate::base::material::{CertificateId, Material, Purpose};
 use crate::base::net::HostName;
 use crate::inventory::site::Role;
+use crate::plan::plan::Action;
 use crate::plan::state::{Access, Check, File, Folder, Follow, Phase, Probe, UnitWanted};
 use crate::service::certificates::{CIPHERS, CIPHERSUITES, Holder, curves};
 use crate::service::claims::Claims;
@@ -33,6 +34,8 @@ pub const FOLDER: &str = "/etc/infra/db";
 pub const SOCKET: &str = "/run/infra/db-proxy/admin.sock";
 
 const PHASE: Phase = Phase::App;
+/// The files of [`FOLDER`] that say to whom nothing may be sent.
+const PLACES: [&str; 2] = ["/proxy.cfg", "/proxy.state"];
 /// The port of the server.
 const SERVER: u16 = 3306;
 /// Connections of programs at one time; each needs one to a server too.
@@ -135,6 +138,15 @@ pub(super) fn want(context: &Context<'_>, closed: &BTreeSet<HostName>, out: &mut
     drain::add(NAME, "the database proxy", FORMER, out);
     probes(out);
     Ok(())
+}
+
+/// Whether an action brings to a proxy to whom nothing may be sent, or lets it take that.
+pub fn brings_places(action: &Action) -> bool {
+    match action {
+        Action::Write { path, .. } => PLACES.iter().any(|name| path.strip_prefix(FOLDER) == Some(*name)),
+        Action::Follow { unit, follow, .. } => unit == UNIT && *follow == Follow::Reload,
+        _ => false,
+    }
 }
 
 fn probes(out: &mut Claims) {
