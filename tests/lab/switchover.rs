@@ -266,8 +266,8 @@ fn link_cut(bench: &Bench) {
 fn replica_lost(bench: &Bench) {
     let (stays, lost) = (writer(bench), other(writer(bench)));
     start(bench);
-    let silent = "table inet cut { chain out { type filter hook output priority -500; policy drop; } }";
-    bench.sh(lost, &format!("nft -f - <<'END'\n{silent}\nEND")).expect(0);
+    let silent = "nft add table inet cut && nft add chain inet cut out '{ type filter hook output priority -500; policy drop; }'";
+    bench.sh(lost, silent).expect(0);
     bench.lab().kill(lost).unwrap();
     bench.lab().start(lost).unwrap();
     wait("it follows again", Duration::from_secs(90), || {
