@@ -71,6 +71,7 @@ fn every_verb_prints_events_of_the_schema() {
         "firewall explain internet lb1 443",
         "firewall explain lb1 nobody 443",
         "firewall verify",
+        "status",
         "trust lb1",
     ] {
         let words: Vec<&str> = words.split(' ').chain(["--json"]).collect();
@@ -80,7 +81,7 @@ fn every_verb_prints_events_of_the_schema() {
     }
     let all =
         "authority certificate checked diagnostic error explanation matrix measured observed observing outcome plan";
-    let all = all.split(' ').chain(["records", "unasked"]);
+    let all = all.split(' ').chain(["host_status", "records", "site_status", "status", "unasked"]);
     assert_eq!(seen, all.map(ToOwned::to_owned).collect());
 }
 

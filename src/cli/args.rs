@@ -15,6 +15,7 @@ use super::lab::Lab;
 use super::man::Man;
 use super::render::Render;
 use super::schema::Schema;
+use super::status::Status;
 use super::trust::Trust;
 
 /// From one inventory file, a secured and monitored web infrastructure, over SSH.
@@ -52,6 +53,8 @@ pub enum Verb {
     Firewall(Firewall),
     /// Write what Prometheus or Sumo Logic is to alert about, with tested cases
     Alerts(Alerts),
+    /// Show the fleet on one screen; exits 0 all is well, 1 something is wrong, 4 a host does not answer
+    Status(Status),
     /// Accept a host's SSH key after its fingerprint was compared
     Trust(Trust),
     /// Run a twin of the inventory on this machine: real Debian hosts in an isolated network (needs root)
@@ -103,6 +106,8 @@ mod tests {
             "infra cert records x.yml --json",
             "infra db status x.yml --json",
             "infra schema events",
+            "infra status x.yml --watch --prometheus infra.prom --html s.html --limit role:lb",
+            "infra status --watch 2 --json",
             "infra db rotate shop",
             "infra db rotate infra_repl x.yml --yes",
             "infra db rotate --all x.yml",
@@ -125,6 +130,8 @@ mod tests {
             "infra schema",
             "infra alerts x.yml",
             "infra alerts x.yml --to out --format nagios",
+            "infra status --watch 0",
+            "infra status --watch x.yml",
             "infra check --parallel 0",
             "infra check --parallel 1001",
             "infra check --limit role:wbe",

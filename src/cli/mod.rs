@@ -24,6 +24,7 @@ mod man;
 mod render;
 pub mod schema;
 mod stages;
+mod status;
 pub mod stop;
 mod trust;
 mod work;
@@ -65,6 +66,7 @@ fn run(args: &Args, services: Services, reporter: &Reporter) -> Done {
         Verb::Db(db) => db::run(db, global, services, reporter),
         Verb::Firewall(firewall) => firewall::run(firewall, global, reporter),
         Verb::Alerts(alerts) => alerts::run(alerts, reporter),
+        Verb::Status(status) => status::run(status, global, services, reporter),
         Verb::Trust(trust) => trust::run(trust, global, reporter),
         Verb::Lab(lab) => lab::run(lab, global, reporter),
         Verb::Schema(schema) => schema::run(schema, reporter),

@@ -19,6 +19,7 @@ pub mod readiness;
 pub mod run;
 pub mod saved;
 pub mod served;
+pub mod status;
 pub mod survey;
 pub mod transaction;
 pub mod way_in;

@@ -12,7 +12,7 @@ use crate::base::net::HostName;
 use crate::fleet::decision::{Decide, Decision};
 use crate::fleet::event::Event;
 use crate::fleet::run;
-use crate::host::transport::{Transport, TransportError};
+use crate::host::transport::{Script, Transport, TransportError};
 use crate::host::{observe, report};
 use crate::inventory::site::{Host, Site};
 use crate::plan::decision::{Decided, Memory};
@@ -106,7 +106,20 @@ pub fn observe(
     transport: &mut dyn Transport,
     desired: &DesiredHost,
 ) -> Result<Observed, TransportError> {
-    let output = transport.run(&observe::script(services), observe::request(services, desired).as_bytes())?;
+    answer(services, transport, &observe::script(services), &observe::request(services, desired))
+}
+
+/// One exec of an observing script with what it reads on stdin.
+///
+/// # Errors
+/// As for [`observe`].
+pub fn answer(
+    services: Services,
+    transport: &mut dyn Transport,
+    script: &Script,
+    request: &str,
+) -> Result<Observed, TransportError> {
+    let output = transport.run(script, request.as_bytes())?;
     observe::parse(services, &output.stdout).map_err(|error| {
         let said = match report::phrase(&String::from_utf8_lossy(&output.stderr)) {
             said if said.is_empty() => {

@@ -20,16 +20,33 @@ use crate::service::{Services, WAYS, platform};
 
 /// The observing script; the same for every host.
 pub fn script(services: Services) -> Script {
+    Script::new("observe", format!("{}exit 0\n", text(services)))
+}
+
+/// The same with the gauges of the services; `twice` is whether counters are read twice, a second apart.
+pub fn script_with_gauges(services: Services, twice: bool) -> Script {
+    let mut gauges = format!("twice={}\n", if twice { "yes" } else { "no" });
+    for (service, gauge) in services.gauges() {
+        gauges.push_str(&part("gauge of", service, &(gauge.script)()));
+    }
+    Script::new("observe", format!("{}{gauges}exit 0\n", text(services)))
+}
+
+/// What a service asks, in a subshell of its own.
+fn part(of: &str, service: &str, lines: &str) -> String {
+    format!("emit '{of} {service}' \"$(\n[ -z \"$odd\" ] || exit 0\n{lines}\n)\"\n")
+}
+
+fn text(services: Services) -> String {
     let (mut units, mut records, mut parts) = (Vec::<&str>::new(), Vec::new(), String::new());
     for (service, inquiry) in services.inquiries() {
         units.extend(inquiry.units);
         records.extend(inquiry.records.iter().map(|path| format!("./{path}")));
-        let lines = (inquiry.script)();
-        parts.push_str(&format!("emit 'of {service}' \"$(\n[ -z \"$odd\" ] || exit 0\n{lines}\n)\"\n"));
+        parts.push_str(&part("of", service, &(inquiry.script)()));
     }
     let text =
         include_str!("scripts/observe.sh").replace("UNITS", &units.join(" ")).replace("RECORDS", &records.join(" "));
-    Script::new("observe", format!("{WAYS}\n{WIRE}\n{text}\n{parts}exit 0\n"))
+    format!("{WAYS}\n{WIRE}\n{text}\n{parts}")
 }
 
 /// What the observing script reads on stdin: the paths, units and packages that matter for `desired`, and to `services`.
@@ -85,7 +102,7 @@ fn bad(part: &'static str, reason: impl Into<String>) -> ParseError {
     ParseError::Bad { part, reason: reason.into() }
 }
 
-/// Reads the answer of [`script`] for the same services.
+/// Reads the answer of [`script`], or of [`script_with_gauges`], for the same services.
 ///
 /// # Errors
 /// [`ParseError`] names the part.
@@ -141,6 +158,12 @@ pub fn parse(services: Services, answer: &[u8]) -> Result<Observed, ParseError> 
     for (service, inquiry) in services.inquiries() {
         let answer = one.get(format!("of {service}").as_str()).ok_or(ParseError::Missing(service))?;
         (inquiry.read)(answer, &mut observed);
+    }
+    for (service, gauge) in services.gauges() {
+        // A plan is made without them.
+        if let Some(answer) = one.get(format!("gauge of {service}").as_str()) {
+            (gauge.read)(answer, &mut observed);
+        }
     }
     observed.made.retain(|fact, _| !doubted.contains(fact));
     let links = links(one.get("links").copied().unwrap_or(""));

@@ -14,6 +14,7 @@ pub mod phase;
 #[expect(clippy::module_inception, reason = "the stage and its one verb")]
 pub mod plan;
 pub mod ruleset;
+pub mod said;
 pub mod state;
 pub mod step;
 pub mod task;

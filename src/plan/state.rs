@@ -332,7 +332,11 @@ impl<T: Serialize + DeserializeOwned> Part<T> {
 
     /// What the service has learned; `None` where it has learned nothing, or in another form than this one.
     pub fn of(&self, observed: &Observed) -> Option<T> {
-        let parts = if self.passing { &observed.passing } else { &observed.parts };
+        self.among(if self.passing { &observed.passing } else { &observed.parts })
+    }
+
+    /// The same, of parts that were kept by service.
+    pub fn among(&self, parts: &BTreeMap<String, Value>) -> Option<T> {
         T::deserialize(parts.get(self.service)?).ok()
     }
 

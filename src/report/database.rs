@@ -3,13 +3,10 @@
 
 use std::fmt::Write as _;
 
-use super::text::{Paint, clean, count};
+use super::text::{Paint, clean, count, folded};
 use crate::inventory::site::Site;
 use crate::service::database::preflight::{Finding, Verdict, bytes, milliseconds};
 use crate::service::database::status::{HostView, Part, View};
-
-/// Columns of a screen.
-const WIDTH: usize = 80;
 
 /// The whole screen, with a line end.
 pub fn draw(site: &Site, view: &View, paint: Paint) -> String {
@@ -115,23 +112,6 @@ fn about(host: &HostView) -> Vec<String> {
     lines
 }
 
-/// A line broken at spaces and commas, with `indent` before each part.
-fn folded(line: &str, indent: usize) -> String {
-    let own = line.chars().take_while(|c| *c == ' ').count();
-    let margin = " ".repeat(indent + own);
-    let mut out = String::new();
-    let mut text = margin.clone();
-    for word in line.trim_start().split_inclusive([' ', ',']) {
-        if text.chars().count() + word.trim_end().chars().count() > WIDTH && text.trim() != "" {
-            let _ = writeln!(out, "{}", text.trim_end());
-            text = format!("{margin}  ");
-        }
-        text.push_str(word);
-    }
-    let _ = writeln!(out, "{}", text.trim_end());
-    out
-}
-
 /// The findings of a preflight as a table, those that are not good with what to do.
 pub fn preflight(findings: &[Finding], paint: Paint) -> String {
     let width = |cell: fn(&Finding) -> &str, most: usize| {
@@ -164,6 +144,7 @@ pub fn preflight(findings: &[Finding], paint: Paint) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::text::SCREEN;
     use crate::service::database::group::Group;
     use crate::service::database::preflight::findings;
     use crate::service::database::sample::{self, edit, fleet, name, nothing, server, site};
@@ -184,7 +165,7 @@ mod tests {
             draw(&site(), &of(&bad, &nothing()), Paint::default()),
         );
         for screen in [&good, &bad] {
-            assert!(screen.lines().all(|line| line.chars().count() <= WIDTH), "{screen}");
+            assert!(screen.lines().all(|line| line.chars().count() <= SCREEN), "{screen}");
         }
         insta::assert_snapshot!("database_good", good);
         insta::assert_snapshot!("database_bad", bad);
@@ -197,7 +178,7 @@ mod tests {
         let answers = "reach\tdb1\tyes\naccount\tdb1\t1\nlong\t75\tshop@10.0.3.11:40000\t812\t3000\n";
         let found = findings(&site, &Group::of(&site, &observed), &name("db2"), Some(answers));
         let screen = preflight(&found, Paint::default());
-        assert!(screen.lines().all(|line| line.chars().count() <= WIDTH), "{screen}");
+        assert!(screen.lines().all(|line| line.chars().count() <= SCREEN), "{screen}");
         insta::assert_snapshot!("database_preflight", screen);
     }
 }

@@ -8,14 +8,17 @@ use serde_json::Value;
 
 use super::certificates::{AuthorityLine, CertificateLine};
 use super::json::{DiagnosticLine, OutcomeLine, PlanLine};
+use super::status::lines::{HostLine, StatusLine};
 use crate::base::net::HostName;
 use crate::fleet::event::Event;
 use crate::fleet::measure::Measured;
+use crate::fleet::status::SiteView;
 use crate::lab::HostStatus;
 use crate::pki::records::Records;
+use crate::plan::said::Finding;
 use crate::service::database::change::Change;
 use crate::service::database::failover::Witness;
-use crate::service::database::preflight::Finding;
+use crate::service::database::preflight;
 use crate::service::database::status::View;
 use crate::service::firewall::explain::Explanation;
 use crate::service::firewall::matrix::Matrix;
@@ -90,7 +93,7 @@ pub enum Line<'a> {
         /// Whether nothing stops it.
         passes: bool,
         /// Each thing that was looked at.
-        findings: &'a [Finding],
+        findings: &'a [preflight::Finding],
     },
     /// What the hosts see of a writer that is taken for dead: `db failover`.
     Witnesses {
@@ -107,6 +110,14 @@ pub enum Line<'a> {
         #[serde(flatten)]
         change: &'a Change,
     },
+    /// A host as it is: `status`.
+    HostStatus(Box<HostLine<'a>>),
+    /// A site as it is: `status`.
+    SiteStatus(&'a SiteView),
+    /// Something that is not as it should be: `status`.
+    Finding(&'a Finding),
+    /// The fleet as it is, after all of its hosts, sites and findings: `status`.
+    Status(StatusLine<'a>),
     /// A lab that is up: `lab status`.
     Lab {
         /// Its name.

@@ -12,6 +12,7 @@ use crate::base::net::HostName;
 use crate::base::visible;
 use crate::fleet::certificates::View;
 use crate::fleet::event::{Event, Outcome};
+use crate::fleet::status::View as Status;
 use crate::inventory::site::Site;
 use crate::plan::plan::Plan;
 use crate::service::Services;
@@ -33,6 +34,7 @@ pub mod progress;
 pub mod prompt;
 #[cfg(test)]
 pub(crate) mod sample;
+pub mod status;
 pub mod steps;
 pub mod text;
 pub mod tty;
@@ -41,6 +43,7 @@ pub mod zone;
 use interrupt::Interrupt;
 use line::Line;
 use outcome::Next;
+use status::lines::{HostLine, StatusLine};
 use text::Paint;
 
 /// Columns where no terminal says how many it has.
@@ -169,6 +172,29 @@ impl Reporter {
             return self.line(&Line::WriterChanged { writer, change });
         }
         change.words(writer).iter().try_for_each(|line| self.data(&format!("{}\n", text::clean(line))))
+    }
+
+    /// Shows the fleet as it is. With `again`, it is shown over and over: on a terminal in the same place, and with `true` not for the
+    /// first time.
+    ///
+    /// # Errors
+    /// As for [`Reporter::plan`].
+    pub fn status(&self, site: &Site, view: &Status, exit: u8, again: Option<bool>) -> io::Result<()> {
+        if self.json {
+            let hosts = status::ordered(view);
+            hosts.iter().try_for_each(|host| self.line(&Line::HostStatus(Box::new(HostLine::of(host, view)))))?;
+            status::ordered_sites(view).into_iter().try_for_each(|site| self.line(&Line::SiteStatus(site)))?;
+            view.findings.iter().try_for_each(|finding| self.line(&Line::Finding(finding)))?;
+            return self.line(&Line::Status(StatusLine::of(site, view, exit)));
+        }
+        let text = status::draw(site, view, self.out);
+        match again {
+            // Home, then all that was there before goes.
+            Some(_) if io::stdout().is_terminal() => quiet(io::stdout().lock().write_all(b"\x1b[H\x1b[J"))?,
+            Some(true) => self.data("\n")?,
+            _ => {}
+        }
+        self.data(&text)
     }
 
     /// Shows diagnostics, all of them.

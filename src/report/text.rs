@@ -1,5 +1,7 @@
 //! Small parts of what a person reads: takes names, counts and words of hosts, gives text that is safe, short and aligned.
 
+use std::fmt::Write as _;
+
 use anstyle::{AnsiColor, Style};
 
 use crate::base::net::HostName;
@@ -67,6 +69,31 @@ pub fn seconds(seconds: f64) -> String {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1e9, rounded")]
     let whole = whole as u64;
     if whole < 120 { format!("{whole} s") } else { format!("{} min {} s", whole / 60, whole % 60) }
+}
+
+/// Columns of a screen.
+pub const SCREEN: usize = 80;
+
+/// A line broken at spaces and commas, with `indent` before each part.
+pub fn folded(line: &str, indent: usize) -> String {
+    let own = line.chars().take_while(|c| *c == ' ').count();
+    let margin = " ".repeat(indent + own);
+    let mut out = String::new();
+    let mut text = margin.clone();
+    for word in line.trim_start().split_inclusive([' ', ',']) {
+        if text.chars().count() + word.trim_end().chars().count() > SCREEN && text.trim() != "" {
+            let _ = writeln!(out, "{}", text.trim_end());
+            text = format!("{margin}  ");
+        }
+        text.push_str(word);
+    }
+    let _ = writeln!(out, "{}", text.trim_end());
+    out
+}
+
+/// Bytes as a person says them: `1.3 GB`.
+pub fn bytes(number: u64) -> String {
+    crate::service::database::preflight::bytes(number)
 }
 
 /// A name's stem and the number at its end: `web12` is `("web", Some(12), "12")`.

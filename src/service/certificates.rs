@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use time::{Date, Month, OffsetDateTime, Time};
+
 use crate::base::diagnostic::Diagnostic;
 use crate::base::material::Material;
 use crate::base::net::DnsName;
@@ -57,6 +59,18 @@ pub fn site_pem(name: &DnsName) -> String {
     format!("{SITES_FOLDER}/{}.pem", name.as_str().replace('*', "_"))
 }
 
+/// When a certificate ends, as OpenSSL writes it (`Nov 28 10:15:50 2026 GMT`), seconds since 1970.
+pub fn clock(text: &str) -> Option<i64> {
+    let mut words = text.split_whitespace();
+    let (month, day, clock, year) = (words.next()?, words.next()?, words.next()?, words.next()?);
+    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let month = u8::try_from(months.iter().position(|name| *name == month)? + 1).ok()?;
+    let mut clock = clock.split(':').map(|part| part.parse::<u8>().ok());
+    let time = Time::from_hms(clock.next()??, clock.next()??, clock.next()??).ok()?;
+    let date = Date::from_calendar_date(year.parse().ok()?, Month::try_from(month).ok()?, day.parse().ok()?).ok()?;
+    Some(OffsetDateTime::new_utc(date, time).unix_timestamp())
+}
+
 /// A daemon that holds certificates.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Holder {
@@ -95,5 +109,19 @@ impl Holder {
             about: materials.first().and_then(|m| context.materials.about(m)).map(ToOwned::to_owned),
         };
         out.file(path, file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_end_when_they_say() {
+        assert_eq!(clock("Nov 28 10:15:50 2026 GMT"), Some(1_795_860_950));
+        assert_eq!(clock("Feb  9 00:00:00 2027 GMT"), Some(1_802_131_200));
+        for text in ["", "Nov 28", "Foo 28 10:15:50 2026 GMT", "Nov 31 10:15:50 2026 GMT", "Nov 28 10:15 2026 GMT"] {
+            assert_eq!(clock(text), None, "{text}");
+        }
     }
 }

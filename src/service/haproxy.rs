@@ -10,13 +10,17 @@ use crate::base::diagnostic::Diagnostic;
 use crate::base::material::{CertificateId, Material, Purpose};
 use crate::base::net::{DnsName, bracketed};
 use crate::inventory::site::{Challenge, Host, Issuer, Role, WebSite};
+use crate::plan::said::Said;
 use crate::plan::state::{Access, Body, Check, File, Follow, Phase, Probe, UnitWanted, Version};
 use crate::service::base_system::SITES_CA_FILE;
 use crate::service::certificates::{CHALLENGE_PROBE, CIPHERS, CIPHERSUITES, Holder, curves, site_pem};
 use crate::service::claims::Claims;
 use crate::service::product::Product;
 use crate::service::render::Template;
+use crate::service::status::{Gauge, Seen};
 use crate::service::{Context, Service, drain, nginx, ports, prometheus};
+
+mod status;
 
 /// See the module.
 pub struct Haproxy;
@@ -54,6 +58,8 @@ struct Model<'a> {
     ciphers: &'a str,
     ciphersuites: &'a str,
     limits: Limits,
+    /// Room of the table of requests by site.
+    counted_sites: usize,
     role_name: String,
     /// The one that is asked for by address comes first: a client that gives no name is shown the first certificate.
     sites: Vec<SiteModel<'a>>,
@@ -106,6 +112,14 @@ impl Service for Haproxy {
 
     fn about(&self) -> Option<(Phase, &'static str)> {
         Some((Phase::Edge, "haproxy, one at a time"))
+    }
+
+    fn gauge(&self) -> Option<Gauge> {
+        Some(status::GAUGE)
+    }
+
+    fn status(&self, seen: &Seen<'_>) -> Said {
+        status::tell(seen)
     }
 
     fn want(&self, context: &Context<'_>, out: &mut Claims) -> Result<(), Diagnostic> {
@@ -171,6 +185,7 @@ fn model<'a>(context: &Context<'a>) -> Model<'a> {
         ciphers: CIPHERS,
         ciphersuites: CIPHERSUITES,
         limits: Limits { connections: 200, requests: 2000 },
+        counted_sites: site.sites.len().next_multiple_of(100),
         role_name: site.role_name(Role::Web),
         sites,
         addressed,

@@ -8,11 +8,13 @@ use crate::base::materials::{Materials, Owner, Share};
 use crate::base::net::HostName;
 use crate::inventory::site::{Host, SecretRef, Site};
 use crate::plan::decision::{Decided, Memory};
+use crate::plan::said::Said;
 use crate::plan::state::{Body, Desired, DesiredHost, Digest, Facts, ObservedFleet, Phase};
 use crate::service::claims::Claims;
 use crate::service::inquiry::Inquiry;
 use crate::service::product::Product;
 use crate::service::render::Template;
+use crate::service::status::{Gauge, Seen};
 
 pub mod alerts;
 pub mod app;
@@ -34,6 +36,7 @@ pub mod prometheus;
 pub mod recovery;
 pub mod render;
 pub mod repository;
+pub mod status;
 pub mod web;
 
 /// sh functions that every script has which reads or writes files on a host: nothing goes through a link that we did not make.
@@ -142,6 +145,16 @@ pub trait Service: Sync {
     /// What cannot be decided, and why.
     fn decide(&self, _site: &Site, _observed: &ObservedFleet, _memory: &Memory) -> Result<Decided, Diagnostic> {
         Ok(Decided::default())
+    }
+
+    /// What it asks of every host for `infra status` alone, if anything.
+    fn gauge(&self) -> Option<Gauge> {
+        None
+    }
+
+    /// What it tells of the fleet as it is, for `infra status`. Pure: from what its inquiry and its gauge have read.
+    fn status(&self, _seen: &Seen<'_>) -> Said {
+        Said::default()
     }
 }
 

@@ -8,6 +8,8 @@ mod bench;
 mod checks;
 #[path = "links.rs"]
 mod links;
+#[path = "status.rs"]
+mod status;
 
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
@@ -20,7 +22,11 @@ const ALL: [&str; 6] = ["lb1", "lb2", "web1", "web2", "app1", "app2"];
 const URL: &str = "https://shop.example.com/";
 const SOON: Duration = Duration::from_secs(20);
 
-const CHECKS: [Check<Bench>; 18] = [
+const CHECKS: [Check<Bench>; 22] = [
+    ("status: a fleet that is well", status::a_fleet_that_is_well),
+    ("status: requests are counted one by one", status::requests_are_counted),
+    ("status: what is wrong is named", status::what_is_wrong_is_named),
+    ("status: a watch ends by Ctrl-C", status::a_watch_ends_by_ctrl_c),
     ("twice is nothing, by one exec a host", one_exec),
     ("a template broken on one host changes nothing anywhere", broken_template),
     ("somebody else has a port", ports_are_taken),

@@ -9,11 +9,13 @@ use crate::base::materials::Owner;
 use crate::base::net::HostName;
 use crate::inventory::site::{self as inventory, Host, Role, Site};
 use crate::plan::decision::{Decided, Memory};
+use crate::plan::said::Said;
 use crate::plan::state::{ObservedFleet, Phase, Probe, UnitWanted};
 use crate::service::claims::Claims;
 use crate::service::inquiry::Inquiry;
 use crate::service::product::Product;
 use crate::service::render::Template;
+use crate::service::status::Seen;
 use crate::service::{Context, SecretWanted, Service};
 
 pub mod accounts;
@@ -37,6 +39,7 @@ pub mod settings;
 pub mod status;
 pub mod switchover;
 mod tls;
+mod told;
 pub mod traffic;
 
 use engine::Flavor;
@@ -107,6 +110,10 @@ impl Service for Database {
 
     fn inquiry(&self) -> Option<Inquiry> {
         Some(seen::INQUIRY)
+    }
+
+    fn status(&self, seen: &Seen<'_>) -> Said {
+        seen.site.database.as_ref().map(|database| told::tell(seen, database)).unwrap_or_default()
     }
 
     fn secrets(&self, site: &Site) -> Vec<SecretWanted> {

@@ -3,16 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
-use serde::Serialize;
-use time::{Date, Month, OffsetDateTime, Time};
-
 use super::group::{Group, Member, Standing};
 use super::kept::Kept;
 use super::preflight::milliseconds;
 use crate::base::net::HostName;
 use crate::inventory::site::{Database, Engine, Role, Site};
 use crate::plan::state::ObservedFleet;
+use crate::service::certificates::clock;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 /// What a host is in the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -244,21 +243,9 @@ fn view(group: &Group<'_>, member: &Member<'_>, now: i64) -> HostView {
             .filter(|gtid| !gtid.is_empty())
             .map(|gtid| gtid.to_string());
     }
-    view.tls_days = member.now.tls_until.as_deref().and_then(until).map(|end| (end - now).div_euclid(86_400));
+    view.tls_days = member.now.tls_until.as_deref().and_then(clock).map(|end| (end - now).div_euclid(86_400));
     (view.sessions, view.size) = (Some(member.now.sessions), Some(member.now.size));
     view
-}
-
-/// Reads `Nov 28 10:15:50 2026 GMT`, seconds since 1970.
-fn until(text: &str) -> Option<i64> {
-    let mut words = text.split_whitespace();
-    let (month, day, clock, year) = (words.next()?, words.next()?, words.next()?, words.next()?);
-    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let month = u8::try_from(months.iter().position(|name| *name == month)? + 1).ok()?;
-    let mut clock = clock.split(':').map(|part| part.parse::<u8>().ok());
-    let time = Time::from_hms(clock.next()??, clock.next()??, clock.next()??).ok()?;
-    let date = Date::from_calendar_date(year.parse().ok()?, Month::try_from(month).ok()?, day.parse().ok()?).ok()?;
-    Some(OffsetDateTime::new_utc(date, time).unix_timestamp())
 }
 
 /// Days before the end of a certificate from which on that is told.
@@ -422,15 +409,6 @@ pub(crate) mod tests {
         let parts: Vec<Part> = view.hosts.iter().map(|host| host.part).collect();
         assert_eq!(parts, [Part::Writer, Part::Replica, Part::Replica]);
         assert_eq!((view.hosts[1].follows.as_deref(), view.hosts[1].lag_ms), (Some("db1"), Some(400)));
-    }
-
-    #[test]
-    fn certificates_end_when_they_say() {
-        assert_eq!(until("Nov 28 10:15:50 2026 GMT"), Some(1_795_860_950));
-        assert_eq!(until("Feb  9 00:00:00 2027 GMT"), Some(1_802_131_200));
-        for text in ["", "Nov 28", "Foo 28 10:15:50 2026 GMT", "Nov 31 10:15:50 2026 GMT", "Nov 28 10:15 2026 GMT"] {
-            assert_eq!(until(text), None, "{text}");
-        }
     }
 
     #[test]
