@@ -65,15 +65,15 @@ struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    /// One look. Its progress is told the first time alone: a screen that is drawn anew needs none.
+    /// One look; `reporter` tells its progress where it is the only one: a screen that is drawn anew needs none.
     fn look(&mut self, reporter: Option<&Reporter>) -> Result<View, Stop> {
         let began = OffsetDateTime::now_utc();
         let now = began.unix_timestamp();
         let earlier = self.remembered.usable(now);
-        let (services, parallel) = (self.services, self.parallel);
+        let (services, parallel, keep) = (self.services, self.parallel, reporter.is_none());
         let (hosts, sessions) = (self.hosts.clone(), &mut self.sessions);
         let mut look = |events| {
-            let way = Way { services, connector: &self.connector, parallel, events };
+            let way = Way { services, connector: &self.connector, parallel, keep, events };
             way.look(hosts.clone(), &self.wanted, &earlier, sessions)
         };
         let Look { observed, away } = match reporter {

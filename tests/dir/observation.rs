@@ -7,6 +7,7 @@ use infra::host::observe;
 use infra::plan::state::{DesiredHost, Observed, Part, Version};
 use infra::service::claims::Claims;
 use infra::service::inquiry::Inquiry;
+use infra::service::status::Gauge;
 use infra::service::{ALL, Context, Service, Services};
 
 use super::Machine;
@@ -122,4 +123,45 @@ fn no_service_disturbs_another() {
     assert_eq!((ROOT.of(&seen).as_deref(), NOISE.of(&seen).as_deref()), (Some(""), Some("")));
     let words = infra::plan::way::blocked(&DesiredHost::default(), &seen);
     assert!(words.iter().any(|word| word.contains("/var/lib/infra/asks")), "{words:?}");
+}
+
+/// A service that asks something for `infra status` alone.
+struct Counts;
+
+const COUNTED: Part<String> = Part::passing("counts");
+
+impl Service for Counts {
+    fn name(&self) -> &'static str {
+        "counts"
+    }
+
+    fn gauge(&self) -> Option<Gauge> {
+        Some(Gauge {
+            script: || "cd /nowhere 2>/dev/null; echo \"twice $twice\"; exit 3".to_owned(),
+            read: |answer, seen| COUNTED.put(&answer.to_owned(), seen),
+        })
+    }
+
+    fn want(&self, _: &Context<'_>, _: &mut Claims) -> Result<(), Diagnostic> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_gauge_is_asked_by_a_status_alone() {
+    const ONE: Services = Services(&[&Counts]);
+    let machine = Machine::new();
+    let request = observe::request(ONE, &DesiredHost::default());
+    let asked = |script| survey::answer(ONE, machine.transport().as_mut(), &script, &request).unwrap();
+    assert_eq!(COUNTED.of(&asked(observe::script(ONE))), None);
+    for (twice, said) in [(true, "twice yes"), (false, "twice no")] {
+        let seen = asked(observe::script_with_gauges(ONE, twice));
+        assert_eq!(COUNTED.of(&seen).as_deref(), Some(said));
+        assert_eq!(ONE.readings(&seen).keys().collect::<Vec<_>>(), ["counts"]);
+    }
+    // Those of infra find nothing to ask on a bare host.
+    let request = observe::request(ALL, &DesiredHost::default());
+    let script = observe::script_with_gauges(ALL, true);
+    let seen = survey::answer(ALL, machine.transport().as_mut(), &script, &request).unwrap();
+    assert!(ALL.readings(&seen).is_empty(), "{:?}", seen.passing);
 }

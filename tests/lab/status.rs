@@ -61,7 +61,7 @@ pub(crate) fn requests_are_counted(bench: &Bench) {
         bench.sh("outside", &script).expect(0);
     };
     let before = counted(&status(bench, &["--json"], 0));
-    ask(1, 1000, "/static/");
+    ask(1, 1000, "/");
     ask(1, 7, "/static/none");
     let said = status(bench, &["--json"], 0);
     assert_eq!(counted(&said).0 - before.0, 1007);

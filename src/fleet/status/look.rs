@@ -1,5 +1,5 @@
 //! One look at hosts: takes the services, what the hosts should be and what was read before, gives what was observed and who is away.
-//! One exec a host, over a connection that is kept for the next look.
+//! One exec a host, over a connection that may be kept for the next look.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::Sender;
@@ -33,6 +33,8 @@ pub struct Way<'a> {
     pub connector: &'a dyn Connector,
     /// Hosts at the same time.
     pub parallel: usize,
+    /// Whether connections are kept for another look; else each ends with its answer, so that a large fleet holds few at a time.
+    pub keep: bool,
     /// Who is told of it.
     pub events: Sender<Event>,
 }
@@ -53,13 +55,13 @@ impl Way<'_> {
             let answer = self.host(host, session, wanted.get(&host.name), twice);
             let error = answer.as_ref().err().map(ToString::to_string);
             let _ = self.events.send(Event::Observed { host: host.name.clone(), error });
-            (host.name.clone(), answer)
+            (host.name.clone(), answer.map(|(session, observed)| (self.keep.then_some(session), observed)))
         });
         let mut look = Look::default();
         for (name, answer) in answers {
             match answer {
                 Ok((session, observed)) => {
-                    sessions.insert(name.clone(), session);
+                    sessions.extend(session.map(|session| (name.clone(), session)));
                     look.observed.insert(name, observed);
                 }
                 Err(error) => drop(look.away.insert(name, format!("cannot be reached: {error}"))),
