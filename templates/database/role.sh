@@ -236,7 +236,7 @@ start_replica() {
 		meet "$name" "$at" || return 1
 		[ "$their_writer" = "$name" ] && [ "$their_epoch" -ge "$epoch" ] ||
 			{ waits "it follows $name, but the writer of epoch $their_epoch is $their_writer: infra apply"; return 1; }
-		{ semi_sync_sql off && start_replica_sql; } | sql && echo "follows $name again"
+		resume_replica "$source" && echo "follows $name again"
 		return
 	done
 	waits "it follows $source, which is no host of the group: infra apply"

@@ -134,6 +134,9 @@ const TABLE: &[Row] = &[
     row(BINLOG, mysql("log_bin"), Fixed("binlog"), Start),
     row(BINLOG, both("binlog_format"), Fixed("ROW"), Start),
     row(BINLOG, each("log_replica_updates", "log_slave_updates"), Fixed("ON"), Start),
+    // Else a server skips what bears its own number, which it may have lost: in a crash, or because it was made anew. By its id each
+    // transaction is carried out once, so none goes round.
+    row(BINLOG, mysql("replicate_same_server_id"), Fixed("ON"), Start),
     row(RELAY, both("relay_log"), Fixed("relay-bin"), Start),
     row(RELAY, both("relay_log_recovery"), Fixed("ON"), Start),
     row(RELAY, each("replica_parallel_workers", "slave_parallel_threads"), Fixed("4"), Start),

@@ -29,11 +29,12 @@ kill_clients() {
 	done
 }
 
-# Follows the server at the address $1 by GTID over verified TLS. A former writer needs no other words here. It does not start.
+# Follows the server at the address $1 by GTID over verified TLS. A former writer needs no other words here. It does not start. The
+# source of before is forgotten first: where a crash came before anything had come from it, the server would not start to follow.
 # This text holds the password of replication: it goes to the server by a pipe, and nowhere else.
 point_sql() {
 	pointed=$(quoted_password replication) || return 1
-	stop_replica_sql
+	forget_source_sql
 	echo "CHANGE REPLICATION SOURCE TO SOURCE_HOST=$(quoted "$1"), SOURCE_PORT=3306, SOURCE_USER='infra_repl',
 	SOURCE_PASSWORD=$pointed, SOURCE_AUTO_POSITION=1, SOURCE_SSL=1, SOURCE_SSL_CA='$infra_db/ca.crt',
 	SOURCE_SSL_VERIFY_SERVER_CERT=1, SOURCE_HEARTBEAT_PERIOD=2, SOURCE_CONNECT_RETRY=2;"

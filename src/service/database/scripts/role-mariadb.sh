@@ -40,3 +40,6 @@ lacks() {
 
 # The address of the source, nothing where none is set.
 replica_source() { replica_field Master_Host; }
+
+# Goes on to follow the source.
+resume_replica() { { semi_sync_sql off && start_replica_sql; } | sql; }

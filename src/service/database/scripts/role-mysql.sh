@@ -26,3 +26,10 @@ lacks() { [ "$(sql "SELECT GTID_SUBSET('$1', @@GLOBAL.gtid_executed)")" = 0 ]; }
 
 # The address of the source, nothing where none is set.
 replica_source() { replica_field Source_Host; }
+
+# Goes on to follow the source at the address $1. A server that crashed after it was told of a source, and before anything had come from
+# there, does not start to follow until it is told again.
+resume_replica() {
+	{ semi_sync_sql off && start_replica_sql; } | sql && return
+	[ "$(replica_field Source_User)" = infra_repl ] && { point_sql "$1" && start_replica_sql; } | sql
+}
