@@ -253,6 +253,15 @@ fn address(from: &Host, to: &Host) -> Result<String, Diagnostic> {
     Ok(address.to_string())
 }
 
+/// The list of donors that the plugin takes knows addresses of IPv4 and names (`MySQL` reference manual, «`clone_valid_donor_list`»).
+fn no_ipv6(host: &Host, donor: &Host) -> Diagnostic {
+    let (host, donor) = (&host.name, &donor.name);
+    Diagnostic::error(format!(
+        "{host} cannot get a copy of the data of {donor}: MySQL's clone plugin takes no IPv6 address, and they share no other"
+    ))
+    .help(format!("give both an IPv4 address in the inventory: `hosts: {{ {host}: {{ address: [10.…, fd00:…] }} }}`"))
+}
+
 fn task(phase: Phase, title: String, script: String, limit: Duration, fact: (&str, String)) -> Task {
     let input = Body { text: String::new(), digest: Digest::of(b""), origin: None };
     let makes = BTreeMap::from([(format!("{NAME}/{}", fact.0), fact.1)]);
@@ -291,6 +300,9 @@ fn recipient_task(
 ) -> Result<Task, Diagnostic> {
     let (donor, writer) = (seeding.donor, seeding.writer);
     let (donor_address, writer_address) = (address(host, donor)?, address(host, writer)?);
+    if flavor.engine == Engine::Mysql && donor_address.contains(':') {
+        return Err(no_ipv6(host, donor));
+    }
     let donor_name = site.internal_name(&donor.name);
     let patience = CATCH_UP.as_secs().to_string();
     let head = variables([
@@ -333,7 +345,13 @@ mod tests {
     use crate::plan::state::Version;
 
     /// Each host has one address, of `network`.
-    fn seeding_in(network: &str, recipients: &[&str], size: Option<u64>, wipe: bool) -> Decided {
+    fn seeding_by(
+        flavor: Flavor,
+        network: &str,
+        recipients: &[&str],
+        size: Option<u64>,
+        wipe: bool,
+    ) -> Result<Decided, Diagnostic> {
         let text = format!(
             "name: shop
 hosts:
@@ -341,16 +359,23 @@ hosts:
   db2: {{ address: '{network}12', roles: [db] }}
   db3: {{ address: '{network}13', roles: [db] }}
 firewall: {{ manage_from: ['{network}0/120'] }}
-database: {{ engine: mariadb, primary: db1, schemas: [shop] }}
-"
+database: {{ engine: {}, primary: db1, schemas: [shop] }}
+",
+            if flavor.engine == Engine::Mysql { "mysql" } else { "mariadb" }
         );
         let text = if network.contains(':') { text } else { text.replace("/120", "/24") };
         let shop = load_text(&text, Path::new("inventory.yml")).unwrap_or_else(|e| panic!("{e:?}")).0;
         let host = |name: &str| &shop.hosts[&name.parse::<HostName>().unwrap()];
         let recipients: Vec<&Host> = recipients.iter().map(|name| host(name)).collect();
-        let flavor = Flavor { engine: Engine::Mariadb, version: Version(10, 11, 19) };
         let (donor, writer) = (host("db1"), host("db3"));
-        actions(&shop, flavor, &Seeding { donor, writer, recipients: &recipients, size, wipe }).unwrap()
+        actions(&shop, flavor, &Seeding { donor, writer, recipients: &recipients, size, wipe })
+    }
+
+    const MARIADB: Flavor = Flavor { engine: Engine::Mariadb, version: Version(10, 11, 19) };
+    const MYSQL: Flavor = Flavor { engine: Engine::Mysql, version: Version(9, 7, 4) };
+
+    fn seeding_in(network: &str, recipients: &[&str], size: Option<u64>, wipe: bool) -> Decided {
+        seeding_by(MARIADB, network, recipients, size, wipe).unwrap()
     }
 
     fn seeding(recipients: &[&str], size: Option<u64>, wipe: bool) -> Decided {
@@ -385,18 +410,30 @@ database: {{ engine: mariadb, primary: db1, schemas: [shop] }}
     }
 
     #[test]
+    fn a_clone_needs_no_donor_that_listens_and_an_address_that_its_plugin_takes() {
+        let decided = seeding_by(MYSQL, "10.0.4.", &["db2"], None, false).unwrap();
+        assert!(decided.passages.is_empty() && decided.hosts.len() == 1);
+        assert!(task_of(&decided, "db2", Phase::Replica).script.contains("CLONE INSTANCE FROM 'infra_repl'@"));
+        let error = seeding_by(MYSQL, "fd00:4::", &["db2"], None, false).unwrap_err();
+        assert!(
+            error.message.starts_with("db2 cannot get a copy of the data of db1: MySQL's clone plugin"),
+            "{error:?}"
+        );
+    }
+
+    #[test]
     fn every_script_is_sh_and_holds_no_secret() {
-        let decided = seeding(&["db2", "db3"], None, false);
-        let tasks: Vec<Task> = decided
-            .hosts
-            .values()
+        let both = [MARIADB, MYSQL].map(|flavor| seeding_by(flavor, "10.0.4.", &["db2", "db3"], None, false).unwrap());
+        let tasks: Vec<Task> = both
+            .iter()
+            .flat_map(|decided| decided.hosts.values())
             .flat_map(|phases| phases.values().flatten())
             .filter_map(|action| match action {
                 Action::Perform { task, .. } => Some(task.clone()),
                 _ => None,
             })
             .collect();
-        assert_eq!(tasks.len(), 3);
+        assert_eq!(tasks.len(), 5);
         for script in tasks.iter().flat_map(|task| [Some(&task.script), task.undo.as_ref()]).flatten() {
             assert!(crate::base::secret::names(script).is_empty());
             let mut sh = Command::new("sh").arg("-n").stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

@@ -61,9 +61,8 @@ room() {
 old data are kept until the new are in use"
 }
 
-# try_with SECONDS COMMAND…: a server of its own on the copy; sql and is_up speak to it until tried.
+# try_with SECONDS COMMAND…: in place of this host's server another one of ours, on the copy say; sql and is_up speak to it until tried.
 try_with() {
-	tell "starts on the copy"
 	systemctl stop "$unit" || exit 1
 	patient=$1
 	shift
@@ -72,14 +71,14 @@ try_with() {
 	infra_socket="$seed/run/sock"
 	until is_up 2>/dev/null; do
 		kill -0 "$server" 2>/dev/null && [ "$patient" -gt 0 ] ||
-			fail "a server does not start on the copy: $(grep -h ERROR "$seed/run/log" "$seed/run/out" | tail -n 3)"
+			fail "a server does not start on its data: $(grep -h ERROR "$seed/run/log" "$seed/run/out" | tail -n 3)"
 		patient=$((patient - 1))
 		sleep 1
 	done
 }
 tried() {
 	kill "$server"
-	wait "$server" || fail "the server on the copy did not end well: $(grep ERROR "$seed/run/log" | tail -n 3)"
+	wait "$server" || fail "a server did not end well: $(grep ERROR "$seed/run/log" | tail -n 3)"
 	infra_socket=/run/mysqld/mysqld.sock
 }
 

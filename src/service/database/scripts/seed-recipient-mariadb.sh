@@ -80,6 +80,7 @@ chown -R mysql:mysql "$seed/new" || exit 1
 
 # It tells nobody that it has a commit: it is no replica yet, and a master of semi-synchronous replication may hang over one that comes
 # and goes at once.
+tell "starts on the copy"
 try_with 600 mariadbd --user=mysql --datadir="$seed/new" --socket="$seed/run/sock" --pid-file="$seed/run/pid" --skip-networking \
 	--read-only=ON --skip-slave-start --event-scheduler=OFF --rpl-semi-sync-master-enabled=OFF \
 	--rpl-semi-sync-slave-enabled=OFF \
