@@ -48,11 +48,11 @@ impl Flavor {
         unit(self.engine)
     }
 
-    /// The packages of the server and of what seeds a replica.
+    /// The packages of the server and of what seeds a replica; `socat` also looks after a writer that is taken for dead.
     pub fn packages(self) -> &'static [&'static str] {
         match self.engine {
             Engine::Mariadb => &["mariadb-server", "mariadb-backup", "socat"],
-            Engine::Mysql => &["mysql-server"],
+            Engine::Mysql => &["mysql-server", "socat"],
         }
     }
 
