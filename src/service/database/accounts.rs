@@ -111,7 +111,15 @@ impl Account {
         };
         let mut grants = vec![(own(engine, user), "*.*".to_owned())];
         match user {
-            ADMIN => grants.push((vec!["SELECT"], "`infra`.*".to_owned())),
+            ADMIN => {
+                grants.push((vec!["SELECT"], "`infra`.*".to_owned()));
+                // Where a writer asks another host whom it follows, and what it has received.
+                if engine == Engine::Mysql {
+                    for table in ["replication_connection_configuration", "replication_connection_status"] {
+                        grants.push((vec!["SELECT"], format!("`performance_schema`.`{table}`")));
+                    }
+                }
+            }
             // Its tables come later than the account does, on a replica by replication: a grant on them would have to wait.
             AGENT => grants.push((vec!["INSERT", "SELECT", "UPDATE"], "`infra`.*".to_owned())),
             _ => {}
