@@ -41,7 +41,13 @@ point_sql() {
 }
 
 # Nothing in the binary log, and no position: of a server that holds nobody's data, on which the package's own steps may be logged.
-forget_log_sql() { echo "RESET BINARY LOGS AND GTIDS;"; }
+# The statement has its name from 8.2 on, and the one of before until 8.4 (reference manual 8.4, «RESET BINARY LOGS AND GTIDS»).
+forget_log_sql() {
+	case $(sql 'SELECT @@version') in
+	8.0.* | 8.1.*) echo 'RESET MASTER;' ;;
+	*) echo 'RESET BINARY LOGS AND GTIDS;' ;;
+	esac
+}
 
 # How many replicas are attached that tell of each transaction that they have it.
 semi_clients_sql() {
