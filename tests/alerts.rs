@@ -76,7 +76,7 @@ fn the_verb_writes_files_for_both() {
         assert!(out.status.success(), "{}", text(&out));
         assert!(text(&out).contains("alerts written to"), "{}", text(&out));
         let written = std::fs::read_to_string(to.join(file)).unwrap();
-        assert!(written.contains("ReplicaStopped"), "{written}");
+        assert!(written.contains("FirewallMissing"), "{written}");
         if format == "sumologic" {
             let value: serde_json::Value = serde_json::from_str(&written).unwrap();
             assert_eq!(value["type"], "MonitorsLibraryFolderExport");

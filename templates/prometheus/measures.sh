@@ -17,7 +17,7 @@ firewall() {
 			for (i = 1; i < NF; i++) if ($i == "packets") refused[way] += $(i + 1)
 		}
 		END { print "infra_firewall_loaded " input * output
-			for (way in refused) printf "infra_firewall_refused_packets_total{direction=\"%s\"} %d\n", way, refused[way] }'
+			for (way in refused) printf "infra_firewall_refused_packets_total{direction=\"%s\"} %.0f\n", way, refused[way] }'
 {%- else %}
 	{ iptables-save -c -t filter; ip6tables-save -c -t filter; } 2>/dev/null | awk '
 		/ -A INPUT -j INFRA-/ { input++ }
@@ -25,7 +25,7 @@ firewall() {
 		/ -A INFRA-DENY-IN -j DROP/ { refused["in"] += substr($1, 2) + 0 }
 		/ -A INFRA-DENY-OUT .*-j REJECT/ { refused["out"] += substr($1, 2) + 0 }
 		END { print "infra_firewall_loaded " (input > 1 && output > 1)
-			for (way in refused) printf "infra_firewall_refused_packets_total{direction=\"%s\"} %d\n", way, refused[way] }'
+			for (way in refused) printf "infra_firewall_refused_packets_total{direction=\"%s\"} %.0f\n", way, refused[way] }'
 {%- endif %}
 }
 

@@ -18,13 +18,14 @@ use crate::material::passwords;
 use crate::report::{Reporter, prompt};
 use crate::service::Services;
 use crate::service::database::NAME;
-use crate::service::database::accounts::{ADMIN, AGENT, REPLICATION};
+use crate::service::database::accounts::{ADMIN, AGENT, MONITOR, REPLICATION};
 use crate::service::database::credentials::brings;
+use crate::service::prometheus;
 
 /// `db rotate`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Rotate {
-    /// A user of the inventory, or `infra_repl`, `infra_admin` or `infra_agent`
+    /// A user of the inventory, or `infra_repl`, `infra_admin`, `infra_agent` or `infra_monitor`
     #[arg(value_name = "USER", required_unless_present = "all")]
     pub user: Option<String>,
     /// The inventory
@@ -120,13 +121,14 @@ pub(super) fn remind(site: &Site, reporter: &Reporter) -> Result<(), Stop> {
 }
 
 /// infra's own accounts, and what their passwords are called.
-const OWN: [(&str, &str); 3] = [(REPLICATION, "replication"), (ADMIN, "admin"), (AGENT, "agent")];
+const OWN: [(&str, &str); 4] = [(REPLICATION, "replication"), (ADMIN, "admin"), (AGENT, "agent"), (MONITOR, "monitor")];
 
 /// The passwords that are meant. Those that the inventory gives are not infra's to make.
 fn turns(site: &Site, database: &Database, user: Option<&str>, reporter: &Reporter) -> Result<Vec<Turn>, Stop> {
     let dbs: BTreeSet<HostName> = super::group(site);
+    let is_there = |(user, _): &(&str, &str)| *user != MONITOR || prometheus::is_wanted(site);
     let mut all: BTreeMap<&str, (String, BTreeSet<HostName>, Option<String>)> =
-        OWN.into_iter().map(|(user, secret)| (user, (secret.to_owned(), dbs.clone(), None))).collect();
+        OWN.into_iter().filter(is_there).map(|(user, secret)| (user, (secret.to_owned(), dbs.clone(), None))).collect();
     for (name, user) in database.users.iter().filter(|(_, user)| user.password.is_none()) {
         let from = site.with_role(user.from).map(|host| host.name.clone());
         let unit = user.reload.as_ref().map(ToString::to_string);

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::service::alerts::{Alert, Bound, Monitor, Severity, Table, minutes};
+use crate::service::alerts::{Alert, Bound, Monitor, Needs, Severity, Table, minutes};
 
 /// The file.
 pub const MONITORS: &str = "infra-monitors.json";
@@ -24,13 +24,28 @@ pub fn monitors(table: &Table, site: &str) -> Value {
 
 /// The alerts that have no monitor, with the reason.
 pub fn without(table: &Table) -> Vec<(&str, &str)> {
-    let none = |alert: &'_ Alert| matches!(alert.sumologic, Monitor::Not { .. });
-    let each = table.alerts.iter().filter(|alert| none(alert));
-    each.filter_map(|alert| match &alert.sumologic {
-        Monitor::Not { not } => Some((alert.name.as_str(), not.as_str())),
+    table.alerts.iter().filter_map(|alert| Some((alert.name.as_str(), unmeasured(alert)?))).collect()
+}
+
+/// Why there is no monitor for an alert: one without data would be silent for ever, or cry for ever.
+fn unmeasured(alert: &Alert) -> Option<&str> {
+    match &alert.sumologic {
+        Monitor::Not { not } => Some(not),
+        _ if matches!(alert.needs, Needs::Database | Needs::Replicas) => {
+            Some("Telegraf does not measure the database yet")
+        }
         _ => None,
-    })
-    .collect()
+    }
+}
+
+/// A row of a query, for the measures of this infrastructure alone: Telegraf sends its name as `site`.
+fn of_site(site: &str, query: &str) -> String {
+    // A row that counts with other rows names no measure.
+    if query.starts_with('#') {
+        return query.to_owned();
+    }
+    let (measures, rest) = query.split_once('|').map_or((query, String::new()), |(m, rest)| (m, format!(" |{rest}")));
+    format!("site={site} ({}){rest}", measures.trim())
 }
 
 fn monitor(table: &Table, site: &str, alert: &Alert) -> Option<Value> {
@@ -38,6 +53,9 @@ fn monitor(table: &Table, site: &str, alert: &Alert) -> Option<Value> {
         Bound::Number(number) => *number,
         Bound::Limit(name) => table.limits.get(name.trim_start_matches('$')).copied().unwrap_or_default(),
     };
+    if unmeasured(alert).is_some() {
+        return None;
+    }
     let (queries, triggers) = match &alert.sumologic {
         Monitor::Above { queries, above } => (queries, compared(alert, "GreaterThan", "LessThanOrEqual", bound(above))),
         Monitor::Below { queries, below } => (queries, compared(alert, "LessThan", "GreaterThanOrEqual", bound(below))),
@@ -49,7 +67,7 @@ fn monitor(table: &Table, site: &str, alert: &Alert) -> Option<Value> {
         Monitor::Not { .. } => return None,
     };
     let rows = queries.iter().zip('A'..='Z');
-    let rows = rows.map(|(query, row)| json!({ "rowId": row.to_string(), "query": query }));
+    let rows = rows.map(|(query, row)| json!({ "rowId": row.to_string(), "query": of_site(site, query) }));
     Some(json!({
         "type": "MonitorsLibraryMonitorExport",
         "name": format!("{site} {}", alert.name),
@@ -120,10 +138,14 @@ mod tests {
         assert_eq!(full["triggers"][0]["thresholdType"], "LessThan");
         assert_eq!(full["triggers"][0]["triggerType"], "Critical");
         assert_eq!(full["triggers"][1]["triggerType"], "ResolvedCritical");
-        assert_eq!(of("ReplicaLag")["triggers"][0]["triggerType"], "Warning");
+        assert_eq!(of("MemoryLow")["triggers"][0]["triggerType"], "Warning");
         assert_eq!(of("NothingMeasured")["triggers"][0]["triggerType"], "MissingData");
         // Rows that a later one counts with have the letters that it names.
         let rate = of("ErrorRate");
         assert_eq!(rate["queries"][2], json!({ "rowId": "C", "query": "#A / #B * 100" }));
+        let tracked = of("ConnectionsTracked");
+        let first =
+            "site=shop (metric=conntrack_ip_conntrack_count OR metric=conntrack_nf_conntrack_count) | max by host";
+        assert_eq!(tracked["queries"][0]["query"], first);
     }
 }

@@ -21,6 +21,7 @@ use crate::service::Context;
 use crate::service::database::NAME;
 use crate::service::database::engine::{self, Flavor};
 use crate::service::database::seen::{ACCOUNTS, Made, SEEN, digests};
+use crate::service::prometheus;
 
 /// The task that drops accounts of before.
 const FORMER: &str = "database/former-accounts";
@@ -30,6 +31,8 @@ pub const REPLICATION: &str = "infra_repl";
 pub const ADMIN: &str = "infra_admin";
 /// Who writes the heartbeat.
 pub const AGENT: &str = "infra_agent";
+/// Who measures, where somebody watches.
+pub const MONITOR: &str = "infra_monitor";
 
 /// How a client must come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +94,9 @@ fn own(engine: Engine, user: &str) -> Vec<&'static str> {
             "REPLICATION_SLAVE_ADMIN",
             "SYSTEM_VARIABLES_ADMIN",
         ],
+        // What the exporter collects without these needs no privilege (`MariaDB`: «SHOW REPLICA STATUS»; `MySQL`: the same).
+        (Engine::Mariadb, MONITOR) => vec!["SLAVE MONITOR"],
+        (Engine::Mysql, MONITOR) => vec!["REPLICATION CLIENT"],
         _ => Vec::new(),
     }
 }
@@ -107,6 +113,7 @@ impl Account {
         let (secret, require) = match user {
             REPLICATION => ("replication", Require::Tls),
             ADMIN => ("admin", Require::Certificate),
+            MONITOR => ("monitor", Require::Nothing),
             _ => ("agent", Require::Nothing),
         };
         let mut grants = vec![(own(engine, user), "*.*".to_owned())];
@@ -206,7 +213,10 @@ pub fn wanted(site: &Site, database: &Database) -> Vec<Account> {
     };
     let (engine, dbs) = (database.engine, addresses(Role::Db));
     let own = [REPLICATION, ADMIN].into_iter().flat_map(|user| dbs.iter().map(move |db| (user, db.clone())));
-    let own = own.chain([(AGENT, "localhost".to_owned())]).map(|(user, host)| Account::own(engine, user, host));
+    let local = [AGENT].into_iter().chain(prometheus::is_wanted(site).then_some(MONITOR));
+    let own = own
+        .chain(local.map(|user| (user, "localhost".to_owned())))
+        .map(|(user, host)| Account::own(engine, user, host));
     let users = database
         .users
         .iter()
@@ -252,7 +262,7 @@ pub(super) fn decide(site: &Site, observed: &ObservedFleet, decided: &mut Decide
     let Some(database) = &site.database else { return };
     let all = wanted(site, database);
     let is_wanted = |user: &str, host: &str| all.iter().any(|account| account.user == user && account.host == host);
-    let is_own = |user: &str| [REPLICATION, ADMIN, AGENT].contains(&user);
+    let is_own = |user: &str| [REPLICATION, ADMIN, AGENT, MONITOR].contains(&user);
     let known = |user: &str| database.users.contains_key(user) || database.former_users.contains(user) || is_own(user);
     let (mut changed, mut taken, mut kept, mut nameless) = (Told::new(), Told::new(), Told::new(), Told::new());
     for name in site.with_role(Role::Db).map(|host| &host.name) {

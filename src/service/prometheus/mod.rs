@@ -18,6 +18,7 @@ use crate::service::render::Template;
 use crate::service::{Context, Service, nginx};
 
 mod beside;
+mod database;
 mod measures;
 mod watcher;
 
@@ -37,6 +38,8 @@ const TEMPLATES: &[Template] = &[
         text: include_str!("../../../templates/prometheus/measures.service"),
     },
     Template { name: "prometheus/measures.timer", text: include_str!("../../../templates/prometheus/measures.timer") },
+    Template { name: "prometheus/mysqld.cnf", text: include_str!("../../../templates/prometheus/mysqld.cnf") },
+    Template { name: "prometheus/mysqld.conf", text: include_str!("../../../templates/prometheus/mysqld.conf") },
     Template { name: "prometheus/blackbox.yml", text: include_str!("../../../templates/prometheus/blackbox.yml") },
     Template { name: "prometheus/blackbox.conf", text: include_str!("../../../templates/prometheus/blackbox.conf") },
     Template {
@@ -78,9 +81,10 @@ pub(crate) fn is_wanted(site: &Site) -> bool {
 }
 
 /// The sources of a host.
-fn exporters(host: &Host) -> Vec<Exporter> {
+fn exporters(site: &Site, host: &Host) -> Vec<Exporter> {
     let edge = host.has(Role::Lb).then_some(EDGE);
-    [Some(NODE), edge].into_iter().flatten().collect()
+    let database = database::is_on(site, host).then_some(database::EXPORTER);
+    [Some(NODE), edge, database].into_iter().flatten().collect()
 }
 
 /// The front of a host, through which it is scraped.
@@ -102,7 +106,7 @@ pub(crate) fn front(site: &Site, host: &Host) -> Option<Front> {
     Some(Front {
         sockets: host.addresses.iter().map(|address| SocketAddr::new(*address, METRICS)).collect(),
         clients: site.with_role(Role::Monitor).map(|watcher| site.internal_name(&watcher.name)).collect(),
-        exporters: exporters(host).into_iter().filter(|exporter| *exporter != EDGE).collect(),
+        exporters: exporters(site, host).into_iter().filter(|exporter| *exporter != EDGE).collect(),
     })
 }
 
@@ -125,6 +129,7 @@ impl Service for Prometheus {
         }
         node(context, out)?;
         measures::want(context, out)?;
+        database::want(context, out)?;
         if let Some(front) = front(context.site, context.host) {
             // The load balancer's own program is the front there.
             if context.host.has(Role::Lb) {

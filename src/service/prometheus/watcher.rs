@@ -13,7 +13,7 @@ use crate::base::secret::sentinel;
 use crate::inventory::site::{Host, Site};
 use crate::plan::state::{Access, Check, File, Folder, Follow, Probe, UnitWanted};
 use crate::service::Context;
-use crate::service::alerts::{self, Needs};
+use crate::service::alerts;
 use crate::service::claims::Claims;
 use crate::service::prometheus::beside::{self, Ask};
 use crate::service::prometheus::{Exporter, NAME, PHASE, exporters, file, socket};
@@ -22,8 +22,6 @@ const UNIT: &str = "prometheus.service";
 const CONFIG: &str = "/etc/prometheus/infra.yml";
 const RULES: &str = "/etc/prometheus/infra-alerts.yml";
 const FOLDER: &str = "/etc/prometheus/infra";
-/// What the exporters so far measure.
-const MEASURED: [Needs; 3] = [Needs::Anything, Needs::Lb, Needs::Site];
 
 #[derive(Serialize)]
 struct Model<'a> {
@@ -85,10 +83,7 @@ pub(super) fn want(context: &Context<'_>, out: &mut Claims) -> Result<(), Diagno
     };
     let reload = Some((UNIT, Follow::Reload));
     file(context, out, CONFIG, "prometheus/prometheus.yml", &model, reload)?;
-    let mut table = alerts::table()?.of(site);
-    // An alert without its measures would be silent for ever, or cry for ever.
-    table.alerts.retain(|alert| MEASURED.contains(&alert.needs));
-    let rules = alerts::prometheus::rules(&table, site.name.as_str());
+    let rules = alerts::prometheus::rules(&alerts::table()?.of(site), site.name.as_str());
     let then = BTreeMap::from([(UNIT.to_owned(), Follow::Reload)]);
     let body = context.body(rules)?;
     out.file(RULES, File { service: NAME, phase: PHASE, access: Access::root(0o644), body, then, about: None })?;
@@ -113,7 +108,7 @@ fn targets<'a>(site: &'a Site, watcher: &Host) -> Vec<Target<'a>> {
                 server_name: (!own).then(|| site.internal_name(&host.name)),
             })
         };
-        exporters(host).into_iter().filter_map(one)
+        exporters(site, host).into_iter().filter_map(one)
     };
     site.hosts.values().flat_map(of).collect()
 }

@@ -1,0 +1,61 @@
+//! Measures of the database server of a db host: takes a context, adds Debian's exporter, which logs in as the account that the
+//! database makes for it (`infra_monitor`).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::base::diagnostic::Diagnostic;
+use crate::inventory::site::{Host, Role, Site};
+use crate::plan::state::{Access, File, Follow, Probe, UnitWanted};
+use crate::service::Context;
+use crate::service::claims::Claims;
+use crate::service::prometheus::{Exporter, NAME, PHASE, file};
+
+/// See the module.
+pub(super) const EXPORTER: Exporter = Exporter { name: "mysqld", port: 9104 };
+
+const UNIT: &str = "prometheus-mysqld-exporter.service";
+const CREDENTIALS: &str = "/etc/infra/mysqld-exporter.cnf";
+const USER: &str = "infra_monitor";
+
+#[derive(Serialize)]
+struct Model {
+    user: &'static str,
+    config: &'static str,
+    port: u16,
+}
+
+/// Whether a host has such a server.
+pub(super) fn is_on(site: &Site, host: &Host) -> bool {
+    site.database.is_some() && host.has(Role::Db)
+}
+
+/// Adds it on a db host.
+pub(super) fn want(context: &Context<'_>, out: &mut Claims) -> Result<(), Diagnostic> {
+    if !is_on(context.site, context.host) {
+        return Ok(());
+    }
+    out.package("prometheus-mysqld-exporter")?;
+    out.unit(UNIT, UnitWanted { phase: PHASE })?;
+    let model = Model { user: USER, config: CREDENTIALS, port: EXPORTER.port };
+    let restart = Some((UNIT, Follow::Restart));
+    file(context, out, &format!("/etc/systemd/system/{UNIT}.d/infra.conf"), "prometheus/mysqld.conf", &model, restart)?;
+    let body = context.render("prometheus/mysqld.cnf", &model)?;
+    let access = Access { owner: "root".into(), group: "prometheus".into(), mode: 0o640 };
+    let then = BTreeMap::from([(UNIT.to_owned(), Follow::Restart)]);
+    out.file(CREDENTIALS, File { service: NAME, phase: PHASE, access, body, then, about: None })?;
+    out.probe(Probe {
+        phase: PHASE,
+        title: "the database is measured".into(),
+        command: format!(
+            "said=$(curl -q -s -m 10 --noproxy '*' 'http://127.0.0.1:{}/metrics' | grep -E '^mysql_(up|exporter_last_scrape_error) ' | sort | tr '\\n' ' ')\n\
+             [ \"$said\" = 'mysql_exporter_last_scrape_error 0 mysql_up 1 ' ] || {{ echo \"it says: $said\"; exit 1; }}",
+            EXPORTER.port
+        ),
+        within: Duration::from_secs(30),
+        advisory: false,
+    });
+    Ok(())
+}
