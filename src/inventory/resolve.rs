@@ -21,7 +21,7 @@ use crate::base::diagnostic::Diagnostic;
 use crate::base::net::HostName;
 use crate::inventory::raw::{Mark, Node};
 use crate::inventory::read::{Fields, Problems, expand};
-use crate::inventory::site::Site;
+use crate::inventory::site::{MonitoringService, Site};
 
 /// The keys of an inventory, in the order of the manual. `include` is gone by now, but a misspelling of it is told.
 const KEYS: [&str; 12] = [
@@ -61,7 +61,8 @@ pub(crate) fn resolve(root: &Node, path: &Path, problems: &mut Problems) -> Opti
     let state = state(fields, &folder, problems);
     addresses::check(&sites, &hosts, certificates.as_ref(), problems);
     roles::check(fields, &hosts, &sites, problems);
-    ports::check(&ports, &hosts, &sites, database.is_some(), problems);
+    let watched = monitoring.as_ref().is_some_and(|one| one.service == MonitoringService::Prometheus);
+    ports::check(&ports, &hosts, &sites, (database.is_some(), watched), problems);
     settings::unknown(fields, problems);
     Some(Site {
         name: name?,

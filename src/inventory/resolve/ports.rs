@@ -21,6 +21,12 @@ const DATABASE_PROXY: [u16; 2] = [6446, 6447];
 /// `HAProxy`'s metrics, as the firewall's flows and the template have it.
 const METRICS: u16 = 8405;
 
+/// Where the exporters of every host listen on loopback for Prometheus, and that of a database server.
+const EXPORTERS: [u16; 1] = [9100];
+const DATABASE_EXPORTER: u16 = 9104;
+/// Where Prometheus and what stands beside it listen on loopback: itself, Alertmanager, and what asks for pages.
+const WATCHER: [u16; 3] = [9090, 9093, 9115];
+
 /// The ports, and where they were said.
 pub(super) struct RawPorts<'a> {
     pub(super) ports: Ports,
@@ -51,7 +57,7 @@ pub(super) fn check(
     ports: &RawPorts<'_>,
     hosts: &Hosts<'_>,
     sites: &Sites<'_>,
-    database: bool,
+    (database, watched): (bool, bool),
     problems: &mut Problems,
 ) {
     let mut kinds = BTreeSet::new();
@@ -66,6 +72,17 @@ pub(super) fn check(
             uses.push(Use { port: 80, what: "HTTP of the load balancer".into(), mark: None });
             uses.push(Use { port: 443, what: "HTTPS of the load balancer".into(), mark: None });
             uses.push(Use { port: METRICS, what: "the load balancer's metrics".into(), mark: None });
+        } else if watched {
+            uses.push(Use { port: METRICS, what: "the front of its measures".into(), mark: None });
+        }
+        if watched {
+            let own = host.has(Role::Db).then_some(DATABASE_EXPORTER).filter(|_| database);
+            for port in EXPORTERS.into_iter().chain(own) {
+                uses.push(Use { port, what: "an exporter for Prometheus".into(), mark: None });
+            }
+            for port in WATCHER.into_iter().filter(|_| host.has(Role::Monitor)) {
+                uses.push(Use { port, what: "Prometheus".into(), mark: None });
+            }
         }
         if host.has(Role::Db) {
             uses.push(Use { port: DATABASE, what: "the database".into(), mark: None });
