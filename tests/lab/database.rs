@@ -29,13 +29,16 @@ database:
 #[test]
 fn bare_hosts_become_a_pair() {
     let bench = Bench::up("t-pair", PAIR, Release::Bookworm);
-    let all: [Check<Bench>; 8] = [
+    let all: [Check<Bench>; 11] = [
         ("killed again and again in the very first run", first_run),
         ("a row goes from the writer to the replica", a_row),
         ("a replica that was stopped by hand", stopped),
         ("a replica that is not fenced", unfenced),
         ("a writer that is fenced", fenced),
         ("a schema more", a_schema),
+        ("who passes a fence is told", past_the_fence),
+        ("no password comes into a general log", general_log),
+        ("how long a restart takes is seen on the replica before the writer's", restart),
         ("a copied machine is refused before anything is changed", copied),
         ("what a replica has alone is told, and left", errant),
     ];
@@ -134,6 +137,61 @@ fn a_schema(bench: &Bench) {
     nothing_to_do(bench);
 }
 
+fn past_the_fence(bench: &Bench) {
+    let well = bench.infra(&["db", "status"]).expect(0);
+    assert!(!well.out.contains("worth knowing"), "{}", well.out);
+    sql(
+        bench,
+        "db1",
+        "CREATE USER ann@'%' IDENTIFIED BY 'secret'; GRANT SUPER ON *.* TO ann@'%';
+         CREATE EVENT shop.tidy ON SCHEDULE EVERY 1 DAY DO DELETE FROM shop.goods WHERE id > 1000",
+    );
+    let told = bench.infra(&["db", "status"]).expect(0);
+    assert!(told.out.contains("a fence does not hold 'ann'@'%'"), "{}", told.out);
+    let said = bench.infra(&["db", "switchover", "db2", "--dry-run"]).expect(3);
+    for words in ["events", "shop.tidy", "accounts past the fence", "'ann'@'%'"] {
+        assert!(format!("{}{}", said.out, said.err).contains(words), "no {words}: {}{}", said.out, said.err);
+    }
+    sql(bench, "db1", "DROP USER ann@'%'; DROP EVENT shop.tidy");
+    nothing_to_do(bench);
+}
+
+fn general_log(bench: &Bench) {
+    // The writer would be told by its replica whom to follow, and could not keep that from its log.
+    sql(bench, "db1", "SET GLOBAL general_log = ON");
+    let said = bench.infra(&["db", "switchover", "db2", "--yes"]).expect(2);
+    assert!(format!("{}{}", said.out, said.err).contains("general log of db1"), "{}{}", said.out, said.err);
+    sql(bench, "db1", "SET GLOBAL general_log = OFF");
+    // What a host is told by its own root stays out of it.
+    sql(bench, "db2", "SET GLOBAL general_log = ON; STOP SLAVE; RESET SLAVE ALL");
+    mends(bench, "> follow db1");
+    sql(bench, "db2", "SET GLOBAL general_log = OFF");
+    let logged = bench.sh("db2", "cat $(mariadb -NBe 'SELECT CONCAT(@@datadir, @@general_log_file)')").expect(0).out;
+    assert!(logged.contains("SET SESSION sql_log_off = 1") && !logged.contains("MASTER_PASSWORD"), "{logged}");
+    assert_eq!(follows(bench, "db2"), WELL);
+}
+
+fn restart(bench: &Bench) {
+    bench.edit("  schemas: [shop]\n", "  schemas: [shop]\n  settings: { performance_schema: ON }\n");
+    let said = bench.apply().expect(0);
+    assert!(said.out.contains("`--restart-writer`") && !said.out.contains("--restart mariadb"), "{}", said.out);
+    assert_eq!(sql(bench, "db2", "SELECT @@performance_schema"), "1\n");
+    assert_eq!(sql(bench, "db1", "SELECT @@performance_schema"), "0\n");
+    let said = bench.infra(&["diff"]);
+    assert!(
+        said.err.contains("writes stop for about ") && said.err.contains(" s, the longest restart"),
+        "{}",
+        said.err
+    );
+    bench.infra(&["apply", "--yes", "--restart-writer"]).expect(0);
+    assert_eq!(sql(bench, "db1", "SELECT @@performance_schema"), "1\n");
+    wait("the writer takes writes again", Duration::from_secs(60), || {
+        (sql(bench, "db1", "SELECT @@read_only") == "0\n").then_some(())
+    });
+    bench.apply().expect(0);
+    nothing_to_do(bench);
+}
+
 fn copied(bench: &Bench) {
     let id = sql(bench, "db2", "SELECT @@server_id");
     let theirs = sql(bench, "db1", "SELECT @@server_id");
@@ -203,10 +261,22 @@ fn a_pair_that_was_built_by_hand_is_adopted() {
         (sql(&bench, "db2", "SELECT COUNT(*) FROM shop.goods") == "3\n").then_some(())
     });
 
+    // What a crash of the writer would take from its replicas is refused, and nothing was changed.
+    sql(&bench, "db1", "CREATE TABLE shop.old (id INT) ENGINE = MyISAM");
+    let said = bench.apply().expect(2);
+    assert!(
+        said.err.contains("db1 has tables that are not InnoDB") && said.err.contains("shop/old.MYI"),
+        "{}",
+        said.err
+    );
+    assert_eq!(sql(&bench, "db1", "SHOW DATABASES LIKE 'infra'"), "");
+    sql(&bench, "db1", "ALTER TABLE shop.old ENGINE = InnoDB");
+
     // Nothing of it is stopped: who writes is written down, and the writer's restart waits for a person.
     let said = bench.apply().expect(0);
     assert!(said.out.contains("> adopt its data: it is the writer, epoch 1"), "{}", said.out);
     assert!(said.err.contains("db1 has to be restarted first"), "{}", said.err);
+    assert!(said.out.contains("`--restart-writer`") && !said.out.contains("--restart mariadb"), "{}", said.out);
     assert_eq!(sql(&bench, "db1", "SELECT @@read_only, writer FROM infra.role"), "0\tdb1\n");
     sql(&bench, "db1", "INSERT INTO shop.goods VALUES (4)");
 

@@ -9,6 +9,7 @@ use super::engine::{self, Flavor};
 use super::group::{Group, Member, Standing};
 use super::gtid::Gtid;
 use super::kept::Kept;
+use super::preflight::milliseconds;
 use super::seed;
 use super::seen::Source;
 use crate::base::diagnostic::Diagnostic;
@@ -206,10 +207,23 @@ impl<'a> Work<'a> {
         let first = other.map(|other| {
             format!("; to have them stop for less than that, run `infra db switchover {other}` first, which makes {name} a replica")
         });
+        let long = match self.longest() {
+            Some(ms) => format!(
+                "about {}, the longest restart of a database server that was seen here, and a moment more, until its fence is lifted",
+                milliseconds(i64::try_from(ms).unwrap_or(i64::MAX))
+            ),
+            None => "a time that nobody has measured yet, as no database server was seen to restart".to_owned(),
+        };
         format!(
-            "settings of {name} wait for a restart, which is yours to decide: writes stop for some seconds with `infra apply --restart-writer`{}",
+            "settings of {name} wait for a restart, which is yours to decide: with `infra apply --restart-writer` writes stop for {long}{}",
             first.unwrap_or_default()
         )
+    }
+
+    /// The longest restart of a server that was ever seen, or is seen now, in milliseconds. Replicas restart before their writer.
+    fn longest(&self) -> Option<u64> {
+        let now = self.group.members.values().filter_map(|member| member.now.restart_ms);
+        now.chain(self.kept.restart_ms).max()
     }
 
     /// What is to be done on the host that writes; whether the others can be decided about.
@@ -443,6 +457,7 @@ impl<'a> Work<'a> {
     /// What was seen, and not what is to come: a run that dies on its way must not leave a memory of what never was.
     fn remember(&self, decided: &mut Decided) -> Result<(), Diagnostic> {
         let mut kept = self.kept.clone();
+        kept.restart_ms = self.longest();
         if let (Some(written), Some(writer)) = (&self.group.written, self.group.writer()) {
             (kept.epoch, kept.writer) = (written.epoch, Some(writer.host.name.clone()));
         }
@@ -683,10 +698,29 @@ database: { engine: mariadb, primary: db1, schemas: [shop] }
         assert_eq!(
             told("db1"),
             [
-                "settings of db1 wait for a restart, which is yours to decide: writes stop for some seconds with `infra apply --restart-writer`; to have them stop for less than that, run `infra db switchover db2` first, which makes db1 a replica"
+                "settings of db1 wait for a restart, which is yours to decide: with `infra apply --restart-writer` writes stop for a time that nobody has measured yet, as no database server was seen to restart; to have them stop for less than that, run `infra db switchover db2` first, which makes db1 a replica"
             ]
         );
         assert_eq!(told("db2"), [""; 0], "a replica's needs nobody's word");
+    }
+
+    #[test]
+    fn the_longest_restart_is_told_and_remembered() {
+        let mut hosts = whole();
+        hosts[1].as_mut().unwrap().1.restart_ms = Some(1_430);
+        hosts[2].as_mut().unwrap().1.restart_ms = Some(610);
+        let mut fleet = fleet(hosts);
+        let writer: HostName = "db1".parse().unwrap();
+        fleet.get_mut(&writer).unwrap().held.insert("mariadb.service".into());
+        let first = decide(&site(), &fleet, &kept(1, "db1", &[])).unwrap();
+        assert!(first.notes[0].contains("writes stop for about 1.4 s, the longest restart"), "{:?}", first.notes);
+        // After a boot no host tells it any more.
+        let mut memory = Memory::at(0);
+        memory.put(NAME, &first.remember[NAME]).unwrap();
+        let mut fleet = self::fleet(whole());
+        fleet.get_mut(&writer).unwrap().held.insert("mariadb.service".into());
+        let later = decide(&site(), &fleet, &memory).unwrap();
+        assert_eq!((&later.notes, &later.remember), (&first.notes, &first.remember));
     }
 
     /// How the whole group is broken, and what is done and told then.

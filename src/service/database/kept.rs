@@ -22,6 +22,8 @@ pub struct Kept {
     pub server_ids: BTreeMap<HostName, u32>,
     /// Hosts to which no traffic goes until they have rejoined: writers of before, which were given up.
     pub closed: BTreeSet<HostName>,
+    /// The longest restart of a server that was seen, in milliseconds; none was, where nothing is kept.
+    pub restart_ms: Option<u64>,
 }
 
 impl Kept {

@@ -104,6 +104,14 @@ fn answered(found: &mut Found, to: &HostName, writer: &HostName, answers: &str) 
                 let help = format!("`infra apply` mends accounts, certificates and firewall; then try again on {to}");
                 found.on(to).stop(&format!("lets itself in on {host}"), *why, "yes", help);
             }
+            // Who is told whom to follow from elsewhere cannot keep that from its log.
+            ["logs", host, shows] => found.on(to).check(
+                *shows != "1",
+                &format!("general log of {host}"),
+                if *shows == "1" { "on" } else { "off" },
+                "off",
+                || format!("it would show the password of replication: `SET GLOBAL general_log = OFF` on {host}, for as long"),
+            ),
             ["account", host, count] => {
                 let named = format!("replication account of {host}");
                 found.on(to).check(
@@ -207,6 +215,15 @@ impl Found {
             self.warn("semi-sync", "off", "on", help.to_owned());
         }
         self.good("sessions", writer.now.sessions.to_string(), "any: they are cut, and connect again");
+        if !writer.now.events.is_empty() {
+            let named: Vec<&str> = writer.now.events.iter().map(|event| event.name.as_str()).collect();
+            let help = "they stay enabled here, where they no longer may write, and are not on the new writer: afterwards `ALTER EVENT … DISABLE ON SLAVE` here, `… ENABLE` there";
+            self.warn("events", named.join(", "), "none", help.to_owned());
+        }
+        if !writer.now.unfenced.is_empty() {
+            let help = "their sessions are cut, and could write here again all the same: take SUPER and READ ONLY ADMIN from them";
+            self.warn("accounts past the fence", writer.now.unfenced.join(", "), "none", help.to_owned());
+        }
     }
 
     fn new_writer(&mut self, database: &Database, group: &Group<'_>, new: &Member<'_>, writer: &Member<'_>) {
@@ -342,6 +359,7 @@ mod tests {
     use super::super::sample::{self, edit, fleet, gtid, name, server, site};
     use super::*;
     use crate::plan::state::ObservedFleet;
+    use crate::service::database::seen::Scheduled;
 
     fn found(fleet: &ObservedFleet, answers: &str) -> Vec<Finding> {
         let site = site();
@@ -365,12 +383,18 @@ mod tests {
     #[test]
     fn what_is_wrong_is_found() {
         type Change = fn(&mut ObservedFleet);
-        let cases: [(&str, &str, Verdict, Change); 17] = [
+        let cases: [(&str, &str, Verdict, Change); 19] = [
             ("db2", "reached", Verdict::Stop, |fleet| sample::down(fleet, "db2")),
             ("db1", "reached", Verdict::Stop, |fleet| sample::down(fleet, "db1")),
             ("db3", "reached", Verdict::Warning, |fleet| drop(fleet.remove(&name("db3")))),
             ("db1", "takes writes", Verdict::Stop, |fleet| server(fleet, "db1", |s| s.read_only = true)),
             ("db1", "semi-sync", Verdict::Warning, |fleet| edit(fleet, "db1", |_, now| now.semi_sync = false)),
+            ("db1", "events", Verdict::Warning, |fleet| {
+                edit(fleet, "db1", |_, now| now.events = vec![Scheduled::default()])
+            }),
+            ("db1", "accounts past the fence", Verdict::Warning, |fleet| {
+                edit(fleet, "db1", |_, now| now.unfenced = vec!["'ann'@'%'".into()]);
+            }),
             ("db2", "follows", Verdict::Stop, |fleet| server(fleet, "db2", |s| s.sources.clear())),
             ("db2", "follows", Verdict::Stop, |fleet| {
                 server(fleet, "db2", |s| s.sources = vec![sample::source("10.0.4.13")]);
@@ -412,6 +436,8 @@ mod tests {
     fn what_the_new_writer_says_counts() {
         for (answer, host, setting, verdict) in [
             ("reach\tdb1\tERROR 2026 (HY000): TLS/SSL error", "db2", "lets itself in on db1", Verdict::Stop),
+            ("logs\tdb3\t1", "db2", "general log of db3", Verdict::Stop),
+            ("logs\tdb3\t0", "db2", "general log of db3", Verdict::Good),
             ("account\tdb3\t0", "db2", "replication account of db3", Verdict::Stop),
             ("long\t75\tshop@10.0.3.11:40000\t812\t3000", "db1", "long transactions", Verdict::Warning),
             ("long\t2\tshop@10.0.3.11:40000\t812\t3000", "db1", "long transactions", Verdict::Good),

@@ -190,6 +190,27 @@ pub struct Now {
     pub tls_until: Option<String>,
     /// Seconds since it was started.
     pub uptime: u64,
+    /// How long it took to restart, the last time in this life of the host, in milliseconds.
+    #[serde(default)]
+    pub restart_ms: Option<u64>,
+    /// Accounts that are not infra's nor the system's and may write past a fence or lift it: `'ann'@'%'`.
+    #[serde(default)]
+    pub unfenced: Vec<String>,
+    /// Events that are enabled here.
+    #[serde(default)]
+    pub events: Vec<Scheduled>,
+    /// Whether the server carries events out.
+    #[serde(default)]
+    pub schedules: bool,
+}
+
+/// An event that is enabled.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Scheduled {
+    /// `shop.cleanup`.
+    pub name: String,
+    /// As whom it is carried out: `root@localhost`.
+    pub definer: String,
 }
 
 /// How the two threads of a replica go.
@@ -268,6 +289,9 @@ fn read(answer: &str, observed: &mut Observed) {
                 now.binlogs = Some((number(at(1)), number(at(2)), number(at(3))));
             }
             "free" => now.free = number(at(0)),
+            "restart" => {
+                now.restart_ms = at(0).and_then(|micros| micros.parse::<u64>().ok()).map(|micros| micros / 1000)
+            }
             "down" => now.down = at(0).cloned(),
             "server" if rest.len() > 1 && seen.server.is_none() => {
                 let is = |index| at(index).is_some_and(|value| value == "1" || value == "ON");
@@ -369,6 +393,13 @@ fn told(tag: &str, rest: &[String], engine: Engine, server: &mut Server, now: &m
             }
         }
         "size" => now.size = number(at(0)),
+        "unfenced" => now.unfenced.extend(at(0).cloned()),
+        "event" => {
+            if let [name, definer, scheduler] = rest {
+                now.schedules = scheduler == "ON";
+                now.events.push(Scheduled { name: name.clone(), definer: definer.clone() });
+            }
+        }
         _ => {}
     }
 }
@@ -447,6 +478,17 @@ mod tests {
         let elsewhere = asked(&REPLICA.replace("/var/lib/mysql/mysql-bin\t", "/var/log/mysql/own-bin\t"));
         assert_eq!(binlog(&elsewhere.facts), Some("/var/log/mysql/own-bin"));
         assert_eq!((now.down, now.heartbeat_ms, now.semi_sync), (None, None, false));
+    }
+
+    #[test]
+    fn what_passes_a_fence_and_how_long_a_restart_took_are_read() {
+        let more = "restart\t1430000\nserver\t10.11.19-MariaDB\t102\nunfenced\t'ann'@'%'\nunfenced\t'bob'@'10.0.0.1'\nevent\tshop.tidy\troot@localhost\tON\n";
+        let (_, now) = ask(&format!("engine\tmariadb\n{more}"));
+        let now = now.unwrap();
+        assert_eq!((now.restart_ms, now.unfenced.len(), now.schedules), (Some(1430), 2, true));
+        assert_eq!(now.events, [Scheduled { name: "shop.tidy".into(), definer: "root@localhost".into() }]);
+        let plain = ask(REPLICA).1.unwrap();
+        assert_eq!((plain.restart_ms, plain.unfenced.len(), plain.events.len()), (None, 0, 0));
     }
 
     #[test]

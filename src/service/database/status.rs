@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::group::{Group, Member, Standing};
 use super::kept::Kept;
 use super::preflight::milliseconds;
+use super::seen::Now;
 use crate::base::net::HostName;
 use crate::inventory::site::{Database, Engine, Role, Site};
 use crate::plan::state::ObservedFleet;
@@ -361,9 +362,31 @@ impl Troubles {
         if let Some(days) = view.tls_days.filter(|days| *days < DAYS) {
             self.add(host, days >= 0, format!("its certificate ends in {days} days"), "`infra cert renew`");
         }
+        if let Some(member) = group.members.get(&view.host) {
+            self.past_the_fence(view, &member.now);
+        }
         if let Some(free) = view.free.filter(|free| *free < FREE) {
             let what = format!("its data folder has {} left", super::preflight::bytes(free));
             self.add(host, false, what, "make room, or give it a larger disk");
+        }
+    }
+
+    /// Who and what could write on a host while it is fenced.
+    fn past_the_fence(&mut self, view: &HostView, now: &Now) {
+        let host = Some(&view.host);
+        if !now.unfenced.is_empty() {
+            let what = format!("a fence does not hold {}", now.unfenced.join(", "));
+            let help = "a program that logs in so could write on a replica: take SUPER and READ ONLY ADMIN from it (`REVOKE`), on the writer";
+            self.add(host, true, what, help);
+        }
+        // On the writer they are where they belong.
+        if view.part != Part::Writer && !now.events.is_empty() {
+            let named: Vec<String> =
+                now.events.iter().map(|event| format!("{} (as {})", event.name, event.definer)).collect();
+            let runs = if now.schedules { "and are carried out" } else { "though none is carried out now" };
+            let what = format!("these events are enabled on a host that does not write, {runs}: {}", named.join(", "));
+            let help = "`ALTER EVENT … DISABLE ON SLAVE` there, with `SET sql_log_bin = 0` before it: an event whose definer passes the fence writes what nobody else has";
+            self.add(host, true, what, help);
         }
     }
 
@@ -460,6 +483,20 @@ pub(crate) mod tests {
             assert!(told.iter().any(|one| one.starts_with(what) && one.contains(help)), "{what}: {told:?}");
             assert!(!view.good(), "{what}");
         }
+    }
+
+    #[test]
+    fn what_passes_a_fence_is_told_and_is_no_failure() {
+        let mut fleet = fleet();
+        let event = || super::super::seen::Scheduled { name: "shop.tidy".into(), definer: "root@localhost".into() };
+        edit(&mut fleet, "db1", |_, now| (now.unfenced, now.events) = (vec!["'ann'@'%'".into()], vec![event()]));
+        edit(&mut fleet, "db2", |_, now| (now.events, now.schedules) = (vec![event()], true));
+        let view = of(&fleet, &nothing());
+        let told: Vec<(Option<&str>, &str)> =
+            view.troubles.iter().map(|one| (one.host.as_ref().map(HostName::as_str), one.what.as_str())).collect();
+        let events = "these events are enabled on a host that does not write, and are carried out: shop.tidy (as root@localhost)";
+        assert_eq!(told, [(Some("db1"), "a fence does not hold 'ann'@'%'"), (Some("db2"), events)]);
+        assert!(view.good());
     }
 
     #[test]

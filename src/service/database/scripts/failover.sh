@@ -31,7 +31,7 @@ if [ "$role" != "$next $me" ]; then
 fi
 trap '' TERM
 far "$me is the writer"
-for at in $others; do follow_me_sql '' | sql_at "$at" & done
+for at in $others; do { keeps_secrets "$at" && follow_me_sql '' | sql_at "$at"; } & done
 if [ -n "$others" ]; then wait=5; else wait=0; fi
 open_up "$wait" || refuse "$me is named as the writer and does not take writes yet: run \`infra apply\`: $(cat "$book/here.err")"
 say "epoch $next"

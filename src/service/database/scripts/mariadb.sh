@@ -51,6 +51,9 @@ point_sql() {
 	MASTER_HEARTBEAT_PERIOD=2, MASTER_CONNECT_RETRY=2${2:+, MASTER_DEMOTE_TO_SLAVE=1};"
 }
 
+# Whether a server writes whole statements into a log, with the passwords in them; root may keep its own from that, and no other.
+shows_passwords_sql() { echo "SELECT @@GLOBAL.general_log = 1 AND @@GLOBAL.log_output <> 'NONE';"; }
+
 # Nothing in the binary log, and no position: of a server that holds nobody's data, on which the package's own steps may be logged.
 forget_log_sql() { echo "RESET MASTER; SET GLOBAL gtid_slave_pos = '';"; }
 

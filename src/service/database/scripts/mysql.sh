@@ -40,6 +40,9 @@ point_sql() {
 	SOURCE_SSL_VERIFY_SERVER_CERT=1, SOURCE_HEARTBEAT_PERIOD=2, SOURCE_CONNECT_RETRY=2;"
 }
 
+# Whether a server writes whole statements into a log, with the passwords in them: it leaves these out, unless it was told not to.
+shows_passwords_sql() { echo 'SELECT @@GLOBAL.general_log AND @@GLOBAL.log_raw;'; }
+
 # Nothing in the binary log, and no position: of a server that holds nobody's data, on which the package's own steps may be logged.
 # The statement has its name from 8.2 on, and the one of before until 8.4 (reference manual 8.4, «RESET BINARY LOGS AND GTIDS»).
 forget_log_sql() {

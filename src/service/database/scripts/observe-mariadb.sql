@@ -9,6 +9,8 @@ SELECT 'status' AS `-`, variable_name, variable_value FROM information_schema.gl
 SELECT 'replica' AS `-`, host FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%';
 SELECT 'sessions' AS `-`, COUNT(*) FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND user NOT LIKE 'infra\_%' AND user NOT IN ('system user', 'event_scheduler') AND command NOT LIKE 'Binlog Dump%' AND command <> 'Daemon';
 SELECT 'size' AS `-`, SUM(file_size) FROM information_schema.innodb_sys_tablespaces;
+SELECT DISTINCT 'unfenced' AS `-`, grantee FROM information_schema.user_privileges WHERE privilege_type IN ('SUPER', 'READ_ONLY ADMIN') AND grantee NOT LIKE '''infra\_%' AND grantee NOT IN ('''root''@''localhost''', '''mysql''@''localhost''', '''mariadb.sys''@''localhost''') LIMIT 20;
+SELECT 'event' AS `-`, CONCAT(event_schema, '.', event_name), definer, @@GLOBAL.event_scheduler FROM information_schema.events WHERE status = 'ENABLED' AND event_schema NOT IN ('mysql', 'sys') LIMIT 20;
 SELECT 'user' AS `-`, User, Host FROM mysql.user;
 SELECT 'account' AS `-`, accounts.user, accounts.host, COALESCE(live.digest = accounts.digest, 0) FROM infra.accounts LEFT JOIN (
 DIGESTS

@@ -13,6 +13,7 @@ SELECT 'replica' AS `-`, host FROM performance_schema.processlist WHERE command 
 SELECT 'sessions' AS `-`, COUNT(*) FROM performance_schema.processlist WHERE id <> CONNECTION_ID() AND user NOT LIKE 'infra\_%' AND user NOT IN ('system user', 'event_scheduler') AND command NOT LIKE 'Binlog Dump%' AND command <> 'Daemon';
 SELECT 'size' AS `-`, SUM(file_size) FROM information_schema.innodb_tablespaces;
 SET SESSION group_concat_max_len = 1048576;
+SELECT 'event' AS `-`, CONCAT(event_schema, '.', event_name), definer, @@GLOBAL.event_scheduler FROM information_schema.events WHERE status = 'ENABLED' AND event_schema NOT IN ('mysql', 'sys') LIMIT 20;
 SELECT 'user' AS `-`, User, Host FROM mysql.user;
 SELECT 'account' AS `-`, accounts.user, accounts.host, COALESCE(live.digest = accounts.digest, 0) FROM infra.accounts LEFT JOIN (
 DIGESTS

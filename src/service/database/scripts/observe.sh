@@ -25,6 +25,13 @@ set -- $(stat -f -c '%a %S' var/lib/mysql)
 printf 'free\t%s\n' "$((${1:-0} * ${2:-0}))"
 [ "$engine" != none ] || exit 0
 [ -S run/mysqld/mysqld.sock ] || { printf 'down\tit does not run\n'; exit 0; }
+# How long its last restart took, from the first moment in which it ended to the one in which it answered, in microseconds; not of a
+# server that was down for a while in between.
+systemctl show -p ActiveExitTimestampMonotonic -p InactiveEnterTimestampMonotonic -p InactiveExitTimestampMonotonic \
+	-p ActiveEnterTimestampMonotonic "$engine.service" 2>/dev/null | awk -F '[=]' '{ at[$1] = $2 + 0 } END {
+	ended = at["ActiveExitTimestampMonotonic"]; gone = at["InactiveEnterTimestampMonotonic"]
+	began = at["InactiveExitTimestampMonotonic"]; ready = at["ActiveEnterTimestampMonotonic"]
+	if (ended > 0 && ended <= gone && gone <= began && began < ready && began - gone < 1000000) printf "restart\t%.0f\n", ready - ended }'
 mariadb_asks() {
 	cat <<'SQL'
 MARIADB_STATEMENTS

@@ -58,6 +58,10 @@ promote() {
 	)" && [ "$answer" = "$next $me" ]
 }
 
+# Whether the host at $1 may be told a password from here; tells why not. Its own root keeps it out of the log, in the next `infra apply`.
+shows_passwords() { echo "$1 is not told whom to follow: its general log would show the password of replication"; }
+keeps_secrets() { [ "$(shows_passwords_sql | sql_at "$1")" = 0 ] || { shows_passwords "$1" && false; }; }
+
 # What makes a host follow this one; $1 is `demote` for the one that was the writer.
 follow_me_sql() {
 	patient_sql 4

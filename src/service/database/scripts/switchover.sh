@@ -84,12 +84,16 @@ if [ "$role" != "$next $me" ]; then
 		[ "$(role_sql | sql)" = "$next $me" ] || refuse "$me could not be made the writer: $(cat "$book/here.err")"
 	fi
 	trap '' TERM
-	follows=$(follow_me_sql demote)
-	old_asks "$follows" || echo "$old could not be made to follow $me: $(cat "$book/old.err")"
+	if old_asks "$(shows_passwords_sql)" && [ "$answer" = 0 ]; then
+		follows=$(follow_me_sql demote)
+		old_asks "$follows" || echo "$old could not be made to follow $me: $(cat "$book/old.err")"
+	else
+		shows_passwords "$old"
+	fi
 fi
 trap '' TERM
 far "$me is the writer, and the others follow"
-for at in $others; do follow_me_sql '' | sql_at "$at" & done
+for at in $others; do { keeps_secrets "$at" && follow_me_sql '' | sql_at "$at"; } & done
 open_up 3 || {
 	echo "$me is named as the writer and does not take writes yet: run \`infra apply\`: $(cat "$book/here.err")"
 	exit 1
