@@ -290,7 +290,7 @@ fn read(answer: &str, observed: &mut Observed) {
             }
             "free" => now.free = number(at(0)),
             "restart" => {
-                now.restart_ms = at(0).and_then(|micros| micros.parse::<u64>().ok()).map(|micros| micros / 1000)
+                now.restart_ms = at(0).and_then(|micros| micros.parse::<u64>().ok()).map(|micros| micros / 1000);
             }
             "down" => now.down = at(0).cloned(),
             "server" if rest.len() > 1 && seen.server.is_none() => {

@@ -292,15 +292,11 @@ fn files(
     let why = "`database.settings` of the inventory";
     let mut refused = Vec::new();
     for (name, setting) in given {
-        let live_too = match &known {
-            Some(known) => match known.get(name.as_str()) {
-                Some(live) => *live,
-                None => {
-                    refused.push(unknown(flavor, &name, known.keys().copied()).at(&setting.span));
-                    continue;
-                }
-            },
-            None => false,
+        let live_too = known.as_ref().map_or(Some(false), |known| known.get(name.as_str()).copied());
+        let Some(live_too) = live_too else {
+            let names = known.iter().flat_map(|known| known.keys().copied());
+            refused.push(unknown(flavor, &name, names).at(&setting.span));
+            continue;
         };
         add(if live_too { &mut live } else { &mut start }, why, Line { name, value: written(&setting.value) });
     }
@@ -347,7 +343,9 @@ pub(super) fn want(
     let mut files = match files(flavor, database, host, id, memory(context)) {
         Ok(files) => files,
         Err(refused) => {
-            refused.into_iter().for_each(|one| out.refuse(one));
+            for one in refused {
+                out.refuse(one);
+            }
             return Ok(());
         }
     };
