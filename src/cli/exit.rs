@@ -7,7 +7,7 @@ use crate::fleet::event::{HostOutcome, Outcome, StepFate};
 
 /// Done, or nothing to do.
 pub const DONE: u8 = 0;
-/// A step failed on some host; what it had touched was put back.
+/// A step failed on some host; what it had touched was put back. Of a status: something is not as it should be.
 pub const FAILED: u8 = 1;
 /// The input is wrong: the command line, the inventory, a template, a plan file. Nothing was touched.
 pub const INPUT: u8 = 2;
@@ -29,7 +29,7 @@ pub const INTERRUPTED: u8 = 130;
 pub const HELP: &str = "\
 Exit codes:
   0    done, or nothing to do
-  1    a step failed on some host
+  1    a step failed on some host, or a status found something wrong
   2    the input is wrong: command line, inventory, template, plan file
   3    changes are pending (diff)
   4    some host could not be reached

@@ -40,6 +40,13 @@ pub(crate) fn a_fleet_that_is_well(bench: &Bench) {
     let (metrics, page) = (bench.dir.path().join("infra.prom"), bench.dir.path().join("status.html"));
     let files = ["--prometheus", metrics.to_str().unwrap(), "--html", page.to_str().unwrap()];
     status(bench, &files, 0);
+    let judge = std::process::Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(std::fs::File::open(&metrics).unwrap())
+        .output()
+        .expect("promtool (Debian: prometheus) did not start");
+    let judged = String::from_utf8_lossy(&judge.stderr);
+    assert!(judge.status.success() && judged.is_empty(), "{judged}");
     let (metrics, page) = (fs_err::read_to_string(metrics).unwrap(), fs_err::read_to_string(page).unwrap());
     has(
         &metrics,

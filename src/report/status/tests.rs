@@ -97,6 +97,39 @@ fn a_page_holds_the_whole_fleet_and_needs_nothing_else() {
 }
 
 #[test]
+fn each_hop_between_tiers_is_drawn() {
+    let text = include_str!("../../../inventories/full.yml").replace("from: app", "from: web");
+    let full = crate::inventory::load::load_text(&text, std::path::Path::new("inventory.yml"));
+    let full = full.unwrap_or_else(|e| panic!("{e:?}")).0;
+    let mut seen = view(&full, &fleet(&full));
+    seen.passes.push(crate::plan::said::Passes {
+        from: Some(crate::inventory::site::Role::Web),
+        to: crate::inventory::site::Role::Db,
+        words: "14 sessions".to_owned(),
+    });
+    seen.certificates.push(crate::fleet::status::CertificateView {
+        host: name("web1"),
+        site: None,
+        not_after: NOW + 86_400 * 9,
+    });
+    seen.certificates.push(crate::fleet::status::CertificateView {
+        host: name("web2"),
+        site: None,
+        not_after: NOW + 86_400 * 60,
+    });
+    let page = page::draw(&full, &seen).unwrap();
+    for_browsers("tiers", &page);
+    // The internet to the edge, the edge to web, web to app, and past it to the databases.
+    assert_eq!(page.matches("class=\"hop\"").count(), 5, "{page}");
+    for word in
+        ["3306, 9306 · 14 sessions", "TLS, a certificate ends in 9 d", "TLS: no certificate is known", "db · 2 hosts"]
+    {
+        assert!(page.contains(word), "no `{word}` in {page}");
+    }
+    well_formed(&page);
+}
+
+#[test]
 fn what_a_host_says_is_text_in_the_page() {
     let small = site(1);
     let mut seen = view(&small, &fleet(&small));
