@@ -93,7 +93,8 @@ pub(crate) fn what_is_wrong_is_named(bench: &Bench) {
     });
     let lines = status(bench, &["--json"], 1);
     let host = events(&lines, "host_status").into_iter().find(|host| host["host"] == "web1").unwrap();
-    assert_eq!((host["good"].as_bool(), host["units"][0]["state"].as_str()), (Some(false), Some("inactive")), "{host}");
+    let nginx = host["units"].as_array().unwrap().iter().find(|unit| unit["unit"] == "nginx.service").unwrap();
+    assert_eq!((host["good"].as_bool(), nginx["state"].as_str()), (Some(false), Some("inactive")), "{host}");
     assert_eq!(events(&lines, "status")[0]["exit"], 1);
     bench.sh("web1", "systemctl start nginx").expect(0);
     status(bench, &[], 0);
