@@ -17,6 +17,8 @@ const WIDTH: usize = 380;
 const MARGIN: usize = 20;
 /// Between two tiers, where the words of a hop stand.
 const GAP: usize = 64;
+/// How much more, for the words of each hop that passes other tiers by.
+const LABEL: usize = 36;
 /// The line above the hosts of a tier.
 const TITLE: usize = 24;
 /// A host with its name, and one without.
@@ -92,23 +94,34 @@ pub(super) fn class(host: &HostView) -> &'static str {
 pub(super) fn draw(site: &Site, view: &View) -> Picture {
     let roles: Vec<Role> =
         Role::ALL.into_iter().filter(|role| view.hosts.values().any(|host| host.roles.contains(role))).collect();
+    let all: Vec<Option<Role>> = std::iter::once(None).chain(roles.into_iter().map(Some)).collect();
+    let place = |role: Option<Role>| all.iter().position(|other| *other == role);
+    // From where to where by which ports, and whether it passes other tiers by.
+    let ways = ways(site).into_iter().filter_map(|((from, to), ports)| {
+        let (above, below) = (place(from)?, place(Some(to))?);
+        Some((from, to, ports, below != above + 1))
+    });
+    let ways: Vec<_> = ways.collect();
     let mut y = 4;
-    let mut tiers = Vec::new();
+    let (mut tiers, mut hops) = (Vec::new(), Vec::new());
     // The row of each tier: where it begins and ends.
     let mut rows: BTreeMap<Option<Role>, (usize, usize)> = BTreeMap::new();
-    for role in std::iter::once(None).chain(roles.into_iter().map(Some)) {
+    for role in all.iter().copied() {
+        let by = ways.iter().filter(|(_, to, _, by)| Some(*to) == role && *by).count();
+        y += by * LABEL;
         let tier = tier(view, role, y);
         rows.insert(role, (tier.y, tier.y + tier.height));
         y = tier.y + tier.height + GAP;
         tiers.push(tier);
     }
-    let order: Vec<Option<Role>> = rows.keys().copied().collect();
-    let mut hops = Vec::new();
-    for ((from, to), ports) in ways(site) {
-        let (Some(above), Some(below)) = (rows.get(&from), rows.get(&Some(to))) else { continue };
-        let place = |role: Option<Role>| order.iter().position(|other| *other == role).unwrap_or(0);
-        let next = place(Some(to)) == place(from) + 1;
-        hops.push(hop(view, (from, to), &ports, (above.1, below.0), next));
+    for role in all.iter().copied() {
+        let mut label = 0;
+        for (from, to, ports, by) in ways.iter().filter(|(_, to, ..)| Some(*to) == role) {
+            let (Some(above), Some(below)) = (rows.get(from), rows.get(&Some(*to))) else { continue };
+            label += usize::from(*by);
+            let label = by.then(|| below.0.saturating_sub(10 + label * LABEL));
+            hops.push(hop(view, (*from, *to), ports, (above.1, below.0), label));
+        }
     }
     Picture { width: WIDTH, height: y - GAP + 4, tiers, hops }
 }
@@ -167,26 +180,28 @@ fn hop(
     (from, to): (Option<Role>, Role),
     ports: &BTreeSet<u16>,
     (top, bottom): (usize, usize),
-    next: bool,
+    by: Option<usize>,
 ) -> Hop {
     let mut words: Vec<String> = vec![ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ")];
+    if let (Some(from), Some(_)) = (from, by) {
+        words.insert(0, format!("{from} to {to}"));
+    }
     words.extend(view.passes.iter().filter(|pass| pass.from == from && pass.to == to).map(|pass| pass.words.clone()));
     let (tls, class) = tls(view, to);
     let middle = WIDTH / 2 - 60;
+    let x = middle + 12;
     // Straight down, or past the tiers between them at the right.
-    let (path, head, x, y) = if next {
-        let end = bottom.saturating_sub(1);
-        (
-            format!("M{middle} {top} V{}", end.saturating_sub(6)),
-            format!("M{middle} {end} l-5 -9 h10 z"),
-            middle + 12,
-            top + 26,
-        )
-    } else {
-        let (side, edge) = (WIDTH - MARGIN / 2, WIDTH - MARGIN);
-        let (start, end) = (top.saturating_sub(10), bottom + 10);
-        let path = format!("M{edge} {start} H{side} V{end} H{}", edge + 6);
-        (path, format!("M{edge} {end} l9 -5 v10 z"), MARGIN, bottom.saturating_sub(28))
+    let (path, head, y) = match by {
+        None => {
+            let end = bottom.saturating_sub(1);
+            (format!("M{middle} {top} V{}", end.saturating_sub(6)), format!("M{middle} {end} l-5 -9 h10 z"), top + 26)
+        }
+        Some(label) => {
+            let (side, edge) = (WIDTH - MARGIN / 2, WIDTH - MARGIN);
+            let (start, end) = (top.saturating_sub(10), bottom + 10);
+            let path = format!("M{edge} {start} H{side} V{end} H{}", edge + 6);
+            (path, format!("M{edge} {end} l9 -5 v10 z"), label)
+        }
     };
     // So much of it fits beside the line.
     let words = short(&visible::line(&words.join(" · ")), 36);

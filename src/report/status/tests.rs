@@ -121,9 +121,12 @@ fn each_hop_between_tiers_is_drawn() {
     for_browsers("tiers", &page);
     // The internet to the edge, the edge to web, web to app, and past it to the databases.
     assert_eq!(page.matches("class=\"hop\"").count(), 5, "{page}");
-    for word in
-        ["3306, 9306 · 14 sessions", "TLS, a certificate ends in 9 d", "TLS: no certificate is known", "db · 2 hosts"]
-    {
+    for word in [
+        "web to db · 3306, 9306 · 14 sessions",
+        "TLS, a certificate ends in 9 d",
+        "TLS: no certificate is known",
+        "db · 2 hosts",
+    ] {
         assert!(page.contains(word), "no `{word}` in {page}");
     }
     well_formed(&page);
