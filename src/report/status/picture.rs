@@ -119,7 +119,7 @@ pub(super) fn draw(site: &Site, view: &View) -> Picture {
         for (from, to, ports, by) in ways.iter().filter(|(_, to, ..)| Some(*to) == role) {
             let (Some(above), Some(below)) = (rows.get(from), rows.get(&Some(*to))) else { continue };
             label += usize::from(*by);
-            let label = by.then(|| below.0.saturating_sub(10 + label * LABEL));
+            let label = by.then(|| below.0.saturating_sub(6 + label * LABEL));
             hops.push(hop(view, (*from, *to), ports, (above.1, below.0), label));
         }
     }
@@ -188,7 +188,8 @@ fn hop(
     }
     words.extend(view.passes.iter().filter(|pass| pass.from == from && pass.to == to).map(|pass| pass.words.clone()));
     let (tls, class) = tls(view, to);
-    let middle = WIDTH / 2 - 60;
+    // Far enough to the left that the words beside it end before the right margin.
+    let middle = MARGIN + 40;
     let x = middle + 12;
     // Straight down, or past the tiers between them at the right.
     let (path, head, y) = match by {
