@@ -332,3 +332,42 @@ certificates: { issuer: letsencrypt, contact: ops@example.com }
     let (code, said) = restart("lb1");
     assert!(code == Some(4) && said.contains("`--restart haproxy.service` changes nothing: "), "{said}");
 }
+
+/// Nothing listens on port 1: a password that cannot be one is refused before any host is asked, and is not shown.
+#[test]
+fn a_wrong_password_file_is_told_before_any_host_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("inventory.yml");
+    let inventory = "name: shop
+hosts:
+  db1: { address: 192.0.2.10, ssh: { address: 127.0.0.1 }, roles: [db] }
+  db2: { address: 192.0.2.11, ssh: { address: 127.0.0.1 }, roles: [db] }
+ssh: { user: root, port: 1 }
+firewall: { manage_from: [198.51.100.0/24] }
+certificates: { issuer: internal }
+database:
+  engine: mariadb
+  primary: db1
+  schemas: [shop]
+  users: { shop: { schema: shop, from: db, password: { file: shop.password } } }
+";
+    std::fs::write(&path, inventory).unwrap();
+    let diff = |content: Option<&[u8]>| {
+        if let Some(content) = content {
+            std::fs::write(folder.path().join("shop.password"), content).unwrap();
+        }
+        let out = infra(&["diff", path.to_str().unwrap()]).current_dir(folder.path()).output().unwrap();
+        (out.status.code(), text_of(&out.stderr))
+    };
+    for (content, words) in [
+        (None, "/shop.password`, which cannot be read: No such file"),
+        (Some(&b"\n"[..]), "`database/user-shop` is empty"),
+        (Some(b"s3cr3t\nand another line\n"), "`database/user-shop` has a line break"),
+        (Some(b"s3cr3t\xff"), "it is not UTF-8 text"),
+    ] {
+        let (code, said) = diff(content);
+        assert!(code == Some(2) && said.contains(words) && !said.contains("s3cr3t"), "{words}: {code:?}: {said}");
+    }
+    let (code, said) = diff(Some(b"s3cr3t-and-long-enough\n"));
+    assert!(code == Some(4) && !said.contains("s3cr3t"), "{code:?}: {said}");
+}
