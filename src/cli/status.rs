@@ -76,14 +76,14 @@ impl Watch<'_> {
             let way = Way { services, connector: &self.connector, parallel, keep, events };
             way.look(hosts.clone(), &self.wanted, &earlier, sessions)
         };
-        let Look { observed, away } = match reporter {
+        let Look { observed, away, clocks } = match reporter {
             Some(reporter) => reporter.during(&Interrupt::default(), look),
             None => look(mpsc::channel().0),
         };
         let memory = memory::kept(self.site, services, began)?;
         let overview = known::known(self.site, &self.site.state, began)?;
         let seen = Seen { site: self.site, observed: &observed, away: &away, earlier: &earlier, memory: &memory, now };
-        let view = judge(services, Facts { seen, wanted: &self.wanted, overview: &overview });
+        let view = judge(services, Facts { seen, wanted: &self.wanted, overview: &overview, clocks: &clocks });
         let read = observed.iter().map(|(host, observed)| (host.clone(), services.readings(observed)));
         self.remembered.take(self.site, now, read.collect());
         Ok(view)

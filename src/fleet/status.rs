@@ -86,11 +86,13 @@ pub struct Facts<'a> {
     pub wanted: &'a BTreeMap<HostName, Wanted>,
     /// What the state knows of certificates.
     pub overview: &'a Overview,
+    /// By how many seconds the hosts' clocks are ahead of ours.
+    pub clocks: &'a BTreeMap<HostName, i64>,
 }
 
 /// Brings all of it together.
 pub fn judge(services: Services, facts: Facts<'_>) -> View {
-    let Facts { seen, wanted, overview } = facts;
+    let Facts { seen, wanted, overview, clocks } = facts;
     let Said { mut findings, mut words, traffic, certificates: shown, passes, figures } = services.tell(&seen);
     let known: BTreeMap<&CertificateId, &Known> =
         overview.certificates.iter().map(|known| (&known.id, known)).collect();
@@ -99,7 +101,10 @@ pub fn judge(services: Services, facts: Facts<'_>) -> View {
     for (name, host) in &seen.site.hosts {
         let wanted = wanted.get(name).unwrap_or(&nothing);
         let mut view = match (seen.observed.get(name), seen.away.get(name)) {
-            (Some(observed), _) => HostView::of(host, observed, wanted, seen.now, &mut findings),
+            (Some(observed), _) => {
+                let ahead = clocks.get(name).copied().unwrap_or(0);
+                HostView::of(host, (observed, ahead), wanted, &mut findings)
+            }
             (None, Some(why)) => HostView::away(host, why),
             (None, None) => continue,
         };

@@ -21,7 +21,9 @@ pub(super) fn judge(
 ) -> Vec<CertificateView> {
     let mut all: BTreeMap<(HostName, Option<DnsName>), i64> = BTreeMap::new();
     let mut used: BTreeMap<&CertificateId, &Known> = BTreeMap::new();
-    let held = wanted.iter().filter(|(host, _)| seen.observed.contains_key(*host));
+    // Of a host that was never set up, that is said, and nothing more.
+    let set_up = |host: &HostName| seen.observed.get(host).is_some_and(|observed| !observed.manifest.is_empty());
+    let held = wanted.iter().filter(|(host, _)| set_up(host));
     for (host, id) in held.flat_map(|(host, wanted)| wanted.certificates.iter().map(move |id| (host, id))) {
         let Some((id, known)) = known.get_key_value(id) else { continue };
         used.insert(id, known);

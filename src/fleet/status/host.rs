@@ -76,8 +76,13 @@ impl HostView {
         }
     }
 
-    /// One that answered.
-    pub(super) fn of(host: &Host, seen: &Observed, wanted: &Wanted, now: i64, findings: &mut Vec<Finding>) -> Self {
+    /// One that answered, and by how many seconds its clock is ahead of ours.
+    pub(super) fn of(
+        host: &Host,
+        (seen, ahead): (&Observed, i64),
+        wanted: &Wanted,
+        findings: &mut Vec<Finding>,
+    ) -> Self {
         let mut view = Self { free: Some(seen.free), ..Self::bare(host) };
         let mut find = |minor: bool, what: String, help: &str| {
             findings.push(Finding { host: Some(host.name.clone()), what, help: help.to_owned(), minor });
@@ -93,14 +98,9 @@ impl HostView {
             let what = format!("has {} MiB of disk left", seen.free >> 20);
             find(false, what, "make room, or give it a larger disk");
         }
-        let off = seen.clock - now;
-        if seen.clock > 0 && off.abs() > CLOCK {
-            let way = if off > 0 { "fast" } else { "slow" };
-            find(
-                false,
-                format!("its clock is {} s {way}", off.abs()),
-                "have it follow a time server (systemd-timesyncd)",
-            );
+        if ahead.abs() > CLOCK {
+            let (off, way) = (ahead.abs(), if ahead > 0 { "fast" } else { "slow" });
+            find(false, format!("its clock is {off} s {way}"), "have it follow a time server (systemd-timesyncd)");
         }
         if seen.manifest.is_empty() {
             find(false, "nothing of infra is on it yet".to_owned(), "`infra apply` sets it up");

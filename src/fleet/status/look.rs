@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::mpsc::Sender;
 
+use time::OffsetDateTime;
+
 use super::Wanted;
 use crate::base::net::HostName;
 use crate::fleet::event::Event;
@@ -23,6 +25,8 @@ pub struct Look {
     pub observed: ObservedFleet,
     /// Those that did not, and why: `cannot be reached: no route to host`.
     pub away: BTreeMap<HostName, String>,
+    /// By how many seconds a host's clock is ahead of ours; 0 where it can be right, as it was read between question and answer.
+    pub clocks: BTreeMap<HostName, i64>,
 }
 
 /// How it is looked.
@@ -52,15 +56,20 @@ impl Way<'_> {
         let asked: Vec<_> = hosts.into_iter().map(|host| (host, sessions.remove(&host.name))).collect();
         let answers = run::each(asked, self.parallel, |(host, session)| {
             let twice = !earlier.contains_key(&host.name);
+            let asked = OffsetDateTime::now_utc().unix_timestamp();
             let answer = self.host(host, session, wanted.get(&host.name), twice);
+            let answered = OffsetDateTime::now_utc().unix_timestamp();
             let error = answer.as_ref().err().map(ToString::to_string);
             let _ = self.events.send(Event::Observed { host: host.name.clone(), error });
-            (host.name.clone(), answer.map(|(session, observed)| (self.keep.then_some(session), observed)))
+            let ahead = |clock: i64| (clock - answered).max(0) + (clock - asked).min(0);
+            let answer = answer.map(|(session, seen)| (self.keep.then_some(session), ahead(seen.clock), seen));
+            (host.name.clone(), answer)
         });
         let mut look = Look::default();
         for (name, answer) in answers {
             match answer {
-                Ok((session, observed)) => {
+                Ok((session, ahead, observed)) => {
+                    look.clocks.insert(name.clone(), ahead);
                     sessions.extend(session.map(|session| (name.clone(), session)));
                     look.observed.insert(name, observed);
                 }

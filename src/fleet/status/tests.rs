@@ -90,13 +90,18 @@ impl Service for Edge {
 
 pub(crate) const EDGE: Services = Services(&[&Edge]);
 
+/// As a look finds them, where each answer comes at once.
+fn clocks(observed: &ObservedFleet) -> BTreeMap<HostName, i64> {
+    observed.iter().map(|(host, seen)| (host.clone(), seen.clock - NOW)).collect()
+}
+
 /// What is judged of `observed`; hosts that are not in it are away.
 pub(crate) fn view(site: &Site, observed: &ObservedFleet) -> View {
     let away = site.hosts.keys().filter(|host| !observed.contains_key(*host));
     let away = away.map(|host| (host.clone(), "cannot be reached: no route to host".to_owned())).collect();
     let (earlier, memory, overview) = (BTreeMap::new(), Memory::at(NOW), Overview::default());
     let seen = Seen { site, observed, away: &away, earlier: &earlier, memory: &memory, now: NOW };
-    judge(EDGE, Facts { seen, wanted: &wanted(site), overview: &overview })
+    judge(EDGE, Facts { seen, wanted: &wanted(site), overview: &overview, clocks: &clocks(observed) })
 }
 
 pub(crate) fn fleet(site: &Site) -> ObservedFleet {
@@ -127,7 +132,7 @@ fn a_fleet_that_is_well_has_no_finding() {
 #[test]
 fn each_thing_that_is_wrong_is_named() {
     type Change = fn(&mut Observed);
-    let cases: [(Change, &str); 15] = [
+    let cases: [(Change, &str); 16] = [
         (|seen| seen.units.get_mut("x.service").unwrap().active = "failed".into(), "x.service is failed"),
         (|seen| seen.units.get_mut("x.service").unwrap().load = "masked".into(), "x.service is masked"),
         (|seen| seen.units.clear(), "x.service is missing"),
@@ -156,6 +161,7 @@ fn each_thing_that_is_wrong_is_named() {
         (|seen| seen.held = ["x.service".to_owned()].into(), "the restart of x.service waits for a person's word"),
         (|seen| seen.free = 100 << 20, "has 100 MiB of disk left"),
         (|seen| seen.clock += 90, "its clock is 90 s fast"),
+        (|seen| seen.clock -= 31, "its clock is 31 s slow"),
         (|seen| seen.refusal = Some("systemd does not run on it".into()), "is left alone: systemd does not run on it"),
         (|seen| seen.manifest.clear(), "nothing of infra is on it yet"),
     ];
@@ -175,7 +181,8 @@ fn a_host_that_is_away_is_told_and_one_that_was_not_asked_is_not() {
     assert_eq!(seen.hosts[&name("web2")].away.as_deref(), Some("cannot be reached: no route to host"));
     let (nobody, earlier, memory, overview) = (BTreeMap::new(), BTreeMap::new(), Memory::at(NOW), Overview::default());
     let facts = Seen { site: &site, observed: &observed, away: &nobody, earlier: &earlier, memory: &memory, now: NOW };
-    let limited = judge(EDGE, Facts { seen: facts, wanted: &wanted(&site), overview: &overview });
+    let limited =
+        judge(EDGE, Facts { seen: facts, wanted: &wanted(&site), overview: &overview, clocks: &clocks(&observed) });
     assert!(limited.is_well() && !limited.hosts.contains_key(&name("web2")));
 }
 
@@ -206,7 +213,7 @@ fn certificates_are_held_against_the_state() {
         wanted.get_mut(&name("lb1")).unwrap().certificates.insert(id);
         let (observed, away, earlier, memory) = (fleet(&site), BTreeMap::new(), BTreeMap::new(), Memory::at(NOW));
         let seen = Seen { site: &site, observed: &observed, away: &away, earlier: &earlier, memory: &memory, now: NOW };
-        let view = judge(EDGE, Facts { seen, wanted: &wanted, overview: &overview });
+        let view = judge(EDGE, Facts { seen, wanted: &wanted, overview: &overview, clocks: &clocks(&observed) });
         view.findings.into_iter().map(|finding| (finding.what, finding.minor)).collect::<Vec<_>>()
     };
     assert!(judged(&|_| ()).is_empty());
