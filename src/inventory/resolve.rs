@@ -62,6 +62,9 @@ pub(crate) fn resolve(root: &Node, path: &Path, problems: &mut Problems) -> Opti
     addresses::check(&sites, &hosts, certificates.as_ref(), problems);
     roles::check(fields, &hosts, &sites, problems);
     let watched = monitoring.as_ref().is_some_and(|one| one.service == MonitoringService::Prometheus);
+    if !watched {
+        monitoring::idle(&hosts, problems);
+    }
     ports::check(&ports, &hosts, &sites, (database.is_some(), watched), problems);
     settings::unknown(fields, problems);
     Some(Site {

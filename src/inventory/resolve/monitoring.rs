@@ -33,6 +33,17 @@ pub(super) fn monitoring(root: Fields<'_>, hosts: &Hosts<'_>, problems: &mut Pro
     Some(Monitoring { service, agent, source, token, logs, from, place: entry.key.mark.place() })
 }
 
+/// Warns of a host that is there to watch, where nothing is to be watched by it.
+pub(super) fn idle(hosts: &Hosts<'_>, problems: &mut Problems) {
+    if let Some(entry) = hosts.roles.get(&Role::Monitor).and_then(|entries| entries.first()) {
+        problems.push(
+            Diagnostic::warning(format!("`{}` has the role `monitor`, and watches nobody", entry.key.text))
+                .at(&entry.key.mark.span())
+                .help("write `monitoring: { service: prometheus }`, or take the role out"),
+        );
+    }
+}
+
 /// Which keys go with which service and agent.
 fn fits(
     fields: Fields<'_>,

@@ -88,7 +88,9 @@ fn families(hosts: &Hosts<'_>, problems: &mut Problems) {
 
 /// One host in a role where another role has more: everything waits for that one.
 fn single(hosts: &Hosts<'_>, problems: &mut Problems) {
-    let Some((most, many)) = hosts.roles.iter().max_by_key(|(_, entries)| entries.len()) else { return };
+    // Who watches is missed by nobody's visitors.
+    let serving = || hosts.roles.iter().filter(|(role, _)| **role != Role::Monitor);
+    let Some((most, many)) = serving().max_by_key(|(_, entries)| entries.len()) else { return };
     if many.len() < 2 {
         // Of several machines one alone holds the data, and nothing can take its place.
         let of_one =
@@ -104,8 +106,7 @@ fn single(hosts: &Hosts<'_>, problems: &mut Problems) {
         }
         return;
     }
-    // Who watches is missed by nobody's visitors.
-    for (role, entries) in hosts.roles.iter().filter(|(role, _)| **role != Role::Monitor) {
+    for (role, entries) in serving() {
         if let [only] = entries[..] {
             problems.push(
                 Diagnostic::warning(format!("`{}` is the only host of the role `{role}`", only.key.text))
