@@ -52,7 +52,7 @@ const UNIT: &str =
 #[test]
 fn a_pair_on_sid() {
     let Some(bench) = Bench::up_if_had("t-mysql", INVENTORY, Release::Sid) else { return };
-    let all: [Check<Bench>; 10] = [
+    let all: [Check<Bench>; 11] = [
         ("bare hosts to a pair", |bench| {
             bench.apply().expect(0);
             assert!(sql(bench, "db1", "SELECT VERSION()").starts_with("9.7."));
@@ -66,6 +66,7 @@ fn a_pair_on_sid() {
         ("a host with nothing gets a copy while others write", seeded),
         ("the writer's host loses its power", power_cut),
         ("transactions that nobody else has are shown, and given up by a person's word alone", errant),
+        ("a replica whose server does not start gets a copy", broken),
     ];
     checks::run(&bench, &all, |bench| {
         for db in ["db1", "db2"] {
@@ -330,6 +331,18 @@ fn errant(bench: &Bench) {
     assert!(said.err.contains("transactions that"), "what is given up is not told: {}", said.err);
     assert_eq!(sql(bench, dead, "SELECT COUNT(*) FROM shop.t WHERE id = 666"), "0");
     assert_eq!(sql(bench, dead, "SELECT @@server_uuid"), uuid);
+    equal(bench);
+    wait("all is well", Duration::from_secs(60), || (bench.infra(&["db", "status"]).code == 0).then_some(()));
+    nothing_to_do(bench);
+}
+
+/// Nothing is left of a replica's data that a server could start on.
+fn broken(bench: &Bench) {
+    let (_, replica) = writer(bench);
+    bench.sh(replica, "systemctl stop mysql; rm /var/lib/mysql/ibdata1 /var/lib/mysql/mysql.ibd").expect(0);
+    let said = bench.infra(&["db", "seed", replica, "--yes"]).expect(2);
+    assert!(said.err.contains("its server does not answer"), "{}", said.err);
+    bench.infra(&["db", "seed", replica, "--wipe", "--yes-wipe", replica]).expect(0);
     equal(bench);
     wait("all is well", Duration::from_secs(60), || (bench.infra(&["db", "status"]).code == 0).then_some(()));
     nothing_to_do(bench);
