@@ -16,12 +16,14 @@ use crate::fleet::survey::{Prepared, Survey};
 use crate::fleet::transaction::Options;
 use crate::fleet::way_in;
 use crate::inventory::site::Site;
+use crate::plan::state::Phase;
 use crate::report::text::count;
 use crate::report::{Reporter, prompt, steps};
 use crate::service::Services;
 
 /// `apply`.
 #[derive(Debug, Clone, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub struct Apply {
     /// The inventory
     #[command(flatten)]
@@ -44,6 +46,9 @@ pub struct Apply {
     /// Go on where the new rules would lock this machine out
     #[arg(long)]
     pub force: bool,
+    /// Fail also where the user's program or the monitoring service was not seen to take what it is sent
+    #[arg(long)]
+    pub strict: bool,
     /// Restarts that wait for a person
     #[command(flatten)]
     pub restarts: Restarts,
@@ -73,6 +78,11 @@ pub(super) fn run(apply: &Apply, global: &Global, services: Services, reporter: 
     };
     let (mut issued, mut prepared) = work.planned(&hosts)?;
     work.confirms_what_is_there(&prepared, &hosts)?;
+    if apply.strict {
+        let probes = prepared.desired.values_mut().flat_map(|host| &mut host.probes);
+        // An earlier phase would be put back for it.
+        probes.filter(|probe| probe.phase == Phase::Verify).for_each(|probe| probe.advisory = false);
+    }
     if let Some(saved) = &saved {
         for (kind, subject) in saved.same_as(&Saved::of(&site, &prepared)?, &site)? {
             reporter.note(&format!("{} is no longer due, and is not {}", kind.object(&subject), kind.done()));

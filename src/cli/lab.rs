@@ -16,9 +16,11 @@ use crate::report::text::count;
 
 mod demo;
 mod orders;
+mod received;
 mod which;
 
 use demo::LabDemo;
+use received::LabReceived;
 use which::{LabImage, LabName, name, open};
 
 /// `lab …`.
@@ -32,6 +34,8 @@ pub enum Lab {
     SshConfig(LabName),
     /// Show the labs that run
     Status(LabName),
+    /// Show what the hosts' monitoring agents have sent to what stands for the monitoring service
+    Received(LabReceived),
     /// Stop a lab and remove all that it left
     Down(LabName),
     /// Bring a lab up, apply an inventory of four tiers to it, fetch a page, change the writer under load, and show what stands
@@ -72,6 +76,7 @@ pub(super) fn run(verb: &Lab, _: &Global, reporter: &Reporter) -> Done {
             Ok(exit::DONE)
         }
         Lab::Status(args) => status(args, reporter),
+        Lab::Received(args) => received::run(args, reporter),
         Lab::Down(args) => down(args, reporter),
         Lab::Demo(args) => demo::run(args, reporter),
     }
@@ -90,6 +95,16 @@ fn up(args: &LabUp, reporter: &Reporter) -> Done {
     let hosts = count(lab.spec().hosts.len(), "host");
     let word = if lab.was_up() { "was up already" } else { "is up" };
     reporter.note(&format!("lab `{name}` with {hosts} {word}"));
+    if let Some(maker) = lab.maker() {
+        let own = site.monitoring.as_ref().and_then(|monitoring| monitoring.repository.as_ref());
+        if own.is_some_and(|own| own.fingerprints.iter().all(|one| one.to_string() != maker.fingerprint)) {
+            reporter.note(&format!(
+                "its Telegraf is signed by the lab's own key: for the lab, write `signed_by: {}` and `fingerprint: {}` in `repository`",
+                maker.key.display(),
+                maker.fingerprint
+            ));
+        }
+    }
     if let Some((server, key)) = lab.updates() {
         reporter.note(&format!(
             "its name server {server} takes challenges by dynamic update, with the key {}",

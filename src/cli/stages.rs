@@ -17,7 +17,7 @@ use crate::fleet::history::{self, LastSeen};
 use crate::fleet::memory;
 use crate::host::ssh::{Become, Prompt};
 use crate::inventory::load;
-use crate::inventory::site::{Host, MonitoringService, Site};
+use crate::inventory::site::{Agent, Host, MonitoringService, Site};
 use crate::material;
 use crate::plan::state::DesiredHost;
 use crate::report::passwords::Passwords;
@@ -65,15 +65,18 @@ pub(super) fn unbuilt(site: &Site) -> Result<(), Stop> {
         let at = place.map_or(String::new(), |place| format!(" ({place})"));
         errors.push(Diagnostic::error(format!("{what} cannot be applied yet{at}")).help(help));
     };
-    match &site.monitoring {
-        Some(monitoring) if monitoring.service == MonitoringService::Sumologic => {
-            refuse("`service: sumologic`", "take `monitoring` out", Some(monitoring.place.to_string()));
+    if let Some(monitoring) = &site.monitoring {
+        let place = Some(monitoring.place.to_string());
+        match (monitoring.service, monitoring.agent) {
+            (MonitoringService::Sumologic, Agent::OtelcolSumo) => {
+                refuse("`agent: otelcol-sumo`", "write `agent: telegraf`, or take `monitoring` out", place);
+            }
+            (MonitoringService::Prometheus, _) if !monitoring.from.is_empty() => {
+                let help = "take `from` out, and give a host `roles: [monitor]`";
+                refuse("`from`, for a Prometheus outside of the inventory,", help, place);
+            }
+            _ => {}
         }
-        Some(monitoring) if !monitoring.from.is_empty() => {
-            let help = "take `from` out, and give a host `roles: [monitor]`";
-            refuse("`from`, for a Prometheus outside of the inventory,", help, Some(monitoring.place.to_string()));
-        }
-        _ => {}
     }
     if errors.is_empty() { Ok(()) } else { Err(Stop::Input(errors)) }
 }

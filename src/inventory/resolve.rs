@@ -56,8 +56,8 @@ pub(crate) fn resolve(root: &Node, path: &Path, problems: &mut Problems) -> Opti
     let firewall = firewall::firewall(fields, &hosts, problems);
     let certificates = certificates::certificates(fields, &sites, problems);
     let database = database::database(fields, &hosts, problems);
-    let monitoring = monitoring::monitoring(fields, &hosts, problems);
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+    let monitoring = monitoring::monitoring(fields, &hosts, &folder, problems);
     let state = state(fields, &folder, problems);
     addresses::check(&sites, &hosts, certificates.as_ref(), problems);
     roles::check(fields, &hosts, &sites, problems);

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::diagnostic::Span;
 use crate::base::net::{Cidr, DnsName, HostName, Port, Proto, bracketed};
+use crate::base::openpgp::Fingerprint;
 use crate::base::sh::UnitName;
 
 pub use super::issuer::{Certificates, Challenge, Fallback, Issuer};
@@ -382,9 +383,22 @@ pub struct LogFile {
     pub on: Party,
     /// Source category.
     pub category: String,
+    /// How the first line of a record begins (PCRE), where a record has several lines.
+    pub multiline: Option<String>,
 }
 
-/// The monitoring section; built by a later issue, checked in full now.
+/// Where the agent's packages come from, where that is not what the hosts' own package sources are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentRepository {
+    /// `https://repos.influxdata.com/debian`, or a mirror of it.
+    pub url: String,
+    /// The fingerprints of the keys that may sign it.
+    pub fingerprints: BTreeSet<Fingerprint>,
+    /// The file with these keys, as it was read.
+    pub key: Vec<u8>,
+}
+
+/// The monitoring section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Monitoring {
     /// Sumo Logic, Prometheus or none.
@@ -397,10 +411,19 @@ pub struct Monitoring {
     pub token: Option<SecretRef>,
     /// Logs to ship.
     pub logs: Vec<LogFile>,
+    /// Where the agent comes from (the hosts' own package sources).
+    pub repository: Option<AgentRepository>,
     /// Networks of the monitoring host (Prometheus).
     pub from: Vec<Cidr>,
     /// The section's line.
     pub place: Place,
+}
+
+impl Monitoring {
+    /// Whether hosts measure by Telegraf, for Sumo Logic.
+    pub fn is_by_telegraf(&self) -> bool {
+        (self.service, self.agent) == (MonitoringService::Sumologic, Agent::Telegraf)
+    }
 }
 
 /// One inventory, resolved.

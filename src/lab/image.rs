@@ -17,7 +17,7 @@ const BASE: [&str; 8] =
     ["systemd", "systemd-sysv", "dbus", "openssh-server", "sudo", "iproute2", "ca-certificates", "perl-base"];
 
 /// What hosts may install from the lab's repository, with all that it depends on. (`nginx-light` exists in trixie too.)
-const PACKAGES: [&str; 18] = [
+const PACKAGES: [&str; 20] = [
     "haproxy",
     "nginx",
     "nginx-light",
@@ -36,6 +36,8 @@ const PACKAGES: [&str; 18] = [
     "prometheus-mysqld-exporter",
     "prometheus-blackbox-exporter",
     "prometheus-alertmanager",
+    "syslog-ng-core",
+    "syslog-ng-mod-http",
 ];
 
 /// Those of a release: in sid `MySQL` takes the place of `MariaDB`, as one excludes the other.

@@ -6,12 +6,13 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::agent::Maker;
 use super::image::{self, Image};
 use super::place::hold;
 use super::spec::{self, Spec, SpecHost};
 use super::{
-    BOOT, Error, Lab, Progress, Record, Snapshot, Target, authority, cgroup, command, dir_of, disk, net, outside,
-    place, requirements, root, ssh,
+    BOOT, Error, Lab, Progress, Record, Snapshot, Target, agent, authority, cgroup, command, dir_of, disk, endpoint,
+    net, outside, place, requirements, root, ssh,
     traces::{self, traces},
     twin,
 };
@@ -120,6 +121,18 @@ fn room_for_systemd(progress: Progress<'_>) {
     }
 }
 
+/// The repository of the agent's maker, where the inventory names one.
+fn maker(spec: &Spec, progress: Progress<'_>) -> Result<Option<Maker>, Error> {
+    if spec.endpoint.as_ref().is_none_or(|endpoint| endpoint.packages.is_none()) {
+        return Ok(None);
+    }
+    let maker = agent::ensure(progress)?;
+    if maker.is_none() {
+        progress("this machine has no Go to build Telegraf with: the lab has none to install");
+    }
+    Ok(maker)
+}
+
 impl Lab {
     /// Boots a lab and waits until every host greets. When it is up already, starts what of it is off, and makes of it what
     /// `spec` wants: hosts that are the same stay, others are removed or made anew. What a crashed one of that name has left
@@ -146,19 +159,26 @@ impl Lab {
         place::private_root()?;
         let outside = spec.choose_outside(None)?;
         let image = image::ensure(&root().join("images"), spec.release, progress)?;
+        let maker = maker(spec, progress)?;
         let dir = dir_of(&spec.name);
         let _lock = lock(&dir)?;
         if let Ok(lab) = Self::read(&dir, &spec.name)
             && lab.is_alive()
         {
-            return lab.converge(spec, image, progress);
+            return lab.converge(spec, image, maker, progress);
         }
         if fs_err::read_dir(&dir)?.next().is_some() || !traces::beside_folder(&spec.name)?.is_empty() {
             progress("removing what an earlier lab of that name has left");
             Self::empty(&spec.name, &dir)?;
         }
-        let record =
-            Record { spec: spec.clone(), outside, tree: image.tree, repository: image.repository, complete: false };
+        let record = Record {
+            spec: spec.clone(),
+            outside,
+            tree: image.tree,
+            repository: image.repository,
+            maker,
+            complete: false,
+        };
         let mut lab = Self { dir, record, found: false };
         if let Err(error) = lab.build(from, progress) {
             // The first error is the one to tell; what is left now the next `up` or `down` removes.
@@ -202,7 +222,7 @@ impl Lab {
     }
 
     /// Makes of the lab that is up what `spec` wants: a host that is the same stays as it is.
-    fn converge(self, spec: &Spec, image: Image, progress: Progress<'_>) -> Result<Self, Error> {
+    fn converge(self, spec: &Spec, image: Image, maker: Option<Maker>, progress: Progress<'_>) -> Result<Self, Error> {
         let before = self.record.clone();
         let outside = spec.choose_outside(Some(&before.outside))?;
         let same = |host: &&SpecHost| {
@@ -221,7 +241,7 @@ impl Lab {
         progress(&format!("the lab `{}` is up", spec.name));
         let (tree, repository) = (image.tree, image.repository);
         let moved = outside.services != before.outside.services;
-        let record = Record { spec: spec.clone(), outside, tree, repository, complete: true };
+        let record = Record { spec: spec.clone(), outside, tree, repository, maker, complete: true };
         let lab = Self { dir: self.dir.clone(), record, found: true };
         lab.write_record()?;
         lab.finish(None, progress)?;
@@ -268,7 +288,8 @@ impl Lab {
         fs_err::write(self.dir.join("known_hosts"), known.collect::<Result<String, Error>>()?)?;
         fs_err::write(self.dir.join("ssh_config"), self.ssh_config())?;
         outside::create(spec, outside, &self.dir, repository)?;
-        let roots = authority::start(spec, outside, &self.dir)?;
+        let mut roots = authority::start(spec, outside, &self.dir)?;
+        roots.extend(endpoint::start(spec, outside, &self.dir, self.record.maker.as_ref())?);
         self.each(|twin| {
             twin.wait(BOOT)?;
             if !roots.is_empty() {

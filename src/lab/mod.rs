@@ -7,11 +7,13 @@
 //! they are in, the folder that they were started for), not by remembered numbers, so a lab that crashed is cleaned up as
 //! well as one that did not.
 
+pub mod agent;
 mod authority;
 mod cgroup;
 mod command;
 pub mod directory;
 mod disk;
+mod endpoint;
 mod error;
 pub mod image;
 mod life;
@@ -39,12 +41,14 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::agent::Maker;
+pub use self::endpoint::Post;
 pub use self::error::Error;
 use self::image::Image;
 pub use self::life::down;
 pub use self::place::{private_root, root};
 pub use self::snapshot::Snapshot;
-pub use self::spec::{Outside, Release, Spec, SpecHost};
+pub use self::spec::{Endpoint, Outside, Release, Spec, SpecHost};
 pub use self::traces::traces;
 use self::twin::Twin;
 use crate::base::fsx;
@@ -106,6 +110,9 @@ struct Record {
     outside: Outside,
     tree: PathBuf,
     repository: PathBuf,
+    /// The package repository of the monitoring agent's maker.
+    #[serde(default)]
+    maker: Option<Maker>,
     /// Whether it was once up as a whole.
     complete: bool,
 }
@@ -237,6 +244,11 @@ impl Lab {
     /// The private key that may log in on every host.
     pub fn key(&self) -> PathBuf {
         self.dir.join("key")
+    }
+
+    /// The package repository of the monitoring agent's maker, where the lab has one.
+    pub fn maker(&self) -> Option<&Maker> {
+        self.record.maker.as_ref()
     }
 
     /// The first name server, which takes dynamic updates, and the file of the key that may set challenges there; where the

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::command::Process;
 use super::spec::{Outside, REPOSITORY_NAME, Spec};
-use super::{Error, authority, command, nameserver, net, requirements, ssh};
+use super::{Error, authority, command, endpoint, nameserver, net, requirements, ssh};
 use crate::base::fsx;
 
 /// hosts(5) of the twin's world.
@@ -27,6 +27,11 @@ pub(super) fn names(spec: &Spec, outside: &Outside) -> String {
     for (name, addresses) in of_hosts.chain(given).chain(own) {
         for address in addresses {
             // Writing to a string cannot fail.
+            let _ = writeln!(text, "{address} {name}");
+        }
+    }
+    for (name, addresses) in endpoint::names(spec, outside) {
+        for address in addresses {
             let _ = writeln!(text, "{address} {name}");
         }
     }
@@ -75,7 +80,8 @@ pub(super) fn create(spec: &Spec, outside: &Outside, dir: &Path, repository: &Pa
     // Shown in place of root's own ~/.ssh to what runs in the controller.
     fsx::private_dir(&dir.join("dot-ssh"))?;
     let fixed = outside.services.iter().chain(&outside.authorities).chain(&spec.outside);
-    let others: Vec<IpAddr> = fixed.chain(outside.nameservers.iter().flatten()).copied().collect();
+    let others: Vec<IpAddr> =
+        fixed.chain(outside.nameservers.iter().flatten()).chain(&outside.endpoint).copied().collect();
     let outside_script = net::script(lab, "outside", &outside.clients, &others);
     let controller_script = net::script(lab, "controller", &spec.controller, &[]);
     for (member, script) in [("outside", outside_script), ("controller", controller_script)] {

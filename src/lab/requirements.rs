@@ -43,6 +43,12 @@ pub const NAME_SERVERS: [Package; 2] = [
     package("bind9-dnsutils", "nsupdate", "sets challenges, looks whether zones are signed"),
 ];
 
+/// And these, for what stands for the monitoring service.
+pub const MONITORING: [Package; 2] = [
+    package("python3", "python3", "takes what the monitoring agents post"),
+    package("gnupg", "gpg", "signs the packages of the monitoring agent"),
+];
+
 const FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// The program of that name in the usual folders (a user's `PATH` often lacks the `sbin` ones).
@@ -56,7 +62,8 @@ pub fn find(program: &str) -> Option<PathBuf> {
 /// All that a lab of that spec runs on this machine.
 pub fn packages(spec: &Spec) -> Vec<Package> {
     let more = NAME_SERVERS.into_iter().filter(|_| !spec.zones.is_empty());
-    PACKAGES.into_iter().chain(more).collect()
+    let monitoring = MONITORING.into_iter().filter(|_| spec.endpoint.is_some());
+    PACKAGES.into_iter().chain(more).chain(monitoring).collect()
 }
 
 /// Those that are not there, in the table's order.

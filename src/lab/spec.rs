@@ -71,6 +71,15 @@ pub struct SpecHost {
     pub files: BTreeMap<String, String>,
 }
 
+/// What monitoring agents speak with.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// The host of the HTTP source.
+    pub source: String,
+    /// The host and the path of the package repository of the agent's maker.
+    pub packages: Option<(String, String)>,
+}
+
 /// A lab.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Spec {
@@ -98,6 +107,9 @@ pub struct Spec {
     /// The zones that name servers in `outside` answer for, which take the TXT records of challenges by dynamic update.
     #[serde(default)]
     pub zones: BTreeSet<String>,
+    /// The monitoring service that agents post to.
+    #[serde(default)]
+    pub endpoint: Option<Endpoint>,
 }
 
 /// The addresses that the lab chose for `outside`.
@@ -114,6 +126,9 @@ pub struct Outside {
     /// IPv4, then IPv6. None without zones.
     #[serde(default)]
     pub nameservers: Vec<Vec<IpAddr>>,
+    /// Where [`Spec::endpoint`] listens: IPv4, then IPv6. None without it.
+    #[serde(default)]
+    pub endpoint: Vec<IpAddr>,
 }
 
 fn label(what: &str, text: &str, longest: usize) -> Result<(), Error> {
@@ -238,9 +253,10 @@ impl Spec {
         let mut both = || Some(vec![v4.next()?, v6.next()?]);
         let servers = if self.zones.is_empty() { 0 } else { 3 };
         let nameservers = (0..servers).map(|_| both()).collect();
-        match (services, clients, authorities, nameservers) {
-            (Some(services), Some(clients), Some(authorities), Some(nameservers)) => {
-                Ok(Outside { services, clients, authorities, nameservers })
+        let endpoint = if self.endpoint.is_some() { both() } else { Some(Vec::new()) };
+        match (services, clients, authorities, nameservers, endpoint) {
+            (Some(services), Some(clients), Some(authorities), Some(nameservers), Some(endpoint)) => {
+                Ok(Outside { services, clients, authorities, nameservers, endpoint })
             }
             _ => Err(Error::Spec(
                 "no address is left for `outside`: rules name all of 192.0.2.0/24, 198.51.100.0/24, 203.0.113.0/24, \
@@ -255,12 +271,14 @@ impl Outside {
     /// Every address of it.
     fn all(&self) -> impl Iterator<Item = IpAddr> {
         let fixed = self.services.iter().chain(&self.clients).chain(&self.authorities);
-        fixed.chain(self.nameservers.iter().flatten()).copied()
+        fixed.chain(self.nameservers.iter().flatten()).chain(&self.endpoint).copied()
     }
 
     /// Whether it has as many as `spec` wants.
     fn fits(&self, spec: &Spec) -> bool {
-        self.authorities.len() == spec.authorities.len() && self.nameservers.is_empty() == spec.zones.is_empty()
+        self.authorities.len() == spec.authorities.len()
+            && self.nameservers.is_empty() == spec.zones.is_empty()
+            && self.endpoint.is_empty() == spec.endpoint.is_none()
     }
 }
 

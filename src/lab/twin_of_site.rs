@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use super::directory::Directory;
+use super::endpoint;
 use super::nameserver::zone_of;
 use super::spec::{Release, Spec, SpecHost};
 use crate::base::net::{Cidr, Port};
@@ -74,6 +75,7 @@ impl Spec {
             user: site.hosts.values().find_map(|h| h.ssh.user.clone()).unwrap_or_else(|| USER.to_owned()),
             authorities,
             zones,
+            endpoint: endpoint::of_site(site),
             apps: site.with_role(Role::App).map(|h| (h.name.to_string(), ports.clone())).collect(),
         }
     }

@@ -14,7 +14,7 @@ use crate::base::secret::Secret;
 use crate::inventory::reveal::reveal;
 use crate::inventory::site::Site;
 use crate::pki::{self, Issued};
-use crate::service::{SecretWanted, Services};
+use crate::service::{SecretWanted, Service, Services};
 
 mod error;
 pub mod passwords;
@@ -43,7 +43,7 @@ pub fn gather(
         return Ok(issued);
     }
     let kept = passwords::read(&site.state, &site.name)?;
-    for (id, wanted) in declared {
+    for (service, id, wanted) in declared {
         let materials = &mut issued.materials;
         match (&wanted.given, kept.get(&id)) {
             (Some(_), _) if !hosts.iter().any(|host| wanted.owner.has(host)) => {
@@ -53,7 +53,10 @@ pub fn gather(
                 let value = match revealed.entry(id.clone()) {
                     Entry::Occupied(known) => known.into_mut(),
                     Entry::Vacant(place) => {
-                        place.insert(reveal(&id.to_string(), reference, &site.folder).map_err(Error::Unread)?)
+                        let value = reveal(&id.to_string(), reference, &site.folder).map_err(Error::Unread)?;
+                        let admitted = service.admit_secret(&wanted.name, value.reveal());
+                        admitted.map_err(|why| Error::Unread(format!("`{id}` {why}")))?;
+                        place.insert(value)
                     }
                 };
                 materials.add_secret(Material::Secret(id), value.reveal(), wanted.owner);
@@ -76,7 +79,7 @@ pub fn make(
     materials: &mut Materials,
 ) -> Result<bool, Error> {
     let mut declared = declared(site, services)?;
-    declared.retain(|(id, wanted)| {
+    declared.retain(|(_, id, wanted)| {
         wanted.given.is_none()
             && hosts.iter().any(|host| wanted.owner.has(host))
             && materials.is_unmade(&Material::Secret(id.clone()))
@@ -84,8 +87,8 @@ pub fn make(
     if declared.is_empty() {
         return Ok(false);
     }
-    let made = passwords::make(&site.state, &site.name, declared.iter().map(|(id, _)| id.clone()))?;
-    for (id, wanted) in declared {
+    let made = passwords::make(&site.state, &site.name, declared.iter().map(|(_, id, _)| id.clone()))?;
+    for (_, id, wanted) in declared {
         if let Some(password) = made.get(&id) {
             keep(materials, id, password, &wanted);
         }
@@ -99,7 +102,7 @@ pub fn make(
 /// [`Error::Name`].
 pub fn placeholders(site: &Site, services: Services) -> Result<Materials, Error> {
     let mut materials = pki::placeholders(site);
-    for (id, wanted) in declared(site, services)? {
+    for (_, id, wanted) in declared(site, services)? {
         materials.add_unmade(Material::Secret(id), wanted.owner);
     }
     Ok(materials)
@@ -113,7 +116,7 @@ fn keep(materials: &mut Materials, id: SecretId, password: &passwords::Password,
 }
 
 /// What all services declare. The name of a service is a part of its secrets' names, so that none can claim another's.
-fn declared(site: &Site, services: Services) -> Result<Vec<(SecretId, SecretWanted)>, Error> {
+fn declared(site: &Site, services: Services) -> Result<Vec<(&'static dyn Service, SecretId, SecretWanted)>, Error> {
     let each = services.0.iter().flat_map(|service| {
         service.secrets(site).into_iter().map(|wanted| {
             let id = SecretId::new(service.name(), &wanted.name).map_err(|error| Error::Name {
@@ -121,7 +124,7 @@ fn declared(site: &Site, services: Services) -> Result<Vec<(SecretId, SecretWant
                 name: wanted.name.clone(),
                 why: error.reason,
             })?;
-            Ok((id, wanted))
+            Ok((*service, id, wanted))
         })
     });
     each.collect()

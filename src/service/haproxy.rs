@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::base::diagnostic::Diagnostic;
 use crate::base::material::{CertificateId, Material, Purpose};
 use crate::base::net::{DnsName, bracketed};
-use crate::inventory::site::{Challenge, Host, Issuer, Role, WebSite};
+use crate::inventory::site::{Challenge, Host, Issuer, Monitoring, Role, WebSite};
 use crate::plan::said::Said;
 use crate::plan::state::{Access, Body, Check, File, Follow, Phase, Probe, UnitWanted, Version};
 use crate::service::base_system::SITES_CA_FILE;
@@ -47,6 +47,7 @@ former=$(printf '%s\n' "$said" | awk '/^#/ { part = $2 " " $3 } part == "old wor
 const MAXCONN: u32 = 8000;
 
 #[derive(Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a condition of the template")]
 struct Model<'a> {
     name: &'a str,
     host: &'a str,
@@ -70,6 +71,8 @@ struct Model<'a> {
     thumbprint: Option<&'a str>,
     /// What who watches scrapes.
     scrape: Option<prometheus::Front>,
+    /// Whether Telegraf of this host reads the page of statistics.
+    telegraf: bool,
 }
 
 /// For each source address; an office behind one address stays far below both.
@@ -192,6 +195,7 @@ fn model<'a>(context: &Context<'a>) -> Model<'a> {
         servers: servers.collect(),
         thumbprint: thumbprint(context),
         scrape: prometheus::front(site, host),
+        telegraf: site.monitoring.as_ref().is_some_and(Monitoring::is_by_telegraf),
     }
 }
 

@@ -28,6 +28,7 @@ pub mod edge_certificates;
 pub mod firewall;
 pub mod haproxy;
 pub mod inquiry;
+pub mod monitoring;
 mod nginx;
 pub mod platform;
 mod ports;
@@ -105,6 +106,14 @@ pub trait Service: Sync {
     /// The secrets that it needs.
     fn secrets(&self, _site: &Site) -> Vec<SecretWanted> {
         Vec::new()
+    }
+
+    /// Refuses the value of a secret that the inventory gives, where it cannot be what it is meant to be.
+    ///
+    /// # Errors
+    /// What is wrong with it, after the secret's name; never a part of the value.
+    fn admit_secret(&self, _name: &str, _value: &str) -> Result<(), String> {
+        Ok(())
     }
 
     /// The products on whose versions its templates depend.
@@ -253,6 +262,7 @@ pub const ALL: Services = Services(&[
     &edge_certificates::EdgeCertificates,
     &haproxy::Haproxy,
     &prometheus::Prometheus,
+    &monitoring::Monitoring,
 ]);
 
 /// A file with a secret is never for everyone to read, whichever service or template wants it: at most its owner writes and

@@ -26,6 +26,9 @@ pub const METRICS: u16 = 8405;
 /// The numeric users that fetch packages: root and Debian's `_apt` (base-passwd assigns 42 statically). Numbers, because
 /// a rule with the name of a user who does not exist yet fails to load.
 pub const PACKAGE_UIDS: [u32; 2] = [0, 42];
+/// The numeric user of the monitoring agent, made by infra with this very number, for the same reason: neither Debian (policy 9.2.2)
+/// nor systemd (its «Users, Groups, UIDs and GIDs») gives 60578 to 61183 to anybody.
+pub const AGENT_UID: u32 = 60780;
 
 /// Why a flow exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
@@ -256,6 +259,11 @@ fn egress(site: &Site) -> Vec<Flow> {
     flows.push(egress(&Party::Internet, 123, "ntp").udp());
     for number in [80, 443] {
         flows.push(egress(&Party::Internet, number, "packages").only(&PACKAGE_UIDS));
+    }
+    // The shipper of logs is root's, the agent has a user of its own.
+    if let Some(monitoring) = site.monitoring.as_ref().filter(|m| m.service == MonitoringService::Sumologic) {
+        let one = egress(&Party::Internet, Port::HTTPS.get(), "monitoring").only(&[0, AGENT_UID]);
+        flows.push(one.at(&monitoring.place));
     }
     flows
 }

@@ -1,0 +1,79 @@
+#!/bin/sh
+# written by infra: every 30 s what only root sees of this host, in the form of Prometheus (text, version 0.0.4)
+set -u
+LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export LC_ALL PATH
+folder=/run/infra/measures
+umask 022
+mkdir -p "$folder"
+
+# Whether the firewall stands, and what it has refused.
+firewall() {
+{%- if backend == "nftables" %}
+	nft list table inet infra 2>/dev/null | awk '
+		/hook input .*policy drop/ { input = 1 }
+		/hook output .*policy drop/ { output = 1 }
+		/comment "default deny (in|out)"/ {
+			way = /default deny in/ ? "in" : "out"
+			for (i = 1; i < NF; i++) if ($i == "packets") refused[way] += $(i + 1)
+		}
+{%- else %}
+	{ iptables-save -c -t filter; ip6tables-save -c -t filter; } 2>/dev/null | awk '
+		/^\[.*-A INPUT -j INFRA-/ { input++ }
+		/^\[.*-A OUTPUT -j INFRA-/ { output++ }
+		/ -A INFRA-DENY-IN -j DROP/ { refused["in"] += substr($1, 2) }
+		/ -A INFRA-DENY-OUT .*-j REJECT/ { refused["out"] += substr($1, 2) }
+{%- endif %}
+		END {
+			print "infra_firewall_loaded " (input && output ? 1 : 0)
+			for (way in refused) printf "infra_firewall_refused_packets_total{direction=\"%s\"} %.0f\n", way, refused[way]
+		}'
+}
+
+# Of each certificate of this host, by the names that Telegraf's own input has for them: that cannot read them all.
+certificates() {
+	for file in /etc/haproxy/sites/*.pem /etc/haproxy/tls/*.pem /etc/nginx/tls/*.crt /etc/mysql/infra/*.crt; do
+		[ -f "$file" ] && dates=$(openssl x509 -noout -dates -in "$file" 2>/dev/null) || continue
+		from=${dates#notBefore=} from=${from%%notAfter*} until=${dates##*notAfter=}
+		echo "x509_cert_age{source=\"$file\"} $((now - $(date -d "$from" +%s)))"
+		echo "x509_cert_expiry{source=\"$file\"} $(($(date -d "$until" +%s) - now))"
+	done
+}
+
+# What the shipper of logs has handed over, holds back and has thrown away.
+logs() {
+	syslog-ng-ctl stats 2>/dev/null | awk -F ';' '
+		$1 == "dst.http" && $5 ~ /^(written|queued|dropped)$/ {
+			split($2, name, "#")
+			print "infra_logs_" $5 "{stream=\"" name[1] "\"} " $6
+		}'
+}
+
+# Units that failed, as Telegraf's own input tells them; that needs D-Bus, and does not start without it.
+failed() {
+	systemctl list-units --failed --plain --no-legend --no-pager 2>/dev/null | while read -r unit rest; do
+		echo "systemd_units_active_code{name=\"$unit\",active=\"failed\"} 3"
+	done
+}
+
+# What a run has put in place and did not tell the unit of yet.
+owed() {
+	for file in /var/lib/infra/owed/*; do
+		[ -f "$file" ] && [ ! -L "$file" ] && since=$(stat -c %Y "$file") || continue
+		echo "infra_owed_seconds{unit=\"${file##*/}\"} $((now - since))"
+	done
+}
+
+while :; do
+	now=$(date +%s)
+	# Who reads it sees the file of before or this one, never half of it; the measures of one name stand together.
+	{
+		firewall
+		certificates | sort
+		logs | sort
+		failed
+		owed
+		echo "infra_measured_seconds $now"
+	} >"$folder/.new" && mv -f "$folder/.new" "$folder/infra.prom"
+	sleep 30
+done
