@@ -99,6 +99,28 @@ fn single_on_trixie() {
 }
 
 #[test]
+fn what_the_monitoring_agents_are_told() {
+    let site = common::shipped(Path::new("state"));
+    let templates = Templates::load(ALL, None).unwrap();
+    let materials = infra::material::placeholders(&site, ALL).unwrap();
+    let desired = desire(&site, (&BTreeMap::new(), &Memory::default()), &materials, &templates).unwrap();
+    insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
+        for (host, file) in [
+            ("app1", "telegraf.conf"),
+            ("lb1", "telegraf.conf"),
+            ("app1", "syslog-ng.conf"),
+            ("lb1", "syslog-ng.conf"),
+            ("web1", "source.env"),
+        ] {
+            let wanted = &desired[&host.parse::<HostName>().unwrap()].files[&format!("/etc/infra/monitoring/{file}")];
+            insta::assert_snapshot!(format!("shipped__{host}__{file}"), display(&wanted.body.text));
+        }
+    });
+    let env = &desired[&"web1".parse::<HostName>().unwrap()].files["/etc/infra/monitoring/source.env"];
+    assert_eq!(env.access.mode, 0o600);
+}
+
+#[test]
 fn the_settings_of_each_engine() {
     for (name, engine, release) in [
         ("mariadb-10.11", Engine::Mariadb, "12"),

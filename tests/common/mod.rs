@@ -126,6 +126,31 @@ pub fn watched(state: &Path) -> Site {
         source: None,
         token: None,
         logs: vec![],
+        repository: None,
+        from: vec![],
+        place: Place::default(),
+    });
+    site
+}
+
+/// The three tiers, measured by Telegraf, with two logs of the program.
+pub fn shipped(state: &Path) -> Site {
+    use infra::inventory::site::{Agent, LogFile, Monitoring, MonitoringService, Party, SecretRef};
+    let log = |path: &str, multiline: Option<&str>| LogFile {
+        path: path.into(),
+        on: Party::Role(Role::App),
+        category: "prod/shop/app".into(),
+        multiline: multiline.map(ToOwned::to_owned),
+    };
+    let url = "https://endpoint1.collection.example.com/receiver/v1/http/ZaVnC4dhaV2";
+    let mut site = three_tier(state);
+    site.monitoring = Some(Monitoring {
+        service: MonitoringService::Sumologic,
+        agent: Agent::Telegraf,
+        source: Some(SecretRef::Command(vec!["echo".into(), url.into()])),
+        token: None,
+        logs: vec![log("/var/log/shop/*.log", None), log("/var/log/shop/trace.txt", Some(r"^\d{4}-\d\d-\d\d "))],
+        repository: None,
         from: vec![],
         place: Place::default(),
     });
