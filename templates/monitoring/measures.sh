@@ -3,7 +3,7 @@
 set -u
 LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export LC_ALL PATH
-folder=/run/infra/measures
+folder=/run/infra-measures
 umask 022
 mkdir -p "$folder"
 

@@ -3,10 +3,10 @@ written() { syslog-ng-ctl stats 2>/dev/null | sed -n 's/^dst\.http;.*;written;\(
 systemctl -q is-active syslog-ng.service || { echo 'syslog-ng does not run'; exit 1; }
 before=$(written) tries=0
 logger -t infra 'a run of infra looks whether the lines of this host are accepted'
-while [ "$tries" -lt 36 ]; do
+while [ "$tries" -lt 12 ]; do
 	[ "$(written)" -gt "$before" ] && exit 0
 	tries=$((tries + 1))
-	sleep 0.5
+	sleep 1
 done
 why=$(journalctl -t syslog-ng -n 20 -o cat --no-pager 2>/dev/null | grep -i -e error -e 'server returned' -e failed | tail -n 1)
 echo "none was accepted so far; what waits is kept${why:+: }$why"

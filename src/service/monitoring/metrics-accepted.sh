@@ -7,7 +7,7 @@ since() {
 }
 systemctl -q is-active telegraf.service || { echo 'telegraf does not run'; exit 1; }
 before=$(written) tries=0
-while [ "$tries" -lt 36 ]; do
+while [ "$tries" -lt 28 ]; do
 	now=$(written)
 	[ "${now:-0}" -gt "${before:-0}" ] && exit 0
 	[ "${now:-0}" -gt 0 ] && [ "$(since)" -lt 120 ] && exit 0
