@@ -268,6 +268,11 @@ fn link_cut(bench: &Bench) {
 /// hangs over such a connection, with every session, if nothing is done about it.
 fn replica_lost(bench: &Bench) {
     let (stays, lost) = (writer(bench), other(writer(bench)));
+    let ended = || {
+        let count = "journalctl -q -o cat -u infra-db-role | grep -c 'ends the connection of '";
+        bench.sh(stays, count).out.trim().parse::<u32>().unwrap()
+    };
+    let before = ended();
     start(bench);
     let silent = "nft add table inet cut && nft add chain inet cut out '{ type filter hook output priority -500; policy drop; }'";
     bench.sh(lost, silent).expect(0);
@@ -281,9 +286,7 @@ fn replica_lost(bench: &Bench) {
         let running = "timeout 5 mariadb -NBe \"SHOW STATUS LIKE 'Slave_running'\" | grep -q ON";
         (bench.sh(lost, running).code == 0).then_some(())
     });
-    let ended =
-        bench.sh(stays, "journalctl -q -o cat -u infra-db-role | grep 'ends the connection' | tail -n 1").expect(0);
-    println!("{}", ended.out.trim());
+    wait("the writer's host ends the old connection", Duration::from_secs(30), || (ended() > before).then_some(()));
     bench.sh(stays, "nft delete table inet cut").expect(0);
     progress(bench);
     assert_eq!(writer(bench), stays);
