@@ -390,7 +390,7 @@ mod tests {
             ("db1", "takes writes", Verdict::Stop, |fleet| server(fleet, "db1", |s| s.read_only = true)),
             ("db1", "semi-sync", Verdict::Warning, |fleet| edit(fleet, "db1", |_, now| now.semi_sync = false)),
             ("db1", "events", Verdict::Warning, |fleet| {
-                edit(fleet, "db1", |_, now| now.events = vec![Scheduled::default()])
+                edit(fleet, "db1", |_, now| now.events = vec![Scheduled::default()]);
             }),
             ("db1", "accounts past the fence", Verdict::Warning, |fleet| {
                 edit(fleet, "db1", |_, now| now.unfenced = vec!["'ann'@'%'".into()]);
