@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -88,6 +89,17 @@ pub(super) fn start(
             argv.extend([maker.repository.as_os_str(), OsStr::new(path)]);
         }
         command::detach("start what stands for the monitoring service", &folder.join("log"), &argv)?;
+        let takes = |address: &IpAddr| {
+            let mut nc = Command::new("nsenter");
+            nc.args([enter.as_str(), "busybox", "nc", "-w", "2", &address.to_string(), "443"]);
+            command::run("connect", &mut nc).is_ok()
+        };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let all = || outside.endpoint.iter().all(takes).then_some(());
+        if command::wait_for(deadline, Duration::from_millis(100), all).is_none() {
+            let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+            return Err(Error::Timeout { host: "outside".to_owned(), seconds: 20, last: command::last_lines(&log, 4) });
+        }
         fs_err::write(folder.join("wanted"), wanted)?;
     }
     Ok(Some(fs_err::read_to_string(folder.join("ca.crt"))?))
