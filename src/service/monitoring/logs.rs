@@ -24,7 +24,7 @@ pub(super) const UNIT: &str = "syslog-ng.service";
 /// The file by which the unit is infra's own.
 pub(super) const DROP_IN: &str = "/etc/systemd/system/syslog-ng.service.d/infra.conf";
 /// Where it keeps what is not accepted yet, and how far it has read.
-const STATE: &str = "/var/lib/infra/syslog-ng";
+const STATE: &str = "/var/lib/infra-syslog-ng";
 /// The logs of a database host: what it is, where it stands, how a record begins where it has several lines.
 const DATABASE_LOGS: [(&str, &str, Option<&str>); 2] = [
     ("error", "/var/log/mysql/error.log", None),
