@@ -112,7 +112,7 @@ pub fn observe(
 /// One exec of an observing script with what it reads on stdin.
 ///
 /// # Errors
-/// As for [`observe`].
+/// As for [`observe()`].
 pub fn answer(
     services: Services,
     transport: &mut dyn Transport,

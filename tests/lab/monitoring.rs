@@ -91,11 +91,11 @@ impl World {
     }
 
     fn apply(&self) -> Said {
-        self.keeps(self.bench.apply())
+        Self::keeps(self.bench.apply())
     }
 
     /// What was said, without the secret.
-    fn keeps(&self, said: Said) -> Said {
+    fn keeps(said: Said) -> Said {
         assert!(!said.out.contains(CODE) && !said.err.contains(CODE), "the URL is told");
         said
     }
@@ -122,12 +122,13 @@ impl World {
     /// The last value of a measure of a host that has all of these labels.
     fn value(&self, host: &str, name: &str, labels: &[&str]) -> Option<f64> {
         let posts = self.accepted();
-        let lines = posts.iter().filter(|post| post.host == host && post.is_measures()).flat_map(|p| p.body.lines());
+        let mut lines =
+            posts.iter().filter(|post| post.host == host && post.is_measures()).flat_map(|p| p.body.lines());
         let fits = |line: &&str| {
             line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
                 && labels.iter().all(|label| line.contains(label))
         };
-        let last = lines.filter(fits).last()?;
+        let last = lines.rfind(fits)?;
         last.rsplit_once('}').map_or(last, |(_, rest)| rest).split_whitespace().next()?.parse().ok()
     }
 
@@ -306,7 +307,7 @@ fn outage(world: &World) {
     let said = world.apply().expect(0);
     assert!((said.out.clone() + &said.err).contains("none was accepted so far"), "{}\n{}", said.out, said.err);
     world.bench.edit("category: prod/shop/traces", "category: prod/shop/trace");
-    let said = world.keeps(world.bench.infra(&["apply", "--yes", "--strict"]));
+    let said = World::keeps(world.bench.infra(&["apply", "--yes", "--strict"]));
     assert_eq!(said.code, 1, "{}\n{}", said.out, said.err);
     assert!(said.err.contains("none was accepted so far"), "{}\n{}", said.out, said.err);
     world.bench.lab().answer(None).unwrap();
