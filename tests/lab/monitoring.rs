@@ -232,7 +232,7 @@ fn measures(world: &World) {
         ("app1", &["http_response_response_time", "http_response_result_code"]),
     ];
     for (host, own) in roles {
-        wait(&format!("measures of {host}"), Duration::from_secs(60), || {
+        wait(&format!("measures of {host}"), Duration::from_secs(180), || {
             let names = world.names();
             let of = names.get(host)?;
             every.iter().chain(own).all(|name| of.contains(*name)).then_some(())
@@ -245,10 +245,10 @@ fn measures(world: &World) {
 fn requests(world: &World) {
     let edge = || world.value("lb1", "haproxy_req_tot", &["proxy=\"https\"", "type=\"frontend\""]);
     let settled = || {
-        let first = wait("a count of the edge", Duration::from_secs(60), edge);
+        let first = wait("a count of the edge", Duration::from_secs(180), edge);
         let from = world.accepted().len();
         // Two more deliveries of this host say the same.
-        wait("another count of the edge", Duration::from_secs(90), || {
+        wait("another count of the edge", Duration::from_secs(180), || {
             let posts = world.accepted();
             let more = posts[from..].iter().filter(|p| p.host == "lb1" && p.body.contains("haproxy_req_tot"));
             (more.count() >= 2).then_some(())
@@ -270,30 +270,30 @@ fn lines(world: &World) {
         world.bench.sh("app1", &script).expect(0);
     };
     write(1, 1000);
-    wait("the first lines", Duration::from_secs(60), || (world.count("prod/shop/app").len() == 1000).then_some(()));
+    wait("the first lines", Duration::from_secs(180), || (world.count("prod/shop/app").len() == 1000).then_some(()));
     lab.answer(Some("503")).unwrap();
     write(1001, 3000);
-    wait("a refusal", Duration::from_secs(60), || {
+    wait("a refusal", Duration::from_secs(180), || {
         let posts = lab.received().unwrap();
         posts.iter().any(|post| post.status == 503 && post.category == "prod/shop/app").then_some(())
     });
     world.bench.sh("app1", "systemctl kill -s KILL syslog-ng").expect(0);
     write(3001, 5000);
-    wait("it runs again", Duration::from_secs(30), || {
+    wait("it runs again", Duration::from_secs(120), || {
         (world.bench.sh("app1", "systemctl is-active syslog-ng").code == 0).then_some(())
     });
     lab.answer(None).unwrap();
     let trace = "2026-11-26 first\\n  at one\\n  at two\\n2026-11-26 second\\n";
     world.bench.sh("app1", &format!("printf '{trace}' >>/var/log/shop/trace.txt")).expect(0);
-    wait("all lines", Duration::from_secs(90), || (world.count("prod/shop/app").len() >= 5000).then_some(()));
+    wait("all lines", Duration::from_secs(180), || (world.count("prod/shop/app").len() >= 5000).then_some(()));
     let count = world.count("prod/shop/app");
     let twice: Vec<_> = count.iter().filter(|(_, times)| **times != 1).collect();
     assert!(count.len() == 5000 && twice.is_empty(), "{} lines, {twice:?}", count.len());
-    wait("both records", Duration::from_secs(30), || (world.count("prod/shop/trace").len() == 4).then_some(()));
+    wait("both records", Duration::from_secs(120), || (world.count("prod/shop/trace").len() == 4).then_some(()));
     for (host, category) in
         [("lb1", "watch/lb/haproxy"), ("web1", "watch/web/nginx/access"), ("app1", "watch/app/journal")]
     {
-        wait(&format!("lines of {category}"), Duration::from_secs(60), || {
+        wait(&format!("lines of {category}"), Duration::from_secs(180), || {
             world.accepted().iter().any(|post| post.host == host && post.category == category).then_some(())
         });
     }
