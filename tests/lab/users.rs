@@ -8,7 +8,7 @@ mod databases;
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use databases::{Bench, Check, Release, bench, checks, nothing_to_do, sql, wait};
 use infra::material::passwords;
@@ -185,13 +185,47 @@ fn rotated(bench: &Bench) {
     nothing_to_do(bench);
 }
 
+/// A moment of the replacement at which it is killed.
+enum Moment {
+    /// So many milliseconds after it began.
+    After(u64),
+    /// Both passwords are kept.
+    Both,
+    /// The new one alone is kept: the databases have not ended the old one yet.
+    New,
+}
+
+impl Moment {
+    fn await_it(&self, bench: &Bench, old: &str) {
+        let reached = |password: &str, both: bool| match self {
+            Self::After(_) => true,
+            Self::Both => both,
+            Self::New => !both && password != old,
+        };
+        if let Self::After(milliseconds) = self {
+            std::thread::sleep(Duration::from_millis(*milliseconds));
+        }
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let now = &kept(bench)["database/user-shop"];
+            if reached(&now.0, now.1) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "this moment did not come");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
 /// Wherever it is killed, the same command goes on, and meanwhile nobody is refused.
 fn killed(bench: &Bench) {
+    use Moment::{After, Both, New};
     program(bench);
-    for moment in [700, 1500, 2500, 4000] {
+    for moment in [After(700), Both, After(1500), New, After(2500), After(4000)] {
+        let old = kept(bench)["database/user-shop"].0.clone();
         let mut command = bench.infra_command(&["db", "rotate", "shop", "--yes"]);
         let mut run = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(moment));
+        moment.await_it(bench, &old);
         run.kill().unwrap();
         run.wait().unwrap();
         // The host ends the step that it is at by itself.

@@ -75,17 +75,23 @@ pub(super) fn run(rotate: &Rotate, global: &Global, services: Services, reporter
         return Err(apply_first(&format!("{} has no password yet", turn.user)));
     }
     let goes_on = turns.iter().all(|turn| known.get(&turn.id).is_some_and(|known| known.reveal_previous().is_some()));
-    if !goes_on {
-        let behind: Vec<String> = work.pending(&hosts, about)?.iter().map(ToString::to_string).collect();
-        if !behind.is_empty() {
-            return Err(apply_first(&format!("{} does not have the present password yet", behind.join(", "))));
-        }
+    let behind = if goes_on { BTreeSet::new() } else { work.pending(&hosts, about)? };
+    if !behind.is_subset(&dbs) {
+        let names: Vec<String> = behind.iter().map(ToString::to_string).collect();
+        let do_not = if names.len() == 1 { "does" } else { "do" };
+        return Err(apply_first(&format!("{} {do_not} not have the present password yet", names.join(", "))));
     }
     if !rotate.yes && !ask(&turns)? {
         reporter.note("nothing was changed");
         return Ok(exit::DONE);
     }
     work.interrupt.watch(exit::INTERRUPTED.into())?;
+    // All programs have the present password. A run that was stopped after the last of them took it owes the databases the end of
+    // the one before.
+    let owed = if behind.is_empty() { None } else { Some(work.part(&dbs, "owed", about)?) };
+    if let Some(unfinished) = owed.as_ref().filter(|owed| exit::of(owed) != exit::DONE) {
+        return work.end(unfinished.clone(), exit::of);
+    }
     for turn in &turns {
         passwords::rotate(&site.state, &site.name, &turn.id)?;
     }
@@ -103,6 +109,10 @@ pub(super) fn run(rotate: &Rotate, global: &Global, services: Services, reporter
     }
     // From here on any `infra apply` ends it too.
     let ended: Outcome = work.part(&dbs, "new", about)?;
+    let outcome = match owed {
+        Some(owed) => owed.then(outcome),
+        None => outcome,
+    };
     work.end(outcome.then(ended), exit::of)
 }
 
