@@ -22,4 +22,8 @@ fn every_campaign_is_the_long_form_of_a_test() {
         }
     }
     assert!(labs >= 5, "{labs}");
+    // The shell reads the same table: a quotation mark in it would end it there.
+    let listed = std::process::Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/campaign")).output().unwrap();
+    let words = String::from_utf8(listed.stdout).unwrap();
+    assert!(listed.status.success() && words.lines().count() == table.lines().count(), "{words}");
 }
