@@ -32,10 +32,6 @@ pub static THREE_TIER: LazyLock<String> = LazyLock::new(|| {
     text
 });
 
-/// Four tiers, with certificates of our own authority: a pair of databases behind them.
-pub static FULL: LazyLock<String> =
-    LazyLock::new(|| include_str!("../../inventories/full.yml").replace(PUBLIC_ISSUER, "  issuer: internal\n"));
-
 /// What makes the certificates of an inventory public ones.
 const PUBLIC_ISSUER: &str = "  issuer: letsencrypt\n  contact: ops@example.com\n";
 
@@ -97,11 +93,6 @@ impl Bench {
     /// The three tiers on bookworm, applied once, with authorities that are a hundred days old.
     pub fn applied(name: &str) -> Self {
         Self::applied_to(name, &THREE_TIER, Release::Bookworm)
-    }
-
-    /// The four tiers on bookworm, applied once.
-    pub fn applied_full(name: &str) -> Self {
-        Self::applied_to(name, &FULL, Release::Bookworm)
     }
 
     /// The twin of `inventory` with everything applied by this very program. That is done once, on bare hosts: whoever comes later
