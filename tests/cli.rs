@@ -286,7 +286,7 @@ fn of_thousands_of_mistakes_the_first_hundred_are_shown() {
     let out = output(&["check", &path]);
     let said = text_of(&out.stderr);
     assert_eq!((out.status.code(), said.matches("error: unknown key `adress`").count()), (Some(2), 100));
-    assert!(said.ends_with("3000 errors, 3 warnings; the first 100 are shown\n"), "{}", &said[said.len() - 200..]);
+    assert!(said.ends_with("3000 errors, 2 warnings; the first 100 are shown\n"), "{}", &said[said.len() - 200..]);
     let out = output(&["check", &path, "--json"]);
     let lines: Vec<serde_json::Value> =
         text(&out.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -2,9 +2,11 @@
 //! what is said about it. `UPDATE_EXPECTED=1` writes the messages anew.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use infra::base::diagnostic::{Diagnostic, draw};
+use infra::base::warning::Warning;
 use infra::inventory::load::{load, load_text};
 
 fn files(folder: &str) -> Vec<PathBuf> {
@@ -64,6 +66,19 @@ fn each_odd_inventory_has_its_exact_warnings() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// Each warning names its word, and is not told where `silence` has it.
+#[test]
+fn each_warning_can_be_silenced() {
+    for path in files("tests/inventory/warn") {
+        let (_, warnings) = load(&path).unwrap();
+        let words: BTreeSet<&str> = warnings.iter().filter_map(Diagnostic::kind).map(Warning::word).collect();
+        assert_eq!(words.len(), warnings.len(), "{}: one of a kind is told twice", path.display());
+        let silence: String = words.iter().map(|word| format!("  {word}: a test\n")).collect();
+        let text = format!("{}silence:\n{silence}", std::fs::read_to_string(&path).unwrap());
+        assert_eq!(draw(&load_text(&text, &path).unwrap().1, false), "", "{}", path.display());
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What is wrong with something a person wrote: takes severity, message, place and help, draws them as rustc does.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use std::sync::Arc;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet, normalize_untrusted_str};
 
 use crate::base::visible;
+use crate::base::warning::Warning;
 
 /// A text and where it came from; shared by all places in it.
 #[derive(Debug, PartialEq, Eq)]
@@ -57,8 +58,8 @@ impl fmt::Display for Span {
 pub enum Severity {
     /// Nothing is done until it is mended.
     Error,
-    /// The work goes on.
-    Warning,
+    /// The work goes on; the word is what silences it.
+    Warning(Warning),
 }
 
 /// One thing that is wrong, with its place and the way out.
@@ -84,9 +85,9 @@ impl Diagnostic {
         Self::new(Severity::Error, message)
     }
 
-    /// A warning without a place yet.
-    pub fn warning(message: impl Into<String>) -> Self {
-        Self::new(Severity::Warning, message)
+    /// A warning without a place yet. All of the same kind are told as one ([`gathered`]).
+    pub fn warning(kind: Warning, message: impl Into<String>) -> Self {
+        Self::new(Severity::Warning(kind), message)
     }
 
     fn new(severity: Severity, message: impl Into<String>) -> Self {
@@ -125,6 +126,20 @@ impl Diagnostic {
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
     }
+
+    /// What it warns of, if it is no error.
+    pub fn kind(&self) -> Option<Warning> {
+        match self.severity {
+            Severity::Error => None,
+            Severity::Warning(kind) => Some(kind),
+        }
+    }
+
+    /// All help lines: what to do, and of a warning how it is silenced.
+    pub fn helps(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        let silencing = self.kind().map(|kind| Cow::Owned(kind.silencing()));
+        self.help.iter().map(|help| Cow::Borrowed(help.as_str())).chain(silencing)
+    }
 }
 
 /// `did you mean …` for an unknown word, if one of `known` is near: one letter wrong, missing, too many or swapped, or
@@ -138,6 +153,35 @@ pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) ->
     });
     let (_, _, best) = near.max_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)))?;
     Some(format!("did you mean `{best}`?"))
+}
+
+/// So many places of one kind of warning are shown.
+const PLACES: usize = 8;
+
+/// Each kind of warning once: the first one, with the places of the others. Errors stay as they are.
+pub fn gathered(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let mut out: Vec<Diagnostic> = Vec::new();
+    let mut first: BTreeMap<Warning, (usize, usize)> = BTreeMap::new();
+    for diagnostic in diagnostics {
+        let known = diagnostic.kind().zip(diagnostic.span.as_ref()).and_then(|(kind, _)| first.get_mut(&kind));
+        let Some((index, more)) = known else {
+            if let Some(kind) = diagnostic.kind() {
+                first.entry(kind).or_insert((out.len(), 0));
+            }
+            out.push(diagnostic);
+            continue;
+        };
+        *more += 1;
+        if let (Some(first), Some(span), true) = (out.get_mut(*index), diagnostic.span, *more < PLACES) {
+            first.related.push((span, diagnostic.message));
+        }
+    }
+    for (index, more) in first.into_values().filter(|(_, more)| *more >= PLACES) {
+        if let Some(first) = out.get_mut(index) {
+            first.message.push_str(&format!(" (and {} more like it)", more + 1 - PLACES));
+        }
+    }
+    out
 }
 
 /// So many diagnostics are shown; of a file with thousands of mistakes nobody reads more at once.
@@ -206,7 +250,7 @@ fn line_starts(text: &str) -> Vec<usize> {
 fn draw_one(diagnostic: &Diagnostic, lines: &HashMap<*const Source, Vec<usize>>, renderer: &Renderer) -> String {
     let level = match diagnostic.severity {
         Severity::Error => Level::ERROR,
-        Severity::Warning => Level::WARNING,
+        Severity::Warning(_) => Level::WARNING,
     };
     let mut group = Group::with_title(level.primary_title(words(&diagnostic.message)));
     // The places of one text are drawn in one snippet; the first snippet is that of the diagnostic's own place.
@@ -228,8 +272,8 @@ fn draw_one(diagnostic: &Diagnostic, lines: &HashMap<*const Source, Vec<usize>>,
         let starts = lines.get(&Arc::as_ptr(source)).map(Vec::as_slice).unwrap_or_default();
         group = snippet(group, source, starts, shown);
     }
-    for help in &diagnostic.help {
-        group = group.element(Level::HELP.message(words(help)));
+    for help in diagnostic.helps() {
+        group = group.element(Level::HELP.message(words(&help)));
     }
     let drawn = renderer.render(&[group]);
     // A snippet whose place is told by itself has an empty line for it too.
@@ -328,8 +372,11 @@ mod tests {
         let text = "one: 1\ntwo: 2\n";
         let (one, two) = (span(text, "one"), span(text, "two"));
         let two = Span { source: Arc::clone(&one.source), ..two };
-        let late =
-            Diagnostic::warning("`two` is odd").at(&two).label("here").related(&one, "after this").help("remove it");
+        let late = Diagnostic::warning(Warning::NoSite, "`two` is odd")
+            .at(&two)
+            .label("here")
+            .related(&one, "after this")
+            .help("remove it");
         let early = Diagnostic::error("`one` is\u{1b}[31m wrong").at(&one);
         let expected = "\
 error: `one` is\\u{1b}[31m wrong
@@ -347,6 +394,7 @@ warning: `two` is odd
   | ^^^ here
   |
   = help: remove it
+  = help: if it is meant, add `no-site: \"the reason\"` to `silence`
 
 1 error, 1 warning
 ";
@@ -354,6 +402,23 @@ warning: `two` is odd
         assert_eq!(draw(&[], true), "");
         assert!(draw(&[early], true).contains("\u{1b}["));
         assert_eq!((count(2, 0), count(0, 2)), ("2 errors".into(), "2 warnings".into()));
+    }
+
+    #[test]
+    fn a_kind_of_warning_is_told_once_with_all_its_places() {
+        let place = span("one: 1\n", "one");
+        let odd = |n: usize| Diagnostic::warning(Warning::NoHealth, format!("odd {n}")).at(&place);
+        let wrong = Diagnostic::error("wrong").at(&place);
+        let other = Diagnostic::warning(Warning::NoSite, "other").at(&place);
+        let all = gathered(vec![odd(1), wrong.clone(), odd(2), other.clone(), wrong.clone()]);
+        assert_eq!(all.len(), 4, "{all:#?}");
+        assert_eq!(
+            (&all[0].related, &all[1..]),
+            (&vec![(place.clone(), "odd 2".to_owned())], &[wrong.clone(), other, wrong][..])
+        );
+        let many = gathered((0..30).map(odd).collect());
+        assert_eq!((many.len(), many[0].related.len()), (1, PLACES - 1));
+        assert_eq!(many[0].message, "odd 0 (and 22 more like it)");
     }
 
     #[test]
@@ -386,7 +451,8 @@ warning: `two` is odd
         let text = "x\n".repeat(5000);
         let source = Arc::new(Source { path: "a.yml".into(), text });
         let at = |n: usize| Span { source: Arc::clone(&source), range: 2 * n..2 * n + 1 };
-        let mut all: Vec<_> = (0..5000).rev().map(|n| Diagnostic::warning(format!("odd {n}")).at(&at(n))).collect();
+        let mut all: Vec<_> =
+            (0..5000).rev().map(|n| Diagnostic::warning(Warning::NoSite, format!("odd {n}")).at(&at(n))).collect();
         let drawn = draw(&all, false);
         assert_eq!(drawn.matches("warning: ").count(), 100);
         assert!(drawn.contains("odd 99\n") && !drawn.contains("odd 100\n"), "{drawn}");

@@ -12,3 +12,4 @@ pub mod redact;
 pub mod secret;
 pub mod sh;
 pub mod visible;
+pub mod warning;

@@ -10,6 +10,7 @@ use super::work::Work;
 use super::{db, exit, stages};
 use crate::base::diagnostic::{Diagnostic, Severity};
 use crate::base::net::HostName;
+use crate::base::warning::Warning;
 use crate::fleet::run::Wave;
 use crate::fleet::saved::Saved;
 use crate::fleet::survey::{Prepared, Survey};
@@ -164,9 +165,9 @@ fn own_way_in(site: &Site, prepared: &Prepared, force: bool, reporter: &Reporter
         return Err(Stop::Input(cut));
     }
     for one in &mut cut {
-        one.severity = Severity::Warning;
+        one.severity = Severity::Warning(Warning::WayIn);
     }
-    Ok(reporter.diagnostics(&cut)?)
+    Ok(reporter.diagnostics(&site.told(cut))?)
 }
 
 /// Asks once, unless `--yes` was given.

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::global::Inventory;
 use super::stop::{Done, Stop};
 use super::{exit, stages};
-use crate::base::diagnostic::{Diagnostic, Severity};
+use crate::base::diagnostic::{Diagnostic, Severity, gathered};
 use crate::base::net::HostName;
+use crate::base::warning::Warning;
 use crate::fleet::history::LastSeen;
 use crate::fleet::way_in;
 use crate::inventory::site::{SecretRef, Site};
@@ -16,6 +17,8 @@ use crate::report::Reporter;
 use crate::report::line::Line;
 use crate::report::text::count;
 use crate::service::Services;
+use crate::service::firewall::flows::derive;
+use crate::service::render::Templates;
 
 /// Secrets whose file is not there. Only a warning: who checks an inventory need not have its secrets.
 fn absent_secrets(site: &Site, services: Services) -> Vec<Diagnostic> {
@@ -25,15 +28,59 @@ fn absent_secrets(site: &Site, services: Services) -> Vec<Diagnostic> {
         SecretRef::File(_) | SecretRef::Env(_) | SecretRef::Command(_) => None,
     });
     let warning = |(service, name, path): (&str, String, PathBuf)| {
-        Diagnostic::warning(format!("`{service}/{name}` is in `{}`, which is not there", path.display()))
-            .help("put the file there before you run `diff` or `apply`; its path is relative to the inventory")
+        Diagnostic::warning(
+            Warning::AbsentSecret,
+            format!("`{service}/{name}` is in `{}`, which is not there", path.display()),
+        )
+        .help("put the file there before you run `diff` or `apply`; its path is relative to the inventory")
     };
     absent.map(warning).collect()
 }
 
+/// What was looked at, as numbers.
+struct Looked {
+    site: Site,
+    files: usize,
+    flows: usize,
+}
+
 pub(super) fn run(inventory: &Inventory, services: Services, reporter: &Reporter) -> Done {
-    let site = stages::site(&inventory.inventory, reporter)?;
-    let templates = stages::templates(services, &site, reporter)?;
+    let mut warnings = Vec::new();
+    let looked = look(&inventory.inventory, services, reporter, &mut warnings);
+    let warnings = gathered(warnings);
+    if !warnings.is_empty() {
+        reporter.diagnostics(&warnings)?;
+    }
+    let Looked { site, files, flows } = looked?;
+    let (name, hosts, sites, warnings) = (&site.name, site.hosts.len(), site.sites.len(), warnings.len());
+    if reporter.is_json() {
+        reporter.line(&Line::Checked { name, hosts, sites, flows, files, warnings })?;
+        return Ok(exit::DONE);
+    }
+    let verdict = match warnings {
+        0 => "nothing wrong".to_owned(),
+        some => format!("no error, {}", count(some, "warning")),
+    };
+    let [hosts, sites] = [(hosts, "host"), (sites, "site")].map(|(number, noun)| count(number, noun));
+    reporter.data(&format!(
+        "{name}: {hosts}, {sites}, {}, {}: {verdict}\n",
+        count(flows, "flow"),
+        count(files, "file")
+    ))?;
+    Ok(exit::DONE)
+}
+
+/// Looks at everything; what only warns is kept in `warnings`, so that it is told together, and with an error too.
+fn look(
+    inventory: &Path,
+    services: Services,
+    reporter: &Reporter,
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<Looked, Stop> {
+    let (site, odd) = stages::loaded(inventory)?;
+    warnings.extend(odd);
+    let templates = Templates::load(services, Some(&site.folder))?;
+    warnings.extend(site.told(templates.warnings.clone()));
     let seen = LastSeen::of(&site.state).controller();
     // Never connected yet: this machine's own route is a guess, so it warns only.
     let guess = seen.is_empty();
@@ -54,29 +101,17 @@ pub(super) fn run(inventory: &Inventory, services: Services, reporter: &Reporter
     let mut errors = way_in::errors(&site, &cut);
     if guess {
         for error in &mut errors {
-            error.severity = Severity::Warning;
+            error.severity = Severity::Warning(Warning::WayIn);
             error.message = error.message.replacen("would lock", "may lock", 1);
         }
-        if !errors.is_empty() {
-            reporter.diagnostics(&errors)?;
-        }
+        warnings.extend(site.told(errors));
     } else if !errors.is_empty() {
         return Err(Stop::Input(errors));
     }
-    let absent = absent_secrets(&site, services);
-    if !absent.is_empty() {
-        reporter.diagnostics(&absent)?;
-    }
-    let files: usize = looked.values().map(|(files, _)| files).sum();
-    let flows = crate::service::firewall::flows::derive(&site).len();
-    let (hosts, sites) = (count(site.hosts.len(), "host"), count(site.sites.len(), "site"));
-    let summary =
-        format!("{}: {hosts}, {sites}, {}, {}: nothing wrong\n", site.name, count(flows, "flow"), count(files, "file"));
-    if reporter.is_json() {
-        let (name, hosts, sites) = (&site.name, site.hosts.len(), site.sites.len());
-        reporter.line(&Line::Checked { name, hosts, sites, flows, files })?;
-    } else {
-        reporter.data(&summary)?;
-    }
-    Ok(exit::DONE)
+    warnings.extend(site.told(absent_secrets(&site, services)));
+    // Last, so that it hides nothing else.
+    stages::unbuilt(&site)?;
+    let files = looked.values().map(|(files, _)| files).sum();
+    let flows = derive(&site).len();
+    Ok(Looked { site, files, flows })
 }

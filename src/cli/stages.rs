@@ -31,23 +31,30 @@ const STATE: &str = "INFRA_STATE";
 
 /// Loads and resolves; tells the warnings.
 pub(super) fn site(inventory: &Path, reporter: &Reporter) -> Result<Site, Stop> {
+    let (site, warnings) = loaded(inventory)?;
+    if !warnings.is_empty() {
+        reporter.diagnostics(&warnings)?;
+    }
+    Ok(site)
+}
+
+/// Loads and resolves; gives the warnings.
+pub(super) fn loaded(inventory: &Path) -> Result<(Site, Vec<Diagnostic>), Stop> {
     let (mut site, warnings) = load::load(inventory)?;
     if let Some(state) = std::env::var_os(STATE).filter(|state| !state.is_empty()) {
         site.state = state.into();
     }
-    if !warnings.is_empty() {
-        reporter.diagnostics(&warnings)?;
-    }
     fsx::check_private(&site.state)
         .map_err(|error| Stop::Refused(format!("the state folder cannot be used: {error}"), Vec::new()))?;
-    Ok(site)
+    Ok((site, warnings))
 }
 
 /// The templates of `services`, and those beside the inventory.
 pub(super) fn templates(services: Services, site: &Site, reporter: &Reporter) -> Result<Templates, Stop> {
     let templates = Templates::load(services, Some(&site.folder))?;
-    if !templates.warnings.is_empty() {
-        reporter.diagnostics(&templates.warnings)?;
+    let warnings = site.told(templates.warnings.clone());
+    if !warnings.is_empty() {
+        reporter.diagnostics(&warnings)?;
     }
     Ok(templates)
 }

@@ -14,6 +14,7 @@ use super::stop::{Done, Stop};
 use super::{exit, stages};
 use crate::base::diagnostic::Diagnostic;
 use crate::base::net::HostName;
+use crate::base::warning::Warning;
 use crate::fleet::connect::SshConnector;
 use crate::fleet::drain::{self, Left};
 use crate::fleet::event::{Event, HostOutcome, Outcome};
@@ -169,7 +170,7 @@ impl<'a> Work<'a> {
             let parallel = self.options.parallel;
             let prepared = how(hosts, sources, &seen.facts(), &self.connector, parallel, &events)?;
             history::save(&self.site.state, &prepared.survey.observed)?;
-            rivals(&prepared, &events);
+            rivals(self.site, &prepared, &events);
             Ok(prepared)
         })?;
         Ok((issued, prepared))
@@ -429,7 +430,10 @@ impl<'a> Work<'a> {
 }
 
 /// Tells what may disturb our rules, hosts with the same once.
-fn rivals(prepared: &Prepared, events: &Sender<Event>) {
+fn rivals(site: &Site, prepared: &Prepared, events: &Sender<Event>) {
+    if !site.tells(Warning::OtherRules) {
+        return;
+    }
     let mut warnings: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (name, seen) in &prepared.survey.observed {
         for text in &seen.firewall.warnings {
@@ -437,7 +441,7 @@ fn rivals(prepared: &Prepared, events: &Sender<Event>) {
         }
     }
     for (text, hosts) in warnings {
-        warn(events, &format!("{}: {}", hosts.join(", "), report::phrase(text)));
+        warn(events, &format!("{}: {}; {}", hosts.join(", "), report::phrase(text), Warning::OtherRules.silencing()));
     }
 }
 

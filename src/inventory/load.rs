@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::base::diagnostic::{Diagnostic, Source, Span};
+use crate::base::diagnostic::{Diagnostic, Source, Span, gathered};
 use crate::base::fsx;
 use crate::inventory::raw::{Entry, Mark, Node, Value};
 use crate::inventory::read::Problems;
@@ -56,6 +56,7 @@ fn finish(mut files: Files, root: Option<Node>, path: &Path) -> Result<(Site, Ve
     let mut diagnostics = files.problems.0;
     mask::apply(&mut diagnostics, &files.secrets);
     diagnostics.sort_by(|a, b| key(a, path).cmp(&key(b, path)));
+    let diagnostics = gathered(diagnostics);
     match site {
         Some(site) if !failed => Ok((site, diagnostics)),
         _ => Err(diagnostics),

@@ -12,6 +12,7 @@ mod names;
 mod ports;
 mod roles;
 mod settings;
+mod silence;
 mod sites;
 mod ssh;
 
@@ -24,7 +25,7 @@ use crate::inventory::read::{Fields, Problems, expand};
 use crate::inventory::site::{MonitoringService, Site};
 
 /// The keys of an inventory, in the order of the manual. `include` is gone by now, but a misspelling of it is told.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "name",
     "include",
     "state",
@@ -37,6 +38,7 @@ const KEYS: [&str; 12] = [
     "certificates",
     "database",
     "monitoring",
+    "silence",
 ];
 
 /// A name longer than this makes `ROLE.role.NAME.infra.internal` longer than a common name may be.
@@ -67,6 +69,8 @@ pub(crate) fn resolve(root: &Node, path: &Path, problems: &mut Problems) -> Opti
     }
     ports::check(&ports, &hosts, &sites, (database.is_some(), watched), problems);
     settings::unknown(fields, problems);
+    let silence = silence::silence(fields, problems);
+    problems.0.retain(|diagnostic| diagnostic.kind().is_none_or(|kind| !silence.contains_key(&kind)));
     Some(Site {
         name: name?,
         hosts: hosts.whole,
@@ -80,6 +84,7 @@ pub(crate) fn resolve(root: &Node, path: &Path, problems: &mut Problems) -> Opti
         file: path.to_owned(),
         folder,
         state: state?,
+        silence,
     })
 }
 

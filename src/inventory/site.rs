@@ -9,10 +9,11 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::base::diagnostic::Span;
+use crate::base::diagnostic::{Diagnostic, Span};
 use crate::base::net::{Cidr, DnsName, HostName, Port, Proto, bracketed};
 use crate::base::openpgp::Fingerprint;
 use crate::base::sh::UnitName;
+use crate::base::warning::Warning;
 
 pub use super::issuer::{Certificates, Challenge, Fallback, Issuer};
 pub use super::origin::{Place, SecretRef};
@@ -453,9 +454,22 @@ pub struct Site {
     pub folder: PathBuf,
     /// The state folder of the controller.
     pub state: PathBuf,
+    /// The warnings that are not told, each with its reason.
+    pub silence: BTreeMap<Warning, String>,
 }
 
 impl Site {
+    /// Whether a warning is told: the inventory does not silence it.
+    pub fn tells(&self, warning: Warning) -> bool {
+        !self.silence.contains_key(&warning)
+    }
+
+    /// Without the warnings that the inventory silences.
+    pub fn told(&self, mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+        diagnostics.retain(|diagnostic| diagnostic.kind().is_none_or(|kind| self.tells(kind)));
+        diagnostics
+    }
+
     /// The hosts of a role, by name.
     pub fn with_role(&self, role: Role) -> impl Iterator<Item = &Host> {
         self.hosts.values().filter(move |h| h.has(role))

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::base::diagnostic::{Diagnostic, Severity, Span};
 use crate::base::net::{Cidr, HostName};
+use crate::base::warning::Warning;
 use crate::base::{secret, visible};
 use crate::fleet::event::Outcome;
 use crate::inventory::site::Backend;
@@ -268,6 +269,8 @@ pub struct DiagnosticLine {
     message: String,
     /// What to write instead, each a sentence.
     help: Vec<String>,
+    /// Of a warning, the word that silences it in `silence`.
+    kind: Option<&'static str>,
     /// Where, if it has a place.
     file: Option<String>,
     /// From 1.
@@ -290,10 +293,11 @@ pub fn diagnostic(diagnostic: &Diagnostic) -> DiagnosticLine {
     DiagnosticLine {
         severity: match diagnostic.severity {
             Severity::Error => SeverityView::Error,
-            Severity::Warning => SeverityView::Warning,
+            Severity::Warning(_) => SeverityView::Warning,
         },
         message: visible::short(&diagnostic.message, visible::LINE).into_owned(),
-        help: diagnostic.help.iter().map(|help| visible::short(help, visible::LINE).into_owned()).collect(),
+        help: diagnostic.helps().map(|help| visible::short(&help, visible::LINE).into_owned()).collect(),
+        kind: diagnostic.kind().map(Warning::word),
         file: span.map(|s| s.source.path.display().to_string()),
         line: span.map(Span::line),
         column: span.map(Span::column),

@@ -64,6 +64,8 @@ pub enum Line<'a> {
         flows: usize,
         /// How many files its hosts get.
         files: usize,
+        /// How many warnings were told.
+        warnings: usize,
     },
     /// A certificate: how it is (`cert status`), or what a step of its renewal came to (`diff`, `apply`, `cert renew`).
     Certificate(Box<CertificateLine<'a>>),

@@ -73,6 +73,7 @@ pub(crate) fn site(roles: &[(&str, usize)]) -> Site {
         file: "inventory.yml".into(),
         folder: ".".into(),
         state: "state".into(),
+        silence: BTreeMap::new(),
     }
 }
 

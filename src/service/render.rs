@@ -18,6 +18,7 @@ use crate::base::diagnostic::{Diagnostic, Source, Span, did_you_mean};
 use crate::base::fsx;
 use crate::base::materials::Share;
 use crate::base::secret::{CLOSE, Form, OPEN, names, sentinel, sentinel_as};
+use crate::base::warning::Warning;
 use crate::service::Services;
 
 /// A template that is embedded in the program.
@@ -397,7 +398,10 @@ impl Write for Bounded {
 }
 
 fn stray(name: &str, path: &Path, services: Services) -> Diagnostic {
-    let mut warning = Diagnostic::warning(format!("{}: there is no template `{name}` to shadow", path.display()));
+    let mut warning = Diagnostic::warning(
+        Warning::StrayTemplate,
+        format!("{}: there is no template `{name}` to shadow", path.display()),
+    );
     warning.help.extend(did_you_mean(name, services.templates().map(|template| template.name)));
     warning.help("the name below `templates/` must be that of a built-in template; any other file is ignored")
 }

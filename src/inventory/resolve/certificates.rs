@@ -2,6 +2,7 @@
 
 use super::sites::Sites;
 use crate::base::diagnostic::{Diagnostic, did_you_mean};
+use crate::base::warning::Warning;
 use crate::inventory::raw::{Entry, Node};
 use crate::inventory::read::{Fields, Problems};
 use crate::inventory::site::{Certificates, Challenge, Fallback, Issuer, SecretRef};
@@ -17,7 +18,7 @@ pub(super) fn certificates(root: Fields<'_>, sites: &Sites<'_>, problems: &mut P
             && let Some(sites) = root.get("sites")
         {
             problems.push(
-                Diagnostic::warning("there is no `certificates` section: the internal CA signs for the sites")
+                Diagnostic::warning(Warning::NoCertificates, "there is no `certificates` section: the internal CA signs for the sites")
                     .at(&sites.key.mark.span())
                     .label("browsers will not trust it")
                     .help("write `certificates: { issuer: letsencrypt, contact: ops@example.com }`, or `issuer: internal` if the internal CA is meant"),

@@ -7,6 +7,7 @@ use super::hosts::Hosts;
 use super::{names, settings};
 use crate::base::diagnostic::{Diagnostic, did_you_mean};
 use crate::base::sh::UnitName;
+use crate::base::warning::Warning;
 use crate::inventory::raw::{Entry, Node, Value};
 use crate::inventory::read::{Fields, Problems};
 use crate::inventory::site::{Database, DatabaseUser, Engine, PRIVILEGES, Role, SemiSync, USUAL_PRIVILEGES};
@@ -39,7 +40,7 @@ pub(super) fn database(root: Fields<'_>, hosts: &Hosts<'_>, problems: &mut Probl
             && let Some(host) = hosts.roles.get(&Role::Db).and_then(|entries| entries.first())
         {
             problems.push(
-                Diagnostic::warning("there are database hosts, but no `database` section")
+                Diagnostic::warning(Warning::NoDatabase, "there are database hosts, but no `database` section")
                     .at(&host.key.mark.span())
                     .help(format!(
                         "write `database: {{ engine: mariadb, primary: {}, schemas: [shop] }}`",

@@ -7,6 +7,7 @@ use super::hosts::Hosts;
 use super::{missing, names};
 use crate::base::diagnostic::Diagnostic;
 use crate::base::net::{Cidr, Proto};
+use crate::base::warning::Warning;
 use crate::inventory::raw::{Mark, Node};
 use crate::inventory::read::{Fields, Problems};
 use crate::inventory::site::{Allow, Backend, FirewallPolicy, Host, Party, Role};
@@ -46,7 +47,7 @@ fn networks<'a>(node: &'a Node, key: &str, problems: &mut Problems) -> Vec<Place
         let Some(net) = problems.parse::<Cidr>(item, key) else { continue };
         if let Some(first) = seen.insert(net, item) {
             problems.push(
-                Diagnostic::warning(format!("`{net}` is given twice"))
+                Diagnostic::warning(Warning::NetworkTwice, format!("`{net}` is given twice"))
                     .at(&item.span())
                     .related(&first.span(), "first given here")
                     .help("remove one"),
@@ -71,7 +72,7 @@ fn manage_from<'a>(fields: Fields<'a>, head: &Mark, problems: &mut Problems) -> 
     for (net, node) in &nets {
         if net.net().prefix_len() == 0 {
             problems.push(
-                Diagnostic::warning(format!("`{net}` lets the whole internet try to log in"))
+                Diagnostic::warning(Warning::OpenSsh, format!("`{net}` lets the whole internet try to log in"))
                     .at(&node.span())
                     .help("name the networks that you manage the hosts from"),
             );
@@ -109,10 +110,13 @@ fn way_in(manage: &[Placed<'_>], block: &[Placed<'_>], hosts: &Hosts<'_>, proble
             );
         } else if let Some((net, first)) = manage.iter().find(|(net, _)| net.net().contains(&blocked.net())) {
             problems.push(
-                Diagnostic::warning(format!("`{blocked}` blocks a part of `{net}` of `manage_from`"))
-                    .at(&node.span())
-                    .related(&first.span(), "the networks that may open SSH")
-                    .help("make sure that you do not manage the hosts from the blocked part"),
+                Diagnostic::warning(
+                    Warning::BlockedPart,
+                    format!("`{blocked}` blocks a part of `{net}` of `manage_from`"),
+                )
+                .at(&node.span())
+                .related(&first.span(), "the networks that may open SSH")
+                .help("make sure that you do not manage the hosts from the blocked part"),
             );
         }
         if problems.0.last().is_some_and(|d| d.is_error() && d.span.as_ref() == Some(&node.span())) {
@@ -192,13 +196,13 @@ fn rule(item: &Node, hosts: &Hosts<'_>, block: &[Placed<'_>], problems: &mut Pro
                 problems.push(diagnostic.help(help));
             } else if port.is_some_and(|port| port.get() == 22) && is_everyone(party) {
                 problems.push(
-                    Diagnostic::warning("this lets the whole internet try to log in")
+                    Diagnostic::warning(Warning::OpenSsh, "this lets the whole internet try to log in")
                         .at(&node.span())
                         .help("name the networks that need SSH, best in `manage_from`"),
                 );
             } else if *to == Party::Role(Role::Db) && is_everyone(party) {
                 problems.push(
-                    Diagnostic::warning("this opens the databases to the internet")
+                    Diagnostic::warning(Warning::OpenDatabase, "this opens the databases to the internet")
                         .at(&node.span())
                         .help("name the addresses that need it"),
                 );

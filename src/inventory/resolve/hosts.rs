@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use super::ssh;
 use crate::base::diagnostic::Diagnostic;
 use crate::base::net::HostName;
+use crate::base::warning::Warning;
 use crate::inventory::raw::{Entry, Mark, Node};
 use crate::inventory::read::{Fields, Problems};
 use crate::inventory::site::{Become, Host, Role, Ssh};
@@ -251,7 +252,7 @@ fn mixed(fields: Fields<'_>, roles: Option<&BTreeSet<Role>>, problems: &mut Prob
         if roles.len() < 2 && public.is_none() {
             let entry = fields.get("allow_mixed_roles").map_or(&fields.node.mark, |entry| &entry.key.mark);
             problems.push(
-                Diagnostic::warning("`allow_mixed_roles` is not needed for a single role")
+                Diagnostic::warning(Warning::NeedlessReason, "`allow_mixed_roles` is not needed for a single role")
                     .at(&entry.span())
                     .help("remove it"),
             );

@@ -9,6 +9,7 @@ use crate::base::diagnostic::Diagnostic;
 use crate::base::fsx;
 use crate::base::net::Cidr;
 use crate::base::openpgp::{self, Fingerprint};
+use crate::base::warning::Warning;
 use crate::inventory::raw::{Entry, Node};
 use crate::inventory::read::{Fields, Problems, expand};
 use crate::inventory::site::{Agent, AgentRepository, LogFile, Monitoring, MonitoringService, Party, Role};
@@ -58,9 +59,12 @@ pub(super) fn monitoring(
 pub(super) fn idle(hosts: &Hosts<'_>, problems: &mut Problems) {
     if let Some(entry) = hosts.roles.get(&Role::Monitor).and_then(|entries| entries.first()) {
         problems.push(
-            Diagnostic::warning(format!("`{}` has the role `monitor`, and watches nobody", entry.key.text))
-                .at(&entry.key.mark.span())
-                .help("write `monitoring: { service: prometheus }`, or take the role out"),
+            Diagnostic::warning(
+                Warning::IdleMonitor,
+                format!("`{}` has the role `monitor`, and watches nobody", entry.key.text),
+            )
+            .at(&entry.key.mark.span())
+            .help("write `monitoring: { service: prometheus }`, or take the role out"),
         );
     }
 }

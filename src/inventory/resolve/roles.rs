@@ -3,6 +3,7 @@
 use super::hosts::Hosts;
 use super::sites::Sites;
 use crate::base::diagnostic::Diagnostic;
+use crate::base::warning::Warning;
 use crate::inventory::raw::Entry;
 use crate::inventory::read::{Fields, Problems};
 use crate::inventory::site::Role;
@@ -39,7 +40,7 @@ pub(super) fn check(root: Fields<'_>, hosts: &Hosts<'_>, sites: &Sites<'_>, prob
         && !sites.whole.values().any(|site| site.app.is_some())
     {
         problems.push(
-            Diagnostic::warning("there are app hosts, but no site has a program for them")
+            Diagnostic::warning(Warning::NoProgram, "there are app hosts, but no site has a program for them")
                 .at(&entry.key.mark.span())
                 .help("write `app: { port: 8080, health: /healthz }` under a site"),
         );
@@ -48,7 +49,7 @@ pub(super) fn check(root: Fields<'_>, hosts: &Hosts<'_>, sites: &Sites<'_>, prob
         && let Some(entry) = hosts.roles.get(&Role::Lb).and_then(|entries| entries.first())
     {
         problems.push(
-            Diagnostic::warning("there are load balancers, but no site")
+            Diagnostic::warning(Warning::NoSite, "there are load balancers, but no site")
                 .at(&entry.key.mark.span())
                 .help("write `sites:` and below it a DNS name with `static` or `app`"),
         );
@@ -98,7 +99,7 @@ fn single(hosts: &Hosts<'_>, problems: &mut Problems) {
         let db = hosts.roles.get(&Role::Db).and_then(|entries| entries.first()).filter(of_one);
         if let Some(only) = db.filter(|_| hosts.whole.len() > 1) {
             problems.push(
-                Diagnostic::warning(format!("`{}` is the only database host", only.key.text))
+                Diagnostic::warning(Warning::SingleHost, format!("`{}` is the only database host", only.key.text))
                     .at(&only.key.mark.span())
                     .label("all sites stop when this host stops, and its data stand nowhere else")
                     .help("give a second host `roles: [db]`: it becomes a replica, to which the writer can move"),
@@ -109,10 +110,13 @@ fn single(hosts: &Hosts<'_>, problems: &mut Problems) {
     for (role, entries) in serving() {
         if let [only] = entries[..] {
             problems.push(
-                Diagnostic::warning(format!("`{}` is the only host of the role `{role}`", only.key.text))
-                    .at(&only.key.mark.span())
-                    .label("all sites stop when this host stops")
-                    .help(format!("`{most}` has {} hosts: give `{role}` a second one", many.len())),
+                Diagnostic::warning(
+                    Warning::SingleHost,
+                    format!("`{}` is the only host of the role `{role}`", only.key.text),
+                )
+                .at(&only.key.mark.span())
+                .label("all sites stop when this host stops")
+                .help(format!("`{most}` has {} hosts: give `{role}` a second one", many.len())),
             );
         }
     }

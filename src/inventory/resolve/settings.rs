@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::base::diagnostic::Diagnostic;
+use crate::base::warning::Warning;
 use crate::inventory::raw::Entry;
 use crate::inventory::read::{Fields, Problems};
 use crate::inventory::site::{Engine, Setting};
@@ -165,7 +166,8 @@ pub(super) fn unknown(root: Fields<'_>, problems: &mut Problems) {
         let unknown = match problems.near(&name, known.len(), known.iter().copied()) {
             Some(hint) => Diagnostic::error(message).help(hint),
             // A server of another version may have it.
-            None => Diagnostic::warning(message).help("remove it, or look up how the version of your hosts calls it"),
+            None => Diagnostic::warning(Warning::UnknownSetting, message)
+                .help("remove it, or look up how the version of your hosts calls it"),
         };
         problems.push(unknown.at(&entry.key.mark.span()));
     }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use super::{host_path, missing};
 use crate::base::diagnostic::Diagnostic;
 use crate::base::net::{DnsName, Port};
+use crate::base::warning::Warning;
 use crate::inventory::raw::{Entry, Mark, Node};
 use crate::inventory::read::{Fields, Problems};
 use crate::inventory::site::{AppProgram, StaticFiles, WebSite};
@@ -172,7 +173,7 @@ fn program<'a>(
     } else {
         if fields.lacks("health") {
             problems.push(
-                Diagnostic::warning(format!("{what} has no `health`"))
+                Diagnostic::warning(Warning::NoHealth, format!("{what} has no `health`"))
                     .at(&entry.key.mark.span())
                     .label("`/` is asked instead, which may be slow, or answer while the program is ill")
                     .help("write `health: /healthz`, a path that answers 200 when the program is well"),
