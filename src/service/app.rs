@@ -9,15 +9,14 @@ use crate::plan::state::Phase;
 use crate::service::claims::Claims;
 use crate::service::nginx::{self, Front};
 use crate::service::product::Product;
-use crate::service::render::Template;
+use crate::service::render::{Template, template};
 use crate::service::{Context, Service};
 
 /// See the module.
 pub struct App;
 
 const NAME: &str = "app";
-const TEMPLATES: &[Template] =
-    &[nginx::TEMPLATE, Template { name: "app/app.conf", text: include_str!("../../templates/app/app.conf") }];
+const TEMPLATES: &[Template] = &[nginx::TEMPLATE, template!("app/app.conf")];
 
 #[derive(Serialize)]
 struct Model<'a> {

@@ -28,6 +28,11 @@ impl Claims {
         self.service = service;
     }
 
+    /// The service whose turn it is.
+    pub fn service(&self) -> &'static str {
+        self.service
+    }
+
     /// A file; it belongs to one service alone.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use crate::service::base_system::SITES_CA_FILE;
 use crate::service::certificates::{CHALLENGE_PROBE, CIPHERS, CIPHERSUITES, Holder, curves, site_pem};
 use crate::service::claims::Claims;
 use crate::service::product::Product;
-use crate::service::render::Template;
+use crate::service::render::{Template, template};
 use crate::service::status::{Gauge, Seen};
 use crate::service::{Context, Service, drain, nginx, ports, prometheus};
 
@@ -26,10 +26,7 @@ mod status;
 pub struct Haproxy;
 
 const NAME: &str = "haproxy";
-const TEMPLATES: &[Template] = &[
-    Template { name: "haproxy/crt.list", text: include_str!("../../templates/haproxy/crt.list") },
-    Template { name: "haproxy/haproxy.cfg", text: include_str!("../../templates/haproxy/haproxy.cfg") },
-];
+const TEMPLATES: &[Template] = &[template!("haproxy/crt.list"), template!("haproxy/haproxy.cfg")];
 /// `HAProxy`.
 pub(crate) const HAPROXY: Product = Product {
     name: "haproxy",

@@ -15,7 +15,7 @@ use crate::plan::state::{Access, Body, Check, File, Follow, Phase, Probe, UnitWa
 use crate::service::certificates::{CIPHERS, Holder, curves};
 use crate::service::claims::Claims;
 use crate::service::product::Product;
-use crate::service::render::Template;
+use crate::service::render::{Template, template};
 use crate::service::{Context, drain, ports};
 
 pub(crate) const NGINX: Product = Product {
@@ -24,8 +24,7 @@ pub(crate) const NGINX: Product = Product {
     shipped: [Version(1, 22, 1), Version(1, 24, 0), Version(1, 26, 3), Version(1, 30, 6)],
 };
 pub(crate) const UNIT: &str = "nginx.service";
-pub(crate) const TEMPLATE: Template =
-    Template { name: "nginx/nginx.conf", text: include_str!("../../templates/nginx/nginx.conf") };
+pub(crate) const TEMPLATE: Template = template!("nginx/nginx.conf");
 
 /// `systemctl reload` succeeds even if nginx keeps the old configuration, because a port is taken, say: then its workers are
 /// older than the files. The kernel's own words are the last in the error log. The master starts new workers before it tells

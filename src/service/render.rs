@@ -30,6 +30,17 @@ pub struct Template {
     pub text: &'static str,
 }
 
+/// The embedded [`Template`] of that name.
+macro_rules! template {
+    ($name:literal) => {
+        $crate::service::render::Template {
+            name: $name,
+            text: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/templates/", $name)),
+        }
+    };
+}
+pub(crate) use template;
+
 /// No template is bigger; what is bigger was put there by mistake.
 const MAX_BYTES: u64 = 1 << 20;
 

@@ -13,15 +13,14 @@ use crate::plan::state::{Phase, Probe};
 use crate::service::claims::Claims;
 use crate::service::nginx::{self, Front};
 use crate::service::product::Product;
-use crate::service::render::Template;
+use crate::service::render::{Template, template};
 use crate::service::{Context, Service};
 
 /// See the module.
 pub struct Web;
 
 const NAME: &str = "web";
-const TEMPLATES: &[Template] =
-    &[nginx::TEMPLATE, Template { name: "web/web.conf", text: include_str!("../../templates/web/web.conf") }];
+const TEMPLATES: &[Template] = &[nginx::TEMPLATE, template!("web/web.conf")];
 
 #[derive(Serialize)]
 struct Model<'a> {

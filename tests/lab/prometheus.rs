@@ -175,7 +175,7 @@ fn alerted(bench: &Bench) {
     alerts(bench, "NoServer", &[]);
     alerts(bench, "SiteDown", &[]);
     alerts(bench, "AgentSilent", &[]);
-    let broken = "nft delete table inet infra && systemctl start infra-measures.service; \
+    let broken = "nft delete table inet infra && systemctl restart infra-measures.service; \
                   printf '[Service]\\nType=oneshot\\nExecStart=/bin/false\\n' >/etc/systemd/system/bad.service; systemctl start bad.service; true";
     bench.sh("web1", broken).expect(0);
     alerts(bench, "FirewallMissing", &["web1=1"]);
@@ -194,8 +194,8 @@ fn removed(bench: &Bench) {
     for host in HOSTS {
         let left = bench.sh(
             host,
-            "ss -Hltn | grep -E ':(8405|9090|9093|9100|9104|9115) ' | grep -v 127.0.0.1:8405; systemctl is-enabled infra-measures.timer prometheus-node-exporter 2>/dev/null | grep -x enabled; \
-             ls /etc/prometheus/infra/*.key /etc/prometheus/infra.yml /var/lib/infra/measures /etc/nginx/conf.d/*scrape* /etc/systemd/system/infra-measures.* 2>/dev/null; true",
+            "ss -Hltn | grep -E ':(8405|9090|9093|9100|9104|9115) ' | grep -v 127.0.0.1:8405; systemctl is-enabled infra-measures.service prometheus-node-exporter 2>/dev/null | grep -x enabled; \
+             ls /etc/prometheus/infra/*.key /etc/prometheus/infra.yml /var/lib/infra/measures /etc/nginx/conf.d/*scrape* /etc/systemd/system/infra-measures.* /var/lib/prometheus/node-exporter/infra.prom 2>/dev/null; true",
         );
         assert_eq!(left.out, "", "{host}");
     }

@@ -16,7 +16,7 @@ use crate::plan::state::{Access, File, Follow, Phase, Probe, UnitWanted};
 use crate::service::Context;
 use crate::service::claims::Claims;
 use crate::service::nginx::{self, Front};
-use crate::service::render::Template;
+use crate::service::render::{Template, template};
 
 /// The port at which a db host tells its role.
 pub const PORT: u16 = 9306;
@@ -27,11 +27,8 @@ const SCRIPT: &str = "/var/lib/infra/db-role";
 const PHASE: Phase = Phase::Primary;
 
 /// What this module renders.
-pub(super) const TEMPLATES: [Template; 3] = [
-    Template { name: "database/role.sh", text: include_str!("../../../templates/database/role.sh") },
-    Template { name: "database/role.service", text: include_str!("../../../templates/database/role.service") },
-    Template { name: "database/answer.conf", text: include_str!("../../../templates/database/answer.conf") },
-];
+pub(super) const TEMPLATES: [Template; 3] =
+    [template!("database/role.sh"), template!("database/role.service"), template!("database/answer.conf")];
 
 #[derive(Serialize)]
 struct Model<'a> {

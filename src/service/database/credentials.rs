@@ -18,7 +18,7 @@ use crate::service::claims::Claims;
 use crate::service::database::accounts::{ADMIN, AGENT, REPLICATION};
 use crate::service::database::engine::Flavor;
 use crate::service::database::{FOLDER, NAME};
-use crate::service::render::Template;
+use crate::service::render::{Template, template};
 
 /// The task by which a replica takes the password of replication, and the fact that it has taken it.
 pub const REPLICATION_PASSWORD: &str = "database/replication-password";
@@ -35,11 +35,8 @@ pub const WRITES: u16 = 6446;
 /// The port for reads.
 pub const READS: u16 = 6447;
 
-pub(super) const TEMPLATES: [Template; 3] = [
-    Template { name: "database/own.cnf", text: include_str!("../../../templates/database/own.cnf") },
-    Template { name: "database/user.env", text: include_str!("../../../templates/database/user.env") },
-    Template { name: "database/user.cnf", text: include_str!("../../../templates/database/user.cnf") },
-];
+pub(super) const TEMPLATES: [Template; 3] =
+    [template!("database/own.cnf"), template!("database/user.env"), template!("database/user.cnf")];
 
 #[derive(Serialize)]
 struct Own<'a> {

@@ -62,7 +62,7 @@ pub fn of(site: &Site) -> Result<&inventory::Database, Diagnostic> {
 }
 
 const TEMPLATES: &[Template] = &[
-    Template { name: settings::TEMPLATE, text: include_str!("../../../templates/database/options.cnf") },
+    settings::TEMPLATE,
     answer::TEMPLATES[0],
     answer::TEMPLATES[1],
     answer::TEMPLATES[2],

@@ -14,9 +14,10 @@ use crate::inventory::variables;
 use crate::plan::state::{Access, Check, File, Follow, Phase, Version};
 use crate::service::Context;
 use crate::service::claims::Claims;
+use crate::service::render::{Template, template};
 
 /// The template of both files.
-pub(super) const TEMPLATE: &str = "database/options.cnf";
+pub(super) const TEMPLATE: Template = template!("database/options.cnf");
 
 /// The versions whose names differ. A server of another version takes the newest column that is not newer than itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -364,7 +365,7 @@ pub(super) fn want(
         ("98-infra.cnf", Follow::Confirm, "what the server reads when it starts", &files.start),
         ("99-infra-live.cnf", Follow::Set, "what the server takes while it runs", &files.live),
     ] {
-        let body = context.render(TEMPLATE, &Model { group, about, parts })?;
+        let body = context.render(TEMPLATE.name, &Model { group, about, parts })?;
         let then = BTreeMap::from([(flavor.unit().to_owned(), follow)]);
         let file = File { service: NAME, phase: Phase::Primary, access: Access::root(0o644), body, then, about: None };
         out.file(&flavor.option_file(name), file)?;

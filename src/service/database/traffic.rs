@@ -17,7 +17,7 @@ use crate::plan::state::{Access, Check, File, Folder, Follow, Phase, Probe, Unit
 use crate::service::certificates::{CIPHERS, CIPHERSUITES, Holder, curves};
 use crate::service::claims::Claims;
 use crate::service::haproxy::HAPROXY;
-use crate::service::render::Template;
+use crate::service::render::{Template, template};
 use crate::service::{Context, drain, nginx, ports};
 
 /// On loopback of every app host: what may write.
@@ -49,14 +49,11 @@ former=$(printf '%s\n' "$said" | awk '/^#/ { part = $2 " " $3 } part == "old wor
 
 /// What this module renders.
 pub(super) const TEMPLATES: [Template; 5] = [
-    Template { name: "database/proxy.cfg", text: include_str!("../../../templates/database/proxy.cfg") },
-    Template { name: "database/proxy.lua", text: include_str!("../../../templates/database/proxy.lua") },
-    Template { name: "database/proxy.state", text: include_str!("../../../templates/database/proxy.state") },
-    Template { name: "database/proxy.service", text: include_str!("../../../templates/database/proxy.service") },
-    Template {
-        name: "database/haproxy-idle.conf",
-        text: include_str!("../../../templates/database/haproxy-idle.conf"),
-    },
+    template!("database/proxy.cfg"),
+    template!("database/proxy.lua"),
+    template!("database/proxy.state"),
+    template!("database/proxy.service"),
+    template!("database/haproxy-idle.conf"),
 ];
 
 #[derive(Serialize)]

@@ -3,14 +3,14 @@
 
 use serde::Serialize;
 
-use super::{category, config, file, roles, unit};
+use super::{category, config, roles, unit};
 use crate::base::diagnostic::Diagnostic;
 use crate::inventory::site::{Monitoring, Role};
-use crate::plan::state::{Access, Check, Folder, Version};
+use crate::plan::state::{Access, Check, Folder, Follow, Version};
 use crate::service::Context;
+use crate::service::agent::{self, PHASE};
 use crate::service::claims::Claims;
 use crate::service::firewall::flows::is_host;
-use crate::service::monitoring::PHASE;
 use crate::service::product::Product;
 
 /// syslog-ng.
@@ -111,7 +111,13 @@ pub(super) fn want(context: &Context<'_>, section: &Monitoring, out: &mut Claims
     };
     unit(out, UNIT)?;
     out.folder(STATE, Folder { phase: PHASE, access: Access::root(0o700) })?;
-    file(out, DROP_IN, context.render("monitoring/syslog-ng.service", &model)?, 0o644, &[UNIT])?;
+    agent::file(
+        out,
+        DROP_IN,
+        context.render("monitoring/syslog-ng.service", &model)?,
+        Access::root(0o644),
+        &[(UNIT, Follow::Restart)],
+    )?;
     config(out, "syslog-ng.conf", context.render("monitoring/syslog-ng.conf", &model)?, 0o644, &[UNIT])?;
     out.check(Check {
         title: "syslog-ng --syntax-only".into(),

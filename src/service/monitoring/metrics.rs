@@ -4,10 +4,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use serde::Serialize;
 
-use super::{NAME, category, config, file, roles, serves, unit};
+use super::{NAME, category, config, roles, serves, unit};
 use crate::base::diagnostic::Diagnostic;
 use crate::inventory::site::Role;
-use crate::plan::state::{Check, Phase};
+use crate::plan::state::{Access, Check, Follow, Phase};
+use crate::service::agent;
 use crate::service::claims::Claims;
 use crate::service::database::{is_client, traffic};
 use crate::service::firewall::flows::METRICS;
@@ -81,7 +82,13 @@ pub(super) fn want(context: &Context<'_>, out: &mut Claims) -> Result<(), Diagno
         listeners: listeners.collect(),
     };
     unit(out, UNIT)?;
-    file(out, DROP_IN, context.render("monitoring/telegraf.service", &model)?, 0o644, &[UNIT])?;
+    agent::file(
+        out,
+        DROP_IN,
+        context.render("monitoring/telegraf.service", &model)?,
+        Access::root(0o644),
+        &[(UNIT, Follow::Restart)],
+    )?;
     config(out, "telegraf.conf", context.render("monitoring/telegraf.conf", &model)?, 0o644, &[UNIT])?;
     if serves(context) {
         let body = context.render("monitoring/stub_status.conf", &model)?;

@@ -8,19 +8,19 @@ use crate::base::diagnostic::Diagnostic;
 use crate::base::materials::Owner;
 use crate::inventory::site::{Monitoring as Section, Role, Site};
 use crate::plan::decision::{Decided, Memory};
-use crate::plan::state::{Access, Body, File, Folder, Follow, ObservedFleet, Phase, UnitWanted};
+use crate::plan::state::{Access, Body, Folder, Follow, ObservedFleet, Phase, UnitWanted};
 use crate::plan::task::Task;
+use crate::service::agent::{self, PHASE, Reader};
 use crate::service::claims::Claims;
 use crate::service::firewall::flows::AGENT_UID;
 use crate::service::inquiry::Inquiry;
 use crate::service::product::Product;
-use crate::service::render::Template;
+use crate::service::render::{Template, template};
 use crate::service::repository::Repository;
 use crate::service::{Context, SecretWanted, Service};
 
 mod delivery;
 mod logs;
-mod measures;
 mod metrics;
 mod rivals;
 mod source;
@@ -32,31 +32,18 @@ pub struct Monitoring;
 pub const NAME: &str = "monitoring";
 /// The folder of the agents' configurations.
 const FOLDER: &str = "/etc/infra/monitoring";
-const PHASE: Phase = Phase::Monitor;
 /// The task that makes the agent's user, and the fact that there is one.
 const USER: &str = "monitoring/user";
 
 const TEMPLATES: &[Template] = &[
-    Template { name: "monitoring/source.env", text: include_str!("../../../templates/monitoring/source.env") },
-    Template { name: "monitoring/telegraf.conf", text: include_str!("../../../templates/monitoring/telegraf.conf") },
-    Template {
-        name: "monitoring/telegraf.service",
-        text: include_str!("../../../templates/monitoring/telegraf.service"),
-    },
-    Template {
-        name: "monitoring/stub_status.conf",
-        text: include_str!("../../../templates/monitoring/stub_status.conf"),
-    },
-    Template { name: "monitoring/syslog-ng.conf", text: include_str!("../../../templates/monitoring/syslog-ng.conf") },
-    Template {
-        name: "monitoring/syslog-ng.service",
-        text: include_str!("../../../templates/monitoring/syslog-ng.service"),
-    },
-    Template { name: "monitoring/measures.sh", text: include_str!("../../../templates/monitoring/measures.sh") },
-    Template {
-        name: "monitoring/measures.service",
-        text: include_str!("../../../templates/monitoring/measures.service"),
-    },
+    template!("monitoring/source.env"),
+    template!("monitoring/telegraf.conf"),
+    template!("monitoring/telegraf.service"),
+    template!("monitoring/stub_status.conf"),
+    template!("monitoring/syslog-ng.conf"),
+    template!("monitoring/syslog-ng.service"),
+    agent::TEMPLATES[0],
+    agent::TEMPLATES[1],
 ];
 
 /// The section, where it asks for what is built here.
@@ -134,7 +121,7 @@ impl Service for Monitoring {
         let body = context.render("monitoring/source.env", &BTreeMap::<&str, &str>::new())?;
         // systemd alone reads it, as root.
         config(out, "source.env", body, 0o600, &[metrics::UNIT, logs::UNIT])?;
-        measures::want(context, out)?;
+        agent::measures(context, Reader::Telegraf, out)?;
         metrics::want(context, out)?;
         logs::want(context, section, out)?;
         delivery::probes(out);
@@ -144,13 +131,8 @@ impl Service for Monitoring {
 
 /// A file of the folder, for whose change `units` restart.
 fn config(out: &mut Claims, name: &str, body: Body, mode: u32, units: &[&str]) -> Result<(), Diagnostic> {
-    file(out, &format!("{FOLDER}/{name}"), body, mode, units)
-}
-
-/// A file for whose change `units` restart.
-fn file(out: &mut Claims, path: &str, body: Body, mode: u32, units: &[&str]) -> Result<(), Diagnostic> {
-    let then = units.iter().map(|unit| ((*unit).to_owned(), Follow::Restart)).collect();
-    out.file(path, File { service: NAME, phase: PHASE, access: Access::root(mode), body, then, about: None })
+    let then: Vec<_> = units.iter().map(|unit| (*unit, Follow::Restart)).collect();
+    agent::file(out, &format!("{FOLDER}/{name}"), body, Access::root(mode), &then)
 }
 
 /// A unit that is started in this service's phase.

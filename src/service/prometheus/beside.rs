@@ -8,12 +8,12 @@ use serde::Serialize;
 use crate::base::diagnostic::Diagnostic;
 use crate::base::net::{DnsName, bracketed};
 use crate::inventory::site::{Issuer, Role, WebSite};
-use crate::plan::state::{Check, Follow, Probe, UnitWanted};
+use crate::plan::state::{Access, Check, Follow, Probe, UnitWanted};
 use crate::service::Context;
+use crate::service::agent::{self, PHASE};
 use crate::service::base_system::SITES_CA_FILE;
 use crate::service::claims::Claims;
 use crate::service::nginx;
-use crate::service::prometheus::{PHASE, file};
 
 const PAGES: Daemon = Daemon {
     package: "prometheus-blackbox-exporter",
@@ -116,9 +116,11 @@ fn daemon(context: &Context<'_>, daemon: &Daemon, out: &mut Claims) -> Result<()
     };
     out.package(package)?;
     out.unit(&unit, UnitWanted { phase: PHASE })?;
-    let restart = Some((unit.as_str(), Follow::Restart));
-    file(context, out, config, settings, &model, restart)?;
-    file(context, out, &format!("/etc/systemd/system/{unit}.d/infra.conf"), start, &model, restart)?;
+    let drop_in = format!("/etc/systemd/system/{unit}.d/infra.conf");
+    for (path, template) in [(config, settings), (drop_in.as_str(), start)] {
+        let body = context.render(template, &model)?;
+        agent::file(out, path, body, Access::root(0o644), &[(unit.as_str(), Follow::Restart)])?;
+    }
     let title = check.split(" --config.file").next().unwrap_or(check).trim().to_owned();
     out.check(Check { title, command: format!("{check}{config}") });
     out.probe(Probe {

@@ -1,17 +1,17 @@
 //! Measures of the database server of a db host: takes a context, adds Debian's exporter, which logs in as the account that the
 //! database makes for it (`infra_monitor`).
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::base::diagnostic::Diagnostic;
 use crate::inventory::site::{Host, Role, Site};
-use crate::plan::state::{Access, File, Follow, Probe, UnitWanted};
+use crate::plan::state::{Access, Follow, Probe, UnitWanted};
 use crate::service::Context;
+use crate::service::agent::{self, PHASE};
 use crate::service::claims::Claims;
-use crate::service::prometheus::{Exporter, NAME, PHASE, file};
+use crate::service::prometheus::Exporter;
 
 /// See the module.
 pub(super) const EXPORTER: Exporter = Exporter { name: "mysqld", port: 9104 };
@@ -40,12 +40,14 @@ pub(super) fn want(context: &Context<'_>, out: &mut Claims) -> Result<(), Diagno
     out.package("prometheus-mysqld-exporter")?;
     out.unit(UNIT, UnitWanted { phase: PHASE })?;
     let model = Model { user: USER, config: CREDENTIALS, port: EXPORTER.port };
-    let restart = Some((UNIT, Follow::Restart));
-    file(context, out, &format!("/etc/systemd/system/{UNIT}.d/infra.conf"), "prometheus/mysqld.conf", &model, restart)?;
-    let body = context.render("prometheus/mysqld.cnf", &model)?;
-    let access = Access { owner: "root".into(), group: "prometheus".into(), mode: 0o640 };
-    let then = BTreeMap::from([(UNIT.to_owned(), Follow::Restart)]);
-    out.file(CREDENTIALS, File { service: NAME, phase: PHASE, access, body, then, about: None })?;
+    let drop_in = format!("/etc/systemd/system/{UNIT}.d/infra.conf");
+    let secret = Access { owner: "root".into(), group: "prometheus".into(), mode: 0o640 };
+    for (path, template, access) in [
+        (drop_in.as_str(), "prometheus/mysqld.conf", Access::root(0o644)),
+        (CREDENTIALS, "prometheus/mysqld.cnf", secret),
+    ] {
+        agent::file(out, path, context.render(template, &model)?, access, &[(UNIT, Follow::Restart)])?;
+    }
     out.probe(Probe {
         phase: PHASE,
         title: "the database is measured".into(),

@@ -1,7 +1,6 @@
 //! `service: prometheus`: takes a context, adds exporters on every host behind a TLS front that lets in only who watches, and
 //! Prometheus on the hosts of the role `monitor`, which scrapes them and knows the alerts.
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -10,16 +9,16 @@ use serde::Serialize;
 use crate::base::diagnostic::Diagnostic;
 use crate::base::net::{Port, bracketed};
 use crate::inventory::site::{Host, MonitoringService, Role, Site};
-use crate::plan::state::{Access, File, Follow, Phase, Probe, UnitWanted};
+use crate::plan::state::{Access, Follow, Probe, UnitWanted};
+use crate::service::agent::{self, PHASE, Reader};
 use crate::service::claims::Claims;
 use crate::service::firewall::flows::METRICS;
 use crate::service::product::Product;
-use crate::service::render::Template;
+use crate::service::render::{Template, template};
 use crate::service::{Context, Service, nginx};
 
 mod beside;
 mod database;
-mod measures;
 mod watcher;
 
 /// See the module.
@@ -27,34 +26,20 @@ mod watcher;
 pub struct Prometheus;
 
 const NAME: &str = "prometheus";
-const PHASE: Phase = Phase::Monitor;
 const TEMPLATES: &[Template] = &[
     nginx::TEMPLATE,
-    Template { name: "prometheus/node.conf", text: include_str!("../../../templates/prometheus/node.conf") },
-    Template { name: "prometheus/scrape.conf", text: include_str!("../../../templates/prometheus/scrape.conf") },
-    Template { name: "prometheus/measures.sh", text: include_str!("../../../templates/prometheus/measures.sh") },
-    Template {
-        name: "prometheus/measures.service",
-        text: include_str!("../../../templates/prometheus/measures.service"),
-    },
-    Template { name: "prometheus/measures.timer", text: include_str!("../../../templates/prometheus/measures.timer") },
-    Template { name: "prometheus/mysqld.cnf", text: include_str!("../../../templates/prometheus/mysqld.cnf") },
-    Template { name: "prometheus/mysqld.conf", text: include_str!("../../../templates/prometheus/mysqld.conf") },
-    Template { name: "prometheus/blackbox.yml", text: include_str!("../../../templates/prometheus/blackbox.yml") },
-    Template { name: "prometheus/blackbox.conf", text: include_str!("../../../templates/prometheus/blackbox.conf") },
-    Template {
-        name: "prometheus/alertmanager.yml",
-        text: include_str!("../../../templates/prometheus/alertmanager.yml"),
-    },
-    Template {
-        name: "prometheus/alertmanager.conf",
-        text: include_str!("../../../templates/prometheus/alertmanager.conf"),
-    },
-    Template { name: "prometheus/prometheus.yml", text: include_str!("../../../templates/prometheus/prometheus.yml") },
-    Template {
-        name: "prometheus/prometheus.conf",
-        text: include_str!("../../../templates/prometheus/prometheus.conf"),
-    },
+    template!("prometheus/node.conf"),
+    template!("prometheus/scrape.conf"),
+    agent::TEMPLATES[0],
+    agent::TEMPLATES[1],
+    template!("prometheus/mysqld.cnf"),
+    template!("prometheus/mysqld.conf"),
+    template!("prometheus/blackbox.yml"),
+    template!("prometheus/blackbox.conf"),
+    template!("prometheus/alertmanager.yml"),
+    template!("prometheus/alertmanager.conf"),
+    template!("prometheus/prometheus.yml"),
+    template!("prometheus/prometheus.conf"),
 ];
 
 const NODE_UNIT: &str = "prometheus-node-exporter.service";
@@ -128,7 +113,7 @@ impl Service for Prometheus {
             return Ok(());
         }
         node(context, out)?;
-        measures::want(context, out)?;
+        measured(context, out)?;
         database::want(context, out)?;
         if let Some(front) = front(context.site, context.host) {
             // The load balancer's own program is the front there.
@@ -147,19 +132,21 @@ impl Service for Prometheus {
     }
 }
 
+#[derive(Serialize)]
+struct Node {
+    port: u16,
+    /// Measures of others, which it passes on.
+    folder: &'static str,
+}
+
 /// The exporter of the host itself.
 fn node(context: &Context<'_>, out: &mut Claims) -> Result<(), Diagnostic> {
     out.package("prometheus-node-exporter")?;
     out.unit(NODE_UNIT, UnitWanted { phase: PHASE })?;
     let path = format!("/etc/systemd/system/{NODE_UNIT}.d/infra.conf");
-    file(
-        context,
-        out,
-        &path,
-        "prometheus/node.conf",
-        &BTreeMap::from([("port", NODE_PORT)]),
-        Some((NODE_UNIT, Follow::Restart)),
-    )?;
+    let model = Node { port: NODE_PORT, folder: Reader::NodeExporter.folder() };
+    let body = context.render("prometheus/node.conf", &model)?;
+    agent::file(out, &path, body, Access::root(0o644), &[(NODE_UNIT, Follow::Restart)])?;
     out.probe(Probe {
         phase: PHASE,
         title: "the node exporter measures this host".into(),
@@ -196,18 +183,24 @@ fn refuses(context: &Context<'_>, socket: SocketAddr) -> Probe {
     Probe { phase: PHASE, title, command, within: Duration::from_secs(15), advisory: false }
 }
 
-/// Adds a file that is rendered, and what follows it.
-fn file(
-    context: &Context<'_>,
-    out: &mut Claims,
-    path: &str,
-    template: &str,
-    model: &impl Serialize,
-    then: Option<(&str, Follow)>,
-) -> Result<(), Diagnostic> {
-    let body = context.render(template, model)?;
-    let then = then.into_iter().map(|(unit, follow)| (unit.to_owned(), follow)).collect();
-    out.file(path, File { service: NAME, phase: PHASE, access: Access::root(0o644), body, then, about: None })
+/// What only root sees, for the exporter of the host.
+fn measured(context: &Context<'_>, out: &mut Claims) -> Result<(), Diagnostic> {
+    agent::measures(context, Reader::NodeExporter, out)?;
+    let file = format!("{}/infra.prom", Reader::NodeExporter.folder());
+    out.probe(Probe {
+        phase: PHASE,
+        title: "firewall, certificates and what is owed are measured".into(),
+        // What is older than the firewall is measured anew at once.
+        command: format!(
+            "grep -q '^infra_firewall_loaded 1$' {file} 2>/dev/null && exit 0\n\
+             find {file} -not -newermt '5 seconds ago' 2>/dev/null | grep -q . && systemctl restart {MEASURES}\n\
+             echo '{file} does not say that the firewall is loaded'; exit 1",
+            MEASURES = agent::UNIT
+        ),
+        within: Duration::from_secs(30),
+        advisory: false,
+    });
+    Ok(())
 }
 
 /// Where a host that watches reaches a source of another host, or its own on loopback.

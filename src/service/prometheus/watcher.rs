@@ -13,10 +13,11 @@ use crate::base::secret::sentinel;
 use crate::inventory::site::{Host, Site};
 use crate::plan::state::{Access, Check, File, Folder, Follow, Probe, UnitWanted};
 use crate::service::Context;
+use crate::service::agent::{self, PHASE};
 use crate::service::alerts;
 use crate::service::claims::Claims;
 use crate::service::prometheus::beside::{self, Ask};
-use crate::service::prometheus::{Exporter, NAME, PHASE, exporters, file, socket};
+use crate::service::prometheus::{Exporter, NAME, exporters, socket};
 
 const UNIT: &str = "prometheus.service";
 const CONFIG: &str = "/etc/prometheus/infra.yml";
@@ -81,14 +82,15 @@ pub(super) fn want(context: &Context<'_>, out: &mut Claims) -> Result<(), Diagno
         targets: targets(site, host),
         asks: beside::want(context, out)?,
     };
-    let reload = Some((UNIT, Follow::Reload));
-    file(context, out, CONFIG, "prometheus/prometheus.yml", &model, reload)?;
     let rules = alerts::prometheus::rules(&alerts::table()?.of(site), site.name.as_str());
-    let then = BTreeMap::from([(UNIT.to_owned(), Follow::Reload)]);
-    let body = context.body(rules)?;
-    out.file(RULES, File { service: NAME, phase: PHASE, access: Access::root(0o644), body, then, about: None })?;
     let drop_in = format!("/etc/systemd/system/{UNIT}.d/infra.conf");
-    file(context, out, &drop_in, "prometheus/prometheus.conf", &model, Some((UNIT, Follow::Restart)))?;
+    for (path, body, follow) in [
+        (CONFIG, context.render("prometheus/prometheus.yml", &model)?, Follow::Reload),
+        (RULES, context.body(rules)?, Follow::Reload),
+        (drop_in.as_str(), context.render("prometheus/prometheus.conf", &model)?, Follow::Restart),
+    ] {
+        agent::file(out, path, body, Access::root(0o644), &[(UNIT, follow)])?;
+    }
     out.check(Check { title: "promtool check config".into(), command: format!("promtool check config {CONFIG}") });
     probes(&model, out);
     Ok(())

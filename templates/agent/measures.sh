@@ -3,14 +3,16 @@
 set -u
 LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export LC_ALL PATH
-folder=/run/infra-measures
+folder={{ folder }}
 umask 022
 mkdir -p "$folder"
+# what stays there would be told for ever
+trap 'rm -f "$folder/.new" "$folder/infra.prom"; exit 0' TERM
 
 # Whether the firewall stands, and what it has refused.
 firewall() {
 {%- if backend == "nftables" %}
-	nft list table inet infra 2>/dev/null | awk '
+	nft list table inet infra 2>/dev/null | awk -v families=1 '
 		/hook input .*policy drop/ { input = 1 }
 		/hook output .*policy drop/ { output = 1 }
 		/comment "default deny (in|out)"/ {
@@ -18,27 +20,43 @@ firewall() {
 			for (i = 1; i < NF; i++) if ($i == "packets") refused[way] += $(i + 1)
 		}
 {%- else %}
-	{ iptables-save -c -t filter; ip6tables-save -c -t filter; } 2>/dev/null | awk '
+	{ iptables-save -c -t filter; ip6tables-save -c -t filter; } 2>/dev/null | awk -v families=2 '
 		/^\[.*-A INPUT -j INFRA-/ { input++ }
 		/^\[.*-A OUTPUT -j INFRA-/ { output++ }
 		/ -A INFRA-DENY-IN -j DROP/ { refused["in"] += substr($1, 2) }
 		/ -A INFRA-DENY-OUT .*-j REJECT/ { refused["out"] += substr($1, 2) }
 {%- endif %}
 		END {
-			print "infra_firewall_loaded " (input && output ? 1 : 0)
+			print "infra_firewall_loaded " (input >= families && output >= families)
 			for (way in refused) printf "infra_firewall_refused_packets_total{direction=\"%s\"} %.0f\n", way, refused[way]
 		}'
 }
 
-# Of each certificate of this host, by the names that Telegraf's own input has for them: that cannot read them all.
+# From when and until when each certificate of this host is valid.
 certificates() {
-	for file in /etc/haproxy/sites/*.pem /etc/haproxy/tls/*.pem /etc/nginx/tls/*.crt /etc/mysql/infra/*.crt; do
+	for file in /etc/infra/ca.crt /etc/haproxy/sites/*.pem /etc/haproxy/tls/*.pem /etc/nginx/tls/*.crt /etc/mysql/infra/*.crt \
+		/etc/prometheus/infra/*.crt; do
 		[ -f "$file" ] && dates=$(openssl x509 -noout -dates -in "$file" 2>/dev/null) || continue
-		from=${dates#notBefore=} from=${from%%notAfter*} until=${dates##*notAfter=}
-		echo "x509_cert_age{source=\"$file\"} $((now - $(date -d "$from" +%s)))"
-		echo "x509_cert_expiry{source=\"$file\"} $(($(date -d "$until" +%s) - now))"
+		from=${dates#notBefore=} from=$(date -d "${from%%notAfter*}" +%s) until=$(date -d "${dates##*notAfter=}" +%s)
+{%- if telegraf %}
+		# as Telegraf's own input has it, which cannot read all of them
+		echo "x509_cert_age{source=\"$file\"} $((now - from))"
+		echo "x509_cert_expiry{source=\"$file\"} $((until - now))"
+{%- else %}
+		echo "infra_certificate_not_before_seconds{file=\"$file\"} $from"
+		echo "infra_certificate_not_after_seconds{file=\"$file\"} $until"
+{%- endif %}
 	done
 }
+
+# What a run has put in place and did not tell the unit of yet.
+owed() {
+	for file in /var/lib/infra/owed/*; do
+		[ -f "$file" ] && [ ! -L "$file" ] && since=$(stat -c %Y "$file") || continue
+		echo "infra_owed_seconds{unit=\"${file##*/}\"} $((now - since))"
+	done
+}
+{%- if telegraf %}
 
 # What the shipper of logs has handed over, holds back and has thrown away.
 logs() {
@@ -55,14 +73,7 @@ failed() {
 		echo "systemd_units_active_code{name=\"$unit\",active=\"failed\"} 3"
 	done
 }
-
-# What a run has put in place and did not tell the unit of yet.
-owed() {
-	for file in /var/lib/infra/owed/*; do
-		[ -f "$file" ] && [ ! -L "$file" ] && since=$(stat -c %Y "$file") || continue
-		echo "infra_owed_seconds{unit=\"${file##*/}\"} $((now - since))"
-	done
-}
+{%- endif %}
 
 while :; do
 	now=$(date +%s)
@@ -70,9 +81,11 @@ while :; do
 	{
 		firewall
 		certificates | sort
+		owed
+{%- if telegraf %}
 		logs | sort
 		failed
-		owed
+{%- endif %}
 		echo "infra_measured_seconds $now"
 	} >"$folder/.new" && mv -f "$folder/.new" "$folder/infra.prom"
 	sleep 30
