@@ -4,8 +4,9 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use infra::inventory::alerts::{Table, table};
 use infra::inventory::load;
-use infra::service::alerts::{Table, prometheus, table};
+use infra::service::alerts::prometheus;
 
 fn promtool(folder: &Path, words: &[&str]) -> Output {
     Command::new("promtool")
@@ -62,6 +63,25 @@ fn an_inventory_gets_what_it_has() {
     assert_eq!(full.len(), table().unwrap().alerts.len());
     let three = names("three-tier.yml");
     assert!(has(&three, "NoServer") && has(&three, "DiskFull") && !has(&three, "NoWriter"), "{three:?}");
+}
+
+#[test]
+fn an_inventory_has_limits_of_its_own() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("inventories");
+    let (site, _) = load::load(&root.join("reference.yml")).unwrap();
+    let of = table().unwrap().of(&site);
+    let folder = written(&of);
+    let rules = std::fs::read_to_string(folder.path().join(prometheus::RULES)).unwrap();
+    let (_, lag) = rules.split_once("alert: ReplicaLag").unwrap();
+    let lag = lag.split("- alert:").next().unwrap();
+    assert!(lag.contains("> 60\"") && lag.contains("for: 5m"), "{lag}");
+    let (_, disk) = rules.split_once("alert: DiskFull").unwrap();
+    assert!(disk.split("- alert:").next().unwrap().contains("< 5\""), "{disk}");
+    // Its cases hold for the table's limits; those of the others still do.
+    let cases = std::fs::read_to_string(folder.path().join(prometheus::CASES)).unwrap();
+    assert!(!cases.contains("DiskFull") && cases.contains("MemoryLow"), "{cases}");
+    let out = promtool(folder.path(), &["test", "rules", prometheus::CASES]);
+    assert!(out.status.success(), "{}", text(&out));
 }
 
 #[test]

@@ -7,10 +7,11 @@ use super::global::Inventory;
 use super::stages;
 use super::stop::{Done, Stop};
 use crate::base::fsx;
+use crate::inventory::alerts::table;
 use crate::inventory::site::{MonitoringService, Site};
 use crate::report::Reporter;
 use crate::report::text::count;
-use crate::service::alerts::{self, prometheus, sumologic};
+use crate::service::alerts::{prometheus, sumologic};
 
 /// `alerts`.
 #[derive(Debug, Clone, clap::Args)]
@@ -38,7 +39,7 @@ pub enum Format {
 pub(super) fn run(alerts: &Alerts, reporter: &Reporter) -> Done {
     let site = stages::site(&alerts.inventory.inventory, reporter)?;
     let name = site.name.as_str();
-    let table = alerts::table()?.of(&site);
+    let table = table()?.of(&site);
     let mut unsaid = Vec::new();
     let files = match alerts.format.unwrap_or_else(|| usual(&site)) {
         Format::Prometheus => {

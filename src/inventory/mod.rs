@@ -1,5 +1,6 @@
 //! From the inventory file to a [`Site`](site::Site) that is valid by construction.
 
+pub mod alerts;
 mod issuer;
 pub mod load;
 mod mask;

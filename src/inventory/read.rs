@@ -74,14 +74,14 @@ pub(crate) fn any_of(words: &[&str]) -> String {
 }
 
 /// Whole seconds or minutes: `30s`, `2m`.
-fn duration(text: &str) -> Option<Duration> {
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     let unit = text.strip_suffix('s').map(|number| (number, 1)).or(text.strip_suffix('m').map(|number| (number, 60)));
     let (number, seconds) = unit.filter(|(number, _)| number.bytes().all(|b| b.is_ascii_digit()))?;
     number.parse::<u64>().ok()?.checked_mul(seconds).map(Duration::from_secs)
 }
 
 /// As the inventory writes it.
-fn shown(time: Duration) -> String {
+pub(crate) fn shown(time: Duration) -> String {
     match time.as_secs() {
         seconds if seconds > 0 && seconds % 60 == 0 => format!("{}m", seconds / 60),
         seconds => format!("{seconds}s"),

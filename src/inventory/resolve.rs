@@ -2,6 +2,7 @@
 //! Nothing stops at a mistake; only a tree without errors becomes a site.
 
 mod addresses;
+mod alerts;
 mod certificates;
 mod database;
 mod drain;

@@ -399,6 +399,18 @@ pub struct AgentRepository {
     pub key: Vec<u8>,
 }
 
+/// What an inventory wants to be different of an alert.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Tuning {
+    /// How long it must hold.
+    pub holds: Option<Duration>,
+    /// Limits by name, those that the alert's query has.
+    pub limits: BTreeMap<String, f64>,
+}
+
+/// No limit is NaN: each was read from digits.
+impl Eq for Tuning {}
+
 /// The monitoring section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Monitoring {
@@ -414,6 +426,8 @@ pub struct Monitoring {
     pub logs: Vec<LogFile>,
     /// Where the agent comes from (the hosts' own package sources).
     pub repository: Option<AgentRepository>,
+    /// What is different of alerts, by name.
+    pub alerts: BTreeMap<String, Tuning>,
     /// Networks of the monitoring host (Prometheus).
     pub from: Vec<Cidr>,
     /// The section's line.

@@ -25,9 +25,21 @@ firewall: { manage_from: [10.0.0.0/24] }
 certificates: { issuer: internal }
 sites: { shop.example.com: { static: { root: /srv/shop } } }
 database: { engine: mariadb, primary: db1, schemas: [shop] }
-monitoring: { service: prometheus }
+monitoring:
+  service: prometheus
+  alerts:
+    AgentSilent: { for: 0s }
+    CertificateNotRenewed: { for: 0s }
+    FirewallMissing: { for: 0s }
+    NoServer: { for: 0s }
+    ReplicaStopped: { for: 0s }
+    SiteDown: { for: 0s }
+    UnitFailed: { for: 0s }
 ";
 const HOSTS: [&str; 5] = ["db1", "db2", "lb1", "mon1", "web1"];
+/// What is waited for comes by then, or never; more than the life of a certificate that ages.
+const DEADLINE: Duration = Duration::from_mins(3);
+const LIFETIME: Duration = Duration::from_mins(2);
 const ALL_UP: [&str; 5] = ["db1=1", "db2=1", "lb1=1", "mon1=1", "web1=1"];
 
 #[test]
@@ -63,7 +75,7 @@ fn asked(bench: &Bench, query: &str) -> Vec<String> {
 /// Waits until Prometheus says just that.
 #[track_caller]
 fn seen(bench: &Bench, what: &str, query: &str, expected: &[&str]) {
-    let deadline = Instant::now() + Duration::from_secs(120);
+    let deadline = Instant::now() + DEADLINE;
     loop {
         let last = asked(bench, query);
         if last == expected {
@@ -150,9 +162,25 @@ fn refused(bench: &Bench) {
     assert_eq!(modes, "640 root:prometheus\n");
 }
 
-/// Hosts about which an alert is pending or fires.
+/// Hosts about which an alert fires.
+#[track_caller]
 fn alerts(bench: &Bench, name: &str, expected: &[&str]) {
-    seen(bench, name, &format!("ALERTS{{alertname=\"{name}\"}}"), expected);
+    seen(bench, name, &format!("ALERTS{{alertname=\"{name}\",alertstate=\"firing\"}}"), expected);
+}
+
+/// Puts a certificate on web1 that ends within two minutes, as if it had not been renewed.
+fn age(bench: &Bench) {
+    let mut leaf = rcgen::CertificateParams::new(vec!["old.example.com".to_owned()]).unwrap();
+    leaf.not_before = time::OffsetDateTime::now_utc();
+    leaf.not_after = leaf.not_before + LIFETIME;
+    let pem = leaf.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem();
+    bench.sh("web1", &format!("cat >/etc/nginx/tls/old.crt <<'E'\n{pem}E\nsystemctl restart infra-measures")).expect(0);
+    seen(
+        bench,
+        "the certificate is measured",
+        "infra_certificate_not_after_seconds{file=~\".*/old.crt\"} > bool 0",
+        &["web1=1"],
+    );
 }
 
 fn alerted(bench: &Bench) {
@@ -163,14 +191,23 @@ fn alerted(bench: &Bench) {
         "FirewallMissing",
         "UnitFailed",
         "NothingMeasured",
+        "ReplicaStopped",
         "CertificateNotRenewed",
     ] {
         alerts(bench, name, &[]);
     }
+    age(bench);
+    bench.sh("db2", "mariadb -e 'STOP SLAVE SQL_THREAD'").expect(0);
+    alerts(bench, "ReplicaStopped", &["db2=1"]);
+    bench.sh("db2", "mariadb -e 'START SLAVE SQL_THREAD'").expect(0);
+    alerts(bench, "ReplicaStopped", &[]);
     bench.sh("web1", "systemctl stop nginx").expect(0);
     alerts(bench, "NoServer", &["lb1=1"]);
     alerts(bench, "SiteDown", &["lb1=1"]);
     alerts(bench, "AgentSilent", &["web1=1"]);
+    let told =
+        "curl -sS -m 10 'http://127.0.0.1:9093/api/v2/alerts?active=true' | grep -q '\"alertname\":\"NoServer\"'";
+    bench::wait("Alertmanager is told", DEADLINE, || (bench.sh("mon1", told).code == 0).then_some(()));
     bench.sh("web1", "systemctl start nginx").expect(0);
     alerts(bench, "NoServer", &[]);
     alerts(bench, "SiteDown", &[]);
@@ -184,6 +221,9 @@ fn alerted(bench: &Bench) {
     bench.apply().expect(0);
     alerts(bench, "FirewallMissing", &[]);
     alerts(bench, "UnitFailed", &[]);
+    alerts(bench, "CertificateNotRenewed", &["web1=1"]);
+    bench.sh("web1", "rm /etc/nginx/tls/old.crt; systemctl restart infra-measures").expect(0);
+    alerts(bench, "CertificateNotRenewed", &[]);
 }
 
 fn removed(bench: &Bench) {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::hosts::Hosts;
-use super::{host_path, names};
+use super::{alerts, host_path, names};
 use crate::base::diagnostic::Diagnostic;
 use crate::base::fsx;
 use crate::base::net::Cidr;
@@ -21,7 +21,7 @@ const SERVICES: [(&str, MonitoringService); 3] = [
 ];
 const AGENTS: [(&str, Agent); 2] = [("telegraf", Agent::Telegraf), ("otelcol-sumo", Agent::OtelcolSumo)];
 
-const KEYS: [&str; 7] = ["service", "agent", "source", "token", "repository", "logs", "from"];
+const KEYS: [&str; 8] = ["service", "agent", "source", "token", "repository", "logs", "alerts", "from"];
 /// Telegraf's maker, and the fingerprint of the key that signs its packages (Telegraf's installation guide).
 const MAKER: (&str, &str) = ("https://repos.influxdata.com/debian", "24C975CBA61A024EE1B631787C3D57159FC2F927");
 /// More than this no key file has, bytes.
@@ -45,6 +45,7 @@ pub(super) fn monitoring(
     let token = fields.value("token").and_then(|node| problems.secret(node, "token"));
     let logs = fields.value("logs").map(|node| logs(node, hosts, problems)).unwrap_or_default();
     let from = fields.value("from").map(|node| networks(node, problems)).unwrap_or_default();
+    let alerts = fields.get("alerts").map(|entry| alerts::alerts(entry, problems)).unwrap_or_default();
     let repository = match fields.get("repository") {
         Some(entry) => repository(entry, folder, problems).map(Some),
         None => Some(None),
@@ -52,7 +53,7 @@ pub(super) fn monitoring(
     let (service, agent) = (service?, agent.unwrap_or(Some(Agent::Telegraf))?);
     fits(fields, entry, hosts, (service, agent), problems);
     let repository = repository?;
-    Some(Monitoring { service, agent, source, token, logs, repository, from, place: entry.key.mark.place() })
+    Some(Monitoring { service, agent, source, token, logs, repository, alerts, from, place: entry.key.mark.place() })
 }
 
 /// Warns of a host that is there to watch, where nothing is to be watched by it.

@@ -1,6 +1,6 @@
 //! Alerts for Prometheus: takes the table, gives a file of rules, and a file of cases for `promtool test rules`.
 
-use crate::service::alerts::{Alert, Case, Table};
+use crate::inventory::alerts::{Alert, Case, Table};
 
 /// The file of rules.
 pub const RULES: &str = "infra-alerts.yml";
@@ -19,7 +19,7 @@ pub fn rules(table: &Table, site: &str) -> String {
              summary: {}\n          next: {}\n",
             alert.name,
             quoted(&table.filled(&alert.prometheus)),
-            alert.holds,
+            alert.hold(),
             alert.severity.word(),
             quoted(&alert.says),
             quoted(&alert.next),

@@ -3,13 +3,13 @@
 
 use serde_json::{Value, json};
 
-use crate::service::alerts::{Alert, Bound, Monitor, Needs, Severity, Table, minutes};
+use crate::inventory::alerts::{Alert, Bound, Monitor, Needs, Severity, Table};
 
 /// The file.
 pub const MONITORS: &str = "infra-monitors.json";
 
 /// The shortest time over which Sumo Logic looks at measures, minutes.
-const SHORTEST: u32 = 5;
+const SHORTEST: u64 = 5;
 
 /// The folder of monitors.
 pub fn monitors(table: &Table, site: &str) -> Value {
@@ -93,7 +93,7 @@ fn compared(alert: &Alert, wrong: &str, right: &str, bound: f64) -> [Value; 2] {
 }
 
 fn trigger(alert: &Alert, kind: &str, than: &str, bound: f64, occurrence: &str) -> Value {
-    let range = minutes(&alert.holds).unwrap_or_default().max(SHORTEST);
+    let range = alert.holds.as_secs().div_ceil(60).max(SHORTEST);
     json!({
         "detectionMethod": "StaticCondition",
         "triggerType": kind,
@@ -113,7 +113,7 @@ fn plain(words: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::alerts::table;
+    use crate::inventory::alerts::table;
 
     #[test]
     fn each_alert_is_a_monitor_or_says_why_not() {

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::base::diagnostic::Diagnostic;
 use crate::base::material::{CertificateId, Material, Purpose};
 use crate::base::secret::sentinel;
+use crate::inventory::alerts::table;
 use crate::inventory::site::{Host, Site};
 use crate::plan::state::{Access, Check, File, Folder, Follow, Probe, UnitWanted};
 use crate::service::Context;
@@ -82,7 +83,7 @@ pub(super) fn want(context: &Context<'_>, out: &mut Claims) -> Result<(), Diagno
         targets: targets(site, host),
         asks: beside::want(context, out)?,
     };
-    let rules = alerts::prometheus::rules(&alerts::table()?.of(site), site.name.as_str());
+    let rules = alerts::prometheus::rules(&table()?.of(site), site.name.as_str());
     let drop_in = format!("/etc/systemd/system/{UNIT}.d/infra.conf");
     for (path, body, follow) in [
         (CONFIG, context.render("prometheus/prometheus.yml", &model)?, Follow::Reload),
