@@ -11,7 +11,7 @@ use infra::inventory::site::{Allow, Backend, Party, Role, Site};
 use infra::plan::decision::Passage;
 use infra::plan::ruleset::{Direction, Rule, Ruleset};
 use infra::service::firewall::explain::{Explanation, Verdict, explain};
-use infra::service::firewall::{admit, attempts, flows, iptables, matrix, nft};
+use infra::service::firewall::{Older, admit, attempts, flows, iptables, matrix, nft};
 use infra::service::platform;
 
 fn ruleset(site: &Site, host: &str) -> Ruleset {
@@ -67,7 +67,7 @@ fn nobody_is_not_anyone() {
         assert_eq!(lines(&set, Direction::In, number), Vec::<String>::new());
         assert_eq!(lines(&set, Direction::Out, number), Vec::<String>::new());
     }
-    assert!(!nft::render(&set).contains("{  }"));
+    assert!(!nft::render(&set, Older::GoesOn).contains("{  }"));
 }
 
 #[test]
@@ -261,12 +261,12 @@ fn probes_expect_what_the_rules_decide() {
 fn the_files_of_a_web_host() {
     let mut set = ruleset(&site(Backend::Nftables), "web1");
     set.block = ["203.0.113.0/24", "2001:db8::/32"].iter().map(|n| n.parse().unwrap()).collect();
-    insta::assert_snapshot!("web1_nft", nft::render(&set));
+    insta::assert_snapshot!("web1_nft", nft::render(&set, Older::GoesOn));
     set.backend = Backend::Iptables;
-    insta::assert_snapshot!("web1_v4", iptables::render(&set, iptables::Family::V4));
-    insta::assert_snapshot!("web1_v6", iptables::render(&set, iptables::Family::V6));
+    insta::assert_snapshot!("web1_v4", iptables::render(&set, iptables::Family::V4, Older::GoesOn));
+    insta::assert_snapshot!("web1_v6", iptables::render(&set, iptables::Family::V6, Older::GoesOn));
     set.guest_forwarding = true;
-    insta::assert_snapshot!("web1_guest_nft", nft::render(&set));
+    insta::assert_snapshot!("web1_guest_nft", nft::render(&set, Older::GoesOn));
 }
 
 #[test]

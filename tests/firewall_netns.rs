@@ -11,15 +11,15 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use firewall_support::{Net, port, site};
-use infra::base::net::HostName;
-use infra::inventory::site::{Backend, Site};
+use infra::base::net::{HostName, Proto};
+use infra::inventory::site::{Allow, Backend, Party, Role, Site};
 use infra::plan::decision::Passage;
 use infra::plan::ruleset::Ruleset;
 use infra::plan::state::{Observed, ObservedFirewall};
 use infra::service::WAYS;
 use infra::service::firewall::attempts::{self, Reach};
 use infra::service::firewall::script::{self, Status};
-use infra::service::firewall::{GUEST_FORWARDING, admit, flows, nft, observe};
+use infra::service::firewall::{GUEST_FORWARDING, Older, admit, flows, nft, observe};
 use infra::service::platform;
 
 const RUN: &str = "/var/lib/infra/runs/1";
@@ -51,13 +51,17 @@ fn apply(net: &Net, node: &str, root: &Path, set: &Ruleset) {
     for (step, text) in [
         ("check", script::check_script(set)),
         ("load", script::load_script(set, RUN, script::WINDOW)),
-        ("confirm", script::confirm_script(set)),
+        ("confirm", script::confirm_script(set, RUN)),
     ] {
         let out = net.sh(node, root, &text);
         let words = String::from_utf8_lossy(&out.stderr);
         assert_eq!(Status::of(out.status.code().unwrap()), Status::Done, "{node}: {step}: {words}");
         assert_eq!(words, "", "{node}: {step}");
     }
+}
+
+fn undo(net: &Net, dir: &str) -> Status {
+    Status::of(net.sh("web1", dir, &script::undo_script(RUN)).status.code().unwrap())
 }
 
 fn observed(net: &Net, node: &str, root: &Path) -> ObservedFirewall {
@@ -193,14 +197,20 @@ fn exactly_the_declared_flows_get_through_with_iptables() {
 
 /// Two hosts: `web1` with its rules, and `lb1`, `manage`, `client` without.
 fn one(backend: Backend) -> (Site, Net, tempfile::TempDir) {
+    let (site, mut net, root) = quiet(backend);
+    net.listen("web1", &[22, 8443, 9000]);
+    (site, net, root)
+}
+
+/// As [`one`], and nothing listens.
+fn quiet(backend: Backend) -> (Site, Net, tempfile::TempDir) {
     let site = site(backend);
-    let mut net = Net::up(&[
+    let net = Net::up(&[
         ("web1", vec![ip("10.99.0.21"), ip("fd99::21")]),
         ("lb1", vec![ip("10.99.0.11"), ip("fd99::11")]),
         ("manage", vec![ip("10.99.0.1"), ip("fd99::1")]),
         ("client", vec![ip("10.99.0.200"), ip("fd99::200")]),
     ]);
-    net.listen("web1", &[22, 8443, 9000]);
     (site, net, tempfile::tempdir().unwrap())
 }
 
@@ -343,14 +353,14 @@ fn lockout(backend: Backend) {
     let answer = observed(&net, "web1", root.path());
     assert!(answer.intact && answer.boot_current, "{answer:?}");
     assert_eq!(answer.loaded, Some(good));
-    let out = net.sh("web1", dir, &script::confirm_script(&bad));
-    assert_eq!(Status::of(out.status.code().unwrap()), Status::NothingArmed);
+    let out = net.sh("web1", dir, &script::confirm_script(&bad, RUN));
+    assert_eq!(Status::of(out.status.code().unwrap()), Status::RolledBack);
 
     // A change that a dead run left armed is undone by the next one, and by `undo`.
     let slow = script::load_script(&bad, RUN, script::WINDOW);
     assert!(net.sh("web1", dir, &slow).status.success());
     assert_eq!(connect(&net, "manage", "10.99.0.21", 22), Reach::Drop);
-    assert!(net.sh("web1", dir, &script::undo_script()).status.success());
+    assert_eq!(undo(&net, dir), Status::PutBack);
     assert_eq!(connect(&net, "manage", "10.99.0.21", 22), Reach::Open);
     assert!(net.sh("web1", dir, &slow).status.success());
     apply(
@@ -368,7 +378,7 @@ fn lockout(backend: Backend) {
         ),
     );
     assert_eq!(connect(&net, "manage", "10.99.0.21", 22), Reach::Open);
-    assert!(net.sh("web1", dir, &script::undo_script()).status.success(), "nothing to undo");
+    assert_eq!(undo(&net, dir), Status::Restarted, "nothing to undo");
     assert_eq!(connect(&net, "client", "10.99.0.21", 22), Reach::Drop);
 }
 
@@ -390,7 +400,7 @@ fn a_first_ruleset_that_is_undone_leaves_nothing() {
         let set = ruleset(&site, "web1", false);
         assert!(net.sh("web1", dir, &script::load_script(&set, RUN, script::WINDOW)).status.success());
         assert_eq!(connect(&net, "client", "10.99.0.21", 22), Reach::Drop);
-        assert!(net.sh("web1", dir, &script::undo_script()).status.success());
+        assert_eq!(undo(&net, dir), Status::PutBack);
         assert_eq!(connect(&net, "client", "10.99.0.21", 22), Reach::Open);
         assert_eq!(connect(&net, "client", "fd99::21", 22), Reach::Open);
         assert!(!net.ok("web1", "nft list ruleset").to_lowercase().contains("infra"));
@@ -422,7 +432,7 @@ fn the_backend_changes_over_and_back() {
                 .status
                 .success()
         );
-        assert!(net.sh("web1", dir, &script::undo_script()).status.success());
+        assert_eq!(undo(&net, dir), Status::PutBack);
         assert!(observed(&net, "web1", root.path()).intact);
     }
 }
@@ -445,7 +455,7 @@ fn bans_and_the_rules_of_others_outlive_a_reload() {
     let open = script::load_script(&ruleset(&site, "web1", false), RUN, script::WINDOW);
     assert!(net.sh("web1", dir, &open).status.success());
     assert_eq!(connect(&net, "client", "10.99.0.21", 9000), Reach::Open);
-    assert!(net.sh("web1", dir, &script::undo_script()).status.success());
+    assert_eq!(undo(&net, dir), Status::PutBack);
     assert_eq!(connect(&net, "client", "10.99.0.21", 9000), Reach::Drop);
     assert_eq!(connect(&net, "lb1", "10.99.0.21", 8443), Reach::Drop, "the ban outlives a rollback too");
     assert!(net.ok("web1", "nft list ruleset").contains("tcp dport 7 drop"));
@@ -471,20 +481,20 @@ fn bans_and_the_rules_of_others_outlive_a_reload_with_iptables() {
 }
 
 fn older_connection(backend: Backend) {
-    let (site, mut net, root) = one(backend);
+    let (site, mut net, root) = quiet(backend);
     let set = ruleset(&site, "web1", false);
     // A connection that is older than the firewall: the host speaks first, and every 20 ms.
     net.daemon(
         "web1",
         "use Socket; $|=1; socket(S,AF_INET,SOCK_STREAM,0); setsockopt(S,SOL_SOCKET,SO_REUSEADDR,1);\
-         bind(S,pack_sockaddr_in(2222,INADDR_ANY)) or die; listen(S,5); print \"ready\\n\"; accept(C,S);\
+         bind(S,pack_sockaddr_in(22,INADDR_ANY)) or die; listen(S,5); print \"ready\\n\"; accept(C,S);\
          while(defined syswrite(C,'x')) { select(undef,undef,undef,0.02) }",
     );
     let log = root.path().join("got");
     net.daemon(
         "manage",
         &format!(
-            "use Socket; $|=1; socket(S,AF_INET,SOCK_STREAM,0); connect(S,pack_sockaddr_in(2222,inet_aton('10.99.0.21'))) or die;\
+            "use Socket; $|=1; socket(S,AF_INET,SOCK_STREAM,0); connect(S,pack_sockaddr_in(22,inet_aton('10.99.0.21'))) or die;\
              sysread(S,my $b,1) or die; print \"ready\\n\"; my $n=0; while(sysread(S,$b,99)) {{ $n+=length $b;\
              open(F,'>','{}'); print F $n; close F; }} open(F,'>','{}'); print F 'cut'; close F;",
             log.display(),
@@ -502,7 +512,7 @@ fn older_connection(backend: Backend) {
             assert_ne!(got(), "cut");
             got().parse::<u32>().is_ok_and(|now| now > before)
         });
-        assert!(net.sh("web1", root.path().to_str().unwrap(), &script::confirm_script(&set)).status.success());
+        assert!(net.sh("web1", root.path().to_str().unwrap(), &script::confirm_script(&set, RUN)).status.success());
     }
 }
 
@@ -606,7 +616,7 @@ fn docker(backend: Backend) {
         net.sh("web1", dir, &script::load_script(&ruleset(&site, "web1", false), RUN, script::WINDOW)).status.success()
     );
     assert_eq!(connect(&net, "lb1", "10.99.0.21", 8443), Reach::Drop, "without guests nothing is forwarded");
-    assert!(net.sh("web1", dir, &script::undo_script()).status.success());
+    assert_eq!(undo(&net, dir), Status::PutBack);
     assert!(observed(&net, "web1", root.path()).intact);
     assert_eq!(connect(&net, "lb1", "10.99.0.21", 8443), Reach::Open);
 }
@@ -677,7 +687,7 @@ fn a_network_of_everyone_and_overlapping_networks_load() {
         assert_eq!(connect(&net, "client", "fd99::21", 22), Reach::Open);
         assert_eq!(connect(&net, "client", "fd99::21", 8443), Reach::Drop);
     }
-    assert!(nft::render(&Ruleset::default()).contains("policy drop"));
+    assert!(nft::render(&Ruleset::default(), Older::GoesOn).contains("policy drop"));
 }
 
 #[test]
@@ -738,7 +748,7 @@ fn with_systemd_a_timer_is_armed_before_the_load_and_the_unit_enabled_last() {
         assert!(line.contains(part), "{line}");
     }
     assert!(!line.contains("(loaded)"), "armed before the load: {line}");
-    assert_eq!(run(&script::confirm_script(&set)), Status::Done);
+    assert_eq!(run(&script::confirm_script(&set, RUN)), Status::Done);
     let all = log();
     let last: Vec<&str> = all.lines().rev().take(2).collect();
     assert_eq!(last[0], "systemctl enable --quiet infra-firewall.service (loaded) (boot file)");
@@ -762,7 +772,7 @@ fn whoever_takes_the_token_first_wins() {
     let loaded = token.with_file_name("loaded");
     fs_err::remove_file(&loaded).unwrap();
     std::thread::scope(|scope| {
-        let confirm = scope.spawn(|| net.sh("web1", dir, &script::confirm_script(&set)));
+        let confirm = scope.spawn(|| net.sh("web1", dir, &script::confirm_script(&set, RUN)));
         assert!(token.exists() && !confirm.is_finished());
         fs_err::write(&loaded, "").unwrap();
         assert!(confirm.join().unwrap().status.success());
@@ -774,7 +784,7 @@ fn whoever_takes_the_token_first_wins() {
     fs_err::remove_file(root.path().join("etc/infra/firewall.nft")).unwrap();
     // The rollback has begun, and has not yet ended.
     fs_err::rename(token, token.with_file_name("rolling-back")).unwrap();
-    let out = net.sh("web1", dir, &script::confirm_script(&set));
+    let out = net.sh("web1", dir, &script::confirm_script(&set, RUN));
     assert_eq!(Status::of(out.status.code().unwrap()), Status::RolledBack);
     assert!(!root.path().join("etc/infra/firewall.nft").exists(), "nothing was recorded");
     // And the other way round: confirmed, so the timer that comes late does nothing.
@@ -795,4 +805,114 @@ fn rivals_are_named() {
             "the table `inet mine` drops at the input hook all that its own rules do not accept, even where infra's rules accept it: take it out where it is loaded from, and `nft delete table inet mine`"
         ]
     );
+}
+
+/// A tunnel over UDP, as `WireGuard` and OpenVPN make them: one end of it in a namespace, with an address inside.
+fn tunnel(net: &mut Net, node: &str, inside: &str, (own, other): (&str, &str)) {
+    net.daemon(
+        node,
+        &format!(
+            "use Socket; $|=1; open(my $t,'+<','/dev/net/tun') or die; my $r=pack('Z16s x22','tun0',0x1001); ioctl($t,0x400454ca,$r) or die;\
+             socket(my $s,AF_INET,SOCK_DGRAM,0); bind($s,pack_sockaddr_in(51820,inet_aton('{own}'))) or die;\
+             system('ip addr add {inside}/24 dev tun0; ip link set tun0 up') and die; print \"ready\\n\";\
+             my $to=pack_sockaddr_in(51820,inet_aton('{other}')); my $w=''; vec($w,fileno $_,1)=1 for $t,$s;\
+             while(1) {{ select(my $g=$w,undef,undef,undef); if(vec($g,fileno $t,1)) {{ sysread($t,my $p,2000); send($s,$p,0,$to) }}\
+             if(vec($g,fileno $s,1)) {{ recv($s,my $p,2000,0); syswrite($t,$p) }} }}"
+        ),
+    );
+}
+
+/// The new connection that confirms is new on every layer: a tunnel that was there before carries it only where a flow lets the tunnel
+/// in, whoever of its ends has spoken first.
+fn through_a_tunnel(backend: Backend) {
+    for first in ["manage", "web1"] {
+        let (mut site, mut net, root) = one(backend);
+        let dir = root.path().to_str().unwrap();
+        site.firewall.manage_from.push(("10.77.0.0/24".parse().unwrap(), firewall_support::place(20)));
+        // Someone else tracks connections already.
+        net.ok(
+            "web1",
+            "nft 'table inet other { chain c { type filter hook input priority 5; ct state invalid drop; }; }'",
+        );
+        net.listen("manage", &[8000]);
+        tunnel(&mut net, "web1", "10.77.0.2", ("10.99.0.21", "10.99.0.1"));
+        tunnel(&mut net, "manage", "10.77.0.1", ("10.99.0.1", "10.99.0.21"));
+        let speak = |node: &str| match node {
+            "web1" => connect(&net, "web1", "10.77.0.1", 8000),
+            _ => connect(&net, "manage", "10.77.0.2", 22),
+        };
+        assert_eq!(speak(first), Reach::Open);
+        let way_in = || connect(&net, "manage", "10.77.0.2", 22);
+        assert_eq!(way_in(), Reach::Open);
+        let load = |site: &Site| {
+            let load = script::load_script(&ruleset(site, "web1", false), RUN, script::WINDOW);
+            assert!(net.sh("web1", dir, &load).status.success());
+        };
+        load(&site);
+        assert_eq!(way_in(), Reach::Drop, "{first}: the tunnel is older than the rules, and no flow lets it in");
+        assert_eq!(undo(&net, dir), Status::PutBack);
+        assert_eq!(way_in(), Reach::Open, "{first}");
+        let peers = || vec![Party::Net("10.99.0.1".parse().unwrap())];
+        let web = || Party::Role(Role::Web);
+        let (own, theirs) = (Allow { to: web(), from: peers(), ..site.firewall.allow[0].clone() }, peers().remove(0));
+        let tunnel = Allow { port: port(51820), proto: Proto::Udp, why: "the way in".into(), ..own };
+        let out = Allow { to: theirs, from: vec![web()], ..tunnel.clone() };
+        site.firewall.allow.extend([tunnel, out]);
+        load(&site);
+        assert_eq!(way_in(), Reach::Open, "{first}: a flow lets the tunnel in");
+        assert_eq!(undo(&net, dir), Status::PutBack);
+    }
+}
+
+#[test]
+fn a_tunnel_that_no_flow_lets_in_confirms_nothing_with_nftables() {
+    through_a_tunnel(Backend::Nftables);
+}
+
+#[test]
+fn a_tunnel_that_no_flow_lets_in_confirms_nothing_with_iptables() {
+    through_a_tunnel(Backend::Iptables);
+}
+
+/// What older connections are cut from while rules wait goes on when they are confirmed, and nothing is said to have been put back that
+/// was never loaded.
+fn what_is_said_was_seen(backend: Backend) {
+    let (mut site, net, root) = one(backend);
+    let dir = root.path().to_str().unwrap();
+    let set = ruleset(&site, "web1", false);
+    let status = |text: &str| Status::of(net.sh("web1", dir, text).status.code().unwrap());
+    assert_eq!(undo(&net, dir), Status::NeverLoaded);
+    assert_eq!(status(&script::confirm_script(&set, RUN)), Status::NeverLoaded);
+    // What a dead run has left armed is not what this one confirms.
+    let other = "/var/lib/infra/runs/0/widen";
+    assert_eq!(status(&script::load_script(&set, other, script::WINDOW)), Status::Done);
+    assert_eq!(status(&script::confirm_script(&set, RUN)), Status::NeverLoaded);
+    assert!(observed(&net, "web1", root.path()).pending);
+    assert_eq!(status(&script::confirm_script(&set, other)), Status::Done);
+    assert!(observed(&net, "web1", root.path()).intact);
+    // What cannot be recorded does not stay.
+    site.firewall.allow.clear();
+    let less = ruleset(&site, "web1", false);
+    assert_eq!(status(&script::load_script(&less, RUN, script::WINDOW)), Status::Done);
+    assert_eq!(connect(&net, "client", "10.99.0.21", 9000), Reach::Drop);
+    let full = "(\nput() { say 'no space left on device'; return 1; }\ncat >\"$dir/";
+    let confirm = script::confirm_script(&less, RUN).replacen("(\ncat >\"$dir/", full, 1);
+    assert_eq!(status(&confirm), Status::PutBack);
+    assert_eq!(connect(&net, "client", "10.99.0.21", 9000), Reach::Open);
+    let answer = observed(&net, "web1", root.path());
+    assert!(answer.intact && !answer.pending, "{answer:?}");
+    // The host was started anew before anybody confirmed: `/run` is empty then.
+    assert_eq!(status(&script::load_script(&less, RUN, script::WINDOW)), Status::Done);
+    fs_err::remove_dir_all(root.path().join("run")).unwrap();
+    assert_eq!(status(&script::confirm_script(&less, RUN)), Status::Restarted);
+}
+
+#[test]
+fn the_scripts_say_what_they_saw_with_nftables() {
+    what_is_said_was_seen(Backend::Nftables);
+}
+
+#[test]
+fn the_scripts_say_what_they_saw_with_iptables() {
+    what_is_said_was_seen(Backend::Iptables);
 }

@@ -10,7 +10,7 @@ use crate::base::secret;
 use crate::report::Reporter;
 use crate::report::text::count;
 use crate::service::Services;
-use crate::service::firewall;
+use crate::service::firewall::{self, Older};
 
 /// `render`.
 #[derive(Debug, Clone, clap::Args)]
@@ -39,7 +39,7 @@ pub(super) fn run(render: &Render, global: &Global, services: Services, reporter
             write(&root, path, &secret::display(&file.body.text), file.access.mode)?;
             written += 1;
         }
-        for (file, text) in host.firewall.iter().flat_map(firewall::files) {
+        for (file, text) in host.firewall.iter().flat_map(|set| firewall::files(set, Older::GoesOn)) {
             write(&root, &format!("/etc/infra/{file}"), &text, 0o600)?;
             written += 1;
         }

@@ -318,40 +318,52 @@ impl Executor<'_> {
         let load = Script::new(format!("{phase}: load rules"), text + &load);
         let began = Instant::now();
         // The load may cut this very connection; whether it worked is for a new one to say.
-        if let Ok(output) = self.transport.run(&load, b"")
-            && !output.ok()
-        {
-            return Err(self.refused(&load.title, &output));
+        let cut = match self.transport.run(&load, b"") {
+            Ok(output) if output.ok() => None,
+            Ok(output) => {
+                let armed = String::from_utf8_lossy(&output.stdout).lines().any(|line| line == firewall::ARMED);
+                let (now, put_back) = came_of(&output).unwrap_or((Now::Unknown, None));
+                let now = if armed { now } else { Now::AsBefore };
+                return Err(self.refused(&load.title, &output, now, put_back));
+            }
+            Err(error) => Some(error),
+        };
+        let confirm = Script::new(format!("{phase}: confirm rules"), firewall::confirm_script(to, &folder));
+        let confirmed = (self.reconnect)().and_then(|mut new| new.run(&confirm, b""));
+        let mut error = match &confirmed {
+            Ok(output) if output.ok() => return Ok(()),
+            Ok(output) => match came_of(output) {
+                Some((now, put_back)) => self.refused(&confirm.title, output, now, put_back),
+                // The script of the confirmation did not run: whoever is to become root is refused, or no shell was given.
+                None => {
+                    let words = self.refused(&confirm.title, output, Now::Unknown, None).words;
+                    self.locked_out(&confirm.title, words, &folder, began)
+                }
+            },
+            // Without the address, which is another on each host: what they have in common is told once.
+            Err(error) => {
+                let words = match error {
+                    TransportError::Unreachable { reason, .. } => reason.clone(),
+                    other => other.to_string(),
+                };
+                self.locked_out("a new SSH connection through the new rules", vec![words], &folder, began)
+            }
+        };
+        // What kept the rules from being loaded is the cause, and how that was found out is not.
+        if let Some(cut) = cut.filter(|_| error.now == Now::AsBefore) {
+            error = StepError { what: load.title, words: vec![cut.to_string()], ..error };
         }
-        let confirm = Script::new(format!("{phase}: confirm rules"), firewall::confirm_script(to));
-        match (self.reconnect)().and_then(|mut new| new.run(&confirm, b"")) {
-            Ok(output) if output.ok() => Ok(()),
-            Ok(output) => Err(self.refused(&confirm.title, &output)),
-            Err(error) => Err(self.locked_out(&error, began)),
-        }
+        Err(error)
     }
 
-    fn refused(&self, title: &str, output: &Output) -> StepError {
+    fn refused(&self, title: &str, output: &Output, now: Now, put_back: Option<String>) -> StepError {
         let said = String::from_utf8_lossy(&output.stderr);
-        let (now, put_back) = match Status::of(output.status) {
-            Status::Done | Status::NotArmed | Status::Refused => (Now::AsBefore, None),
-            Status::RolledBack | Status::NothingArmed => {
-                (Now::RolledBack, Some("the host's own timer has put the old rules back".to_owned()))
-            }
-            Status::RollbackFailed => (Now::Mixed, Some("the old rules could not be put back".to_owned())),
-            Status::Failed => (Now::Unknown, None),
-        };
         let words = report::words(&self.materials.redact(&said));
         StepError { what: title.to_owned(), words, put_back, now, files: false }
     }
 
     /// Nobody gets in through the new rules: the timer on the host brings the old ones back, and that is waited for.
-    fn locked_out(&self, cut: &TransportError, loaded: Instant) -> StepError {
-        // Without the address, which is another on each host: what they have in common is told once.
-        let mut words = vec![match cut {
-            TransportError::Unreachable { reason, .. } => reason.clone(),
-            other => other.to_string(),
-        }];
+    fn locked_out(&self, what: &str, mut words: Vec<String>, folder: &str, loaded: Instant) -> StepError {
         let (mut now, mut put_back) = (Now::Unknown, None);
         let until = OffsetDateTime::now_utc() + WINDOW.saturating_sub(loaded.elapsed());
         let (hour, minute, second) = until.to_hms();
@@ -360,22 +372,28 @@ impl Executor<'_> {
              which is waited for"
         )));
         while loaded.elapsed() < WINDOW + RETURN {
-            let undo = Script::new("undo rules", firewall::undo_script());
+            let undo = Script::new("undo rules", firewall::undo_script(folder));
             match (self.reconnect)().and_then(|mut new| new.run(&undo, b"")) {
-                Ok(output) if output.ok() => {
-                    now = Now::RolledBack;
-                    put_back = Some(if loaded.elapsed() < WINDOW {
-                        "a later connection got in and has put the old rules back".to_owned()
-                    } else {
-                        format!("the host's own timer has put the old rules back after {} s", WINDOW.as_secs())
-                    });
-                    break;
-                }
-                Ok(output) => {
-                    words.extend(report::words(&String::from_utf8_lossy(&output.stderr)));
-                    now = Now::Mixed;
-                    break;
-                }
+                Ok(output) => match (Status::of(output.status), came_of(&output)) {
+                    (Status::PutBack, _) => {
+                        now = Now::RolledBack;
+                        put_back = Some("a later connection got in and has put the old rules back".to_owned());
+                        break;
+                    }
+                    (Status::RolledBack, _) => {
+                        now = Now::RolledBack;
+                        let after = WINDOW.as_secs();
+                        put_back = Some(format!("the host's own timer has put the old rules back after {after} s"));
+                        break;
+                    }
+                    (_, Some((stands, why))) => {
+                        words.extend(report::words(&self.materials.redact(&String::from_utf8_lossy(&output.stderr))));
+                        (now, put_back) = (stands, why);
+                        break;
+                    }
+                    // It did not run either; the timer is what is left.
+                    (_, None) => std::thread::sleep(Duration::from_secs(1)),
+                },
                 Err(error) if error.is_unreachable() => std::thread::sleep(Duration::from_secs(1)),
                 Err(error) => {
                     words.push(error.to_string());
@@ -383,7 +401,21 @@ impl Executor<'_> {
                 }
             }
         }
-        StepError { what: "a new SSH connection through the new rules".into(), words, put_back, now, files: false }
+        StepError { what: what.to_owned(), words, put_back, now, files: false }
+    }
+}
+
+/// How a host stands after one of the firewall's scripts, and what has put its rules back, as the script itself has said; `None` where it
+/// did not come to say it.
+fn came_of(output: &Output) -> Option<(Now, Option<String>)> {
+    let back = |by: &str| Some((Now::RolledBack, Some(by.to_owned())));
+    match Status::of(output.status) {
+        Status::Done | Status::NotArmed | Status::Refused | Status::NeverLoaded => Some((Now::AsBefore, None)),
+        Status::RolledBack => back("the host's own timer has put the old rules back"),
+        Status::Restarted => back("the host was started anew, with the old rules"),
+        Status::PutBack => back("the host has put the old rules back at once"),
+        Status::RollbackFailed => Some((Now::Mixed, Some("the old rules could not be put back".to_owned()))),
+        Status::Failed => None,
     }
 }
 

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use crate::plan::ruleset::{Direction, Rule, Ruleset};
 
-use super::{ATTEMPT_MARK, comment, family};
+use super::{ATTEMPT_MARK, Older, comment, family, listening};
 
 /// Which of the two tools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +70,7 @@ fn matches(rule: &Rule, which: Family, side: &str) -> Vec<String> {
 }
 
 /// The file of one family.
-pub fn render(set: &Ruleset, which: Family) -> String {
+pub fn render(set: &Ruleset, which: Family, older: Older) -> String {
     let mut text = String::from(HEAD);
     let mut line = |line: &str| {
         let _ = writeln!(text, "{line}");
@@ -84,22 +84,44 @@ pub fn render(set: &Ruleset, which: Family) -> String {
         line(&format!(":{chain} - [0:0]"));
     }
     let rules = |way| set.rules.iter().filter(move |rule| rule.direction == way);
-    line(match which {
+    let ours = |head: &str| match older {
+        Older::GoesOn => head.to_owned(),
+        // Who opened a connection is judged anew, and who answers is not.
+        Older::CountsAsNew => {
+            let judged = |line: &str| match line.split_once("RELATED,ESTABLISHED") {
+                Some((before, after)) => {
+                    format!("{before}ESTABLISHED --ctdir REPLY{after}\n{before}RELATED{after}")
+                }
+                None => line.to_owned(),
+            };
+            head.lines().map(judged).collect::<Vec<_>>().join("\n")
+        }
+    };
+    line(&ours(match which {
         Family::V4 => IN_V4,
         Family::V6 => IN_V6,
-    });
+    }));
     for rule in rules(Direction::In).flat_map(|rule| rule_lines(rule, which)) {
         line(&rule);
     }
     line("-A INFRA-IN -j INFRA-DENY-IN");
-    line(match which {
+    line(&ours(match which {
         Family::V4 => OUT_V4,
         Family::V6 => OUT_V6,
-    });
+    }));
     for rule in rules(Direction::Out).flat_map(|rule| rule_lines(rule, which)) {
         line(&rule);
     }
-    line(OUT_TAIL);
+    match older {
+        Older::GoesOn => line(&OLDER.replace("PORT", "")),
+        Older::CountsAsNew => {
+            for port in listening(set) {
+                line(&OLDER.replace("PORT", &format!("--sport {port} ")));
+            }
+            line("-A INFRA-OUT -m conntrack --ctstate ESTABLISHED -j DROP");
+        }
+    }
+    line("-A INFRA-OUT -j INFRA-DENY-OUT");
     line(DENY_IN);
     line(&format!("-A INFRA-DENY-OUT -m mark --mark {ATTEMPT_MARK:#x} -j DROP"));
     line(DENY_OUT);
@@ -188,10 +210,9 @@ const OUT_V6: &str = "\
 -A INFRA-OUT -p udp -m udp --sport 546 --dport 547 -j RETURN";
 
 // A connection that is older than the tracking of connections shows up as new in the middle: rejecting its packet would
-// reset the session that loads these rules.
-const OUT_TAIL: &str = "\
--A INFRA-OUT -p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -j RETURN
--A INFRA-OUT -j INFRA-DENY-OUT";
+// reset the session that loads these rules. While older connections count as new, this holds for the answers of the host's own
+// ports alone.
+const OLDER: &str = "-A INFRA-OUT -p tcp -m tcp PORT! --tcp-flags FIN,SYN,RST,ACK SYN -j RETURN";
 
 const DENY_IN: &str = "\
 -A INFRA-DENY-IN -m pkttype --pkt-type multicast -j DROP

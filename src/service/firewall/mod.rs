@@ -11,10 +11,12 @@ pub mod nft;
 pub mod observe;
 pub mod script;
 
+use std::collections::BTreeSet;
+
 use crate::base::diagnostic::Diagnostic;
-use crate::base::net::Cidr;
+use crate::base::net::{Cidr, Port, Proto};
 use crate::inventory::site::Backend;
-use crate::plan::ruleset::Ruleset;
+use crate::plan::ruleset::{Direction, Ruleset};
 use crate::plan::state::Version;
 use crate::service::claims::Claims;
 use crate::service::inquiry::Inquiry;
@@ -64,13 +66,23 @@ impl Service for Firewall {
     }
 }
 
-/// The files of a ruleset by their name in `/etc/infra`, as they are loaded and as they are read at boot.
-pub fn files(set: &Ruleset) -> Vec<(&'static str, String)> {
+/// What becomes of a connection that was opened before the rules were loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Older {
+    /// It goes on, as far as the other rules are concerned.
+    GoesOn,
+    /// Its packets count as those of a new one, while the rules wait for their confirmation. A tunnel that was there before is then no
+    /// way in, unless a flow lets the tunnel in too: the connection that confirms is new on every layer under it.
+    CountsAsNew,
+}
+
+/// The files of a ruleset by their name in `/etc/infra`, as they are loaded; those where older connections go on are read at boot.
+pub fn files(set: &Ruleset, older: Older) -> Vec<(&'static str, String)> {
     match set.backend {
-        Backend::Nftables => vec![("firewall.nft", nft::render(set))],
+        Backend::Nftables => vec![("firewall.nft", nft::render(set, older))],
         Backend::Iptables => vec![
-            ("firewall.v4", iptables::render(set, iptables::Family::V4)),
-            ("firewall.v6", iptables::render(set, iptables::Family::V6)),
+            ("firewall.v4", iptables::render(set, iptables::Family::V4, older)),
+            ("firewall.v6", iptables::render(set, iptables::Family::V6, older)),
             ("firewall.sh", script::iptables_loader()),
         ],
     }
@@ -88,6 +100,12 @@ fn family(peers: impl IntoIterator<Item = Cidr>, ipv4: bool) -> Vec<Cidr> {
         }
     }
     kept
+}
+
+/// The TCP ports at which the host is reached, by its rules.
+fn listening(set: &Ruleset) -> BTreeSet<Port> {
+    let inward = set.rules.iter().filter(|rule| rule.direction == Direction::In && rule.proto == Proto::Tcp);
+    inward.map(|rule| rule.port).collect()
 }
 
 /// A flow's name as it may stand between double quotes in a comment of either tool.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::base::net::Cidr;
 use crate::plan::ruleset::{Direction, Rule, Ruleset};
 
-use super::{ATTEMPT_MARK, comment, family};
+use super::{ATTEMPT_MARK, Older, comment, family, listening};
 
 /// What ends a connection to the host that no rule accepts.
 pub const DENY_IN: &str = "counter drop comment \"default deny in\"";
@@ -64,7 +64,7 @@ fn matches(rule: &Rule, side: &str) -> Vec<String> {
 }
 
 /// The file: the table `inet infra` anew, and `inet infra_block` refilled, whose set of temporary bans stays as it is.
-pub fn render(set: &Ruleset) -> String {
+pub fn render(set: &Ruleset, older: Older) -> String {
     let mut text = String::from(HEAD);
     let mut chain = |name: &str, head: &str, lines: Vec<String>, tail: &str| {
         let _ = writeln!(text, "\tchain {name} {{");
@@ -81,8 +81,16 @@ pub fn render(set: &Ruleset) -> String {
     chain("deny_in", DENY_IN_HEAD, vec![DENY_IN.into()], "");
     let marked = format!("meta mark {ATTEMPT_MARK:#010x} counter drop comment \"probes of infra firewall verify\"");
     chain("deny_out", &marked, Vec::new(), &format!("{DENY_OUT_LOG}\n{DENY_OUT}\n{DENY_OUT_REST}"));
-    chain("input", INPUT, rules(Direction::In), "jump deny_in");
-    chain("output", OUTPUT, rules(Direction::Out), OUTPUT_TAIL);
+    let (states, unseen) = match older {
+        Older::GoesOn => (STATES, vec![OLDER.replace("PORT", "")]),
+        Older::CountsAsNew => {
+            let answers = listening(set).into_iter().map(|port| OLDER.replace("PORT", &format!("tcp sport {port} ")));
+            (STATES_AS_NEW, answers.chain(["ct state established counter drop".to_owned()]).collect())
+        }
+    };
+    let head = |head: &str| head.replace("STATES", states);
+    chain("input", &head(INPUT), rules(Direction::In), "jump deny_in");
+    chain("output", &head(OUTPUT), rules(Direction::Out), &[unseen, vec!["jump deny_out".into()]].concat().join("\n"));
     if set.guest_forwarding {
         let translated = set.rules.iter().filter(|rule| rule.direction == Direction::In).flat_map(translated_lines);
         chain("translated", "", translated.collect(), "counter drop comment \"a forwarded port that no flow allows\"");
@@ -144,7 +152,7 @@ const DENY_OUT_REST: &str = "counter reject with icmpx admin-prohibited comment 
 const INPUT: &str = "\
 type filter hook input priority filter; policy drop;
 iif lo accept
-ct state vmap { established : accept, related : accept, invalid : drop }
+STATES
 meta l4proto { 1, 58 } jump icmp_in
 udp sport 67 udp dport 68 accept comment \"DHCP\"
 ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept comment \"DHCPv6\"";
@@ -152,16 +160,22 @@ ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept comment \"DHCPv6\"";
 const OUTPUT: &str = "\
 type filter hook output priority filter; policy drop;
 oif lo accept
-ct state vmap { established : accept, related : accept, invalid : drop }
+STATES
 meta l4proto { 1, 58 } jump icmp_out
 udp sport 68 udp dport 67 accept comment \"DHCP\"
 udp sport 546 udp dport 547 accept comment \"DHCPv6\"";
 
+const STATES: &str = "ct state vmap { established : accept, related : accept, invalid : drop }";
+// Who opened a connection is judged anew, and who answers is not.
+const STATES_AS_NEW: &str = "\
+ct state established ct direction reply accept
+ct state vmap { related : accept, invalid : drop }";
+
 // A connection that is older than the tracking of connections shows up as new in the middle: no new connection begins
-// without a SYN, and rejecting this packet would reset the session that loads these rules.
-const OUTPUT_TAIL: &str = "\
-tcp flags & (fin | syn | rst | ack) != syn counter accept comment \"connections older than the firewall\"
-jump deny_out";
+// without a SYN, and rejecting this packet would reset the session that loads these rules. While older connections count as new,
+// this holds for the answers of the host's own ports alone.
+const OLDER: &str =
+    "PORTtcp flags & (fin | syn | rst | ack) != syn counter accept comment \"connections older than the firewall\"";
 
 const FORWARD: &str = "type filter hook forward priority filter; policy drop;";
 

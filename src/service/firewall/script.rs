@@ -12,11 +12,14 @@ use crate::inventory::site::Backend;
 use crate::plan::ruleset::{Rule, Ruleset};
 use crate::service::WAYS;
 
-use super::{files, iptables, nft};
+use super::{Older, files, iptables, nft};
 
 /// How long the old rules wait to come back where nobody confirms: with the timer's accuracy and the load, a host that
 /// was locked is open again within a minute.
 pub const WINDOW: Duration = Duration::from_secs(55);
+
+/// What the script of the load prints when the old rules are saved and the timer runs: an end without it has loaded nothing.
+pub const ARMED: &str = "armed";
 
 /// What the scripts' exit statuses mean, beyond 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,12 +30,16 @@ pub enum Status {
     NotArmed,
     /// 21: the tool refused the rules; the old ones are in place.
     Refused,
-    /// 22: the old rules came back before the confirmation.
+    /// 22: the timer brought the old rules back before.
     RolledBack,
-    /// 23: nothing was armed, so there is nothing to confirm.
-    NothingArmed,
+    /// 23: the rules were loaded, and the host was started anew before they were confirmed: with the old ones.
+    Restarted,
     /// 24: the old rules could not be brought back; the host needs a look.
     RollbackFailed,
+    /// 25: these rules were never loaded.
+    NeverLoaded,
+    /// 26: this very script brought the old rules back.
+    PutBack,
     /// Another status: a step failed, its words are on stderr.
     Failed,
 }
@@ -48,8 +55,10 @@ impl Status {
             20 => Self::NotArmed,
             REFUSED => Self::Refused,
             22 => Self::RolledBack,
-            23 => Self::NothingArmed,
+            23 => Self::Restarted,
             24 => Self::RollbackFailed,
+            25 => Self::NeverLoaded,
+            26 => Self::PutBack,
             _ => Self::Failed,
         }
     }
@@ -80,8 +89,8 @@ fn rooted(path: &str) -> String {
 }
 
 /// Writes all files of the ruleset into `$dir`.
-fn write_files(set: &Ruleset) -> String {
-    files(set).iter().map(|(name, text)| here(&format!("cat >\"$dir/{name}\""), text)).collect()
+fn write_files(set: &Ruleset, older: Older) -> String {
+    files(set, older).iter().map(|(name, text)| here(&format!("cat >\"$dir/{name}\""), text)).collect()
 }
 
 /// The commands that load the files in `$dir`, chained by `&&`.
@@ -104,7 +113,7 @@ pub fn iptables_loader() -> String {
 /// the host allows one, then tried against the live ones. Exit 0 accepts; else the tool's words are on stderr.
 pub fn check_script(set: &Ruleset) -> String {
     let mut text = format!("{LIB}\ndir=$(mktemp -d) || exit 1\ntrap 'rm -rf \"$dir\"' EXIT\n");
-    text.push_str(&write_files(set));
+    text.push_str(&write_files(set, Older::GoesOn));
     text.push_str("alone=; unshare -n true 2>/dev/null && alone=1\n");
     text.push_str(match set.backend {
         Backend::Nftables => {
@@ -147,7 +156,7 @@ pub fn load_script(set: &Ruleset, run_dir: &str, window: Duration) -> String {
     text.push_str(TAKE_OVER);
     // Made anew: what an earlier load has left there, or somebody else, is nothing to write through.
     text.push_str("rm -rf \"$dir\" && mkdir -p \"$dir\" \"${marker%/*}\" && rm -f \"$marker\" || exit 1\n");
-    text.push_str(&write_files(set));
+    text.push_str(&write_files(set, Older::CountsAsNew));
     // The timer starts it without our environment, so the root is written into it.
     let write = "{ printf \"ROOT='%s'\\n\" \"$ROOT\"; cat; } >\"$dir/rollback.sh\"";
     text.push_str(&here(write, &format!("{LIB}{ROLLBACK}")));
@@ -165,6 +174,7 @@ pub fn load_script(set: &Ruleset, run_dir: &str, window: Duration) -> String {
          sh \"$dir/rollback.sh\" \"$token\" </dev/null >/dev/null 2>&1 &\n\
          fi\n"
     );
+    let _ = writeln!(text, "echo {ARMED}");
     let _ = write!(
         text,
         "if {{ {}; }} 2>\"$dir/load.log\"; then\n\t: >\"$dir/loaded\"\nelse\n\tcat \"$dir/load.log\" >&2\n\
@@ -176,12 +186,15 @@ pub fn load_script(set: &Ruleset, run_dir: &str, window: Duration) -> String {
     whole(&text)
 }
 
-/// Confirms what was loaded, over a new connection: takes the token, disarms, records the rules and their live digest,
-/// and writes what is read at boot, last. What is open for the run alone the host closes by itself when the run is no more. See
-/// [`Status`] for its exit status.
-pub fn confirm_script(set: &Ruleset) -> String {
-    let mut text = format!("{LIB}\n{WAYS}\n{IMMUNE}\n{TAKE_TOKEN}");
-    text.push_str("disarm\nmkdir -p \"$state\" \"$ROOT/etc/systemd/system\" || exit 1\n");
+/// Confirms what [`load_script`] has loaded in `run_dir`, over a new connection: takes the token, disarms, lets older connections go
+/// on, records the rules and their live digest, and writes what is read at boot, last. What is open for the run alone the host closes
+/// by itself when the run is no more. Where that fails, the old rules are put back at once. See [`Status`] for its exit status.
+pub fn confirm_script(set: &Ruleset, run_dir: &str) -> String {
+    let mut text = format!("{LIB}\n{WAYS}\n{IMMUNE}\ndir={}\n{LAST_LOAD}{TAKE_TOKEN}", rooted(run_dir));
+    text.push_str("disarm\n(\n");
+    text.push_str(&write_files(set, Older::GoesOn));
+    let _ = writeln!(text, "{{ {}; }} || exit 1", load_commands(set));
+    text.push_str("mkdir -p \"$state\" \"$ROOT/etc/systemd/system\" || exit 1\n");
     text.push_str("[ -d \"$etc\" ] || { mkdir -p \"$etc\" && chmod 755 \"$etc\"; } || exit 1\n");
     // The other backend's rules go only now, so that a rollback finds them, and their bans, as they were.
     text.push_str(match set.backend {
@@ -192,7 +205,7 @@ pub fn confirm_script(set: &Ruleset) -> String {
     if set.rules.iter().any(Rule::is_passage) {
         text.push_str(&closes_by_itself(&set.lasting()));
     }
-    text.push_str("rm -f \"$marker\" \"$taken\"\nexit 0\n");
+    text.push_str(") || put_back\nrm -f \"$marker\" \"$taken\"\nexit 0\n");
     whole(&text)
 }
 
@@ -204,7 +217,7 @@ fn record(set: &Ruleset) -> String {
         "{{ {}; }} | sha256sum | {{ read -r sum rest; printf '%s\\n' \"$sum\"; }} | put \"$state/firewall.live\" 600 || exit 1",
         live_command(set.backend)
     );
-    for (name, body) in files(set) {
+    for (name, body) in files(set, Older::GoesOn) {
         text.push_str(&here(&format!("put \"$etc/{name}\" 600"), &body));
     }
     let (command, other) = match set.backend {
@@ -229,7 +242,7 @@ fn closes_by_itself(lasting: &Ruleset) -> String {
     let body = format!(
         "{LIB}\n{WAYS}\n{IMMUNE}\n{REAL_WAYS}{CLOSE}\
          dir=$dir/lasting\nrm -rf \"$dir\" && mkdir -p \"$dir\" || exit 1\n{}{{ {}; }} || exit 1\n{}exit 0\n",
-        write_files(lasting),
+        write_files(lasting, Older::GoesOn),
         load_commands(lasting),
         record(lasting)
     );
@@ -247,9 +260,11 @@ fn closes_by_itself(lasting: &Ruleset) -> String {
     )
 }
 
-/// Brings the old rules back now, if a change is armed. Exit 0: they are back, or nothing was armed.
-pub fn undo_script() -> String {
-    whole(&format!("{LIB}\n{WAYS}\n{IMMUNE}\n{REAL_WAYS}{TAKE_OVER}"))
+/// Brings the rules of before [`load_script`] in `run_dir` back now, if they are armed. Its exit status is never 0: it says how the old
+/// rules came back, or why there is nothing to bring back, see [`Status`].
+pub fn undo_script(run_dir: &str) -> String {
+    let dir = rooted(run_dir);
+    whole(&format!("{LIB}\n{WAYS}\n{IMMUNE}\n{REAL_WAYS}dir={dir}\n{LAST_LOAD}{TAKE_OVER}exit 26\n"))
 }
 
 /// The check of a ruleset, as a person would name it.
@@ -300,12 +315,35 @@ if plain \"$marker\" && read -r token <\"$marker\"; then
 fi
 ";
 
-const TAKE_TOKEN: &str = "\
-if ! plain \"$marker\" || ! read -r token <\"$marker\"; then
-	say 'no firewall change is armed here: the old rules came back, or the host was started anew'
-	exit 23
+/// Leaves where the load in `$dir` is not what is armed now, with a status that says what became of it.
+const LAST_LOAD: &str = "\
+if ! plain \"$marker\" || ! read -r token <\"$marker\" || [ \"${token%/*}\" != \"$dir\" ]; then
+	if [ -e \"$dir/rollback-failed\" ]; then cat \"$dir/rollback.log\" >&2; exit 24; fi
+	if [ -e \"$dir/rolled-back\" ] || [ -e \"$dir/rolling-back\" ]; then
+		say 'the rules were not confirmed in time'
+		exit 22
+	fi
+	if [ -e \"$dir/loaded\" ]; then
+		say 'the host was started anew before the rules were confirmed'
+		exit 23
+	fi
+	say 'the rules were never loaded'
+	exit 25
 fi
-dir=${token%/*}
+";
+
+const TAKE_TOKEN: &str = "\
+# What was loaded is not to stand: the old rules come back.
+put_back() {
+	if restore \"$dir\" >\"$dir/rollback.log\" 2>&1; then
+		: >\"$dir/rolled-back\"
+		rm -f \"$marker\"
+		exit 26
+	fi
+	: >\"$dir/rollback-failed\"
+	cat \"$dir/rollback.log\" >&2
+	exit 24
+}
 taken=$dir/confirmed
 # Where the connection of the load was cut, it may still be at work.
 i=0
@@ -314,11 +352,13 @@ while [ ! -e \"$dir/loaded\" ] && [ -e \"$token\" ] && [ $i -lt 100 ]; do
 	i=$((i + 1))
 done
 if [ -e \"$token\" ] && [ ! -e \"$dir/loaded\" ]; then
-	say 'the rules are armed and not loaded after 10 s; the timer puts the old ones back'
-	exit 23
+	say 'the rules were armed, and not loaded after 10 s'
+	mv \"$token\" \"$taken\" 2>/dev/null || exit 22
+	disarm
+	put_back
 fi
 mv \"$token\" \"$taken\" 2>/dev/null || {
-	say 'the confirmation came too late: the old rules are back'
+	say 'the confirmation came too late'
 	exit 22
 }
 ";
