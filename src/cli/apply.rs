@@ -154,7 +154,7 @@ fn absent(survey: &Survey, apply: &Apply, reporter: &Reporter) -> Result<(), Sto
 }
 
 fn own_way_in(site: &Site, prepared: &Prepared, force: bool, reporter: &Reporter) -> Result<(), Stop> {
-    let mut cut = way_in::errors(site, &way_in::cut_off(site, prepared));
+    let mut cut = way_in::refusals(site, prepared);
     if cut.is_empty() {
         return Ok(());
     }

@@ -47,7 +47,7 @@ pub(super) fn run(diff: &Diff, global: &Global, services: Services, reporter: &R
     reporter.plan(&site, &prepared.plan)?;
     steps::announce(&prepared.plan, reporter)?;
     work.undecided(&prepared)?;
-    let cut = way_in::errors(&site, &way_in::cut_off(&site, &prepared));
+    let cut = way_in::refusals(&site, &prepared);
     if !cut.is_empty() {
         return Err(Stop::Input(cut));
     }

@@ -53,6 +53,49 @@ pub fn cut_off(site: &Site, prepared: &Prepared) -> BTreeMap<IpAddr, BTreeSet<Ho
     cut
 }
 
+/// All that speaks against the planned rules: they lock us out by our address, or by the port at which the hosts are entered.
+pub fn refusals(site: &Site, prepared: &Prepared) -> Vec<Diagnostic> {
+    let mut refusals = errors(site, &cut_off(site, prepared));
+    // By the port that was seen and the one of the inventory.
+    let mut astray: BTreeMap<(Port, Option<Port>), BTreeSet<&HostName>> = BTreeMap::new();
+    for (name, _) in prepared.plan.hosts.iter().filter(|(_, plan)| !plan.is_empty()) {
+        let rules = prepared.desired.get(name).and_then(|d| d.firewall.as_ref());
+        let (Some(host), Some(rules), Some(seen)) = (site.hosts.get(name), rules, prepared.survey.observed.get(name))
+        else {
+            continue;
+        };
+        if let (Some(ours), Some(port)) = (seen.controller, seen.entrance)
+            && admitted(host, rules, ours)
+            && !admit::controller_is_admitted(rules, ours, port)
+        {
+            astray.entry((port, host.ssh.port)).or_default().insert(name);
+        }
+    }
+    refusals.extend(astray.into_iter().map(|((seen, named), hosts)| wrong_door(seen, named, &hosts)));
+    refusals
+}
+
+/// sshd is entered at another port than the rules open.
+fn wrong_door(seen: Port, named: Option<Port>, hosts: &BTreeSet<&HostName>) -> Diagnostic {
+    let names = hosts.iter().map(|host| host.as_str()).collect::<Vec<_>>().join(", ");
+    let open = named.map_or_else(|| "22".to_owned(), |port| port.to_string());
+    let (is, its) = if hosts.len() == 1 { ("is", "its") } else { ("are", "their") };
+    let error = Diagnostic::error(format!(
+        "the new firewall would lock this controller out: {names} {is} entered by SSH at port {seen}, and {its} rules open SSH at {open}"
+    ));
+    error.help(if named.is_none() {
+        format!(
+            "the port stands in your ssh configuration alone: write `ssh: {{ port: {seen} }}` into the inventory too"
+        )
+    } else {
+        let first = hosts.iter().next().map_or("HOST", |host| host.as_str());
+        format!(
+            "something translates the port on the way: open what sshd sees, with an entry of `firewall.allow`: \
+             `{{ to: {first}, port: {seen}, from: [NETWORK], why: SSH behind the translation }}`"
+        )
+    })
+}
+
 /// The addresses that this machine would use towards the hosts; no packet is sent. Wrong behind NAT or a jump host, so
 /// only good for a warning.
 pub fn local_addresses(site: &Site) -> BTreeMap<HostName, IpAddr> {

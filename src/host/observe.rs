@@ -149,6 +149,7 @@ pub fn parse(services: Services, answer: &[u8]) -> Result<Observed, ParseError> 
             phase: phase.to_owned(),
             limit: undo_limit,
         }),
+        entrance: get("ssh")?.split(' ').nth(3).and_then(|port| port.trim().parse().ok()),
         controller: get("ssh")?.split(' ').next().and_then(|a| a.parse::<IpAddr>().ok()).map(|a| a.to_canonical()),
         clock: get("clock")?.trim().parse().map_err(|_| bad("clock", "is not a number"))?,
         free: get("free")?.trim().parse::<u64>().map_err(|_| bad("free", "is not a number"))?.saturating_mul(1024),

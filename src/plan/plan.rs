@@ -323,7 +323,8 @@ fn load(from: &Ruleset, to: &Ruleset, why: Reload) -> Action {
 
 /// The digest of everything that a plan for a host that should be `desired` depends on, without what changes by itself.
 pub fn fingerprint(observed: &Observed, desired: &DesiredHost) -> Digest {
-    let mut steady = Observed { clock: 0, free: 0, controller: None, passing: BTreeMap::new(), ..observed.clone() };
+    let mut steady =
+        Observed { clock: 0, free: 0, controller: None, entrance: None, passing: BTreeMap::new(), ..observed.clone() };
     // What the other units mean, those of firewalls, is told in `firewall`; ours that loads at boot is active from then on.
     steady.units.retain(|unit, _| desired.units.contains_key(unit));
     // They come with the first lock that is taken.

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::base::net::HostName;
+use crate::base::net::{HostName, Port};
 pub use crate::plan::body::{Body, Digest};
 pub use crate::plan::facts::{Facts, Version};
 pub use crate::plan::phase::Phase;
@@ -303,6 +303,8 @@ pub struct Observed {
     pub cut_off: Option<CutOff>,
     /// Our own address as the host sees it.
     pub controller: Option<IpAddr>,
+    /// The port at which sshd was entered: behind a translation of ports another than the one that was dialled.
+    pub entrance: Option<Port>,
     /// The host's clock, seconds since 1970.
     pub clock: i64,
     /// Free bytes where we stage and keep state.
@@ -366,6 +368,7 @@ impl Observed {
             made: BTreeMap::new(),
             cut_off: None,
             controller: None,
+            entrance: None,
             clock: 0,
             free: 0,
             refusal: None,
