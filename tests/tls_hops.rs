@@ -3,17 +3,15 @@
 
 mod common;
 
+use std::ops::Deref;
 use std::time::Duration;
 
-use common::twin::{Twin, text, wait};
+use common::tiers::Tiers;
+use common::twin::{text, wait};
 use infra::base::material::Material;
 use infra::base::materials::Materials;
 use infra::base::secret::sentinel;
-use infra::inventory::site::Site;
 use infra::pki;
-use infra::plan::decision::Memory;
-use infra::plan::state::Desired;
-use infra::service::{ALL, desire, platform, render::Templates};
 use time::OffsetDateTime;
 
 /// The user's program: says what it was told.
@@ -39,15 +37,20 @@ exec cat
 "#;
 
 struct Running {
-    site: Site,
-    desired: Desired,
-    materials: Materials,
+    tiers: Tiers,
     /// Of the same authority, but over.
     expired: Materials,
     /// Of another authority with the same names.
     foreign: Materials,
-    twin: Twin,
     _state: tempfile::TempDir,
+}
+
+impl Deref for Running {
+    type Target = Tiers;
+
+    fn deref(&self) -> &Tiers {
+        &self.tiers
+    }
 }
 
 fn start() -> Running {
@@ -55,13 +58,8 @@ fn start() -> Running {
     let site = common::three_tier(&state.path().join("ours"));
     let now = OffsetDateTime::now_utc();
     let expired = pki::ensure(&site, &site.state, now - Duration::from_secs(100 * 86400)).unwrap().materials;
-    let materials = pki::ensure(&site, &site.state, now).unwrap().materials;
     let foreign = pki::ensure(&site, &state.path().join("theirs"), now).unwrap().materials;
-    let facts = site.hosts.keys().map(|h| (h.clone(), platform::oldest())).collect();
-    let desired =
-        desire(&site, (&facts, &Memory::default()), &materials, &Templates::load(ALL, None).unwrap()).unwrap();
-    let twin = Twin::new(&site, &desired, &materials);
-    for app in ["app1", "app2"] {
+    let tiers = Tiers::start(site, |twin, app| {
         twin.put(app, "/run/program.conf", PROGRAM);
         let out = twin.run(app, "nginx -c /run/program.conf >/run/start.log 2>&1 </dev/null");
         assert!(out.status.success(), "{}", text(&out));
@@ -69,63 +67,11 @@ fn start() -> Running {
         let listen = "TCP-LISTEN:8081,bind=127.0.0.1,reuseaddr,fork EXEC:'sh /run/echo.sh'";
         let out = twin.run(app, &format!("setsid -f socat {listen} >/run/echo.log 2>&1 </dev/null"));
         assert!(out.status.success(), "{}", text(&out));
-    }
-    for web in ["web1", "web2"] {
-        twin.put(web, "/srv/shop/public/x.txt", "static file\n");
-        twin.put(web, "/srv/shop/public/.env", "PASSWORD\n");
-        twin.put(web, "/srv/docs/index.html", "the docs\n");
-    }
-    for host in ["app1", "app2", "web1", "web2", "lb1", "lb2"] {
-        twin.start(host, &desired[&host.parse().unwrap()]);
-    }
-    let running = Running { site, desired, materials, expired, foreign, twin, _state: state };
-    running.through("200");
-    running
+    });
+    Running { tiers, expired, foreign, _state: state }
 }
 
 impl Running {
-    /// What the load balancer gets from a site through all tiers, once it is `code`.
-    fn through(&self, code: &str) {
-        let ask = "curl -q -s -m 5 -o /dev/null -w '%{http_code}' --cacert /etc/infra/sites-ca.crt \
-                   --resolve shop.example.com:443:127.0.0.1 https://shop.example.com/.well-known/infra/health";
-        let mut last = String::new();
-        let seen = wait(Duration::from_secs(30), || {
-            last = text(&self.twin.run("lb1", ask));
-            (last == code).then_some(())
-        });
-        assert!(seen.is_some(), "answered {last}, not {code}");
-    }
-
-    /// curl from outside to the load balancer's address.
-    fn edge(&self, args: &str) -> String {
-        let ca = self.twin.shared().join("sites-ca.crt");
-        std::fs::write(&ca, self.materials.public(&Material::SiteAuthorities).unwrap()).unwrap();
-        let names = ["shop.example.com", "www.shop.example.com", "docs.example.org", "a.docs.example.org"];
-        let resolve = names.map(|n| format!("--resolve {n}:443:10.0.1.11 --resolve {n}:80:10.0.1.11")).join(" ");
-        text(&self.twin.outside(&format!("curl -q -s -m 5 --noproxy '*' --cacert {} {resolve} {args}", ca.display())))
-    }
-
-    /// Bytes over TLS to the load balancer, as they are, each followed by a wait until its text is in what has come back (or for
-    /// 8 s); gives all of that.
-    fn raw(&self, alpn: &str, parts: &[(&[u8], &str)]) -> String {
-        let folder = self.twin.shared();
-        let answer = folder.join("answer");
-        std::fs::write(&answer, "").unwrap();
-        let mut send = String::new();
-        for (number, (bytes, until)) in parts.iter().enumerate() {
-            std::fs::write(folder.join(format!("part{number}")), bytes).unwrap();
-            send += &format!(
-                "cat part{number}; for i in $(seq 80); do grep -aqF '{until}' answer && break; sleep 0.1; done; "
-            );
-        }
-        self.twin.outside(&format!(
-            "cd {}\n{{ {send} }} | openssl s_client -quiet -no_ign_eof -connect 10.0.1.11:443 \
-             -servername shop.example.com -alpn {alpn} >answer 2>/dev/null",
-            folder.display()
-        ));
-        String::from_utf8_lossy(&std::fs::read(answer).unwrap()).into_owned()
-    }
-
     /// The code that a listener inside gives to a client with these materials' certificate.
     fn inside(&self, name: &str, socket: &str, client: Option<(&Materials, &str)>) -> String {
         let folder = self.twin.shared();

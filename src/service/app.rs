@@ -16,7 +16,7 @@ use crate::service::{Context, Service};
 pub struct App;
 
 const NAME: &str = "app";
-const TEMPLATES: &[Template] = &[nginx::TEMPLATE, template!("app/app.conf")];
+const TEMPLATES: &[Template] = &[nginx::TEMPLATE, nginx::TYPES, template!("app/app.conf")];
 
 #[derive(Serialize)]
 struct Model<'a> {

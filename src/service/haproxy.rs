@@ -1,6 +1,6 @@
 //! The edge: takes a context, adds `HAProxy` on the load balancers, with the public certificates and verified TLS to the web hosts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -26,7 +26,8 @@ mod status;
 pub struct Haproxy;
 
 const NAME: &str = "haproxy";
-const TEMPLATES: &[Template] = &[template!("haproxy/crt.list"), template!("haproxy/haproxy.cfg")];
+const TEMPLATES: &[Template] =
+    &[template!("haproxy/crt.list"), template!("haproxy/haproxy.cfg"), template!("haproxy/names.map")];
 /// `HAProxy`.
 pub(crate) const HAPROXY: Product = Product {
     name: "haproxy",
@@ -40,8 +41,13 @@ const FORMER: &str = r#"systemctl -q is-active haproxy.service || exit 0
 said=$(echo 'show proc' | socat -t 5 - UNIX-CONNECT:/run/haproxy-master.sock 2>&1) && [ -n "$said" ] ||
 	{ echo "the master of haproxy does not tell of its former workers: $said"; exit 1; }
 former=$(printf '%s\n' "$said" | awk '/^#/ { part = $2 " " $3 } part == "old workers" && $2 == "worker" { print $1 }')"#;
-/// Connections of clients at one time.
-const MAXCONN: u32 = 8000;
+/// Connections of clients at one time: at least, also where the host's memory is not known, and at most. Linux gives one address
+/// 28,232 ports towards one port of another (`net.ipv4.ip_local_port_range`).
+const MAXCONN: [u64; 2] = [8000, 28_000];
+/// What a client and its connection to a web host take of memory, where nothing flows; half of a host's may go to them.
+const KIB_A_CLIENT: u64 = 80;
+/// What a head of a request or of an answer may have, on all tiers.
+const HEAD: Head = Head { bytes: 32 * 1024, kib: 32 };
 
 #[derive(Serialize)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a condition of the template")]
@@ -50,7 +56,8 @@ struct Model<'a> {
     host: &'a str,
     ipv4: bool,
     ipv6: bool,
-    maxconn: u32,
+    maxconn: u64,
+    head: Head,
     curves: &'a str,
     server_curves: bool,
     ciphers: &'a str,
@@ -59,6 +66,8 @@ struct Model<'a> {
     /// Room of the table of requests by site.
     counted_sites: usize,
     role_name: String,
+    /// Of all sites, for the map of names.
+    names: Vec<Named<'a>>,
     /// The one that is asked for by address comes first: a client that gives no name is shown the first certificate.
     sites: Vec<SiteModel<'a>>,
     /// The one that is asked for by address, if any.
@@ -81,13 +90,25 @@ struct Limits {
     requests: u32,
 }
 
+/// Room for the lines of a head, without its first one.
+#[derive(Serialize)]
+struct Head {
+    bytes: u32,
+    kib: u32,
+}
+
+/// A name as a client may write it, in `Host` or in its handshake.
+#[derive(Serialize)]
+struct Named<'a> {
+    name: String,
+    site: &'a DnsName,
+}
+
 #[derive(Serialize)]
 struct SiteModel<'a> {
     name: &'a DnsName,
     pem: String,
     hsts: u64,
-    host_matches: String,
-    sni_matches: String,
 }
 
 #[derive(Serialize)]
@@ -143,6 +164,7 @@ impl Service for Haproxy {
             holder.file(context, out, "/etc/haproxy/tls/server.pem", &server)?;
         }
         config("/etc/haproxy/crt.list", context.render("haproxy/crt.list", &model)?, out)?;
+        config("/etc/haproxy/names.map", context.render("haproxy/names.map", &model)?, out)?;
         let body = context.render("haproxy/haproxy.cfg", &model)?;
         ports::check(UNIT, "bind", &body.text, out);
         config(CONFIG, body, out)?;
@@ -163,14 +185,7 @@ fn model<'a>(context: &Context<'a>) -> Model<'a> {
         let socket = SocketAddr::new(nginx::reach(host, web)?, site.ports.web.get());
         Some(Server { host: web.name.as_str(), name: site.internal_name(&web.name), socket })
     });
-    let sites = site.sites.values().map(|s| SiteModel {
-        name: &s.name,
-        pem: site_pem(&s.name),
-        hsts: s.hsts,
-        host_matches: matches("var(txn.host)", s, bracketed),
-        // Some clients do give an address as a name.
-        sni_matches: matches("ssl_fc_sni,lower", s, |address| address.to_string()),
-    });
+    let sites = site.sites.values().map(|s| SiteModel { name: &s.name, pem: site_pem(&s.name), hsts: s.hsts });
     let mut sites: Vec<_> = sites.collect();
     let addressed = site.sites.values().find(|s| !s.addresses.is_empty()).map(|s| &s.name);
     sites.sort_by_key(|s| Some(s.name) != addressed);
@@ -179,7 +194,8 @@ fn model<'a>(context: &Context<'a>) -> Model<'a> {
         host: host.name.as_str(),
         ipv4: has_family(host, true),
         ipv6: has_family(host, false),
-        maxconn: MAXCONN,
+        maxconn: maxconn(context.facts.memory),
+        head: HEAD,
         curves: curves(context),
         server_curves: HAPROXY.of(context.facts).minor() >= (2, 9),
         ciphers: CIPHERS,
@@ -187,6 +203,7 @@ fn model<'a>(context: &Context<'a>) -> Model<'a> {
         limits: Limits { connections: 200, requests: 2000 },
         counted_sites: site.sites.len().next_multiple_of(100),
         role_name: site.role_name(Role::Web),
+        names: site.sites.values().flat_map(names).collect(),
         sites,
         addressed,
         servers: servers.collect(),
@@ -210,21 +227,18 @@ fn has_family(host: &Host, ipv4: bool) -> bool {
     host.addresses.iter().chain(&host.public).any(|a| a.is_ipv4() == ipv4)
 }
 
-/// A condition: `fetch` is one of the site's names, or one of its addresses as `written`. A wildcard holds for one label
-/// (RFC 6125 §6.4.3).
-fn matches(fetch: &str, site: &WebSite, written: fn(IpAddr) -> String) -> String {
-    let names = site.names().filter(|n| !n.is_wildcard()).map(ToString::to_string);
-    let exact: Vec<String> = names.chain(site.addresses.iter().copied().map(written)).collect();
-    let wild = site.names().filter(|n| n.is_wildcard());
-    let mut terms = Vec::new();
-    if !exact.is_empty() {
-        terms.push(format!("{{ {fetch} -m str {} }}", exact.join(" ")));
-    }
-    for name in wild {
-        let below = name.as_str().trim_start_matches("*.").replace('.', "\\.");
-        terms.push(format!("{{ {fetch} -m reg ^[^.]+\\.{below}$ }}"));
-    }
-    terms.join(" || ").trim_start_matches("{ ").trim_end_matches(" }").to_owned()
+/// Every name of a site. Of an address both forms: in `Host` one of IPv6 has brackets (RFC 3986 section 3.2.2), and some clients do
+/// give an address as a name in the handshake.
+fn names(site: &WebSite) -> impl Iterator<Item = Named<'_>> {
+    let addresses =
+        site.addresses.iter().flat_map(|&address| BTreeSet::from([bracketed(address), address.to_string()]));
+    site.names().map(ToString::to_string).chain(addresses).map(|name| Named { name, site: &site.name })
+}
+
+/// How many clients a host with so many MiB of memory has room for.
+fn maxconn(memory: u64) -> u64 {
+    let [least, most] = MAXCONN;
+    (memory * 1024 / 2 / KIB_A_CLIENT).clamp(least, most)
 }
 
 fn config(path: &str, body: Body, out: &mut Claims) -> Result<(), Diagnostic> {

@@ -25,6 +25,7 @@ pub(crate) const NGINX: Product = Product {
 };
 pub(crate) const UNIT: &str = "nginx.service";
 pub(crate) const TEMPLATE: Template = template!("nginx/nginx.conf");
+pub(crate) const TYPES: Template = template!("nginx/types.conf");
 
 /// `systemctl reload` succeeds even if nginx keeps the old configuration, because a port is taken, say: then its workers are
 /// older than the files. The kernel's own words are the last in the error log. The master starts new workers before it tells
@@ -83,8 +84,11 @@ pub(crate) fn want(context: &Context<'_>, service: &'static str, out: &mut Claim
             holder.file(context, out, &format!("/etc/nginx/tls/{purpose}.{ending}"), &[material])?;
         }
     }
-    let body = context.render("nginx/nginx.conf", &Model { ciphers: CIPHERS, curves: curves(context) })?;
+    let model = Model { ciphers: CIPHERS, curves: curves(context) };
+    let body = context.render("nginx/nginx.conf", &model)?;
     config(service, phase, "/etc/nginx/nginx.conf", body, out)?;
+    let body = context.render("nginx/types.conf", &model)?;
+    config(service, phase, "/etc/nginx/infra-types.conf", body, out)?;
     out.check(Check { title: "nginx -t".into(), command: "nginx -t -q".into() });
     out.probe(Probe {
         phase,

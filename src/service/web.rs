@@ -20,7 +20,7 @@ use crate::service::{Context, Service};
 pub struct Web;
 
 const NAME: &str = "web";
-const TEMPLATES: &[Template] = &[nginx::TEMPLATE, template!("web/web.conf")];
+const TEMPLATES: &[Template] = &[nginx::TEMPLATE, nginx::TYPES, template!("web/web.conf")];
 
 #[derive(Serialize)]
 struct Model<'a> {

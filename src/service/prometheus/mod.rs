@@ -28,6 +28,7 @@ pub struct Prometheus;
 const NAME: &str = "prometheus";
 const TEMPLATES: &[Template] = &[
     nginx::TEMPLATE,
+    nginx::TYPES,
     template!("prometheus/node.conf"),
     template!("prometheus/scrape.conf"),
     agent::TEMPLATES[0],

@@ -1,0 +1,299 @@
+//! What real applications send and get comes through all tiers as it is: heads, streams, redirects, types, names. Real daemons on a
+//! private bridge, in front of `common/program.py`.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::tiers::Tiers;
+use common::twin::{text, wait};
+
+const PROGRAM: &str = include_str!("common/program.py");
+
+/// The tiers, and the folder that their certificates are in.
+fn start(change: impl FnOnce(&mut infra::inventory::site::Site)) -> (Tiers, tempfile::TempDir) {
+    let state = tempfile::tempdir().unwrap();
+    let mut site = common::three_tier(&state.path().join("state"));
+    change(&mut site);
+    let tiers = Tiers::start(site, |twin, app| {
+        twin.put(app, "/run/program.py", PROGRAM);
+        let out = twin.run(app, "setsid -f python3 /run/program.py 8080 >/run/program.log 2>&1 </dev/null");
+        assert!(out.status.success(), "{}", text(&out));
+        let asked = wait(Duration::from_secs(30), || {
+            twin.run(app, "curl -q -s -m 5 http://127.0.0.1:8080/healthz").status.success().then_some(())
+        });
+        assert!(asked.is_some(), "{}", text(&twin.run(app, "cat /run/program.log")));
+    });
+    (tiers, state)
+}
+
+/// All access and error logs of a tier's daemons.
+fn logs(tiers: &Tiers, hosts: &[&str]) -> String {
+    let read = "cat /var/log/nginx/access.log /var/log/nginx/error.log";
+    hosts.iter().map(|host| text(&tiers.twin.run(host, read))).collect()
+}
+
+#[test]
+fn heads_have_one_budget_on_all_tiers() {
+    let (tiers, _state) = start(|_| ());
+    let code = |args: &str| tiers.edge(&format!("-o /dev/null -w '%{{http_code}}' {args}"));
+    // Arguments of a program have an end; a file has none.
+    let file = tiers.twin.shared().join("head");
+    let with_head = |version: &str, line: &str| {
+        std::fs::write(&file, line).unwrap();
+        code(&format!("{version} -H @{} https://shop.example.com/told", file.display()))
+    };
+    let with_url = |version: &str, bytes: usize| {
+        std::fs::write(&file, format!("url = \"https://shop.example.com/told?{}\"\n", "u".repeat(bytes))).unwrap();
+        code(&format!("{version} -K {}", file.display()))
+    };
+    let cookies = |version: &str, bytes: usize| code(&format!("{version} 'https://shop.example.com/cookies?{bytes}'"));
+    for version in ["--http1.1", "--http2"] {
+        for bytes in [4_200, 8_300, 17_000, 31_000] {
+            assert_eq!(
+                with_head(version, &format!("Cookie: c={}\n", "c".repeat(bytes))),
+                "200",
+                "{version} cookie {bytes}"
+            );
+            assert_eq!(with_url(version, bytes), "200", "{version} URL {bytes}");
+            assert_eq!(cookies(version, bytes), "200", "{version} Set-Cookie {bytes}");
+        }
+        let many: String = (0..90).map(|n| format!("X-Many-{n}: {}\n", "m".repeat(320))).collect();
+        assert_eq!(with_head(version, &many), "200", "{version} many lines");
+        for bytes in [34_000, 50_000] {
+            assert_eq!(
+                with_head(version, &format!("Cookie: c={}\n", "c".repeat(bytes))),
+                "431",
+                "{version} cookie {bytes}"
+            );
+            assert_eq!(with_url(version, bytes), "414", "{version} URL {bytes}");
+            assert_eq!(cookies(version, bytes), "502", "{version} Set-Cookie {bytes}");
+        }
+        assert_eq!(cookies(version, 90_000), "502", "{version} more than any tier takes");
+    }
+    let why = logs(&tiers, &["web1", "web2", "app1", "app2"]);
+    assert!(why.contains(r#""why":"the head of its answer is over 64 KB""#), "{why}");
+}
+
+#[test]
+fn an_answer_flows_as_the_program_sends_it() {
+    let (tiers, _state) = start(|_| ());
+    for version in ["--http1.1", "--http2"] {
+        for (path, first, last) in [("/events", "data: 0", "data: 1"), ("/chunks", "part 0", "part 1")] {
+            for app in ["app1", "app2"] {
+                assert!(tiers.twin.run(app, "rm -f /run/go").status.success());
+            }
+            let seen = tiers.twin.shared().join("seen");
+            std::fs::write(&seen, "").unwrap();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    tiers.edge(&format!("{version} -N -m 60 -o {} https://shop.example.com{path}", seen.display()))
+                });
+                let read = || std::fs::read_to_string(&seen).unwrap();
+                // The program sends no more before it is told to, which it is only after this has come.
+                let came = wait(Duration::from_secs(20), || read().contains(first).then_some(()));
+                for app in ["app1", "app2"] {
+                    assert!(tiers.twin.run(app, "touch /run/go").status.success());
+                }
+                assert!(came.is_some(), "{version} {path}: {}", read());
+                let ended = wait(Duration::from_secs(20), || read().contains(last).then_some(()));
+                assert!(ended.is_some(), "{version} {path}: {}", read());
+            });
+        }
+    }
+}
+
+#[test]
+fn what_a_visitor_is_told_is_of_the_public_side() {
+    let (tiers, _state) = start(|_| ());
+    for web in ["web1", "web2"] {
+        for (path, body) in [
+            ("/srv/shop/public/sub/index.html", "sub"),
+            ("/srv/docs/guide/index.html", "guide"),
+            ("/srv/docs/guide/a.mjs", "export {}"),
+            ("/srv/docs/guide/app.webmanifest", "{}"),
+            ("/srv/docs/guide/b.js", ""),
+            ("/srv/docs/guide/c.css", ""),
+            ("/srv/docs/guide/d.woff2", ""),
+            ("/srv/docs/guide/e.avif", ""),
+            ("/srv/docs/guide/f.wasm", ""),
+            ("/srv/docs/guide/g.json", "{}"),
+            ("/srv/docs/empty/other.txt", "-"),
+        ] {
+            tiers.twin.put(web, path, body);
+        }
+    }
+    let location =
+        |url: &str| tiers.edge(&format!("-o /dev/null -D - '{url}' | sed -n '1p; s/^[Ll]ocation: //p' | tr -d '\\r'"));
+    for (url, status, to) in [
+        ("https://shop.example.com/static/sub?x=1", "301", "/static/sub/?x=1"),
+        ("https://docs.example.org/guide", "301", "/guide/"),
+        ("https://shop.example.com/says?Location=http%3A%2F%2F127.0.0.1%3A8080%2Fafter", "200", "/after"),
+        (
+            "https://shop.example.com/says?Location=https%3A%2F%2Fshop.example.com%2Fafter",
+            "200",
+            "https://shop.example.com/after",
+        ),
+    ] {
+        let said = location(url);
+        assert!(said.contains(status) && said.ends_with(&format!("\n{to}\n")), "{url}: {said}");
+    }
+    let code = |url: &str| tiers.edge(&format!("-o /dev/null -w '%{{http_code}}' '{url}'"));
+    assert_eq!(tiers.edge("https://docs.example.org/guide/"), "guide");
+    assert_eq!(code("https://docs.example.org/empty/"), "404");
+    assert_eq!(code("https://docs.example.org/missing"), "404");
+    let media = |url: &str| tiers.edge(&format!("-o /dev/null -w '%{{content_type}}' '{url}'"));
+    for (name, kind) in [
+        ("a.mjs", "text/javascript; charset=utf-8"),
+        ("b.js", "text/javascript; charset=utf-8"),
+        ("c.css", "text/css; charset=utf-8"),
+        ("", "text/html; charset=utf-8"),
+        ("app.webmanifest", "application/manifest+json"),
+        ("d.woff2", "font/woff2"),
+        ("e.avif", "image/avif"),
+        ("f.wasm", "application/wasm"),
+        ("g.json", "application/json"),
+    ] {
+        assert_eq!(media(&format!("https://docs.example.org/guide/{name}")), kind, "{name}");
+    }
+    // What the program says of its own is left as it is.
+    for kind in ["text/html", "text/html; charset=iso-8859-1", "text/plain", "application/javascript"] {
+        assert_eq!(media(&format!("https://shop.example.com/type?{}", kind.replace(' ', ""))), kind.replace(' ', ""));
+    }
+    // The stronger word of both stays.
+    let hsts = |value: &str| {
+        let ask = format!("-o /dev/null -D - 'https://shop.example.com/says?Strict-Transport-Security={value}'");
+        let head = tiers.edge(&format!("{ask} | sed -n 's/^strict-transport-security: //p' | tr -d '\\r'"));
+        head.trim_end().to_owned()
+    };
+    for (theirs, both) in [
+        ("", "max-age=300"),
+        ("max-age%3D100", "max-age=300"),
+        ("max-age%3D63072000", "max-age=63072000"),
+        ("max-age%3D%2263072000%22", "max-age=63072000"),
+        ("max-age%3D63072000%3B%20includeSubDomains%3B%20preload", "max-age=63072000; includeSubDomains; preload"),
+        ("includeSubDomains%3B%20max-age%3D0", "max-age=300; includeSubDomains"),
+        ("nonsense", "max-age=300"),
+        ("max-age%3D99999999999999999999", "max-age=300"),
+    ] {
+        assert_eq!(hsts(theirs), both, "{theirs}");
+    }
+}
+
+#[test]
+fn a_name_belongs_to_the_site_that_says_it_best() {
+    let (tiers, _state) = start(|site| {
+        // Wildcards that hold for exact names of other sites, before them and behind them in order.
+        let name = "docs.example.org".parse().unwrap();
+        let docs = site.sites.get_mut(&name).unwrap();
+        docs.aliases.push("*.example.com".parse().unwrap());
+        docs.hsts = 500;
+    });
+    let age = |host: &str| {
+        let head = tiers.edge(&format!("-o /dev/null -D - --resolve '{host}:443:10.0.1.11' 'https://{host}/'"));
+        head.lines()
+            .find_map(|line| line.strip_prefix("strict-transport-security: "))
+            .map(|line| line.trim().to_owned())
+    };
+    assert_eq!(age("shop.example.com").as_deref(), Some("max-age=300"));
+    assert_eq!(age("www.shop.example.com").as_deref(), Some("max-age=300"));
+    assert_eq!(age("other.example.com").as_deref(), Some("max-age=500"));
+    assert_eq!(age("a.docs.example.org").as_deref(), Some("max-age=500"));
+    let code = |args: &str| tiers.edge(&format!("-o /dev/null -w '%{{http_code}}' {args}"));
+    assert_eq!(code("--resolve a.b.example.com:443:10.0.1.11 -k https://a.b.example.com/"), "000", "two labels");
+    // A name as other programs write it.
+    for host in ["SHOP.example.COM", "shop.example.com.", "shop.example.com:443", "Shop.Example.Com.:443"] {
+        for version in ["--http1.1", "--http2"] {
+            assert_eq!(
+                code(&format!("{version} -H 'Host: {host}' https://shop.example.com/")),
+                "200",
+                "{version} {host}"
+            );
+        }
+        let plain =
+            tiers.edge(&format!("-o /dev/null -w '%{{redirect_url}}' -H 'Host: {host}' http://shop.example.com/a"));
+        assert_eq!(plain, "https://shop.example.com/a", "{host}");
+    }
+}
+
+#[test]
+fn what_stands_behind_a_question_mark_is_in_no_log() {
+    let (tiers, _state) = start(|_| ());
+    let all = ["lb1", "lb2", "web1", "web2", "app1", "app2"];
+    let code = |args: &str| {
+        tiers.edge(&format!("-o /dev/null -w '%{{http_code}}' -e 'https://shop.example.com/?from=marked' {args}"))
+    };
+    assert_eq!(code("'https://shop.example.com/told?token=marked'"), "200");
+    assert_eq!(code("'https://shop.example.com/close?token=marked'"), "502");
+    assert_eq!(code("'https://shop.example.com/cookies?90000&token=marked'"), "502");
+    assert_eq!(code("'https://shop.example.com/static/missing?token=marked'"), "404");
+    assert_eq!(code("'https://docs.example.org/missing?token=marked'"), "404");
+    for app in ["app1", "app2"] {
+        assert!(tiers.twin.run(app, "pkill -f /run/program.py").status.success());
+    }
+    assert_eq!(code("'https://shop.example.com/told?token=marked'"), "502");
+    for app in ["app1", "app2"] {
+        assert!(tiers.twin.run(app, "nginx -s stop").status.success());
+    }
+    // The load balancer's own 503 comes where the web host's health asks nobody else.
+    let seen =
+        wait(Duration::from_secs(20), || (code("'https://shop.example.com/told?token=marked'") == "502").then_some(()));
+    assert!(seen.is_some());
+    let said = logs(&tiers, &all);
+    assert!(!said.contains("marked"), "{said}");
+    for why in ["it closed the connection", "no connection over verified TLS"] {
+        assert!(said.contains(&format!("\"why\":\"{why}\"")), "{why}: {said}");
+    }
+}
+
+#[test]
+fn headers_with_an_underscore_come_through_but_not_in_our_name() {
+    let (tiers, _state) = start(|_| ());
+    let told = tiers.edge(
+        "-H 'api_key: k1' -H 'X_Forwarded_For: 6.6.6.6' -H 'x_forwarded-proto: http' -H 'X-Forwarded_Host: evil' -H 'X_Real_IP: 6.6.6.6' \
+         -H 'x_real-ip: 6.6.6.6' -H 'X_Request_ID: 6' -H 'X_Infra_Probe: yes' https://shop.example.com/told",
+    );
+    assert!(told.contains("api_key: k1"), "{told}");
+    for evil in ["6.6.6.6", "evil", ": http\n", "X_Request", "nfra"] {
+        assert!(!told.contains(evil), "{evil}: {told}");
+    }
+}
+
+#[test]
+fn a_websocket_may_be_still() {
+    let (tiers, _state) = start(|_| ());
+    // The inner tiers' own time-outs are shorter here than the silence; those of a websocket are not.
+    for host in ["web1", "web2", "app1", "app2"] {
+        let script = "sed -i -E 's/(proxy_(read|send)_timeout) 6[05]s/\\1 1s/' /etc/nginx/nginx.conf /etc/nginx/conf.d/*.conf && nginx -s reload";
+        assert!(tiers.twin.run(host, script).status.success());
+    }
+    tiers.through("200");
+    let request = "GET /ws HTTP/1.1\r\nHost: shop.example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    // The first wait is for what never comes: eight seconds of silence.
+    let answer = tiers.raw("http/1.1", &[(request.as_bytes(), "never said"), (b"said back", "said back")]);
+    assert!(answer.starts_with("HTTP/1.1 101 ") && answer.ends_with("said back"), "{answer}");
+}
+
+#[test]
+fn an_upload_over_http_2_is_not_held_by_its_window() {
+    let (tiers, _state) = start(|_| ());
+    // The connection preface and an empty SETTINGS frame (RFC 9113 section 3.4); the load balancer's own say its window for a stream.
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let answer = tiers.raw("h2", &[(preface, "never said")]);
+    let window = [0, 4, 0, 16, 0, 0];
+    assert!(answer.as_bytes().windows(6).any(|bytes| bytes == window), "{:?}", answer.as_bytes());
+    // And what is uploaded comes whole, whichever way.
+    let body = tiers.twin.shared().join("body");
+    std::fs::write(&body, vec![b'b'; 5_000_000]).unwrap();
+    for version in ["--http1.1", "--http2"] {
+        for way in ["", "-H 'Transfer-Encoding: chunked'"] {
+            let said = tiers.edge(&format!(
+                "{version} -m 30 {way} --data-binary @{} https://shop.example.com/sink",
+                body.display()
+            ));
+            assert_eq!(said, "5000000 bytes\n", "{version} {way}");
+        }
+    }
+}
