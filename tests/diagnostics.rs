@@ -109,6 +109,7 @@ fn good_inventories_have_nothing_said_about_them() {
         "inventories/three-tier.yml",
         "inventories/full.yml",
         "tests/inventory/whole.yml",
+        "tests/inventory/careful.yml",
     ];
     for name in names {
         match load(Path::new(name)) {

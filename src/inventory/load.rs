@@ -118,7 +118,10 @@ impl Files {
         self.problems.0.extend(parsed.diagnostics);
         let start = Span { source: Arc::clone(source), range: 0..0 };
         match parsed.root {
-            Some(root) if matches!(root.value, Value::Map(_)) => return Some(root),
+            Some(mut root) if matches!(root.value, Value::Map(_)) => {
+                self.own(&mut root);
+                return Some(root);
+            }
             Some(root) if root.is_broken() => {}
             Some(root) if !matches!(root.value, Value::Null) => {
                 if let Some(text) = root.text() {
@@ -144,11 +147,31 @@ impl Files {
         None
     }
 
+    /// Takes a person's own keys out of a file's map: what stands under `x-…` is there to be named by aliases.
+    fn own(&mut self, root: &mut Node) {
+        let Value::Map(entries) = &mut root.value else { return };
+        entries.retain(|entry| {
+            let key = entry.key.text.as_str();
+            if let Some(rest) = ["x_", "X-", "X_", "x."].iter().find_map(|start| key.strip_prefix(start)) {
+                self.problems.push(
+                    Diagnostic::error(format!("unknown key `{key}` in the inventory"))
+                        .at(&entry.key.mark.span())
+                        .help(format!("a key of your own begins with `x-`: did you mean `x-{rest}`?")),
+                );
+                return false;
+            }
+            !key.starts_with("x-")
+        });
+    }
+
     /// Takes the `include` key out of a file's map.
     fn includes(&mut self, root: &mut Node, folder: &Path) -> Vec<(Mark, String, PathBuf)> {
         let Value::Map(entries) = &mut root.value else { return Vec::new() };
         let Some(index) = entries.iter().position(|entry| entry.key.text == "include") else { return Vec::new() };
         let entry = entries.remove(index);
+        if entry.value.is_nothing() {
+            return Vec::new();
+        }
         if matches!(entry.value.value, Value::Null) {
             self.problems.push(
                 Diagnostic::error("`include` has no value")

@@ -1,5 +1,5 @@
-//! Takes the text of a YAML file, gives its tree. Keys given twice, aliases that go nowhere, tags and a second document
-//! are collected; at a breach of YAML's grammar or of a limit the reading ends.
+//! Takes the text of a YAML file, gives its tree, with what `<<` merges in its place. Keys given twice, aliases that go nowhere, tags
+//! and a second document are collected; at a breach of YAML's grammar or of a limit the reading ends.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,7 +29,9 @@ pub(crate) struct Parsed {
 /// Reads one file's text.
 pub(crate) fn parse(source: &Arc<Source>) -> Parsed {
     let options = granit_parser::options! { emit_comments: false, emit_unresolved_aliases: true };
-    let mut builder = Builder { source, out: Parsed::default(), frames: Vec::new(), anchors: HashMap::new(), nodes: 0 };
+    let document = Mark { source: Arc::clone(source), start: 0, end: 0, line: 1 };
+    let (out, frames, anchors) = (Parsed::default(), Vec::new(), HashMap::new());
+    let mut builder = Builder { source, out, frames, anchors, nodes: 0, document };
     for next in Parser::new_from_str_with_options(&source.text, options) {
         let stop = match next {
             Ok((event, span)) => builder.event(event, &span),
@@ -68,7 +70,13 @@ struct Frame {
 
 enum Content {
     List(Vec<Node>),
-    Map { entries: Vec<Entry>, seen: HashMap<String, Mark>, pending: Pending, broken: bool },
+    Map {
+        entries: Vec<Entry>,
+        seen: HashMap<String, Mark>,
+        merge: Option<(Mark, Vec<Node>)>,
+        pending: Pending,
+        broken: bool,
+    },
 }
 
 /// The key that waits for its value.
@@ -79,8 +87,8 @@ enum Pending {
     Key(Key),
     /// The next value belongs to a key that cannot be used; it is dropped.
     Unusable,
-    /// The next value is what `<<` would merge; it is dropped.
-    Merge,
+    /// The next value is what `<<`, which stands here, merges.
+    Merge(Mark),
 }
 
 struct Builder<'s> {
@@ -90,6 +98,8 @@ struct Builder<'s> {
     /// `None` while the anchored node is still open.
     anchors: HashMap<usize, Option<Built>>,
     nodes: usize,
+    /// Where the document begins.
+    document: Mark,
 }
 
 impl Builder<'_> {
@@ -117,14 +127,16 @@ impl Builder<'_> {
             Event::Scalar(text, style, anchor, _) => {
                 let plain = style == ScalarStyle::Plain;
                 let null = plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
-                let value = if null { Value::Null } else { Value::Scalar { text: text.into_owned(), plain } };
+                let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
+                // The line end that closes a block is no part of what a person means by it.
+                let text = if block { text.trim_end_matches('\n').to_owned() } else { text.into_owned() };
+                let value = if null { Value::Null } else { Value::Scalar { text, plain } };
                 self.finish(Built { node: Node { mark, value }, count: 1, height: 0 }, anchor, false)
             }
             Event::SequenceStart(_, anchor, _) => self.open(mark, anchor, Content::List(Vec::new())),
             Event::MappingStart(_, anchor, _) => {
-                let content =
-                    Content::Map { entries: Vec::new(), seen: HashMap::new(), pending: Pending::None, broken: false };
-                self.open(mark, anchor, content)
+                let (entries, seen, merge) = (Vec::new(), HashMap::new(), None);
+                self.open(mark, anchor, Content::Map { entries, seen, merge, pending: Pending::None, broken: false })
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 let Some(mut frame) = self.frames.pop() else { return Ok(()) };
@@ -132,8 +144,15 @@ impl Builder<'_> {
                 let value = match frame.content {
                     Content::List(items) if !items.is_empty() && items.iter().all(Node::is_broken) => Value::Broken,
                     Content::List(items) => Value::List(items),
-                    Content::Map { entries, broken: true, .. } if entries.is_empty() => Value::Broken,
-                    Content::Map { entries, .. } => Value::Map(entries),
+                    Content::Map { mut entries, mut seen, merge, broken, .. } => {
+                        for entry in merge.into_iter().flat_map(|(_, maps)| maps).flat_map(Node::into_entries) {
+                            if !seen.contains_key(&entry.key.text) {
+                                seen.insert(entry.key.text.clone(), entry.key.mark.clone());
+                                entries.push(entry);
+                            }
+                        }
+                        if broken && entries.is_empty() { Value::Broken } else { Value::Map(entries) }
+                    }
                 };
                 let node = Node { mark: frame.mark, value };
                 self.finish(Built { node, count: frame.count + 1, height: frame.height + 1 }, frame.anchor, false)
@@ -158,16 +177,29 @@ impl Builder<'_> {
                 );
                 self.finish(Built { node: Node { mark, value: Value::Broken }, count: 1, height: 0 }, 0, false)
             }
-            Event::DocumentStart(..) if self.out.root.is_some() => {
-                Err(Box::new(Diagnostic::error("a second document begins here").at(&mark.span()).help(
-                    "keep one document in a file: remove the `---`, or move the second document to a file of its own",
-                )))
+            Event::DocumentStart(..) => {
+                self.document = mark;
+                Ok(())
             }
             _ => Ok(()),
         }
     }
 
+    /// Refuses what stands in a second document; one that is empty is none.
+    fn single(&self) -> Result<(), Box<Diagnostic>> {
+        let full = |root: &Node| !matches!(root.value, Value::Null);
+        if !self.frames.is_empty() || !self.out.root.as_ref().is_some_and(full) {
+            return Ok(());
+        }
+        Err(Box::new(
+            Diagnostic::error("a second document begins here").at(&self.document.span()).help(
+                "keep one document in a file: remove the `---`, or move the second document to a file of its own",
+            ),
+        ))
+    }
+
     fn open(&mut self, mark: Mark, anchor: usize, content: Content) -> Result<(), Box<Diagnostic>> {
+        self.single()?;
         if self.frames.len() >= MAX_DEPTH {
             return Err(Box::new(too_deep(&mark)));
         }
@@ -198,21 +230,31 @@ impl Builder<'_> {
             self.anchors.insert(anchor, Some(built.clone()));
         }
         let parent = self.parent_key();
-        let merge = is_merge(&built.node);
         let Some(frame) = self.frames.last_mut() else {
-            self.out.root = Some(built.node);
+            let nothing = matches!(built.node.value, Value::Null);
+            if !nothing || self.out.root.is_none() {
+                self.single()?;
+                self.out.root = Some(built.node);
+            }
             return Ok(());
         };
         frame.count += built.count;
         frame.height = frame.height.max(built.height);
         match &mut frame.content {
             Content::List(items) => items.push(built.node),
-            Content::Map { entries, seen, pending, broken } => match std::mem::replace(pending, Pending::None) {
-                Pending::Merge => {}
+            Content::Map { entries, seen, merge, pending, broken } => match std::mem::replace(pending, Pending::None) {
+                Pending::Merge(at) => match merged(at, built.node, merge.as_ref()) {
+                    Ok(maps) => *merge = Some(maps),
+                    Err(diagnostic) => {
+                        *broken = true;
+                        self.out.diagnostics.extend(diagnostic.map(|boxed| *boxed));
+                    }
+                },
+                Pending::None if is_merge(&built.node) => *pending = Pending::Merge(built.node.mark),
                 Pending::None => match key(built.node) {
                     Ok(key) => *pending = Pending::Key(key),
                     Err(diagnostic) => {
-                        *pending = if merge { Pending::Merge } else { Pending::Unusable };
+                        *pending = Pending::Unusable;
                         *broken = true;
                         self.out.diagnostics.extend(diagnostic.map(|boxed| *boxed));
                     }
@@ -255,12 +297,40 @@ fn is_merge(node: &Node) -> bool {
     matches!(&node.value, Value::Scalar { text, plain: true } if text == "<<")
 }
 
+/// The maps that `<<` at `at` merges, the first of which wins (yaml.org/type/merge.html), or why there are none; `None` where that was
+/// said before.
+fn merged(
+    at: Mark,
+    node: Node,
+    before: Option<&(Mark, Vec<Node>)>,
+) -> Result<(Mark, Vec<Node>), Option<Box<Diagnostic>>> {
+    const HELP: &str = "write `<<: *one` or `<<: [*one, *two]`, aliases of maps whose keys are to stand here too";
+    if let Some((first, _)) = before {
+        let key = Key { text: "<<".to_owned(), mark: at };
+        return Err(Some(Box::new(twice(&key, first, None))));
+    }
+    let maps = match node.value {
+        Value::Broken => return Err(None),
+        Value::Map(_) => vec![node],
+        Value::List(items) => items,
+        _ => {
+            let message = format!("`<<` merges maps, found {}", node.kind());
+            return Err(Some(Box::new(Diagnostic::error(message).at(&node.span()).help(HELP))));
+        }
+    };
+    match maps.iter().find(|map| !matches!(map.value, Value::Map(_))) {
+        None => Ok((at, maps)),
+        Some(other) if other.is_broken() => Err(None),
+        Some(other) => {
+            let message = format!("`<<` merges maps, found {}", other.kind());
+            Err(Some(Box::new(Diagnostic::error(message).at(&other.span()).help(HELP))))
+        }
+    }
+}
+
 /// A key, or why it is none; `None` where that was said before.
 fn key(node: Node) -> Result<Key, Option<Box<Diagnostic>>> {
     let (message, help) = match node.value {
-        _ if is_merge(&node) => {
-            ("merge keys (`<<`) are not read", "write the keys out, or give an alias as the whole value: `ssh: *admin`")
-        }
         Value::Scalar { text, .. } => return Ok(Key { text, mark: node.mark }),
         Value::Broken => return Err(None),
         Value::Null => ("a value without a key", "write the key before the colon"),
@@ -371,6 +441,45 @@ mod tests {
     }
 
     #[test]
+    fn what_is_merged_stands_behind_what_is_written() {
+        let text = "a: &a { x: 1, y: 1 }\nb: &b { y: 2, z: 2 }\nc: { <<: [*a, *b], x: 3 }\nd: { y: 4, <<: *b }\ne: { <<: { <<: *a, x: 5 } }\n";
+        let parsed = read(text);
+        assert!(parsed.diagnostics.is_empty(), "{:?}", parsed.diagnostics);
+        let root = parsed.root.unwrap();
+        let is = |map: &str, keys: &[(&str, &str)]| {
+            let map = &root.get(map).unwrap().value;
+            let found: Vec<_> = map.entries().iter().map(|e| (e.key.text.as_str(), e.value.text().unwrap())).collect();
+            assert_eq!(found, keys);
+        };
+        is("c", &[("x", "3"), ("y", "1"), ("z", "2")]);
+        is("d", &[("y", "4"), ("z", "2")]);
+        is("e", &[("x", "5"), ("y", "1")]);
+        // What is merged is found where it was written.
+        assert_eq!(root.get("c").unwrap().value.get("z").unwrap().value.mark.line, 2);
+        for (text, message) in [
+            ("a: &a {}\nb: { <<: *a, <<: *a }\n", "`<<` is given twice"),
+            ("b: { <<: [1] }\n", "`<<` merges maps, found text"),
+            ("b: &b { <<: *b }\n", "an alias inside of the value that it stands for"),
+        ] {
+            let found: Vec<String> = read(text).diagnostics.into_iter().map(|d| d.message).collect();
+            assert_eq!(found, [message]);
+        }
+        assert_eq!(read("\"<<\": 1\n").root.unwrap().get("<<").unwrap().value.text(), Some("1"));
+    }
+
+    #[test]
+    fn one_document_is_read_with_or_without_its_marks() {
+        for text in ["---\na: 1\n", "%YAML 1.2\n---\na: 1\n...\n", "a: 1\n---\n", "---\n---\na: 1\n...\n---\n...\n"] {
+            let parsed = read(text);
+            assert!(parsed.diagnostics.is_empty(), "{text:?}: {:?}", parsed.diagnostics);
+            assert!(parsed.root.unwrap().get("a").is_some(), "{text:?}");
+        }
+        for text in ["a: 1\n---\na: 2\n", "a: 1\n--- text\n", "a: 1\n---\n- 1\n"] {
+            assert_eq!(read(text).diagnostics[0].message, "a second document begins here", "{text:?}");
+        }
+    }
+
+    #[test]
     fn what_grows_is_bounded() {
         // Each alias adds a level that the text does not show.
         let mut chain = String::from("a0: &a0 [x]\n");
@@ -387,7 +496,7 @@ mod tests {
 
     #[test]
     fn the_reading_goes_on_after_a_mistake() {
-        let parsed = read("a: !t 1\na: 2\n? [x]\n: 3\nb: *none\n<<: {}\n");
+        let parsed = read("a: !t 1\na: 2\n? [x]\n: 3\nb: *none\n<<: text\n");
         let messages: Vec<&str> = parsed.diagnostics.iter().map(|d| d.message.as_str()).collect();
         assert_eq!(
             messages,
@@ -396,7 +505,7 @@ mod tests {
                 "`a` is given twice",
                 "a key must be text",
                 "no anchor `&none` stands before this alias",
-                "merge keys (`<<`) are not read"
+                "`<<` merges maps, found text"
             ]
         );
         assert!(parsed.root.is_some());

@@ -90,6 +90,22 @@ impl Node {
         matches!(self.value, Value::Broken)
     }
 
+    /// Whether it says that there is nothing: `null`, `~`, `[]` or `{}`, but not what ends behind the colon, which is a mistake more
+    /// often.
+    pub(crate) fn is_nothing(&self) -> bool {
+        match &self.value {
+            Value::Null => self.mark.end > self.mark.start,
+            Value::List(items) => items.is_empty(),
+            Value::Map(entries) => entries.is_empty(),
+            Value::Broken | Value::Scalar { .. } => false,
+        }
+    }
+
+    /// The entries of a map; none for all else.
+    pub(crate) fn into_entries(self) -> Vec<Entry> {
+        if let Value::Map(entries) = self.value { entries } else { Vec::new() }
+    }
+
     /// The text of a scalar.
     pub(crate) fn text(&self) -> Option<&str> {
         if let Value::Scalar { text, .. } = &self.value { Some(text) } else { None }

@@ -37,19 +37,29 @@ pub(crate) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// The entry of a key that has a value; one without was reported by [`Problems::fields`].
+    /// The entry of a key that may be left out, which it is too where its value says that there is nothing.
     pub(crate) fn get(&self, key: &str) -> Option<&'a Entry> {
+        self.written(key).filter(|entry| !entry.value.is_nothing())
+    }
+
+    /// The entry of a key for which an empty list or map is not the same as none; one without a value was reported by
+    /// [`Problems::fields`].
+    pub(crate) fn written(&self, key: &str) -> Option<&'a Entry> {
         self.node.get(key).filter(|entry| !matches!(entry.value.value, Value::Null))
     }
 
-    /// Whether a key is not there, nor misspelled: only then it is worth a word of its own.
+    /// Whether a key is left out, and not misspelled: only then it is worth a word of its own.
     pub(crate) fn lacks(&self, key: &str) -> bool {
-        let hint = Some(format!("did you mean `{key}`?"));
-        let mut unknown = self.node.entries().iter().map(|e| e.key.text.as_str()).filter(|k| !self.known.contains(k));
-        self.node.get(key).is_none() && !unknown.any(|word| did_you_mean(word, self.known.iter().copied()) == hint)
+        self.node.get(key).is_none_or(|entry| entry.value.is_nothing()) && !self.misspells(key)
     }
 
-    /// The value of a key.
+    fn misspells(&self, key: &str) -> bool {
+        let hint = Some(format!("did you mean `{key}`?"));
+        let mut unknown = self.node.entries().iter().map(|e| e.key.text.as_str()).filter(|k| !self.known.contains(k));
+        unknown.any(|word| did_you_mean(word, self.known.iter().copied()) == hint)
+    }
+
+    /// The value of a key, as [`Fields::get`].
     pub(crate) fn value(&self, key: &str) -> Option<&'a Node> {
         self.get(key).map(|entry| &entry.value)
     }
@@ -147,7 +157,7 @@ impl Problems {
                     Some(hint) => diagnostic.help(hint),
                     None => diagnostic.help(format!("its keys are {}", any_of(known).replace(" or ", " and "))),
                 });
-            } else if matches!(entry.value.value, Value::Null) {
+            } else if matches!(entry.value.value, Value::Null) && !entry.value.is_nothing() {
                 self.push(
                     Diagnostic::error(format!("`{key}` has no value"))
                         .at(&entry.key.mark.span())
@@ -160,10 +170,11 @@ impl Problems {
 
     /// A key that must be there.
     pub(crate) fn require<'a>(&mut self, fields: Fields<'a>, what: &str, key: &str, help: &str) -> Option<&'a Entry> {
-        if fields.lacks(key) {
+        let written = fields.written(key);
+        if written.is_none() && fields.lacks(key) {
             self.push(Diagnostic::error(format!("{what} has no `{key}`")).at(&fields.head.span()).help(help));
         }
-        fields.get(key)
+        written
     }
 
     /// The entries of a map whose keys are names; `None` and a report when it is something else or empty.
@@ -205,12 +216,12 @@ impl Problems {
         None
     }
 
-    /// A whole number, decimal, without quotes.
+    /// A whole number, decimal.
     pub(crate) fn number(&mut self, node: &Node, key: &str) -> Option<u64> {
         let found = match &node.value {
-            Value::Scalar { text, plain } => {
-                let decimal = !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
-                if decimal && *plain && (text == "0" || !text.starts_with('0')) {
+            Value::Scalar { text, .. } => {
+                let decimal = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+                if decimal(text) && (text == "0" || !text.starts_with('0')) {
                     if let Ok(number) = text.parse() {
                         return Some(number);
                     }
@@ -221,12 +232,16 @@ impl Problems {
                     );
                     return None;
                 }
-                if decimal {
-                    let digits = text.trim_start_matches('0');
-                    let help = format!("write `{}`, without quotes", if digits.is_empty() { "0" } else { digits });
-                    self.push(
-                        Diagnostic::error(format!("`{key}` must be a number, found text")).at(&node.span()).help(help),
-                    );
+                let digits = text.strip_prefix('-').or(text.strip_suffix(".0")).unwrap_or(text);
+                if decimal(digits) {
+                    let why = match text.as_bytes() {
+                        [b'-', ..] => "is a negative number",
+                        [.., b'.', b'0'] => "is not a whole number",
+                        _ => "begins with a zero",
+                    };
+                    let digits = digits.trim_start_matches('0');
+                    let help = format!("write `{}`", if digits.is_empty() { "0" } else { digits });
+                    self.push(Diagnostic::error(format!("`{key}` {why}: `{text}`")).at(&node.span()).help(help));
                     return None;
                 }
                 "text"
@@ -237,7 +252,7 @@ impl Problems {
         self.push(
             Diagnostic::error(format!("`{key}` must be a number, found {found}"))
                 .at(&node.span())
-                .help("write decimal digits"),
+                .help("write decimal digits alone"),
         );
         None
     }
@@ -376,9 +391,10 @@ impl Problems {
         let what = format!("`{key}`");
         let fields = self.fields_of(node, &node.mark, &what, &["env", "file", "command"])?;
         let given: BTreeSet<&str> =
-            ["env", "file", "command"].into_iter().filter(|k| fields.node.get(k).is_some()).collect();
-        if given.len() != 1 || fields.node.entries().len() != 1 {
-            if fields.node.entries().len() == given.len() {
+            ["env", "file", "command"].into_iter().filter(|k| fields.get(k).is_some()).collect();
+        let written = fields.node.entries().iter().filter(|entry| !entry.value.is_nothing()).count();
+        if given.len() != 1 || written != 1 {
+            if written == given.len() {
                 self.push(
                     Diagnostic::error(format!("`{key}` must name exactly one place of its value"))
                         .at(&node.span())

@@ -204,8 +204,9 @@ fn users(
             .require(fields, &what, "from", "write `from: app`, the role whose hosts may log in as this user")
             .and_then(|e| names::role(&e.value, "from", hosts, problems));
         let password = fields.value("password").and_then(|node| problems.secret(node, "password"));
-        let grants = match fields.value("grants") {
-            Some(node) => grants(node, problems),
+        // Nothing is less than what holds where the key is left out, so it is not the same.
+        let grants = match fields.written("grants") {
+            Some(entry) => grants(&entry.value, problems),
             None => Some(USUAL_PRIVILEGES.into()),
         };
         let group = match fields.value("group") {

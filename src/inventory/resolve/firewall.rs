@@ -35,11 +35,8 @@ pub(super) fn firewall(root: Fields<'_>, hosts: &Hosts<'_>, problems: &mut Probl
     Some(FirewallPolicy { backend: backend?, manage_from: placed(manage), allow, block: placed(block), resolvers })
 }
 
-/// Networks of a list, or one; an empty list is none.
+/// Networks of a list, or one.
 fn networks<'a>(node: &'a Node, key: &str, problems: &mut Problems) -> Vec<Placed<'a>> {
-    if matches!(&node.value, crate::inventory::raw::Value::List(items) if items.is_empty()) {
-        return Vec::new();
-    }
     let items = problems.some(node, key, "[198.51.100.0/24]").unwrap_or_default();
     let mut out: Vec<Placed<'_>> = Vec::new();
     let mut seen: BTreeMap<Cidr, &Node> = BTreeMap::new();
@@ -60,13 +57,16 @@ fn networks<'a>(node: &'a Node, key: &str, problems: &mut Problems) -> Vec<Place
 }
 
 fn manage_from<'a>(fields: Fields<'a>, head: &Mark, problems: &mut Problems) -> Vec<Placed<'a>> {
-    if fields.lacks("manage_from") {
-        problems.push(missing(head, "`firewall` has no `manage_from`", MANAGE));
-    }
-    let Some(entry) = fields.get("manage_from") else { return Vec::new() };
+    let Some(entry) = fields.written("manage_from") else {
+        if fields.lacks("manage_from") {
+            problems.push(missing(head, "`firewall` has no `manage_from`", MANAGE));
+        }
+        return Vec::new();
+    };
     let node = &entry.value;
-    if matches!(&node.value, crate::inventory::raw::Value::List(items) if items.is_empty()) {
+    if node.is_nothing() {
         problems.push(Diagnostic::error("`manage_from` is empty: nobody could open SSH").at(&node.span()).help(MANAGE));
+        return Vec::new();
     }
     let nets = networks(node, "manage_from", problems);
     for (net, node) in &nets {
@@ -162,9 +162,6 @@ fn way_in(manage: &[Placed<'_>], block: &[Placed<'_>], hosts: &Hosts<'_>, proble
 }
 
 fn allow(node: &Node, hosts: &Hosts<'_>, block: &[Placed<'_>], problems: &mut Problems) -> Vec<Allow> {
-    if matches!(&node.value, crate::inventory::raw::Value::List(items) if items.is_empty()) {
-        return Vec::new();
-    }
     let example = "[{ to: web, port: 9000, from: [198.51.100.7], why: status checks of the CDN }]";
     let items = problems.list(node, "allow", example).unwrap_or_default();
     items.iter().filter_map(|item| rule(item, hosts, block, problems)).collect()

@@ -124,7 +124,7 @@ fn name(entry: &Entry, site: Option<&HostName>, problems: &mut Problems) -> Opti
 }
 
 fn roles(node: &Node, what: &str, problems: &mut Problems) -> Option<BTreeSet<Role>> {
-    if matches!(&node.value, crate::inventory::raw::Value::List(items) if items.is_empty()) {
+    if node.is_nothing() {
         problems.push(
             Diagnostic::error(format!("{what} has no role"))
                 .at(&node.span())

@@ -90,6 +90,9 @@ pub(super) fn settings(entry: &Entry, problems: &mut Problems) -> BTreeMap<Strin
     let mut out = BTreeMap::new();
     let Some(entries) = problems.named(entry, "write `max_connections: 300`") else { return out };
     for entry in entries {
+        if entry.value.is_nothing() {
+            continue;
+        }
         let (given, span) = (entry.key.text.as_str(), entry.key.mark.span());
         let mut fail = |message: String, help: String| {
             problems.push(Diagnostic::error(message).at(&span).help(help));

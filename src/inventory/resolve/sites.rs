@@ -99,7 +99,7 @@ fn site<'a>(entry: &'a Entry, name: Option<&DnsName>, out: &mut Sites<'a>, probl
         }
     }
     let app = fields.get("app").map(|app| program(app, &what, &entry.key.text, out, problems));
-    let has_app = fields.node.get("app").is_some();
+    let has_app = fields.get("app").is_some();
     let files = fields.get("static").map(|files| static_files(files, &what, has_app, problems));
     if fields.lacks("static") && fields.lacks("app") {
         problems.push(missing(
