@@ -68,6 +68,7 @@ pub fn site(name: &str, hosts: Vec<(HostName, Host)>, sites: Vec<WebSite>, state
         file: PathBuf::from("inventory.yml"),
         folder: PathBuf::from("."),
         state: state.to_owned(),
+        silence: BTreeMap::new(),
     }
 }
 
@@ -128,6 +129,7 @@ pub fn watched(state: &Path) -> Site {
         token: None,
         logs: vec![],
         repository: None,
+        alerts: BTreeMap::new(),
         from: vec![],
         place: Place::default(),
     });
@@ -152,6 +154,7 @@ pub fn shipped(state: &Path) -> Site {
         token: None,
         logs: vec![log("/var/log/shop/*.log", None), log("/var/log/shop/trace.txt", Some(r"^\d{4}-\d\d-\d\d "))],
         repository: None,
+        alerts: BTreeMap::new(),
         from: vec![],
         place: Place::default(),
     });
