@@ -93,7 +93,8 @@ pub struct Facts<'a> {
 /// Brings all of it together.
 pub fn judge(services: Services, facts: Facts<'_>) -> View {
     let Facts { seen, wanted, overview, clocks } = facts;
-    let Said { mut findings, mut words, traffic, certificates: shown, passes, figures } = services.tell(&seen);
+    let Said { mut findings, mut words, mut deliveries, traffic, certificates: shown, passes, figures } =
+        services.tell(&seen);
     let known: BTreeMap<&CertificateId, &Known> =
         overview.certificates.iter().map(|known| (&known.id, known)).collect();
     let nothing = Wanted::default();
@@ -109,6 +110,7 @@ pub fn judge(services: Services, facts: Facts<'_>) -> View {
             (None, None) => continue,
         };
         view.words = words.remove(name).unwrap_or_default();
+        view.deliveries = deliveries.remove(name).unwrap_or_default();
         hosts.insert(name.clone(), view);
     }
     let certificates = certificates::judge(&seen, wanted, &known, &shown, &mut findings);

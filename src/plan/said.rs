@@ -62,6 +62,19 @@ pub struct Shown {
     pub not_after: Option<i64>,
 }
 
+/// What a host measures or logs, as the monitoring service has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Delivery {
+    /// Of what kind: `measures`, `logs`.
+    pub what: &'static str,
+    /// When some of it was last accepted, seconds since 1970; null where that was not seen.
+    pub at: Option<i64>,
+    /// So many measures or lines wait to be accepted.
+    pub waiting: u64,
+    /// So many were thrown away since the agent began, as there was no more room to wait in.
+    pub dropped: u64,
+}
+
 /// What passes from one tier to the next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Passes {
@@ -97,6 +110,8 @@ pub struct Said {
     pub traffic: Vec<Traffic>,
     /// What running daemons show.
     pub certificates: Vec<Shown>,
+    /// What was accepted of a host's measures and logs.
+    pub deliveries: BTreeMap<HostName, Vec<Delivery>>,
     /// What passes between tiers.
     pub passes: Vec<Passes>,
     /// Figures.
@@ -114,6 +129,11 @@ impl Said {
         self.words.entry(host.clone()).or_default().push(words.into());
     }
 
+    /// What was accepted of a host.
+    pub fn delivery(&mut self, host: &HostName, delivery: Delivery) {
+        self.deliveries.entry(host.clone()).or_default().push(delivery);
+    }
+
     /// A figure of a host.
     pub fn figure(&mut self, host: &HostName, name: &'static str, help: &'static str, value: f64) {
         self.figures.push(Figure { name, help, labels: vec![("host", host.to_string())], value });
@@ -124,6 +144,9 @@ impl Said {
         self.findings.extend(other.findings);
         for (host, words) in other.words {
             self.words.entry(host).or_default().extend(words);
+        }
+        for (host, deliveries) in other.deliveries {
+            self.deliveries.entry(host).or_default().extend(deliveries);
         }
         self.traffic.extend(other.traffic);
         self.certificates.extend(other.certificates);

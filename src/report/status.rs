@@ -120,12 +120,40 @@ pub fn left(until: Option<i64>, now: i64) -> String {
     until.map_or_else(|| "-".to_owned(), |end| format!("{} d", days(end, now)))
 }
 
-fn row(host: &HostView, now: i64) -> Vec<String> {
+/// How long ago something of a host was last accepted by the monitoring service, `8 s`: of what has something waiting, the longest;
+/// `-` where that was not seen.
+fn sent(host: &HostView, now: i64) -> String {
+    let newest = host.deliveries.iter().map(|one| one.at).max();
+    let waits = host.deliveries.iter().filter(|one| one.waiting > 0).map(|one| one.at).min();
+    waits.or(newest).flatten().map_or_else(|| "-".to_owned(), |at| ago(now.saturating_sub(at)))
+}
+
+/// The same of each: `measures 8 s ago, logs 3 min ago`.
+pub fn deliveries(host: &HostView, now: i64) -> String {
+    let each = host.deliveries.iter().map(|one| match one.at {
+        Some(at) => format!("{} {} ago", one.what, ago(now.saturating_sub(at))),
+        None => format!("no {} yet", one.what),
+    });
+    each.collect::<Vec<_>>().join(", ")
+}
+
+/// `8 s`, `12 min`, `3 h`, `4 d`.
+fn ago(seconds: i64) -> String {
+    match seconds.max(0) {
+        seconds @ ..120 => format!("{seconds} s"),
+        seconds @ ..7_200 => format!("{} min", seconds / 60),
+        seconds @ ..172_800 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// `sends`: whether there is a monitoring service to which hosts send.
+fn row(host: &HostView, now: i64, sends: bool) -> Vec<String> {
     let some = |number: usize| if number == 0 { "-".to_owned() } else { number.to_string() };
     let roles: Vec<&str> = host.roles.iter().map(|role| role.as_str()).collect();
     let runs = host.units.iter().filter(|unit| unit.good).count();
     let units = if host.units.is_empty() { "-".to_owned() } else { format!("{runs}/{}", host.units.len()) };
-    vec![
+    let mut row = vec![
         host.host.to_string(),
         roles.join(","),
         state(host),
@@ -134,8 +162,10 @@ fn row(host: &HostView, now: i64) -> Vec<String> {
         some(host.owed.len()),
         left(host.certificates_until, now),
         host.free.map_or_else(|| "-".to_owned(), bytes),
-        clean(&host.words.join(", ")),
-    ]
+    ];
+    row.extend(sends.then(|| sent(host, now)));
+    row.push(clean(&host.words.join(", ")));
+    row
 }
 
 /// Rows in columns as wide as their widest cell. The last column comes below where it would not fit.
@@ -172,9 +202,11 @@ fn hosts(view: &View, paint: Paint) -> String {
         all.into_iter().partition(|host| view.hosts.len() <= HOSTS || rank(host) < 2);
     let mut out = String::new();
     if !shown.is_empty() {
-        let heads = ["host", "roles", "is", "units", "drift", "owed", "cert", "free", ""];
-        let mut rows = vec![heads.map(str::to_owned).to_vec()];
-        rows.extend(shown.iter().take(LINES).map(|host| row(host, view.now)));
+        let sends = view.hosts.values().any(|host| !host.deliveries.is_empty());
+        let heads = ["host", "roles", "is", "units", "drift", "owed", "cert", "free"].into_iter();
+        let heads = heads.chain(sends.then_some("sent")).chain([""]);
+        let mut rows = vec![heads.map(str::to_owned).collect()];
+        rows.extend(shown.iter().take(LINES).map(|host| row(host, view.now, sends)));
         let _ = write!(out, "\n{}", table(&rows, paint, &|index| shown.get(index).is_some_and(|host| rank(host) < 2)));
         if shown.len() > LINES {
             let _ = writeln!(out, "  and {} more, not well either", shown.len() - LINES);

@@ -73,17 +73,26 @@ failed() {
 		echo "systemd_units_active_code{name=\"$unit\",active=\"failed\"} 3"
 	done
 }
-{%- endif %}
 
+began=$(date +%s) written= accepted=
+{%- endif %}
 while :; do
 	now=$(date +%s)
+{%- if telegraf %}
+	shipped=$(logs | sort) before=$written
+	written=$(echo "$shipped" | awk '/^infra_logs_written/ { all += $NF } END { printf "%.0f", all }')
+	# a shipper that began anew has delivered nothing by that
+	[ "$written" -le "${before:-$written}" ] || accepted=$now
+{%- endif %}
 	# Who reads it sees the file of before or this one, never half of it; the measures of one name stand together.
 	{
 		firewall
 		certificates | sort
 		owed
 {%- if telegraf %}
-		logs | sort
+		[ -z "$shipped" ] || echo "$shipped"
+		[ -z "$accepted" ] || echo "infra_logs_accepted_seconds $accepted"
+		echo "infra_logs_watched_seconds $began"
 		failed
 {%- endif %}
 		echo "infra_measured_seconds $now"

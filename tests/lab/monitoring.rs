@@ -49,12 +49,13 @@ struct World {
 #[test]
 fn what_is_measured_and_logged_arrives_by_host() {
     let Some(world) = World::up("t-watch") else { return };
-    let all: [Check<World>; 10] = [
+    let all: [Check<World>; 11] = [
         ("wrong input changes nothing", wrong_input),
         ("an agent of somebody else is named", rival),
         ("it is applied, and seen to be accepted", applied),
         ("twice is nothing", nothing),
         ("measures arrive from each host", measures),
+        ("the status tells of each host's last delivery", delivered),
         ("1,000 requests are 1,000", requests),
         ("every line arrives once", lines),
         ("an outage is told, and fails nothing", outage),
@@ -240,6 +241,28 @@ fn measures(world: &World) {
     }
     let said = world.bench.infra(&["lab", "received", "web1", "--name", world.bench.lab().name()]).expect(0);
     assert!(said.out.contains("watch/web/metrics: "), "{}", said.out);
+}
+
+fn delivered(world: &World) {
+    let told = |out: &str| -> BTreeSet<String> {
+        let lines = out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let hosts = lines.filter(|line| line["event"] == "host_status");
+        let of = |host: serde_json::Value| {
+            let each = host["deliveries"].as_array().cloned().unwrap_or_default();
+            let each = each.into_iter().filter(|one| one["at"].is_i64() && one["dropped"] == 0);
+            let names = each.map(|one| format!("{} {}", host["host"].as_str().unwrap(), one["what"].as_str().unwrap()));
+            names.collect::<Vec<_>>()
+        };
+        hosts.flat_map(of).collect()
+    };
+    // A host's login for the status is a line of its log.
+    wait("all is accepted of all hosts", Duration::from_secs(180), || {
+        let said = World::keeps(world.bench.infra(&["status", "--json"]));
+        (said.code == 0 && told(&said.out).len() == 2 * HOSTS.len()).then_some(())
+    });
+    let said = World::keeps(world.bench.infra(&["status"])).expect(0);
+    assert!(said.out.contains("  sent"), "{}", said.out);
+    assert!(said.out.lines().all(|line| line.chars().count() <= 80), "{}", said.out);
 }
 
 fn requests(world: &World) {

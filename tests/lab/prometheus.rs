@@ -48,8 +48,9 @@ fn prometheus() {
     // Looked at more often than on real hosts: nobody waits here for a quarter of a minute at a time.
     let often = include_str!("../../templates/prometheus/prometheus.yml").replace(": 15s", ": 2s");
     bench::write(&bench.dir.path().join("templates/prometheus/prometheus.yml"), &often);
-    let all: [Check<Bench>; 5] = [
+    let all: [Check<Bench>; 6] = [
         ("who watches sees every host by name", scraped),
+        ("the status tells of each host's last scrape", told),
         ("a request through the edge is counted once", counted),
         ("nobody else gets a measure", refused),
         ("what happens is alerted about, and what is over is not", alerted),
@@ -116,6 +117,16 @@ fn scraped(bench: &Bench) {
     seen(bench, "the site is well", "probe_success{job=\"site\",site=\"shop.example.com\"}", &["lb1=1"]);
     seen(bench, "servers of HAProxy", "haproxy_backend_active_servers{proxy=\"web\"}", &["lb1=1"]);
     seen(bench, "state of a server", "haproxy_server_status{proxy=\"web\",server=\"web1\",state=\"DOWN\"}", &["lb1=0"]);
+}
+
+/// The status has of every host when it was last scraped, as who watches says.
+fn told(bench: &Bench) {
+    bench::wait("every host is seen to be scraped", Duration::from_secs(60), || {
+        let said = bench.infra(&["status", "--json"]);
+        let seen =
+            said.out.lines().filter(|line| line.contains("\"what\":\"measures\"") && !line.contains("\"at\":null"));
+        (said.code == 0 && seen.count() == HOSTS.len()).then_some(())
+    });
 }
 
 fn counted(bench: &Bench) {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::Wanted;
 use crate::base::net::HostName;
 use crate::inventory::site::{Host, Role};
-use crate::plan::said::Finding;
+use crate::plan::said::{Delivery, Finding};
 use crate::plan::state::{DesiredHost, Follow, Observed, ObservedFile, Recorded};
 use crate::plan::way;
 
@@ -48,6 +48,8 @@ pub struct HostView {
     pub free: Option<u64>,
     /// What services say of it.
     pub words: Vec<String>,
+    /// What the monitoring service has accepted of it.
+    pub deliveries: Vec<Delivery>,
     /// How much is wrong with it.
     pub troubles: usize,
     /// How much is worth knowing beside that.
@@ -71,6 +73,7 @@ impl HostView {
             certificates_until: None,
             free: None,
             words: Vec::new(),
+            deliveries: Vec::new(),
             troubles: 0,
             notes: 0,
         }

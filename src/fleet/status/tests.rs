@@ -4,7 +4,7 @@ use crate::inventory::load::load_text;
 use crate::inventory::site::Site;
 use crate::plan::decision::Memory;
 use crate::plan::ruleset::Ruleset;
-use crate::plan::said::{Lately, Shown, Traffic};
+use crate::plan::said::{Delivery, Lately, Shown, Traffic};
 use crate::plan::state::{
     Digest, Facts as System, Follow, Observed, ObservedFile, ObservedFleet, ObservedUnit, Recorded,
 };
@@ -82,6 +82,7 @@ impl Service for Edge {
             said.traffic.push(Traffic { host: host.clone(), site: site.clone(), requests: 1000, answers, lately });
             said.certificates.push(Shown { host: host.clone(), site: Some(site), not_after: Some(NOW + 59 * DAY) });
             said.word(host, "10.0 requests/s");
+            said.delivery(host, Delivery { what: "measures", at: Some(NOW - 8), waiting: 2, dropped: 0 });
             said.figure(host, "edge_sessions", "Sessions.", 3.0);
         }
         said

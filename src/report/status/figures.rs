@@ -46,6 +46,19 @@ pub fn draw(site: &Site, view: &View) -> String {
             add("unit_active", "Whether a unit that should run does.", &labels, yes(unit.good));
         }
     }
+    for host in view.hosts.values() {
+        for one in &host.deliveries {
+            let of = [("host", host.host.as_str()), ("what", one.what)];
+            if let Some(at) = one.at {
+                let help = "When some of it was last accepted by the monitoring service, seconds since 1970.";
+                add("delivery_time_seconds", help, &of, whole(at));
+            }
+            add("delivery_waiting", "Measures or log lines that wait to be accepted.", &of, figure(one.waiting));
+            let help =
+                "Measures or log lines that were thrown away since the agent began, as they could not wait longer.";
+            add("delivery_dropped_total", help, &of, figure(one.dropped));
+        }
+    }
     for one in &view.certificates {
         let (host, help) = (one.host.as_str(), "When a certificate ends, seconds since 1970.");
         let of = one.site.as_ref().map_or("", |site| site.as_str());

@@ -5,7 +5,7 @@ use serde::Serialize;
 use tera::{Context, Tera};
 
 use super::picture::{self, Picture, class};
-use super::{grouped, left, moment, number, ordered, ordered_sites, shares, state, summary};
+use super::{deliveries, grouped, left, moment, number, ordered, ordered_sites, shares, state, summary};
 use crate::base::visible;
 use crate::fleet::status::{HostView, SiteView, View};
 use crate::inventory::site::Site;
@@ -123,6 +123,9 @@ fn host_row(host: &HostView, now: i64) -> Row {
             ("free", host.free.map_or_else(|| "-".to_owned(), bytes)),
             ("does", said(&host.words.join(", "))),
         ]));
+        if !host.deliveries.is_empty() {
+            all.extend(cells([("sent", said(&deliveries(host, now)))]));
+        }
     }
     Row { name: host.host.to_string(), class: class(host), cells: all }
 }

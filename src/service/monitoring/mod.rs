@@ -8,6 +8,7 @@ use crate::base::diagnostic::Diagnostic;
 use crate::base::materials::Owner;
 use crate::inventory::site::{Monitoring as Section, Role, Site};
 use crate::plan::decision::{Decided, Memory};
+use crate::plan::said::Said;
 use crate::plan::state::{Access, Body, Folder, Follow, ObservedFleet, Phase, UnitWanted};
 use crate::plan::task::Task;
 use crate::service::agent::{self, PHASE, Reader};
@@ -17,6 +18,7 @@ use crate::service::inquiry::Inquiry;
 use crate::service::product::Product;
 use crate::service::render::{Template, template};
 use crate::service::repository::Repository;
+use crate::service::status::{Gauge, Seen};
 use crate::service::{Context, SecretWanted, Service};
 
 mod delivery;
@@ -24,6 +26,7 @@ mod logs;
 mod metrics;
 mod rivals;
 mod source;
+mod status;
 
 /// See the module.
 pub struct Monitoring;
@@ -126,6 +129,14 @@ impl Service for Monitoring {
         logs::want(context, section, out)?;
         delivery::probes(out);
         Ok(())
+    }
+
+    fn gauge(&self) -> Option<Gauge> {
+        Some(status::GAUGE)
+    }
+
+    fn status(&self, seen: &Seen<'_>) -> Said {
+        status::tell(seen)
     }
 }
 

@@ -9,16 +9,19 @@ use serde::Serialize;
 use crate::base::diagnostic::Diagnostic;
 use crate::base::net::{Port, bracketed};
 use crate::inventory::site::{Host, MonitoringService, Role, Site};
+use crate::plan::said::Said;
 use crate::plan::state::{Access, Follow, Probe, UnitWanted};
 use crate::service::agent::{self, PHASE, Reader};
 use crate::service::claims::Claims;
 use crate::service::firewall::flows::METRICS;
 use crate::service::product::Product;
 use crate::service::render::{Template, template};
+use crate::service::status::{Gauge, Seen};
 use crate::service::{Context, Service, nginx};
 
 mod beside;
 mod database;
+mod status;
 mod watcher;
 
 /// See the module.
@@ -130,6 +133,14 @@ impl Service for Prometheus {
             watcher::want(context, out)?;
         }
         Ok(())
+    }
+
+    fn gauge(&self) -> Option<Gauge> {
+        Some(status::GAUGE)
+    }
+
+    fn status(&self, seen: &Seen<'_>) -> Said {
+        status::tell(seen)
     }
 }
 

@@ -21,7 +21,7 @@ use crate::service::prometheus::beside::{self, Ask};
 use crate::service::prometheus::{Exporter, NAME, exporters, socket};
 
 const UNIT: &str = "prometheus.service";
-const CONFIG: &str = "/etc/prometheus/infra.yml";
+pub(super) const CONFIG: &str = "/etc/prometheus/infra.yml";
 const RULES: &str = "/etc/prometheus/infra-alerts.yml";
 const FOLDER: &str = "/etc/prometheus/infra";
 
