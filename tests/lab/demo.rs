@@ -49,7 +49,7 @@ fn bare_hosts_to_another_writer_under_load() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let lab = Lab::open(NAME).unwrap_or_else(|e| panic!("{e}:\n{said}"));
     let shown = Shown { said, lab };
-    let all: [Check<Shown>; 6] = [
+    let all: [Check<Shown>; 7] = [
         ("it ends well", move |shown| {
             assert!(shown.said.contains("when you are done:"), "{}", shown.said);
         }),
@@ -61,6 +61,7 @@ fn bare_hosts_to_another_writer_under_load() {
         }),
         ("exactly the declared flows", |shown| shown.says(&["infra firewall verify", "exactly what is declared"])),
         ("another writer under load", another_writer),
+        ("what happened has arrived at the monitoring service", arrived),
         ("one order of a certificate serves both", one_order),
     ];
     let ended = output.status.success();
@@ -83,6 +84,26 @@ fn another_writer(shown: &Shown) {
     }
     let page = shown.sh("outside", "curl -sS --fail --max-time 10 -X POST https://shop.example.com/orders");
     assert!(page.contains(", written to db2"), "{page}");
+}
+
+fn arrived(shown: &Shown) {
+    if shown.lab.maker().is_none() {
+        eprintln!("nothing is monitored: this machine has no Go to build Telegraf with");
+        return;
+    }
+    shown.says(&["infra status", "shop: 8 hosts, all well", "  sent"]);
+    let (_, status) = shown.said.rsplit_once("infra status").unwrap_or_default();
+    let rate = status.split_once(" requests/s").and_then(|(before, _)| before.rsplit_once(' '));
+    let rate: f64 = rate.and_then(|(_, rate)| rate.parse().ok()).unwrap_or_default();
+    assert!(rate > 0.0, "{status}");
+    for (host, category) in [
+        ("lb1", "shop/lb/haproxy: "),
+        ("web1", "shop/web/nginx/access: "),
+        ("app1", "shop/app/metrics: "),
+        ("db1", "shop/db/journal: "),
+    ] {
+        shown.says(&[&format!("infra lab received --name {NAME} {host}"), category]);
+    }
 }
 
 fn one_order(shown: &Shown) {

@@ -1,6 +1,6 @@
 //! `lab demo`: the main job on this machine, from nothing: a lab up, the inventory applied to it, a page from the internet's
-//! side, a row in the database and on its replica, another writer while clients order, the flows as measured, and an apply that finds
-//! nothing to do.
+//! side, a row in the database and on its replica, another writer while clients order, the flows as measured, an apply that finds
+//! nothing to do, and what of all that has arrived at the monitoring service.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -9,11 +9,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::orders::{self, Orders};
+use super::received;
 use super::which::LabImage;
 use crate::base::fsx;
 use crate::cli::stop::{Done, Stop};
 use crate::cli::{exit, stages};
+use crate::inventory::load;
 use crate::inventory::site::{Role, Site};
+use crate::lab::agent::{self, Maker};
 use crate::lab::{self, Lab, Release, Spec, Target, requirements};
 use crate::report::Reporter;
 
@@ -30,12 +33,34 @@ const INVENTORY: &str = include_str!("../../../inventories/full.yml");
 /// Its lab, where none is named.
 const NAME: &str = "demo";
 
-/// The same for hosts of `release`: the one that has `MySQL` does not have `MariaDB`.
-fn inventory_of(release: Release) -> String {
-    match release {
+/// The address of the HTTP source in the demonstration, and the file beside the inventory that holds it.
+const SOURCE: (&str, &str) = ("source", "https://endpoint1.collection.sumologic.com/receiver/v1/http/demonstration\n");
+/// How that stands in [`INVENTORY`].
+const GIVEN: &str = "  source: { env: SUMO_HTTP_SOURCE }\n";
+/// How the lines begin that are the demonstration's own.
+const OWN: [&str; 2] = ["  source: ", "  repository: "];
+
+/// The same for hosts of `release`: the one that has `MySQL` does not have `MariaDB`. The lab stands for the monitoring service; where
+/// its agent cannot be had, nothing is monitored.
+fn inventory_of(release: Release, maker: Option<&Maker>) -> String {
+    let text = match release {
         Release::Bookworm | Release::Trixie => INVENTORY.to_owned(),
         Release::Sid => INVENTORY.replace("engine: mariadb", "engine: mysql"),
-    }
+    };
+    let Some(maker) = maker else {
+        return text.split_once("\nmonitoring:\n").map_or_else(|| text.clone(), |(before, _)| before.to_owned());
+    };
+    let (key, fingerprint) = (maker.key.display(), &maker.fingerprint);
+    let [source, repository] = OWN;
+    let own =
+        format!("{source}{{ file: {} }}\n{repository}{{ signed_by: {key}, fingerprint: {fingerprint} }}\n", SOURCE.0);
+    text.replace(GIVEN, &own)
+}
+
+/// An inventory but for what depends on the machine.
+fn plain(text: &str) -> String {
+    let own = |line: &str| OWN.iter().any(|begin| line.starts_with(begin));
+    text.lines().filter(|line| !own(line)).fold(String::new(), |all, line| all + line + "\n")
 }
 
 /// Where the inventory of the demonstration in the lab `name` is.
@@ -58,8 +83,13 @@ fn forget_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut kept = Vec::new();
     for entry in fs_err::read_dir(folder)? {
         let path = entry?.path();
-        let is_ours = |text: String| Release::ALL.into_iter().any(|release| inventory_of(release) == text);
-        let ours = path.ends_with("inventory.yml") && fs_err::read_to_string(&path).is_ok_and(is_ours);
+        let maker = Maker { repository: PathBuf::new(), key: PathBuf::new(), fingerprint: String::new() };
+        let any = Release::ALL.into_iter().flat_map(|release| [None, Some(&maker)].map(|m| inventory_of(release, m)));
+        let any: Vec<String> = any.map(|text| plain(&text)).collect();
+        let ours = fs_err::read_to_string(&path).is_ok_and(|text| {
+            path.ends_with("inventory.yml") && any.contains(&plain(&text))
+                || path.ends_with(SOURCE.0) && text == SOURCE.1
+        });
         if ours { fs_err::remove_file(path)? } else { kept.push(path) }
     }
     kept.sort();
@@ -78,14 +108,20 @@ pub(super) fn run(demo: &LabDemo, reporter: &Reporter) -> Done {
     let folder = folder(name);
     fsx::private_dir(&folder)?;
     let inventory = folder.join("inventory.yml");
-    fsx::write_atomic(&inventory, inventory_of(demo.image.release).as_bytes(), 0o644)?;
-    let site = stages::site(&inventory, reporter)?;
     let progress = |line: &str| reporter.note(&format!("  {line}"));
-    let spec = Spec::of_site(&site, name, demo.image.release);
     if demo.image.install {
+        let all = load::load_text(INVENTORY, &inventory).map_err(Stop::from)?.0;
+        let spec = Spec::of_site(&all, name, demo.image.release);
         requirements::install(&requirements::packages(&spec), &progress)?;
     }
-    let lab = Lab::up(&spec, &progress)?;
+    let maker = agent::ensure(&progress)?;
+    if maker.is_none() {
+        progress("this machine has no Go to build Telegraf with: nothing is monitored in this lab");
+    }
+    fsx::write_atomic(&folder.join(SOURCE.0), SOURCE.1.as_bytes(), 0o600)?;
+    fsx::write_atomic(&inventory, inventory_of(demo.image.release, maker.as_ref()).as_bytes(), 0o644)?;
+    let site = stages::site(&inventory, reporter)?;
+    let lab = Lab::up(&Spec::of_site(&site, name, demo.image.release), &progress)?;
     let here = std::env::current_exe()?;
     let infra = |words: &[&str]| {
         let mut argv: Vec<OsString> = vec![here.clone().into()];
@@ -114,6 +150,7 @@ pub(super) fn run(demo: &LabDemo, reporter: &Reporter) -> Done {
     infra(&["db", "status"])?;
     switchover(&lab, &site, reporter, &url("/orders"), infra)?;
     infra(&["apply", "--yes"])?;
+    watched(&lab, &site, reporter, &url("/orders"), infra)?;
     let (lab, inventory) = (lab.name(), inventory.display());
     reporter.note(&format!(
         "\nlook around:\n  infra lab exec --name {lab} lb1 -- bash\n  infra lab exec --name {lab} outside -- curl https://{name}/\n  \
@@ -171,6 +208,31 @@ fn switchover(
         missing(lab, name, &schema, &told)?;
     }
     reporter.note(&format!("  {}: each has every order that was acknowledged", dbs.join(", ")));
+    Ok(())
+}
+
+/// The fleet under load, as it is seen from here and as it has arrived at the monitoring service: of one host of each role.
+fn watched(
+    lab: &Lab,
+    site: &Site,
+    reporter: &Reporter,
+    url: &str,
+    infra: impl Fn(&[&str]) -> Result<(), Stop>,
+) -> Result<(), Stop> {
+    reporter.note(&format!("\noutside: clients POST {url} without a pause"));
+    let orders = Orders::begin(lab, url)?;
+    if let Some(writer) = site.with_role(Role::Db).last() {
+        orders.wait(writer.name.as_str(), 30)?;
+    }
+    infra(&["status"])?;
+    orders.end()?;
+    if lab.maker().is_none() {
+        return Ok(());
+    }
+    for host in [Role::Lb, Role::Web, Role::App, Role::Db].into_iter().filter_map(|role| site.with_role(role).next()) {
+        reporter.note(&format!("\n$ infra lab received --name {} {}", lab.name(), host.name));
+        reporter.data(&received::of(lab, Some(&host.name))?)?;
+    }
     Ok(())
 }
 
@@ -239,13 +301,18 @@ mod tests {
 
     #[test]
     fn a_demonstration_is_forgotten_but_for_what_a_person_has_written() {
-        let sid = inventory_of(Release::Sid);
-        assert_ne!(sid, INVENTORY);
+        let maker = Maker { repository: "/r".into(), key: "/k".into(), fingerprint: "F".into() };
+        let (sid, bare) = (inventory_of(Release::Sid, Some(&maker)), inventory_of(Release::Bookworm, None));
+        assert!(sid.contains("engine: mysql") && sid.contains("signed_by: /k, fingerprint: F"), "{sid}");
+        assert!(!sid.contains("SUMO_HTTP_SOURCE") && !bare.contains("monitoring"), "{bare}");
+        let mine = sid.replace("shop.example.com", "mine.example.com");
         for (files, kept) in [
+            (vec![("inventory.yml", &*bare)], vec![]),
             (vec![("inventory.yml", INVENTORY)], vec![]),
-            (vec![("inventory.yml", &*sid)], vec![]),
+            (vec![("inventory.yml", &*sid), SOURCE], vec![]),
             (vec![("inventory.yml", "name: mine\n")], vec!["inventory.yml"]),
-            (vec![("inventory.yml", INVENTORY), ("notes", "")], vec!["notes"]),
+            (vec![("inventory.yml", &*mine)], vec!["inventory.yml"]),
+            (vec![("inventory.yml", &*sid), ("notes", ""), ("source", "https://mine")], vec!["notes", "source"]),
         ] {
             let above = tempfile::tempdir().unwrap();
             let folder = above.path().join("demo/x");

@@ -8,7 +8,7 @@ use crate::base::net::HostName;
 use crate::base::visible;
 use crate::cli::exit;
 use crate::cli::stop::{Done, Stop};
-use crate::lab::Post;
+use crate::lab::{self, Post};
 use crate::report::Reporter;
 use crate::report::text::count;
 
@@ -33,13 +33,18 @@ pub(super) fn run(args: &LabReceived, reporter: &Reporter) -> Done {
         let help = format!("its hosts are {}", known.join(", "));
         return Err(Stop::Refused(format!("the lab `{}` has no host `{host}`", lab.name()), vec![help]));
     }
-    let wanted = |post: &Post| args.host.as_ref().is_none_or(|host| post.host == host.as_str());
-    let posts: Vec<Post> = lab.received()?.into_iter().filter(wanted).collect();
-    if posts.is_empty() {
+    let text = of(&lab, args.host.as_ref())?;
+    if text.is_empty() {
         reporter.note("nothing has arrived so far");
     }
-    reporter.data(&text(&posts))?;
+    reporter.data(&text)?;
     Ok(exit::DONE)
+}
+
+/// What `host` has sent, or all hosts; empty where nothing has arrived.
+pub(super) fn of(lab: &lab::Lab, host: Option<&HostName>) -> Result<String, Stop> {
+    let wanted = |post: &Post| host.is_none_or(|host| post.host == host.as_str());
+    Ok(text(&lab.received()?.into_iter().filter(wanted).collect::<Vec<_>>()))
 }
 
 /// The posts of one category.
