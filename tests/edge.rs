@@ -7,7 +7,8 @@ mod common;
 use std::time::Duration;
 
 use common::tiers::Tiers;
-use common::twin::{text, wait};
+use common::twin::{OUTSIDE, text, wait};
+use infra::inventory::site::{ClientAddress, Edge, EdgeLimits};
 
 const PROGRAM: &str = include_str!("common/program.py");
 
@@ -296,4 +297,85 @@ fn an_upload_over_http_2_is_not_held_by_its_window() {
             assert_eq!(said, "5000000 bytes\n", "{version} {way}");
         }
     }
+}
+
+/// Sites whose visitors come through a proxy that has the test's own addresses.
+fn behind(client: ClientAddress, limits: EdgeLimits) -> (Tiers, tempfile::TempDir) {
+    start(|site| {
+        let trusted_proxies = OUTSIDE.map(|address| address.parse().unwrap()).to_vec();
+        site.edge = Edge { trusted_proxies, client_address: Some(client), limits };
+    })
+}
+
+#[test]
+fn a_proxy_in_front_is_believed_and_nobody_else() {
+    let (tiers, _state) = behind(ClientAddress::Header("X-Forwarded-For".into()), EdgeLimits::default());
+    let told = |tiers: &Tiers, args: &str| tiers.edge(&format!("{args} https://shop.example.com/told"));
+    for (header, client) in [
+        ("192.0.2.7", "192.0.2.7"),
+        ("6.6.6.6, 192.0.2.7", "192.0.2.7"),
+        ("6.6.6.6,2001:db8:7::9", "2001:db8:7::9"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("nonsense", OUTSIDE[0]),
+    ] {
+        for version in ["--http1.1", "--http2"] {
+            let said = told(&tiers, &format!("{version} -H 'X-Forwarded-For: {header}'"));
+            assert!(said.contains(&format!("X-Forwarded-For: {client}\n")), "{version} {header}: {said}");
+            assert!(!said.contains("6.6.6.6"), "{version} {header}: {said}");
+        }
+    }
+    // Each request of a kept connection has its own.
+    let two = tiers.edge(
+        "-H 'X-Forwarded-For: 192.0.2.8' https://shop.example.com/told --next -s --cacert /dev/null -k \
+         --resolve shop.example.com:443:10.0.1.11 -H 'X-Forwarded-For: 192.0.2.9' https://shop.example.com/told",
+    );
+    assert!(two.contains("X-Forwarded-For: 192.0.2.8\n") && two.contains("X-Forwarded-For: 192.0.2.9\n"), "{two}");
+    // An address of this very host gives nobody what only the host itself may ask.
+    let health = "-o /dev/null -w '%{http_code}' -H 'X-Forwarded-For: 127.0.0.1' https://shop.example.com/.well-known/infra/health";
+    assert_eq!(tiers.edge(health), "404");
+    let logs = logs(&tiers, &["web1", "web2", "app1", "app2"]);
+    assert!(logs.contains(r#""src":"2001:db8:7::9""#) && !logs.contains("6.6.6.6"), "{logs}");
+    // Whoever comes from elsewhere is who it is.
+    let from_web = "curl -q -s -m 5 --noproxy '*' -k --resolve shop.example.com:443:10.0.1.11 -H 'X-Forwarded-For: 192.0.2.7' \
+                    https://shop.example.com/told";
+    let said = text(&tiers.twin.run("web2", from_web));
+    assert!(said.contains("X-Forwarded-For: 10.0.2.12\n"), "{said}");
+}
+
+#[test]
+fn the_proxy_protocol_is_spoken_with_whom_it_is_expected_from() {
+    let (tiers, _state) = behind(ClientAddress::ProxyProtocol, EdgeLimits::default());
+    // What the program is told: curl itself says its own address by the protocol.
+    let said = tiers.edge("--haproxy-protocol https://shop.example.com/told");
+    assert!(said.contains(&format!("X-Forwarded-For: {}\n", OUTSIDE[0])), "{said}");
+    assert_eq!(tiers.edge("--haproxy-protocol -o /dev/null -w '%{http_code}' http://shop.example.com/"), "308");
+    assert_eq!(tiers.edge("-o /dev/null -w '%{http_code}' https://shop.example.com/told"), "000", "without it");
+    let request = "PROXY TCP4 192.0.2.7 10.0.1.11 4000 80\r\nGET /.well-known/acme-challenge/x HTTP/1.1\r\nHost: shop.example.com\r\n\r\n";
+    let send = |host: Option<&str>| {
+        let script = format!(
+            "printf '{}' | timeout 5 socat - TCP:10.0.1.11:80",
+            request.replace("\r", "\\r").replace('\n', "\\n")
+        );
+        text(&host.map_or_else(|| tiers.twin.outside(&script), |host| tiers.twin.run(host, &script)))
+    };
+    assert!(send(None).starts_with("HTTP/1.1 308"), "{}", send(None));
+    assert!(send(Some("web2")).starts_with("HTTP/1.1 400"), "{}", send(Some("web2")));
+    let health = "--haproxy-protocol -o /dev/null -w '%{http_code}' https://shop.example.com/.well-known/infra/health";
+    assert_eq!(tiers.edge(health), "404");
+}
+
+#[test]
+fn a_client_has_limits_behind_a_proxy_too_and_an_exempt_one_has_none() {
+    let limits = EdgeLimits { connections: 4000, requests: 20, exempt: vec!["192.0.2.64/26".parse().unwrap()] };
+    let (tiers, _state) = behind(ClientAddress::Header("CF-Connecting-IP".into()), limits);
+    let codes = |client: &str| {
+        tiers.edge(&format!(
+            "-o /dev/null -w '%{{http_code}}\\n' -H 'CF-Connecting-IP: {client}' 'https://shop.example.com/r[1-60]'"
+        ))
+    };
+    let seen = codes("192.0.2.7");
+    assert!(seen.contains("200") && seen.contains("429"), "{seen}");
+    // The next client of the same proxy is none of it, and an office has no limit.
+    assert!(codes("192.0.2.8").starts_with("200"), "{}", codes("192.0.2.8"));
+    assert!(!codes("192.0.2.65").contains("429"));
 }

@@ -6,6 +6,7 @@ mod alerts;
 mod certificates;
 mod database;
 mod drain;
+mod edge;
 mod firewall;
 mod hosts;
 mod monitoring;
@@ -26,7 +27,7 @@ use crate::inventory::read::{Fields, Problems, expand};
 use crate::inventory::site::{MonitoringService, Site};
 
 /// The keys of an inventory, in the order of the manual. `include` is gone by now, but a misspelling of it is told.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "name",
     "include",
     "state",
@@ -36,6 +37,7 @@ const KEYS: [&str; 13] = [
     "drain",
     "firewall",
     "sites",
+    "edge",
     "certificates",
     "database",
     "monitoring",
@@ -56,6 +58,7 @@ pub(crate) fn resolve(root: &Node, path: &Path, problems: &mut Problems) -> Opti
     let ports = ports::ports(fields, problems);
     let drain = drain::drain(fields, problems);
     let sites = sites::sites(fields, problems);
+    let edge = edge::edge(fields, problems);
     let firewall = firewall::firewall(fields, &hosts, problems);
     let certificates = certificates::certificates(fields, &sites, problems);
     let database = database::database(fields, &hosts, problems);
@@ -79,6 +82,7 @@ pub(crate) fn resolve(root: &Node, path: &Path, problems: &mut Problems) -> Opti
         drain: drain?,
         firewall: firewall?,
         sites: sites.whole,
+        edge,
         certificates: certificates?,
         database,
         monitoring,

@@ -246,6 +246,44 @@ impl WebSite {
     }
 }
 
+/// Who stands before the load balancers, and what one client may take of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Edge {
+    /// Networks of a CDN or a load balancer in front: whoever comes from there is believed about the client's address.
+    pub trusted_proxies: Vec<Cidr>,
+    /// Where they tell it; `None` exactly where there are none.
+    pub client_address: Option<ClientAddress>,
+    /// For each source.
+    pub limits: EdgeLimits,
+}
+
+/// Where a proxy in front tells the client's address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientAddress {
+    /// In this header; of a list the last one, which the proxy itself has put there.
+    Header(String),
+    /// Ahead of all, as haproxy.org's `proxy-protocol.txt` has it, version 1 or 2.
+    ProxyProtocol,
+}
+
+/// What one client may take: an IPv4 address, or an IPv6 /64.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EdgeLimits {
+    /// Connections at one time.
+    pub connections: u32,
+    /// Requests in ten seconds.
+    pub requests: u32,
+    /// Networks that have no limit.
+    pub exempt: Vec<Cidr>,
+}
+
+impl Default for EdgeLimits {
+    /// What an office of 2,000 people behind one address does not meet.
+    fn default() -> Self {
+        Self { connections: 4000, requests: 20_000, exempt: Vec::new() }
+    }
+}
+
 /// Which database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -452,6 +490,8 @@ pub struct Site {
     pub ports: Ports,
     /// How long a run waits, before it closes what is replaced, for those who still use it; 5 minutes at most.
     pub drain: Duration,
+    /// Who stands before the load balancers.
+    pub edge: Edge,
     /// The firewall.
     pub firewall: FirewallPolicy,
     /// By main name.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::base::diagnostic::Diagnostic;
 use crate::base::material::{CertificateId, Material, Purpose};
 use crate::base::net::{DnsName, bracketed};
-use crate::inventory::site::{Challenge, Host, Issuer, Monitoring, Role, WebSite};
+use crate::inventory::site::{Challenge, ClientAddress, Host, Issuer, Monitoring, Role, WebSite};
 use crate::plan::said::Said;
 use crate::plan::state::{Access, Body, Check, File, Follow, Phase, Probe, UnitWanted, Version};
 use crate::service::base_system::SITES_CA_FILE;
@@ -63,6 +63,8 @@ struct Model<'a> {
     ciphers: &'a str,
     ciphersuites: &'a str,
     limits: Limits,
+    /// Who is believed about a client's address, if anybody.
+    proxies: Option<Proxies>,
     /// Room of the table of requests by site.
     counted_sites: usize,
     role_name: String,
@@ -81,13 +83,23 @@ struct Model<'a> {
     telegraf: bool,
 }
 
-/// For each source address; an office behind one address stays far below both.
+/// For each source address.
 #[derive(Serialize)]
 struct Limits {
     /// At one time.
-    connections: u32,
+    connections: u64,
     /// In ten seconds.
     requests: u32,
+    /// Networks without any.
+    exempt: Vec<String>,
+}
+
+/// Whoever stands before this host, and where it tells the client's address.
+#[derive(Serialize)]
+struct Proxies {
+    networks: Vec<String>,
+    /// `None`: by the PROXY protocol.
+    header: Option<String>,
 }
 
 /// Room for the lines of a head, without its first one.
@@ -200,7 +212,19 @@ fn model<'a>(context: &Context<'a>) -> Model<'a> {
         server_curves: HAPROXY.of(context.facts).minor() >= (2, 9),
         ciphers: CIPHERS,
         ciphersuites: CIPHERSUITES,
-        limits: Limits { connections: 200, requests: 2000 },
+        limits: Limits {
+            // One source never has all of it.
+            connections: u64::from(site.edge.limits.connections).min(maxconn(context.facts.memory) / 2),
+            requests: site.edge.limits.requests,
+            exempt: site.edge.limits.exempt.iter().map(ToString::to_string).collect(),
+        },
+        proxies: site.edge.client_address.as_ref().map(|client| Proxies {
+            networks: site.edge.trusted_proxies.iter().map(ToString::to_string).collect(),
+            header: match client {
+                ClientAddress::Header(name) => Some(name.clone()),
+                ClientAddress::ProxyProtocol => None,
+            },
+        }),
         counted_sites: site.sites.len().next_multiple_of(100),
         role_name: site.role_name(Role::Web),
         names: site.sites.values().flat_map(names).collect(),

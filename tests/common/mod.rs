@@ -54,6 +54,7 @@ pub fn site(name: &str, hosts: Vec<(HostName, Host)>, sites: Vec<WebSite>, state
         hosts: hosts.into_iter().collect(),
         ports: Ports { web: 8443_u64.try_into().unwrap(), app: 9443_u64.try_into().unwrap() },
         drain: Duration::from_secs(30),
+        edge: infra::inventory::site::Edge::default(),
         firewall: FirewallPolicy {
             backend: Backend::Nftables,
             manage_from: vec![("10.0.0.0/24".parse().unwrap(), Place::default())],

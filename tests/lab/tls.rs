@@ -437,6 +437,8 @@ fn metrics(bench: &Bench) {
 
 /// One source that asks too much is told when to come back, and only that one.
 fn limits(bench: &Bench) {
+    bench.edit("certificates:", "edge: { limits: { requests: 2000 } }\ncertificates:");
+    bench.apply().expect(0);
     let clients = &bench.lab().outside_addresses().clients;
     let v4 = clients.iter().find(|a| a.is_ipv4()).unwrap();
     let flood = "seq -f 'url = \"http://shop.example.com/%.0f\"' 1 2600 | \

@@ -36,7 +36,7 @@ pub(super) fn firewall(root: Fields<'_>, hosts: &Hosts<'_>, problems: &mut Probl
 }
 
 /// Networks of a list, or one.
-fn networks<'a>(node: &'a Node, key: &str, problems: &mut Problems) -> Vec<Placed<'a>> {
+pub(super) fn networks<'a>(node: &'a Node, key: &str, problems: &mut Problems) -> Vec<Placed<'a>> {
     let items = problems.some(node, key, "[198.51.100.0/24]").unwrap_or_default();
     let mut out: Vec<Placed<'_>> = Vec::new();
     let mut seen: BTreeMap<Cidr, &Node> = BTreeMap::new();
