@@ -112,8 +112,10 @@ fn up(args: &LabUp, reporter: &Reporter) -> Done {
         ));
     }
     let inventory = args.inventory.inventory.display();
-    reporter
-        .note(&format!("next: `infra lab exec controller -- infra apply {inventory}`; `infra lab down` removes it"));
+    let which = args.image.lab.name.as_ref().map_or(String::new(), |name| format!(" --name {name}"));
+    reporter.note(&format!(
+        "next: `infra lab exec controller{which} -- infra apply {inventory}`; `infra lab down{which}` removes it"
+    ));
     Ok(exit::DONE)
 }
 

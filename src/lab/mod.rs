@@ -294,8 +294,7 @@ impl Lab {
                 command.env_clear().env("TERM", std::env::var_os("TERM").unwrap_or_else(|| "dumb".into()));
                 command.envs([("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")]);
                 command.envs([("HOME", "/root"), ("USER", "root"), ("LOGNAME", "root"), ("LANG", "C.UTF-8")]);
-                command.args(["--target", &leader.to_string(), "--all", "--", "sh", "-c", "cd; exec \"$@\"", "sh"]);
-                command.args(argv);
+                command.args(entering(leader)).args(["sh", "-c", "cd; exec \"$@\"", "sh"]).args(argv);
                 return Ok(command);
             }
         };
@@ -379,5 +378,52 @@ impl Lab {
     /// The image that the hosts run.
     pub fn image(&self) -> Image {
         Image { tree: self.record.tree.clone(), repository: self.record.repository.clone() }
+    }
+}
+
+/// The arguments of nsenter(1) for all that a process has, its root too. Where this machine is itself in a chroot, the root of the
+/// process's mounts is the one of the machine around it, as `systemd-nspawn` can only chroot there.
+fn entering(leader: u32) -> [String; 6] {
+    ["--target", &leader.to_string(), "--all", "--root", "--wd", "--"].map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader};
+    use std::process::Stdio;
+
+    use super::*;
+
+    /// As a lab's host is in a chroot: mounts of its own, and a root that is not theirs.
+    #[test]
+    fn a_host_is_entered_by_its_own_root() {
+        if !command::is_root().unwrap() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let make = "cd \"$1\" && mkdir usr proc inside && mount --rbind /usr usr && mount -t proc proc proc && \
+                    for link in bin lib lib64 sbin; do ln -s usr/$link $link; done && exec chroot . sh -c 'echo ready; read -r end'";
+        let mut host = Command::new("unshare")
+            .args(["--mount", "--propagation", "private", "sh", "-c", make, "sh"])
+            .arg(dir.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(host.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        let enter = |args: &[String]| {
+            let mut nsenter = Command::new("nsenter");
+            nsenter.args(args).args(["test", "-d", "/inside"]).status().unwrap().success()
+        };
+        let all = entering(host.id());
+        let (found, without): (bool, Vec<String>) =
+            (enter(&all), all.iter().filter(|word| !matches!(word.as_str(), "--root" | "--wd")).cloned().collect());
+        let elsewhere = !enter(&without);
+        drop(host.stdin.take());
+        host.wait().unwrap();
+        assert!(found, "the root of the process was not entered");
+        assert!(elsewhere, "this proves nothing: there is but one root");
     }
 }

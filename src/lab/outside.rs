@@ -94,7 +94,10 @@ pub(super) fn create(spec: &Spec, outside: &Outside, dir: &Path, repository: &Pa
         let etc = net::etc(&namespace)?;
         let speaks = |a: IpAddr| member == "outside" || spec.controller.iter().any(|c| c.is_ipv4() == a.is_ipv4());
         fs_err::write(etc.join("resolv.conf"), net::resolv_conf(&outside.services, speaks))?;
-        fs_err::write(etc.join("hosts"), "127.0.0.1 localhost\n::1 localhost ip6-localhost\n")?;
+        // What is shown in place of a file that this machine does not have cannot be shown, and ip(8) would say so each time.
+        if Path::new("/etc/hosts").exists() {
+            fs_err::write(etc.join("hosts"), "127.0.0.1 localhost\n::1 localhost ip6-localhost\n")?;
+        }
         // A machine whose names go through systemd-resolved would ask it past the namespace.
         if let Ok(switch) = std::fs::read_to_string("/etc/nsswitch.conf") {
             let others = switch.lines().filter(|l| !l.trim_start().starts_with("hosts:"));

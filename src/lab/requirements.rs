@@ -91,7 +91,11 @@ pub fn install(wanted: &[Package], progress: Progress<'_>) -> Result<(), Error> 
     }
     let apt = || {
         let mut apt = Command::new("apt-get");
-        apt.env("DEBIAN_FRONTEND", "noninteractive").arg("-y");
+        // Nothing asks, or restarts what serves here; another who installs is waited for.
+        apt.envs([("DEBIAN_FRONTEND", "noninteractive"), ("NEEDRESTART_SUSPEND", "1"), ("UCF_FORCE_CONFFOLD", "1")]);
+        apt.envs([("APT_LISTCHANGES_FRONTEND", "none"), ("APT_LISTBUGS_FRONTEND", "none")]);
+        apt.args(["-y", "-o", "DPkg::Lock::Timeout=600"]);
+        apt.args(["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"]);
         apt
     };
     progress("reading the package lists");
