@@ -1,0 +1,42 @@
+//! Which Rust builds this: what `Cargo.toml` says is what the README and `tests/run` say, and no dependency asks for a newer one.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::process::Command;
+
+use serde_json::Value;
+
+/// `1.91` and `1.91.0` are the same version.
+fn version(text: &str) -> Vec<u32> {
+    let mut parts: Vec<u32> = text.split('.').map(|part| part.parse().unwrap()).collect();
+    parts.resize(3, 0);
+    parts
+}
+
+#[test]
+fn no_dependency_needs_a_newer_rust_than_we_say() {
+    let mut metadata = Command::new(env!("CARGO"));
+    metadata
+        .args(["metadata", "--format-version", "1", "--locked", "--filter-platform", "x86_64-unknown-linux-gnu"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    let output = metadata.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let ours = version(env!("CARGO_PKG_RUST_VERSION"));
+    let packages = metadata["packages"].as_array().unwrap();
+    assert!(packages.len() > 100, "{} packages", packages.len());
+    let newer =
+        packages.iter().filter(|package| package["rust_version"].as_str().is_some_and(|its| version(its) > ours));
+    let newer: Vec<String> = newer.map(|package| format!("{} {}", package["name"], package["rust_version"])).collect();
+    assert!(newer.is_empty(), "these need a newer Rust than {ours:?}: {newer:?}");
+}
+
+#[test]
+fn who_builds_it_is_told_which_rust() {
+    let words = format!("Rust {} or newer", env!("CARGO_PKG_RUST_VERSION"));
+    for (file, text) in [("README.md", include_str!("../README.md")), ("tests/run", include_str!("run"))] {
+        assert!(text.contains(&words), "{file} does not say `{words}`");
+        assert!(text.contains("sh.rustup.rs"), "{file} does not say how it is got");
+    }
+    // The cargo of Debian 12 (1.65) stops at the first word that it does not know, before it comes to which Rust is needed.
+    assert!(!include_str!("../Cargo.toml").contains("\ndebug = \""), "a word that cargo 1.65 cannot read");
+}
