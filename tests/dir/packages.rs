@@ -119,13 +119,42 @@ fn who_holds_the_lock_is_waited_for_and_told_once() {
     let machine = machine();
     let lists = "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 1 (apt-get)|E: Unable to lock directory\n";
     let dpkg = "dpkg: error: dpkg frontend lock was locked by another process with pid 1\n";
+    let debconf = "debconf: DbDriver \"config\": /var/cache/debconf/config.dat is locked by another process: Resource temporarily unavailable\n";
     machine.write("units/fail-update", &[lists, lists].concat());
+    machine.write("units/fail-install", debconf);
     machine.write("units/fail--a", dpkg);
     machine.apply(&wanted(), &materials()).unwrap();
-    let told = machine.told.lock().unwrap();
-    assert_eq!(told.len(), 2, "{told:?}");
+    let mut told = machine.told.lock().unwrap().clone();
+    told.retain(|told| matches!(told, Told::Note(_)));
+    assert_eq!(told.len(), 3, "{told:?}");
     let holder = fs_err::read_to_string("/proc/1/comm").unwrap();
     let by = format!("waits, because {} (pid 1) works with the packages of this host", holder.trim());
     assert_eq!(told[0], Told::Note(format!("dpkg --configure -a {by}")));
     assert_eq!(told[1], Told::Note(format!("apt-get update of demo.sources {by}")));
+    let other = "apt-get install waits, because another process works with the packages of this host";
+    assert_eq!(told[2], Told::Note(other.into()));
+}
+
+/// A run that a second Ctrl-C has stopped installs nothing later, when the lock is free.
+#[test]
+fn nobody_waits_for_a_lock_when_the_run_has_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let ended = dir.path().join("ended");
+    let text = format!(
+        "trap '' PIPE\nlate=''\nuptime() {{ read -r up rest </proc/uptime; up=${{up%.*}}; }}\n\
+         fail() {{ words=$2; return 1; }}\n{}\n{}\n\
+         patiently demo sh -c 'echo Could not get lock; exit 1' || echo \"$words\" >'{}'",
+        include_str!("../../src/host/scripts/wire.sh"),
+        include_str!("../../src/host/scripts/install.sh"),
+        ended.display()
+    );
+    let mut waits = std::process::Command::new("timeout")
+        .args(["60", "sh", "-c", &text])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Whoever listened is gone.
+    drop(waits.stdout.take());
+    assert!(waits.wait().unwrap().success());
+    assert_eq!(fs_err::read_to_string(ended).unwrap(), "nobody waits for it any more\n");
 }

@@ -9,8 +9,8 @@ quiet_apt() {
 		APT_LISTBUGS_FRONTEND
 }
 
-# patiently WHAT COMMAND…: again while another process holds a lock of the package manager, until 10 minutes are over; who holds
-# it is told once. Sets out.
+# patiently WHAT COMMAND…: again while another process holds a lock of apt, dpkg or debconf, until 10 minutes are over or the run
+# that waits has ended; who holds it is told once. Sets out.
 patiently() {
 	title=$1 known=''
 	shift
@@ -18,7 +18,8 @@ patiently() {
 	end=$((up + 600))
 	until out=$(quiet_apt && "$@" 2>&1 </dev/null 8>&-); do
 		case $out in
-		*'Could not get lock'* | *'Unable to lock'* | *'lock was locked by'* | *'Unable to acquire the dpkg frontend lock'*) ;;
+		*'Could not get lock'* | *'Unable to lock'* | *'lock was locked by'* | *'is locked by another process'* | \
+			*'Unable to acquire the dpkg frontend lock'*) ;;
 		*) fail "$title" "$(printf '%s\n' "$out" | tail -n 12)" || return 1 ;;
 		esac
 		uptime
@@ -32,6 +33,8 @@ patiently() {
 			known="x$pid"
 			emit note "$title waits, because ${holder:-another process}${pid:+ (pid $pid)} works with the packages of this host"
 		fi
+		# Where nobody listens any more, nothing is begun behind their back later.
+		emit progress "waits for ${holder:-another process}" 2>/dev/null || fail "$title" 'nobody waits for it any more' || return 1
 		sleep 2
 	done
 }
