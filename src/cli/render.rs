@@ -1,16 +1,19 @@
 //! `render`: every file of every host as it would be pushed, secrets as names.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::global::{Global, Inventory};
 use super::stop::{Done, Stop};
 use super::{exit, stages};
-use crate::base::fsx;
 use crate::base::secret;
 use crate::report::Reporter;
 use crate::report::text::count;
 use crate::service::Services;
 use crate::service::firewall::{self, Older};
+
+mod tree;
+
+use tree::Tree;
 
 /// `render`.
 #[derive(Debug, Clone, clap::Args)]
@@ -32,31 +35,27 @@ pub(super) fn run(render: &Render, global: &Global, services: Services, reporter
         let message = format!("`{}` is a file, not a folder", render.to.display());
         return Err(Stop::Refused(message, vec!["name a folder; infra makes it where it does not exist".into()]));
     }
+    let mut tree = Tree::open(&render.to)?;
     let mut written = 0;
     for (name, host) in desired.iter().filter(|(name, _)| hosts.contains(*name)) {
-        let root = render.to.join(name.as_str());
         for (path, file) in &host.files {
-            write(&root, path, &secret::display(&file.body.text), file.access.mode)?;
+            tree.write(name.as_str(), path, &secret::display(&file.body.text), file.access.mode)?;
             written += 1;
         }
         for (file, text) in host.firewall.iter().flat_map(|set| firewall::files(set, Older::GoesOn)) {
-            write(&root, &format!("/etc/infra/{file}"), &text, 0o600)?;
+            tree.write(name.as_str(), &format!("/etc/infra/{file}"), &text, 0o600)?;
             written += 1;
         }
     }
+    // Of hosts that are not selected nothing is known now.
+    let stays = |host: &str| desired.keys().any(|name| name.as_str() == host && !hosts.contains(name));
+    let removed = tree.finish(stays)?;
+    let gone = if removed > 0 { format!(", {} removed", count(removed, "earlier file")) } else { String::new() };
     reporter.note(&format!(
-        "{} of {} written to {}",
+        "{} of {} written to {}{gone}",
         count(written, "file"),
         count(hosts.len(), "host"),
         render.to.display()
     ));
     Ok(exit::DONE)
-}
-
-fn write(root: &Path, path: &str, text: &str, mode: u32) -> Result<(), Stop> {
-    let to = root.join(path.trim_start_matches('/'));
-    if let Some(folder) = to.parent() {
-        fs_err::create_dir_all(folder)?;
-    }
-    Ok(fsx::write_atomic(&to, text.as_bytes(), mode)?)
 }
