@@ -15,7 +15,7 @@ use hyper_util::rt::TokioExecutor;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
@@ -136,6 +136,7 @@ impl HttpClient for Guard {
         // RFC 8555 §6.1 wants a name; the library's requests have its own.
         let name = http::HeaderValue::from_static(concat!("infra/", env!("CARGO_PKG_VERSION")));
         request.headers_mut().entry(http::header::USER_AGENT).or_insert(name);
+        let host = request.uri().host().unwrap_or_default().to_owned();
         let (answer, seen) = (self.http.request(request), self.seen.clone());
         // What an earlier answer said must not be taken for what this one says.
         seen.set(Last { skew: seen.last().skew, ..Last::default() });
@@ -143,7 +144,12 @@ impl HttpClient for Guard {
             let answer = tokio::time::timeout(ANSWER, answer)
                 .await
                 .map_err(|_| Error::Other(format!("no answer within {} s", ANSWER.as_secs()).into()))?
-                .map_err(|e| Error::Other(Box::new(e)))?;
+                .map_err(|e| {
+                    Error::Other(match untrusted(&host, &e) {
+                        Some(words) => words.into(),
+                        None => Box::new(e),
+                    })
+                })?;
             let header = |name: http::HeaderName| answer.headers().get(name).and_then(|v| v.to_str().ok());
             let now = OffsetDateTime::now_utc();
             let date = header(http::header::DATE).and_then(http_date);
@@ -155,6 +161,31 @@ impl HttpClient for Guard {
             Ok(BytesResponse::from(answer.map(|body| Limited::new(body, BODY))))
         })
     }
+}
+
+/// Whose certificate was not taken, and why, where that is what is behind an error: rustls' own words name nobody.
+fn untrusted(host: &str, error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = error.downcast_ref::<rustls::Error>().or_else(|| inner?.downcast_ref::<rustls::Error>());
+        if let Some(rustls::Error::InvalidCertificate(why)) = tls {
+            let words = match why {
+                CertificateError::UnknownIssuer => "is signed by an authority that this machine does not trust",
+                CertificateError::Expired | CertificateError::ExpiredContext { .. } => "has expired",
+                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "is not valid yet",
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                    "is for another name"
+                }
+                _ => "cannot be trusted",
+            };
+            return Some(format!(
+                "the certificate that {host} shows {words} ({why}); if that authority is meant, name its root in SSL_CERT_FILE"
+            ));
+        }
+        next = error.source();
+    }
+    None
 }
 
 /// `Mon, 23 Nov 2026 12:00:00 GMT` (RFC 9110 §5.6.7).
@@ -177,6 +208,19 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
+
+    #[test]
+    fn whose_certificate_is_not_trusted_is_named() {
+        let tls = |why| std::io::Error::other(rustls::Error::InvalidCertificate(why));
+        let told = untrusted("ca.example", &tls(CertificateError::UnknownIssuer)).unwrap();
+        assert!(
+            told.starts_with("the certificate that ca.example shows is signed by an authority that this machine"),
+            "{told}"
+        );
+        assert!(told.contains("UnknownIssuer"), "{told}");
+        assert!(untrusted("ca.example", &tls(CertificateError::Expired)).unwrap().contains("has expired"));
+        assert_eq!(untrusted("ca.example", &std::io::Error::other("refused")), None);
+    }
 
     #[test]
     fn retry_after_is_seconds_or_a_date_and_bounded() {

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::base::net::{Port, Proto};
+use crate::base::visible;
 use crate::inventory::site::{Party, Place, Role, Site};
 
 use super::flows::{Flow, Kind};
@@ -146,7 +147,7 @@ impl Matrix {
             let giving = widths.iter_mut().zip(&self.columns).filter(|(w, c)| **w > least(c)).max_by_key(|(w, _)| **w);
             match giving {
                 Some((widest, _)) => *widest -= 1,
-                None => return self.to_list(cell),
+                None => return self.to_list(cell, width),
             }
         }
         let mut text = String::new();
@@ -171,25 +172,44 @@ impl Matrix {
                 line(parts);
             }
         }
-        self.with_note(text)
+        self.with_notes(text, width)
     }
 
-    fn to_list(&self, cell: impl Fn(&Row, &String) -> Vec<String>) -> String {
+    fn to_list(&self, cell: impl Fn(&Row, &String) -> Vec<String>, width: usize) -> String {
         let mut text = String::new();
         for row in &self.rows {
             for column in self.columns.iter().filter(|c| row.to.contains_key(*c)) {
                 let _ = writeln!(text, "{} -> {column}: {}", row.from, cell(row, column).join(", "));
             }
         }
-        self.with_note(text)
+        self.with_notes(text, width)
     }
 
-    fn with_note(&self, mut text: String) -> String {
+    /// What the signs of the table mean, and why each flow is open that the roles do not imply.
+    fn with_notes(&self, mut text: String, width: usize) -> String {
         let users: BTreeSet<u32> =
             self.rows.iter().flat_map(|r| r.to.values().flatten()).flat_map(|e| e.uids.clone()).collect();
         if !users.is_empty() {
             let users: Vec<String> = users.iter().map(ToString::to_string).collect();
             let _ = writeln!(text, "* only processes of the users {}", users.join(", "));
+        }
+        let mut reasons: BTreeMap<(&str, String, &str), Vec<&str>> = BTreeMap::new();
+        for row in &self.rows {
+            for (column, cell) in &row.to {
+                for entry in cell.iter().filter(|entry| entry.kind == Kind::Allow) {
+                    reasons.entry((column, entry.word(), &entry.why)).or_default().push(&row.from);
+                }
+            }
+        }
+        for ((to, word, why), from) in reasons {
+            let words = format!("{} -> {to} {word}: {}", from.join(", "), visible::line(why));
+            let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+            let mut lines = joined(&words, " ", width.saturating_sub(2)).into_iter();
+            let first = lines.next().unwrap_or_default();
+            let _ = writeln!(text, "{first}");
+            for line in lines {
+                let _ = writeln!(text, "  {line}");
+            }
         }
         text
     }
@@ -197,9 +217,14 @@ impl Matrix {
 
 /// Joins words by `, ` into lines of at most `width`.
 fn wrap(words: &[String], width: usize) -> Vec<String> {
+    joined(words, ", ", width)
+}
+
+/// Joins words by a sign and a space into lines of at most `width`.
+fn joined(words: &[String], by: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for (at, word) in words.iter().enumerate() {
-        let word = if at + 1 < words.len() { format!("{word},") } else { word.clone() };
+        let word = if at + 1 < words.len() { format!("{word}{}", by.trim_end()) } else { word.clone() };
         match lines.last_mut() {
             Some(last) if last.len() + 1 + word.len() <= width => {
                 last.push(' ');
