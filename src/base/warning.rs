@@ -57,6 +57,8 @@ warnings! {
     StrayTemplate = "stray-template",
     /// As far as this machine can tell, the new firewall does not let it in.
     WayIn = "way-in",
+    /// What hosts are about to serve is not there yet: a folder of static files, a program.
+    NotThereYet = "not-there-yet",
     /// Programs of a host that may disturb the rules of the firewall.
     OtherRules = "other-rules",
 }

@@ -11,6 +11,7 @@ use super::{db, exit, stages};
 use crate::base::diagnostic::{Diagnostic, Severity};
 use crate::base::net::HostName;
 use crate::base::warning::Warning;
+use crate::fleet::beforehand::Ahead;
 use crate::fleet::run::Wave;
 use crate::fleet::saved::Saved;
 use crate::fleet::survey::{Prepared, Survey};
@@ -44,6 +45,9 @@ pub struct Apply {
     /// Leave out hosts that cannot be reached, instead of stopping before anything is planned
     #[arg(long)]
     pub skip_unreachable: bool,
+    /// Let the first firewall of this host close what is in use there, as the plan lists it
+    #[arg(long, value_name = "HOST", value_delimiter = ',')]
+    pub close: Vec<HostName>,
     /// Go on where the new rules would lock this machine out
     #[arg(long)]
     pub force: bool,
@@ -79,6 +83,7 @@ pub(super) fn run(apply: &Apply, global: &Global, services: Services, reporter: 
     };
     let (mut issued, mut prepared) = work.planned(&hosts)?;
     work.confirms_what_is_there(&prepared, &hosts)?;
+    let ahead = work.ahead(&mut prepared);
     if apply.strict {
         let probes = prepared.desired.values_mut().flat_map(|host| &mut host.probes);
         // An earlier phase would be put back for it.
@@ -89,10 +94,11 @@ pub(super) fn run(apply: &Apply, global: &Global, services: Services, reporter: 
             reporter.note(&format!("{} is no longer due, and is not {}", kind.object(&subject), kind.done()));
         }
     }
-    absent(&prepared.survey, apply, reporter)?;
+    absent(&prepared.survey, apply, global, reporter)?;
     let left_out = work.leave_out(&mut prepared, &hosts)?;
     work.undecided(&prepared)?;
     reporter.plan(&site, &prepared.plan)?;
+    work.warn_of(&ahead)?;
     own_way_in(&site, &prepared, apply.force, reporter)?;
     steps::announce(&prepared.plan, reporter)?;
     let all = prepared.survey.unreachable.is_empty() && hosts.len() == site.hosts.len();
@@ -108,7 +114,8 @@ pub(super) fn run(apply: &Apply, global: &Global, services: Services, reporter: 
     // What a person waits for; the time that they take to answer is their own.
     let (looked, asked) = (work.began.elapsed().as_secs_f64(), Instant::now());
     // What the controller comes to remember changes nothing that a person would have to agree to.
-    if !prepared.plan.is_empty() && !confirm(prepared.plan.changed().count(), prepared.plan.steps.len(), apply.yes)? {
+    let said = Word { yes: apply.yes, closes: unnamed(&ahead, &apply.close), limited: global.limited() };
+    if !prepared.plan.is_empty() && !confirm(prepared.plan.changed().count(), prepared.plan.steps.len(), &said)? {
         reporter.note("nothing was changed");
         return Ok(exit::DONE);
     }
@@ -128,14 +135,17 @@ pub(super) fn run(apply: &Apply, global: &Global, services: Services, reporter: 
 }
 
 /// Hosts that do not answer, or that we leave alone, end the run before anything is planned, unless the person said otherwise.
-fn absent(survey: &Survey, apply: &Apply, reporter: &Reporter) -> Result<(), Stop> {
+fn absent(survey: &Survey, apply: &Apply, global: &Global, reporter: &Reporter) -> Result<(), Stop> {
     for (host, reason) in &survey.refused {
         reporter.error(&format!("{host} is left alone: {reason}"), &[], &[])?;
     }
     if !survey.refused.is_empty() {
         return Err(Stop::Refused(
             format!("{} cannot be worked on now, nothing was planned", count(survey.refused.len(), "host")),
-            vec!["mend the causes named above, or leave these hosts out with `--limit '!HOST'`".to_owned()],
+            vec![format!(
+                "mend the causes named above, or leave these hosts out with `{}`",
+                global.without(survey.refused.keys()).trim_start()
+            )],
         ));
     }
     let missing = survey.unreachable.len();
@@ -170,10 +180,34 @@ fn own_way_in(site: &Site, prepared: &Prepared, force: bool, reporter: &Reporter
     Ok(reporter.diagnostics(&site.told(cut))?)
 }
 
-/// Asks once, unless `--yes` was given.
-fn confirm(hosts: usize, orders: usize, yes: bool) -> Result<bool, Stop> {
-    if yes {
+/// What a person has said already, and what only a name confirms.
+struct Word {
+    yes: bool,
+    /// The hosts, joined by commas, whose first firewall closes what is in use and which `--close` has not named.
+    closes: String,
+    /// The limits of this run, as a hint repeats them.
+    limited: String,
+}
+
+fn unnamed(ahead: &Ahead, named: &[HostName]) -> String {
+    let hosts = ahead.closing();
+    let unnamed: Vec<&str> = hosts.into_iter().filter(|host| !named.contains(host)).map(HostName::as_str).collect();
+    unnamed.join(",")
+}
+
+/// Asks once, unless `--yes` was given. What is in use and would be closed is confirmed by the hosts' names.
+fn confirm(hosts: usize, orders: usize, word: &Word) -> Result<bool, Stop> {
+    let closes = &word.closes;
+    if word.yes && closes.is_empty() {
         return Ok(true);
+    }
+    if !closes.is_empty() {
+        let what = format!("the first firewall of {closes} closes what is in use there, as listed above");
+        let help = format!("keep it by the lines of `firewall.allow` above, or close it: add `--close {closes}`");
+        if word.yes {
+            return Err(Stop::Refused(format!("{what}, and `--yes` alone does not confirm that"), vec![help]));
+        }
+        return prompt::typed(&what, closes).map_err(|error| Stop::Refused(format!("{what}: {error}"), vec![help]));
     }
     let question = match (hosts, orders) {
         (_, 0) => format!("apply to {}?", count(hosts, "host")),
@@ -181,7 +215,10 @@ fn confirm(hosts: usize, orders: usize, yes: bool) -> Result<bool, Stop> {
         _ => format!("apply to {} and order {}?", count(hosts, "host"), count(orders, "certificate")),
     };
     prompt::confirm(&question).map_err(|error| {
-        let help = "add `--yes` to apply without being asked, or run `infra diff --out FILE` and `infra apply --plan FILE --yes`";
-        Stop::Refused(error.to_string(), vec![help.to_owned()])
+        let help = format!(
+            "add `--yes` to apply without being asked, or run `infra diff{} --out FILE` and `infra apply --plan FILE --yes`",
+            word.limited
+        );
+        Stop::Refused(error.to_string(), vec![help])
     })
 }

@@ -37,6 +37,7 @@ pub(super) fn run(diff: &Diff, global: &Global, services: Services, reporter: &R
     work.confirmed = diff.restarts.units(services, &site)?;
     let (_, mut prepared) = work.planned(&hosts)?;
     work.confirms_what_is_there(&prepared, &hosts)?;
+    let ahead = work.ahead(&mut prepared);
     // What this run leaves out was planned all the same: whoever executes the file plans it too, and leaves it out again.
     let saved = diff.out.as_ref().map(|file| Ok::<_, Stop>((file, Saved::of(&site, &prepared)?))).transpose()?;
     work.leave_out(&mut prepared, &hosts)?;
@@ -45,6 +46,7 @@ pub(super) fn run(diff: &Diff, global: &Global, services: Services, reporter: &R
         reporter.error(&format!("{host} is left alone: {reason}"), &[], &[])?;
     }
     reporter.plan(&site, &prepared.plan)?;
+    work.warn_of(&ahead)?;
     steps::announce(&prepared.plan, reporter)?;
     work.undecided(&prepared)?;
     let cut = way_in::refusals(&site, &prepared);

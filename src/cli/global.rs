@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::limit::Term;
 use super::stop::Stop;
+use crate::base::net::HostName;
 use crate::inventory::site::Site;
 use crate::service::Services;
 
@@ -28,6 +29,24 @@ pub struct Global {
     /// Tell more: the text of new files, all partners of flows, each host's steps
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+}
+
+impl Global {
+    /// The limits as a hint repeats them: ` --limit web1,role:db`.
+    pub(super) fn limited(&self) -> String {
+        self.without(std::iter::empty())
+    }
+
+    /// The same with some hosts left out, quoted where a shell would read a sign of it.
+    pub(super) fn without<'h>(&self, hosts: impl IntoIterator<Item = &'h HostName>) -> String {
+        let terms = self.limit.iter().map(ToString::to_string);
+        let terms: Vec<String> = terms.chain(hosts.into_iter().map(|host| format!("!{host}"))).collect();
+        match terms.join(",") {
+            none if none.is_empty() => none,
+            plain if !plain.contains('!') => format!(" --limit {plain}"),
+            odd => format!(" --limit '{odd}'"),
+        }
+    }
 }
 
 /// A person's word for restarts that are theirs to decide.

@@ -15,6 +15,7 @@ use super::{exit, stages};
 use crate::base::diagnostic::Diagnostic;
 use crate::base::net::HostName;
 use crate::base::warning::Warning;
+use crate::fleet::beforehand::{self, Ahead};
 use crate::fleet::connect::SshConnector;
 use crate::fleet::drain::{self, Left};
 use crate::fleet::event::{Event, HostOutcome, Outcome};
@@ -128,7 +129,7 @@ impl<'a> Work<'a> {
             templates: stages::templates(services, site, reporter)?,
             connector: stages::connector(reporter, site, hosts),
             options,
-            next: Next { command },
+            next: Next { command, limit: global.limited() },
             confirmed: BTreeSet::new(),
             revealed: RefCell::default(),
             interrupt: Interrupt::default(),
@@ -262,6 +263,21 @@ impl<'a> Work<'a> {
             prepared.replan(self.sources(issued, &memory))?;
         }
         Ok(())
+    }
+
+    /// Looks at the hosts to which packages or their first rules come. Those where something stands in the way are left alone from
+    /// then on.
+    pub(super) fn ahead(&self, prepared: &mut Prepared) -> Ahead {
+        beforehand::look(prepared, self.options.parallel)
+    }
+
+    /// Tells what was seen ahead.
+    pub(super) fn warn_of(&self, ahead: &Ahead) -> Result<(), Stop> {
+        let told = self.site.told(ahead.warnings());
+        if !told.is_empty() {
+            self.reporter.diagnostics(&told)?;
+        }
+        Ok(self.reporter.closes(&ahead.closes(self.site))?)
     }
 
     /// Refuses a word for a unit that none of `hosts` has, and tells of one for a unit that restarts nowhere.

@@ -125,6 +125,15 @@ pub struct Check {
     pub command: String,
 }
 
+/// What is looked at on a host to which packages or its first rules come, before a person is asked: what is found late costs more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Look {
+    /// sh text that needs no package of ours and changes nothing; exit 0 = all is well, else its output says what is not.
+    pub command: String,
+    /// Whether nothing can be done then; else it is told, and no more.
+    pub binding: bool,
+}
+
 /// Something that shows that a service works. It runs on the host as root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Probe {
@@ -174,6 +183,8 @@ pub struct DesiredHost {
     pub confirmed: BTreeSet<String>,
     /// By which option a person confirms the restart of a unit, where that is another than `--restart UNIT`.
     pub words: BTreeMap<String, String>,
+    /// In the order of the services.
+    pub looks: Vec<Look>,
     /// In the order of the services.
     pub checks: Vec<Check>,
     /// In the order of the services.

@@ -10,6 +10,7 @@ use super::certificates::{AuthorityLine, CertificateLine};
 use super::json::{DiagnosticLine, OutcomeLine, PlanLine};
 use super::status::lines::{HostLine, StatusLine};
 use crate::base::net::HostName;
+use crate::fleet::beforehand::Closes;
 use crate::fleet::event::Event;
 use crate::fleet::measure::Measured;
 use crate::fleet::status::SiteView;
@@ -52,6 +53,8 @@ pub enum Line<'a> {
         /// What to do, each a sentence.
         help: &'a [String],
     },
+    /// What the first firewall of a host closes that is in use there: `diff`, `apply`.
+    Closes(&'a Closes),
     /// Nothing is wrong with an inventory: `check`.
     Checked {
         /// Its name.

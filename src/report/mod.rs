@@ -10,6 +10,7 @@ use crate::base::diagnostic::{self, Diagnostic};
 use crate::base::hidden::Hidden;
 use crate::base::net::HostName;
 use crate::base::visible;
+use crate::fleet::beforehand::Closes;
 use crate::fleet::certificates::View;
 use crate::fleet::event::{Event, Outcome};
 use crate::fleet::status::View as Status;
@@ -216,6 +217,27 @@ impl Reporter {
         Ok(())
     }
 
+    /// Shows what first rules close, and what would keep it open.
+    ///
+    /// # Errors
+    /// As for [`Reporter::plan`].
+    pub fn closes(&self, all: &[Closes]) -> io::Result<()> {
+        if self.json {
+            return all.iter().try_for_each(|one| self.line(&Line::Closes(one)));
+        }
+        for Closes { what, keep, .. } in all {
+            let mut text = format!("{}: {}\n", self.err.warn("warning"), lines(what));
+            if !keep.is_empty() {
+                let _ = writeln!(text, "  {}: to keep it, write under `firewall.allow`:", self.err.hint("help"));
+                for line in keep {
+                    let _ = writeln!(text, "    {}", lines(line));
+                }
+            }
+            self.tell(&text);
+        }
+        Ok(())
+    }
+
     /// Shows why a verb ended: the message, what caused it, what to do.
     ///
     /// # Errors
@@ -272,7 +294,9 @@ impl Reporter {
 
     /// Tells of events until all senders are gone. A person who cannot be told any more stops no run.
     pub fn run(&self, receiver: &Receiver<Event>, interrupt: &Interrupt) {
-        let mut progress = progress::Progress::new(self.err, self.verbose > 0);
+        // A log has lines of any length.
+        let width = if self.terminal { self.width } else { usize::MAX };
+        let mut progress = progress::Progress::new(self.err, self.verbose > 0, width);
         let told = if self.json {
             receiver.iter().try_for_each(|event| self.line(&Line::Progress(&event)))
         } else if self.terminal {

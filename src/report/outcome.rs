@@ -15,6 +15,8 @@ use crate::fleet::event::{Failure, HostOutcome, OpenFlow, Outcome};
 pub struct Next {
     /// The command that was given, without its limits: `infra apply inventories/three-tier.yml`.
     pub command: String,
+    /// The limits that were given with it, as they are typed again: ` --limit web1`.
+    pub limit: String,
 }
 
 /// Everything but the summary: notes, then failures, unreachable hosts and hosts whose turn did not come, then the next
@@ -206,7 +208,8 @@ fn next_step(outcome: &Outcome, next: &Next) -> Option<String> {
     } else if outcome.interrupted || any(|o| matches!(o, HostOutcome::NotReached { .. })) {
         format!("to go on: `{again}`")
     } else if any(|o| matches!(o, HostOutcome::Deferred { .. })) {
-        format!("when the former workers have ended, `{}` closes what is kept open", next.command)
+        let Next { command, limit } = next;
+        format!("when the former workers have ended, `{command}{limit}` closes what is kept open")
     } else {
         return None;
     };
@@ -219,7 +222,7 @@ mod tests {
     use crate::report::sample;
 
     fn next() -> Next {
-        Next { command: "infra apply inventory.yml".to_owned() }
+        Next { command: "infra apply inventory.yml".to_owned(), limit: String::new() }
     }
 
     fn both(outcome: &Outcome) -> String {

@@ -66,7 +66,7 @@ mod tests {
         let mut out = Vec::new();
         let interrupt = Interrupt::default();
         interrupt.set();
-        run(&receiver, &mut Progress::new(Paint::default(), false), &interrupt, &mut out).unwrap();
+        run(&receiver, &mut Progress::new(Paint::default(), false, usize::MAX), &interrupt, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[..2], [format!("  {}", Interrupt::WORDS).as_str(), "  web1: no route"]);

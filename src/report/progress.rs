@@ -14,6 +14,10 @@ use crate::plan::state::Phase;
 const SLOW: Duration = Duration::from_secs(5);
 /// So many hosts are named while the line moves.
 const NAMED: usize = 3;
+/// Columns before a phase's note.
+const INDENT: usize = 19;
+/// Columns of a phase's note, so that the times stand below one another.
+const NOTE: usize = 44;
 
 /// The line that still moves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,13 +56,14 @@ impl Part {
 pub struct Progress {
     paint: Paint,
     verbose: bool,
+    width: usize,
     parts: Vec<Part>,
 }
 
 impl Progress {
-    /// At the beginning. `verbose` tells of each host.
-    pub fn new(paint: Paint, verbose: bool) -> Self {
-        Self { paint, verbose, parts: Vec::new() }
+    /// At the beginning. `verbose` tells of each host; a line has at most `width` columns where its words allow it.
+    pub fn new(paint: Paint, verbose: bool, width: usize) -> Self {
+        Self { paint, verbose, width, parts: Vec::new() }
     }
 
     /// Takes what happened at `now`; gives the lines that are finished by it.
@@ -104,7 +109,7 @@ impl Progress {
                     (Phase::Stage, note) if !note.is_empty() => format!("validated: {note}"),
                     (_, note) => note,
                 };
-                vec![self.finished(phase.as_str(), *passed, passed + failed, &names, &note, *took)]
+                self.finished(phase.as_str(), (*passed, passed + failed), &names, &note, *took)
             }
             Event::Progress { host, text } => {
                 if let Some(part) = self.parts.iter_mut().find(|part| part.running.contains_key(host)) {
@@ -181,26 +186,48 @@ impl Progress {
         let part = self.parts.remove(at);
         let took = now.saturating_duration_since(part.began).as_secs_f64();
         let passed = part.done - part.failed.len();
-        lines.push(self.finished("observe", passed, part.total, &part.failed, "answered", took));
+        lines.extend(self.finished("observe", (passed, part.total), &part.failed, "answered", took));
         lines
     }
 
-    /// `  stage   6/6 validated: haproxy -c, nginx -t, nft -c        1.1 s`.
+    /// `  stage   6/6 validated: haproxy -c, nginx -t, nft -c        1.1 s`; where that is too long, the note comes below.
     fn finished(
         &self,
         title: &str,
-        passed: usize,
-        total: usize,
+        (passed, total): (usize, usize),
         failed: &BTreeSet<HostName>,
         note: &str,
         took: f64,
-    ) -> String {
-        let well = passed == total;
+    ) -> Vec<String> {
         let note =
             if failed.is_empty() { note.to_owned() } else { format!("failed: {}", list(failed.iter().collect())) };
-        let line = format!("{title:<9}{:<8}{note:<44} {}", format!("{passed}/{total}"), seconds(took));
-        format!("  {}", if well { line } else { self.paint.bad(&line) })
+        let (counted, took) = (format!("{passed}/{total}"), seconds(took));
+        let room = self.width.saturating_sub(INDENT + 1 + took.chars().count());
+        let paint = |line: String| format!("  {}", if passed == total { line } else { self.paint.bad(&line) });
+        if note.chars().count() <= room {
+            return vec![paint(format!("{title:<9}{counted:<8}{note:<pad$} {took}", pad = NOTE.min(room)))];
+        }
+        let pad = NOTE.min(room);
+        let mut lines = vec![paint(format!("{title:<9}{counted:<8}{:pad$} {took}", ""))];
+        let below = wrapped(&note, self.width.saturating_sub(INDENT));
+        lines.extend(below.into_iter().map(|line| paint(format!("{:17}{line}", ""))));
+        lines
     }
+}
+
+/// The words of a text in lines of at most `width` columns; a longer word has a line of its own.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 fn list(mut hosts: Vec<&HostName>) -> String {
@@ -264,7 +291,7 @@ mod tests {
     #[test]
     fn the_story_of_a_run() {
         let start = Instant::now();
-        let mut progress = Progress::new(Paint::default(), false);
+        let mut progress = Progress::new(Paint::default(), false, usize::MAX);
         let mut text = String::new();
         for (at, event) in story() {
             let now = start + Duration::from_millis(at);
@@ -282,9 +309,25 @@ mod tests {
     }
 
     #[test]
+    fn no_line_is_wider_than_a_narrow_terminal() {
+        let start = Instant::now();
+        for width in [40, 60, 80] {
+            let mut progress = Progress::new(Paint::default(), false, width);
+            let hosts = vec![name("web1")];
+            let note = "free ports, haproxy -c, mariadbd --help --verbose, nft -c, nginx -t".to_owned();
+            progress.feed(&Event::PhaseBegin { phase: Phase::Stage, hosts }, start);
+            let end = Event::PhaseEnd { phase: Phase::Stage, passed: 8, failed: 0, note, seconds: 3.2 };
+            let lines = progress.feed(&end, start);
+            assert!(lines.iter().all(|line| line.chars().count() <= width), "{width}: {lines:#?}");
+            assert!(lines[0].ends_with(" 3.2 s") && lines.len() > 1, "{lines:#?}");
+            assert!(lines.concat().contains("haproxy -c"), "{lines:#?}");
+        }
+    }
+
+    #[test]
     fn how_far_a_long_step_is_moves_with_its_host() {
         let start = Instant::now();
-        let mut progress = Progress::new(Paint::default(), false);
+        let mut progress = Progress::new(Paint::default(), false, usize::MAX);
         let hosts = ["db1", "db2"].map(name);
         let said = |host: &str, text: &str| Event::Progress { host: name(host), text: text.into() };
         let phase = Phase::Replica;

@@ -4,8 +4,10 @@
 use serde::Serialize;
 
 use crate::base::diagnostic::Diagnostic;
-use crate::inventory::site::Role;
-use crate::plan::state::Phase;
+use crate::base::net::DnsName;
+use crate::base::sh::quote;
+use crate::inventory::site::{AppProgram, Role};
+use crate::plan::state::{Look, Phase};
 use crate::service::claims::Claims;
 use crate::service::nginx::{self, Front};
 use crate::service::product::Product;
@@ -51,14 +53,91 @@ impl Service for App {
         }
         nginx::want(context, NAME, out)?;
         let port = site.ports.app;
-        let programs = site.sites.values().filter_map(|s| s.app.as_ref().map(|app| (s, app)));
+        let programs = || site.sites.values().filter_map(|s| s.app.as_ref().map(|app| (s, app)));
+        for (s, app) in programs() {
+            out.look(Look { command: program_look(app, &s.name), binding: false });
+        }
         let model = Model {
             front: Front::new(context, Role::App, &[Role::Web], port),
-            sites: programs.map(|(s, app)| SiteModel { names: s.hosts().collect(), port: app.port.get() }).collect(),
+            sites: programs().map(|(s, app)| SiteModel { names: s.hosts().collect(), port: app.port.get() }).collect(),
         };
         let body = context.render("app/app.conf", &model)?;
         nginx::config(NAME, Phase::App, &format!("/etc/nginx/conf.d/{}-app-{port}.conf", site.name), body, out)?;
         nginx::listener_probes(context, Phase::App, port, out);
         Ok(())
+    }
+}
+
+/// Asks a program as its front will, by what every Debian has, and says what it answers: port, path, and status or error.
+const ASK: &str = r#"command -v perl >/dev/null 2>&1 || exit 0
+perl -MIO::Socket::INET -e '
+my ($port, $path, $host) = @ARGV;
+my $at = "127.0.0.1:$port";
+$SIG{ALRM} = sub { print "does not answer on $at within 5 s at $path\n"; exit 1 };
+alarm 5;
+my $socket = IO::Socket::INET->new(PeerAddr => "127.0.0.1", PeerPort => $port, Proto => "tcp");
+if (!$socket) { print "does not answer on $at: $!\n"; exit 1 }
+local $SIG{PIPE} = "IGNORE";
+print $socket "GET $path HTTP/1.1\r\nHost: $host\r\nConnection: close\r\n\r\n";
+my $line = <$socket> // "";
+exit 0 if $line =~ m{^HTTP/\S+ 200\b};
+if ($line =~ m{^HTTP/\S+ (\d{3})}) { print "answers $1 on $at at $path, where 200 says that it is well\n" }
+else { print "does not speak HTTP on $at\n" }
+exit 1' -- "#;
+
+/// The user's program answers; it may be started after us.
+fn program_look(app: &AppProgram, site: &DnsName) -> String {
+    let host = site.as_str().trim_start_matches("*.");
+    let (path, host, whose) = (quote(&app.health), quote(host), quote(&format!("the program of {site}")));
+    format!("said=$({ASK}{} {path} {host}) || {{ printf '%s %s\\n' {whose} \"$said\"; exit 1; }}", app.port)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::process::Command;
+
+    use super::*;
+
+    fn said(port: u16) -> (bool, String) {
+        let app = AppProgram { port: u64::from(port).try_into().unwrap(), health: "/healthz".into() };
+        let look = program_look(&app, &"shop.example.com".parse().unwrap());
+        let output = Command::new("sh").args(["-c", &look]).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    }
+
+    #[test]
+    fn a_program_that_is_not_well_is_named_with_its_port_and_what_it_answers() {
+        for (answer, expected) in [
+            ("HTTP/1.1 200 OK\r\n\r\n", ""),
+            (
+                "HTTP/1.1 503 Busy\r\n\r\n",
+                "answers 503 on 127.0.0.1:PORT at /healthz, where 200 says that it is well\n",
+            ),
+            ("220 mail\r\n", "does not speak HTTP on 127.0.0.1:PORT\n"),
+            ("", "does not speak HTTP on 127.0.0.1:PORT\n"),
+        ] {
+            let server = TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = server.local_addr().unwrap().port();
+            let serves = std::thread::spawn(move || {
+                let (mut stream, _) = server.accept().unwrap();
+                let mut request = [0; 512];
+                let length = stream.read(&mut request).unwrap();
+                stream.write_all(answer.as_bytes()).unwrap();
+                String::from_utf8_lossy(&request[..length]).into_owned()
+            });
+            let (well, words) = said(port);
+            let request = serves.join().unwrap();
+            assert!(request.starts_with("GET /healthz HTTP/1.1\r\nHost: shop.example.com\r\n"), "{request}");
+            let expected = expected.replace("PORT", &port.to_string());
+            let whole =
+                if expected.is_empty() { String::new() } else { format!("the program of shop.example.com {expected}") };
+            assert_eq!((well, words), (whole.is_empty(), whole), "{answer}");
+        }
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let refused =
+            format!("the program of shop.example.com does not answer on 127.0.0.1:{free}: Connection refused\n");
+        assert_eq!(said(free), (false, refused));
     }
 }

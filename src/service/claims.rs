@@ -7,7 +7,7 @@ use std::fmt;
 use crate::base::diagnostic::Diagnostic;
 use crate::base::sh::{AbsolutePath, PackageName, UnitName};
 use crate::plan::ruleset::Ruleset;
-use crate::plan::state::{Check, DesiredHost, Drain, File, Folder, Probe, UnitWanted};
+use crate::plan::state::{Check, DesiredHost, Drain, File, Folder, Look, Probe, UnitWanted};
 use crate::plan::task::Task;
 use crate::service::demand;
 
@@ -164,6 +164,11 @@ impl Claims {
         self.hold(FIREWALL);
         self.host.firewall = Some(rules);
         Ok(())
+    }
+
+    /// Something to look at before packages come.
+    pub fn look(&mut self, look: Look) {
+        self.host.looks.push(look);
     }
 
     /// A check of what is staged.

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::plan::state::Check;
+use crate::plan::state::{Check, Look};
 use crate::service::claims::Claims;
 
 /// sh text: each of `wanted` that a process outside of `unit` listens on is told with that process. An address of ss(8) is
@@ -44,6 +44,8 @@ pub(crate) fn check(unit: &str, keyword: &str, text: &str, out: &mut Claims) {
     let sockets: Vec<String> = sockets(keyword, text).iter().map(ToString::to_string).collect();
     if !sockets.is_empty() {
         let command = format!("wanted='{}'\nunit='{unit}'\n{LOOK}", sockets.join(" "));
+        // What has the port now would have it then too: that is told before anything is installed for nothing.
+        out.look(Look { command: command.clone(), binding: true });
         out.check(Check { title: "free ports".into(), command });
     }
 }

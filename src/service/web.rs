@@ -8,8 +8,9 @@ use serde::Serialize;
 
 use crate::base::diagnostic::Diagnostic;
 use crate::base::net::{DnsName, bracketed};
+use crate::base::sh::quote;
 use crate::inventory::site::{Role, StaticFiles};
-use crate::plan::state::{Phase, Probe};
+use crate::plan::state::{Look, Phase, Probe};
 use crate::service::claims::Claims;
 use crate::service::nginx::{self, Front};
 use crate::service::product::Product;
@@ -88,6 +89,9 @@ impl Service for Web {
             let files = s.r#static.as_ref().map(|f| files(f, &s.name)).transpose()?;
             sites.push(SiteModel { names: s.hosts().collect(), app: s.app.is_some() && !apps.is_empty(), files });
         }
+        for (s, f) in site.sites.values().filter_map(|s| Some((s, s.r#static.as_ref()?))) {
+            out.look(Look { command: root_look(f, &s.name), binding: false });
+        }
         reach_probe(context, &apps, out);
         let model = Model {
             front: Front::new(context, Role::Web, &[Role::Lb], port),
@@ -100,6 +104,18 @@ impl Service for Web {
         nginx::listener_probes(context, Phase::Web, port, out);
         Ok(())
     }
+}
+
+/// The folder of a site's files is there; who puts them there may come after us.
+fn root_look(files: &StaticFiles, site: &DnsName) -> String {
+    let (root, why) = (
+        quote(&files.root),
+        quote(&format!(
+            "the static files of {site} are to come from {}, which is no folder there: until it is one, requests for them are answered by 404",
+            files.root
+        )),
+    );
+    format!("[ -d {root} ] || {{ printf '%s\\n' {why}; exit 1; }}")
 }
 
 /// At least one app host answers this web host's client certificate.

@@ -1,4 +1,4 @@
-//! What is seen before an order, and what is known of others': names that lead elsewhere, CAA records that forbid, a full disk,
+//! What is seen before the first run and before an order, and what is known of others': what listens, names that lead elsewhere, CAA records that forbid, a full disk,
 //! a second controller, a lost state folder, and a load balancer that gets its certificate later. The CA counts the orders.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
@@ -38,9 +38,9 @@ struct World {
 #[test]
 fn nothing_is_ordered_in_vain_and_nothing_newer_is_lost() {
     let bench = Bench::up("t-preflight", INVENTORY, Release::Bookworm);
-    bench.sh("web1", "mkdir -p /srv/shop/public && echo the shop >/srv/shop/public/index.html").expect(0);
     let world = World { bench };
-    let all: [Check<World>; 6] = [
+    let all: [Check<World>; 7] = [
+        ("what a first run would close or meet", first_run),
         ("names that lead elsewhere", names_that_lead_elsewhere),
         ("CAA records", authorizations),
         ("a full disk and a wrong clock", wrong_host),
@@ -142,6 +142,87 @@ impl World {
         assert!(!self.kept("record.json").exists() && !self.kept("order.json").exists());
         said
     }
+}
+
+/// A server of `kind` (`tcp`, `udp`) at an address, that keeps whoever comes, until its file is removed.
+const SERVER: &str = r#"serve() { : >"/run/t-$2"; setsid perl -MIO::Socket::IP -e '
+    my ($kind, $address, $port, $file) = @ARGV;
+    my $socket = IO::Socket::IP->new(LocalHost => $address, LocalPort => $port, Proto => $kind, V6Only => 1, ReuseAddr => 1,
+        $kind eq "tcp" ? (Listen => 5) : ()) or die "$port: $@";
+    unlink $file;
+    $0 = "server";
+    my @kept;
+    while (1) { if ($kind eq "tcp") { push @kept, $socket->accept } else { sleep 60 } }
+' "$1" "$3" "$2" "/run/t-$2" >/dev/null 2>"/run/t-$2.err" </dev/null & 
+    for i in $(seq 100); do [ -e "/run/t-$2" ] || return 0; sleep 0.1; done; cat "/run/t-$2.err"; return 1; }
+"#;
+
+/// What listens on bare hosts, and to whom they are connected, is told before anything is installed, and asked for by name.
+fn first_run(world: &World) {
+    let bench = &world.bench;
+    let on = |host: &str, script: &str| bench.sh(host, &format!("{SERVER}{script}")).expect(0);
+    let installed = || {
+        let count = "dpkg-query -W -f '${db:Status-Status}\n' haproxy nginx nftables 2>/dev/null | grep -cx installed";
+        ["lb1", "web1"].map(|host| bench.sh(host, count).out)
+    };
+    on("lb1", "serve tcp 80 0.0.0.0");
+    let outside = on("web1", "getent ahostsv4 outside | { read -r address rest; printf %s \"$address\"; }").out;
+    on("outside", "serve tcp 2525 0.0.0.0");
+    on(
+        "web1",
+        "serve tcp 5432 0.0.0.0 && serve tcp 9100 :: && serve udp 5140 10.0.2.11 && serve tcp 6379 127.0.0.1 || exit 1
+         setsid perl -MIO::Socket::IP -e '$s = IO::Socket::IP->new(PeerHost => \"outside\", PeerPort => 2525) or die $@; sleep 900' \
+             >/dev/null 2>&1 </dev/null &
+         for i in $(seq 100); do ss -Htn state established | grep -q :2525 && exit 0; sleep 0.1; done; exit 1",
+    );
+    let said = bench.apply().expect(2);
+    for part in [
+        "lb1 is left alone: 0.0.0.0:80 is taken: server (pid ",
+        "listens on 0.0.0.0:80; stop it, or let it listen elsewhere",
+    ] {
+        assert!(said.err.contains(part), "no `{part}` in\n{}", said.err);
+    }
+    assert_eq!(installed(), ["0\n", "0\n"]);
+    bench.sh("lb1", "kill $(ss -Hltnp 'sport = 80' | sed 's/.*pid=\\([0-9]*\\).*/\\1/')").expect(0);
+
+    let relay =
+        format!("of web1 closes what is in use: perl is connected to 2525/tcp of {outside}, where no flow leads");
+    let closes = [
+        "the first firewall of web1 closes what is in use: server listens on 5432/tcp, where no flow lets anybody in",
+        "server listens on 9100/tcp",
+        "server listens on 5140/udp",
+        &relay,
+        "web1: the static files of blog.example.com are to come from /srv/shop/public, which is no folder there",
+    ];
+    let said = bench.infra(&["diff"]).expect(3);
+    for part in closes {
+        assert!(said.err.contains(part), "no `{part}` in\n{}", said.err);
+    }
+    assert!(!said.err.contains("6379"), "{}", said.err);
+    // What is proposed is taken, and then nothing closes.
+    let lines: String =
+        said.err.lines().filter_map(|line| Some(format!("    {}\n", &line[line.find("- { to:")?..]))).collect();
+    assert_eq!(lines.lines().count(), 4, "{}", said.err);
+    let (firewall, allowed) = (
+        "firewall: { manage_from: [10.0.0.0/24, \"fd00::/64\"] }\n",
+        format!("firewall:\n  manage_from: [10.0.0.0/24, \"fd00::/64\"]\n  allow:\n{lines}"),
+    );
+    bench.edit(firewall, &allowed);
+    bench.infra(&["check"]).expect(0);
+    let said = bench.infra(&["diff"]).expect(3);
+    assert!(!said.err.contains("closes what is in use"), "{}", said.err);
+    bench.edit(&allowed, firewall);
+
+    bench.sh("web1", "mkdir -p /srv/shop/public && echo the shop >/srv/shop/public/index.html").expect(0);
+    let said = bench.apply().expect(2);
+    assert!(said.err.contains("add `--close web1`") && !said.err.contains("/srv/shop/public"), "{}", said.err);
+    assert_eq!(installed(), ["0\n", "0\n"]);
+    bench.infra(&["apply", "--yes", "--limit", "web1", "--close", "web1"]).expect(0);
+    let reach = "perl -MIO::Socket::IP -e 'exit !IO::Socket::IP->new(PeerHost => \"10.0.2.11\", PeerPort => 5432, Timeout => 2)'";
+    bench.sh("lb1", reach).expect(1);
+    // They have their rules now, and are not asked again.
+    let said = bench.infra(&["diff", "--limit", "web1"]).expect(0);
+    assert!(!said.err.contains("5432"), "{}", said.err);
 }
 
 fn names_that_lead_elsewhere(world: &World) {

@@ -4,6 +4,7 @@
 pub mod admit;
 pub mod attempts;
 pub mod explain;
+pub mod exposure;
 pub mod flows;
 pub mod iptables;
 pub mod matrix;
