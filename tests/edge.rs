@@ -219,6 +219,19 @@ fn a_name_belongs_to_the_site_that_says_it_best() {
 }
 
 #[test]
+fn a_site_has_as_many_names_as_it_likes() {
+    let (tiers, _state) = start(|site| {
+        let name = "docs.example.org".parse().unwrap();
+        let aliases = (0..300).map(|n| format!("a-name-that-is-rather-long-{n}.example.org").parse().unwrap());
+        site.sites.get_mut(&name).unwrap().aliases.extend(aliases);
+    });
+    for n in [0, 150, 299] {
+        let host = format!("a-name-that-is-rather-long-{n}.example.org");
+        assert_eq!(tiers.edge(&format!("--resolve {host}:443:10.0.1.11 https://{host}/")), "the docs\n");
+    }
+}
+
+#[test]
 fn what_stands_behind_a_question_mark_is_in_no_log() {
     let (tiers, _state) = start(|_| ());
     let all = ["lb1", "lb2", "web1", "web2", "app1", "app2"];

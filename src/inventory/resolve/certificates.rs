@@ -58,6 +58,22 @@ pub(super) fn certificates(root: Fields<'_>, sites: &Sites<'_>, problems: &mut P
             );
         }
     }
+    if let Some(most) =
+        issuer.as_ref().and_then(|issuer| most_names(issuer, profile.as_ref().and_then(Option::as_deref)))
+    {
+        for site in sites.whole.values() {
+            let number = site.names().count() + site.addresses.len();
+            if number > most
+                && let Some(entry) = sites.entries.get(site.name.as_str())
+            {
+                problems.push(
+                    Diagnostic::error(format!("site `{}` has {number} names, and a certificate of Let's Encrypt holds {most}", site.name))
+                        .at(&entry.key.mark.span())
+                        .help("make two sites of it, with a part of the names each, or take a wildcard with `challenge: dns-01`"),
+                );
+            }
+        }
+    }
     if public && matches!(challenge, Some(Challenge::Http01)) {
         for (name, mark) in sites.names.iter().filter(|(name, _)| name.is_wildcard()) {
             problems.push(
@@ -77,6 +93,15 @@ pub(super) fn certificates(root: Fields<'_>, sites: &Sites<'_>, problems: &mut P
         check_dns: check_dns?,
         place: Some(entry.key.mark.place()),
     })
+}
+
+/// How many names an issuer puts into one certificate, where it says so (letsencrypt.org, «Profiles», «Max Names»).
+fn most_names(issuer: &Issuer, profile: Option<&str>) -> Option<usize> {
+    match (issuer, profile) {
+        (Issuer::LetsEncrypt | Issuer::LetsEncryptStaging, Some("tlsserver" | "shortlived")) => Some(25),
+        (Issuer::LetsEncrypt | Issuer::LetsEncryptStaging, _) => Some(100),
+        (Issuer::Internal | Issuer::Directory { .. }, _) => None,
+    }
 }
 
 /// What was read where the key stands: `None` is a mistake, told already.
