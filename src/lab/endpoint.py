@@ -2,7 +2,8 @@
 
 Takes a folder with server.crt and server.key, the addresses to listen on, and maybe a folder of packages with the path under which
 it is asked for. What agents post is kept in received.jsonl, a line each; the path is not, as it is a secret. While the folder has a file
-`answer`, that says what is answered: a status, or `hang`.
+`answer`, that says what is answered: a status; `hang`: never anything; `away`: connections are broken; `stranger`: the certificate is
+one of stranger.crt and stranger.key, which nobody trusts.
 """
 import gzip
 import http.server
@@ -10,6 +11,7 @@ import json
 import pathlib
 import socket
 import ssl
+import struct
 import sys
 import threading
 import time
@@ -57,9 +59,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = self.body()
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
-        while answer() == "hang":
-            time.sleep(0.2)
-        status = int(answer())
+        said = answer()
+        if not said.isdigit():
+            while said == "hang" and answer() == said:
+                time.sleep(0.2)
+            # It was not taken, and nobody is told that it was.
+            self.close_connection = True
+            return
+        status = int(said)
         line = {
             "at": time.time(),
             "status": status,
@@ -92,7 +99,12 @@ class Server(http.server.ThreadingHTTPServer):
     def get_request(self):
         """The handshake is the business of the connection's own thread: a client that is slow at it holds up nobody."""
         plain, peer = super().get_request()
+        if answer() == "away":
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            plain.close()
+            raise ConnectionResetError
         plain.settimeout(60)
+        context = stranger if answer() == "stranger" else known
         return context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False), peer
 
     def handle_error(self, *_):
@@ -103,8 +115,14 @@ class SixServer(Server):
     address_family = socket.AF_INET6
 
 
-context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-context.load_cert_chain(folder / "server.crt", folder / "server.key")
+def identity(name):
+    """The side of TLS that shows the certificate of that name."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / f"{name}.crt", folder / f"{name}.key")
+    return context
+
+
+known, stranger = identity("server"), identity("stranger")
 servers = [(SixServer if ":" in address else Server)((address, 443), Handler) for address in addresses]
 for server in servers[1:]:
     threading.Thread(target=server.serve_forever, daemon=True).start()

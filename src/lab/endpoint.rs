@@ -105,7 +105,7 @@ pub(super) fn start(
     Ok(Some(fs_err::read_to_string(folder.join("ca.crt"))?))
 }
 
-/// The certificate of its names.
+/// The certificate of its names, and one of the same names that nobody trusts.
 fn certify(endpoint: &Endpoint, folder: &Path) -> Result<(), Error> {
     let failed = |reason: &dyn std::fmt::Display| Error::Command {
         what: "certify what stands for the monitoring service".to_owned(),
@@ -114,13 +114,16 @@ fn certify(endpoint: &Endpoint, folder: &Path) -> Result<(), Error> {
     let now = OffsetDateTime::now_utc();
     let names = hosts(endpoint);
     let permitted = Permitted { domains: names.clone(), networks: vec![] };
-    let authority = Authority::new("infra lab monitoring", permitted, now).map_err(|e| failed(&e))?;
     let wish = Wish { names, addresses: vec![], purpose: Purpose::Server };
-    let leaf = authority.signer().and_then(|signer| signer.issue(&wish, now)).map_err(|e| failed(&e))?;
     let put = |name: &str, text: &str| fsx::write_atomic(&folder.join(name), text.as_bytes(), 0o600);
-    put("ca.crt", &authority.certificate)?;
-    put("server.crt", &leaf.certificate)?;
-    Ok(put("server.key", leaf.key.reveal())?)
+    for (name, ca) in [("server", "ca.crt"), ("stranger", "stranger-ca.crt")] {
+        let authority = Authority::new("infra lab monitoring", permitted.clone(), now).map_err(|e| failed(&e))?;
+        let leaf = authority.signer().and_then(|signer| signer.issue(&wish, now)).map_err(|e| failed(&e))?;
+        put(ca, &authority.certificate)?;
+        put(&format!("{name}.crt"), &leaf.certificate)?;
+        put(&format!("{name}.key"), leaf.key.reveal())?;
+    }
+    Ok(())
 }
 
 /// One post of an agent.
@@ -169,7 +172,8 @@ impl Lab {
         posts.filter_map(Result::transpose).collect()
     }
 
-    /// What the monitoring service answers from now on: a status such as `503`, or `hang`; `None`: it accepts.
+    /// What the monitoring service answers from now on: a status such as `503`; `hang`: nothing ever; `away`: it
+    /// breaks connections; `stranger`: it shows a certificate that nobody trusts; `None`: it accepts.
     ///
     /// # Errors
     /// [`Error::Io`].

@@ -2,8 +2,11 @@
 //! stands for the service in `outside`. What is measured and logged arrives by host, exactly, and the source's URL is nowhere.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+mod agents;
 #[path = "../common/bench.rs"]
 mod bench;
+#[path = "../common/campaign.rs"]
+mod campaign;
 #[path = "../common/checks.rs"]
 mod checks;
 
@@ -11,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::time::Duration;
 
+use campaign::amount;
 use bench::{Bench, Said, wait};
 use checks::Check;
 use infra::lab::{Post, Release, agent};
@@ -49,7 +53,7 @@ struct World {
 #[test]
 fn what_is_measured_and_logged_arrives_by_host() {
     let Some(world) = World::up("t-watch") else { return };
-    let all: [Check<World>; 11] = [
+    let all: [Check<World>; 15] = [
         ("wrong input changes nothing", wrong_input),
         ("an agent of somebody else is named", rival),
         ("it is applied, and seen to be accepted", applied),
@@ -59,10 +63,19 @@ fn what_is_measured_and_logged_arrives_by_host() {
         ("1,000 requests are 1,000", requests),
         ("every line arrives once", lines),
         ("an outage is told, and fails nothing", outage),
+        ("agents at rest", |world| agents::rest(world, seconds() / 10)),
+        ("5_000 lines a second", |world| agents::rush(world, seconds() / 10)),
+        ("whatever the service does, every line comes once", |world| agents::outage(world, seconds())),
+        ("a full buffer is bounded", agents::full),
         ("the URL is nowhere", nowhere),
         ("nothing of it is left", removed),
     ];
     checks::run(&world, &all, |_| ());
+}
+
+/// For how long the service is away, seconds.
+fn seconds() -> u32 {
+    amount("SECONDS", 30)
 }
 
 impl World {
