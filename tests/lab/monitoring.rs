@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::time::Duration;
 
-use campaign::amount;
 use bench::{Bench, Said, wait};
+use campaign::amount;
 use checks::Check;
 use infra::lab::{Post, Release, agent};
 
