@@ -27,6 +27,14 @@ impl StepKind {
         }
     }
 
+    /// So many of them, as something that is to be done: `1 certificate to order`.
+    pub fn to_do(self, number: usize) -> String {
+        let plural = if number == 1 { "" } else { "s" };
+        match self {
+            Self::Order => format!("{number} certificate{plural} to order"),
+        }
+    }
+
     /// What is done with that: `ordered`.
     pub fn done(self) -> &'static str {
         match self {

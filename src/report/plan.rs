@@ -10,6 +10,7 @@ use crate::base::net::HostName;
 use crate::inventory::site::{Role, Site};
 use crate::plan::plan::{HostPlan, Plan};
 use crate::plan::state::Phase;
+use crate::plan::step::StepKind;
 use crate::service::Services;
 
 /// How it is drawn.
@@ -51,11 +52,16 @@ pub fn draw(site: &Site, plan: &Plan, view: View) -> String {
 fn head(site: &Site, plan: &Plan, view: View) -> String {
     let all = count(plan.hosts.len(), "host");
     let changed = plan.changed().count();
-    let mut head = if plan.leaves_hosts() {
+    let mut steps: BTreeMap<StepKind, usize> = BTreeMap::new();
+    plan.steps.iter().for_each(|step| *steps.entry(step.kind).or_default() += 1);
+    let mut head = if plan.leaves_hosts() && steps.is_empty() {
         format!("plan for {}: {all}, nothing to do", site.name)
     } else {
         format!("plan for {}: {all}, {changed} to change, {} unchanged", site.name, plan.hosts.len() - changed)
     };
+    for (kind, number) in steps {
+        let _ = write!(head, ", {}", kind.to_do(number));
+    }
     let drifted: Vec<&HostName> = plan.hosts.iter().filter(|(_, h)| !h.drift.is_empty()).map(|(n, _)| n).collect();
     if !drifted.is_empty() {
         let _ = write!(head, ", drift on {}", names(&drifted));
@@ -211,6 +217,7 @@ fn anonymous(site: &Site, name: &HostName, text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::step::Step;
     use crate::report::sample;
     use crate::service::ALL;
 
@@ -267,6 +274,16 @@ mod tests {
         let (site, mut plan) = sample::port_move();
         plan.hosts.values_mut().for_each(|h| *h = HostPlan::default());
         assert_eq!(draw(&site, &plan, view(80)), "plan for shop: 8 hosts, nothing to do\n");
+    }
+
+    #[test]
+    fn an_order_is_something_to_do() {
+        let (site, mut plan) = sample::port_move();
+        plan.hosts.values_mut().for_each(|h| *h = HostPlan::default());
+        let (subject, title, lines) = ("shop.example.com".to_owned(), "it is ordered".to_owned(), Vec::new());
+        plan.steps.push(Step { kind: StepKind::Order, subject, title, lines, deed: serde_json::Value::Null });
+        let head = "plan for shop: 8 hosts, 0 to change, 8 unchanged, 1 certificate to order\n";
+        assert_eq!(draw(&site, &plan, view(80)), head);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::fleet::preflight::Looked;
 use crate::plan::plan::Plan;
 use crate::plan::step::{Step, StepKind, Waiting};
 
-/// Tells what the controller does after the last phase of a plan, and what waits.
+/// Tells what the controller does after the last phase of a plan, and what waits: a part of the plan, so it goes where that goes.
 ///
 /// # Errors
 /// When stdout cannot be written to.
@@ -24,12 +24,16 @@ pub fn announce(plan: &Plan, reporter: &Reporter) -> io::Result<()> {
         if reporter.is_json() {
             reporter.line(&line(*kind, kind.noun(), subject, &text, Some(deed)))?;
         } else {
-            reporter.note(&format!("{text}\n{}", lines.join("\n")));
+            reporter.data(&format!("{text}\n{}\n", lines.join("\n")))?;
         }
     }
     for Waiting { kind, subject, until, why } in &plan.waiting {
         let text = format!("{} is due, but waits until {}: {why}", kind.object(subject), moment(*until));
-        say(reporter, *kind, "deferred", subject, &text)?;
+        if reporter.is_json() {
+            reporter.line(&line(*kind, "deferred", subject, &text, None))?;
+        } else {
+            reporter.data(&format!("{text}\n"))?;
+        }
     }
     Ok(())
 }

@@ -108,7 +108,7 @@ fn killed_in_the_first_orders(bench: &Bench) {
     dying_at(bench, "finalize", &["apply", "--yes"]);
     assert_eq!(orders(bench), 1);
     let said = bench.infra(&["diff"]).expect(3);
-    assert!(said.err.contains("then: the certificate of shop.example.com is ordered"), "{}", said.err);
+    assert!(said.out.contains("then: the certificate of shop.example.com is ordered"), "{}", said.out);
     bench.apply().expect(0);
     assert_eq!((orders(bench), rehearsals(bench)), (1, 1));
     same_everywhere(bench);
