@@ -20,6 +20,7 @@ mod firewall;
 pub mod global;
 mod lab;
 pub mod limit;
+mod limits;
 mod man;
 mod render;
 pub mod schema;
@@ -41,6 +42,7 @@ pub fn main() -> ExitCode {
 pub fn main_with(services: Services) -> ExitCode {
     // clap prints its own errors and exits with 2, which is `exit::INPUT`.
     let args = Args::parse();
+    limits::raise();
     let choice = match args.global.color {
         clap::ColorChoice::Auto => anstream::ColorChoice::Auto,
         clap::ColorChoice::Always => anstream::ColorChoice::AlwaysAnsi,
