@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use infra::base::secret::Secret;
 use infra::host::known_hosts::KnownHosts;
-use infra::host::ssh::{Ask, Become, Config, Options, Prompt, SshTransport, Target, presented_keys};
+use infra::host::ssh::{Ask, Become, Bounds, Config, Options, Prompt, SshTransport, Target, presented_keys};
 use infra::host::transport::{Script, Transport, TransportError};
 use infra::host::trust::trust;
 
@@ -65,6 +65,11 @@ impl Sshd {
     }
 
     fn with(extra: &str, prepare: impl FnOnce(&Path)) -> Self {
+        Self::inside(extra, &[], prepare)
+    }
+
+    /// The same with files of its folder in place of the machine's, for this server alone.
+    fn inside(extra: &str, mounts: &[(&str, &str)], prepare: impl FnOnce(&Path)) -> Self {
         assert!(Path::new(SSHD).exists(), "{SSHD} is absent: install the package openssh-server");
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path();
@@ -77,14 +82,22 @@ impl Sshd {
         for _ in 0..5 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let config = format!(
-                "Port {port}\nListenAddress 127.0.0.1\nHostKey {d}/host\nAuthorizedKeysFile {d}/authorized\nPidFile none\n\
+                "{extra}\nPort {port}\nListenAddress 127.0.0.1\nHostKey {d}/host\nAuthorizedKeysFile {d}/authorized\nPidFile none\n\
                  UsePAM no\nStrictModes no\nPermitRootLogin yes\nPasswordAuthentication no\nMaxStartups 100\n\
-                 KbdInteractiveAuthentication no\n{extra}\nLogLevel VERBOSE\n",
+                 KbdInteractiveAuthentication no\nLogLevel VERBOSE\n",
                 d = path.display()
             );
             fs::write(path.join("sshd_config"), config).unwrap();
             let log = fs::File::create(path.join("log")).unwrap();
-            let mut child = Command::new(SSHD)
+            let mounts: String = mounts
+                .iter()
+                .map(|(file, over)| format!("mount --bind {} {over} && ", path.join(file).display()))
+                .collect();
+            let mut command = if mounts.is_empty() { Command::new(SSHD) } else { Command::new("unshare") };
+            if !mounts.is_empty() {
+                command.args(["--mount", "sh", "-c", &format!("{mounts}exec {SSHD} \"$@\""), "sh"]);
+            }
+            let mut child = command
                 .args(["-D", "-e", "-f"])
                 .arg(path.join("sshd_config"))
                 .stdin(Stdio::null())
@@ -147,6 +160,12 @@ impl Sshd {
     }
 }
 
+/// Seconds for TCP, milliseconds for the keys, seconds for an answer to a login.
+fn bounds(connect: u64, handshake: u64, login: u64) -> Bounds {
+    let [connect, login] = [connect, login].map(Duration::from_secs);
+    Bounds { connect, handshake: Duration::from_millis(handshake), login }
+}
+
 fn text(host: &mut SshTransport, script: &str) -> String {
     let out = host.run(&Script::new("t", script), b"").unwrap();
     assert!(out.ok(), "{out:?}");
@@ -167,7 +186,8 @@ impl Prompt for Answers {
     fn answer(&self, ask: &Ask<'_>) -> Option<Secret> {
         let asked = self.1.fetch_add(1, Ordering::SeqCst);
         let again = match ask {
-            Ask::Passphrase { again, .. } | Ask::Sudo { again, .. } => *again,
+            Ask::Passphrase { again, .. } | Ask::Sudo { again, .. } | Ask::Password { again, .. } => *again,
+            Ask::Question { .. } => asked > 0,
         };
         assert_eq!(again, asked > 0);
         self.0.lock().unwrap().pop().map(|a| Secret::new("asked", a))
@@ -187,7 +207,7 @@ impl Agent {
             Command::new("ssh-agent").arg("-D").arg("-a").arg(&socket).stdout(Stdio::null()).spawn().unwrap();
         until("the agent listens", || {
             assert!(child.try_wait().unwrap().is_none());
-            socket.exists().then_some(())
+            std::os::unix::net::UnixStream::connect(&socket).ok().map(drop)
         });
         for key in keys {
             run(Command::new("ssh-add").arg("-q").arg(key).env("SSH_AUTH_SOCK", &socket));
@@ -341,13 +361,9 @@ fn is_cut_off(what: &str, greeting: &'static str, again: &'static str) {
     });
     let mut target = Target::new("127.0.0.1");
     target.port = Some(port);
-    let options = Options {
-        config: Config::None,
-        known_hosts: Some(Vec::new()),
-        handshake_timeout: Duration::from_secs(1),
-        retries: 0,
-        ..Options::default()
-    };
+    let bounds = Some(bounds(10, 1000, 20));
+    let options =
+        Options { config: Config::None, known_hosts: Some(Vec::new()), bounds, retries: 0, ..Options::default() };
     let began = Instant::now();
     let error = SshTransport::connect(&target, &options).unwrap_err();
     assert!(began.elapsed() < Duration::from_secs(15), "{what}: {:?} {error}", began.elapsed());
@@ -507,12 +523,14 @@ fn of_an_agent_with_many_keys_only_the_configured_one_is_offered() {
     SshTransport::connect(&target, &options).unwrap();
     // As the configuration's identity it comes first, before the other keys of the agent.
     target.identity = None;
+    options = server.options();
     options.config = server.config(&format!(
         "IdentityAgent {}\nIdentityFile {}\n",
         agent.socket.display(),
         server.path("id").display()
     ));
     SshTransport::connect(&target, &options).unwrap();
+    options = server.options();
     options.config = server.config(&format!("IdentityAgent {}\nIdentityFile /nonexistent\n", agent.socket.display()));
     let error = auth_error(SshTransport::connect(&target, &options));
     assert!(error.contains("MaxAuthTries") && error.contains("ssh.identity"), "{error}");
@@ -555,12 +573,13 @@ fn host_keys_are_checked() {
     assert!(error.contains("revoked") && error.contains("known_hosts:2"), "{error}");
 
     server.know(&server.host_line());
-    let mut options = server.options();
+    let mut options;
     for name in ["host", "evil"] {
         let (list, key) = (server.path(&format!("{name}.krl")), server.path(&format!("{name}.pub")));
         run(Command::new("ssh-keygen").args(["-q", "-k", "-f"]).arg(list).arg(key));
     }
     for (listed, refused) in [("host.pub", true), ("evil.pub", false), ("host.krl", true), ("evil.krl", false)] {
+        options = server.options();
         options.config = server.config(&format!("RevokedHostKeys {}\n", server.path(listed).display()));
         let result = SshTransport::connect(&server.target(), &options);
         assert_eq!(matches!(&result, Err(TransportError::HostKey(t)) if t.contains("revoked")), refused, "{result:?}");
@@ -776,7 +795,7 @@ fn our_known_hosts_agrees_with_ssh_keygen() {
                         theirs || !plain.stdout.is_empty(),
                         "{name} with `{pattern}`, hashed {hashed}: {text}"
                     );
-                    assert_eq!(!known.key_types_for(host, port).is_empty(), ours);
+                    assert_eq!(!known.about(host, port).key_types().is_empty(), ours);
                 }
             }
         }
@@ -822,11 +841,7 @@ fn a_port_without_a_listener_and_one_that_says_nothing() {
 
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     target.port = Some(silent.local_addr().unwrap().port());
-    let options = Options {
-        handshake_timeout: Duration::from_millis(500),
-        connect_timeout: Duration::from_secs(1),
-        ..server.options()
-    };
+    let options = Options { bounds: Some(bounds(1, 500, 20)), ..server.options() };
     let error = SshTransport::connect(&target, &options).unwrap_err();
     assert!(matches!(&error, TransportError::Unreachable { reason, .. } if reason.contains("greeting")), "{error:?}");
 
@@ -946,9 +961,283 @@ fn what_a_login_shell_says_is_no_part_of_an_answer() {
     let server = Sshd::with("ForceCommand echo noise; echo noise >&2; eval \"$SSH_ORIGINAL_COMMAND\"", |_| {});
     let out = server.connect().unwrap().run(&Script::new("t", "cat; echo e >&2"), b"i").unwrap();
     assert_eq!((out.stdout, out.stderr), (b"i".to_vec(), b"e\n".to_vec()));
-    let server = Sshd::start("ForceCommand echo This account is not available; exit 1");
-    let error = server.connect().unwrap().run(&Script::new("t", "true"), b"").unwrap_err();
-    assert!(matches!(error, TransportError::Setup(_)), "{error:?}");
+}
+
+/// The words of the error of one connection and one script.
+fn refusal(target: &Target, options: &Options) -> String {
+    let mut script = Script::new("t", "true").within(Duration::from_secs(1)).up_to(1000);
+    script.grace = Duration::ZERO;
+    let options = Options { retries: 0, ..options.clone() };
+    SshTransport::connect(target, &options).and_then(|mut host| host.run(&script, b"")).unwrap_err().to_string()
+}
+
+/// A user that may not log in, but has a key.
+fn nobody(server: &Sshd) -> Target {
+    fs::set_permissions(server.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    Target { user: Some("nobody".into()), ..server.target() }
+}
+
+#[test]
+fn what_a_host_says_instead_of_a_shell_is_told() {
+    let login = "Please login as the user \"ops\" rather than the user \"root\".";
+    for (extra, words) in [
+        // As images of clouds have it for root.
+        (format!("ForceCommand echo '{login}'; echo; exit 142"), login),
+        ("ForceCommand echo restricted >&2; echo Welcome; exit 1".to_owned(), "Welcome; restricted"),
+        ("ForceCommand echo Choose a menu entry:; sleep 30".to_owned(), "Choose a menu entry:"),
+        ("ForceCommand echo Much follows; cat /dev/zero".to_owned(), "Much follows"),
+        ("ForceCommand printf 'bad \\033[2J'; exit 1".to_owned(), "bad \\u{1b}[2J"),
+        ("ForceCommand exit 3".to_owned(), "it says nothing"),
+    ] {
+        let server = Sshd::start(&extra);
+        let error = refusal(&server.target(), &server.options());
+        assert!(error.contains(words), "{extra}: {error}");
+        // Each that hangs is waited for.
+        if extra.contains("sleep") {
+            continue;
+        }
+        let by_sudo = Target { become_root: Become::Sudo, ..server.target() };
+        let error = refusal(&by_sudo, &server.options());
+        assert!(error.contains(words) || words == "it says nothing", "{extra}: {error}");
+    }
+    let server = Sshd::start("");
+    let error = refusal(&nobody(&server), &server.options());
+    assert!(error.contains("This account is currently not available"), "{error}");
+}
+
+#[test]
+fn what_a_host_says_before_a_login_is_told() {
+    let notice = tempfile::NamedTempFile::new().unwrap();
+    fs::write(notice.path(), "Only for staff.\nAsk it@example.com for a key.\n").unwrap();
+    let server = Sshd::start(&format!("Banner {}", notice.path().display()));
+    fs::write(server.path("authorized"), "").unwrap();
+    let error = auth_error(server.connect());
+    assert!(
+        error.contains("refused") && error.contains("it says: Only for staff.; Ask it@example.com for a key."),
+        "{error}"
+    );
+    // PAM's refusal of an account comes as a banner too.
+    let server = Sshd::inside("UsePAM yes", &[("pam.d", "/etc/pam.d")], |dir| {
+        fs::create_dir(dir.join("pam.d")).unwrap();
+        let nologin = dir.join("nologin");
+        fs::write(&nologin, "Down for maintenance until noon.\n").unwrap();
+        let service =
+            format!("account required pam_nologin.so file={}\nsession optional pam_permit.so\n", nologin.display());
+        for name in ["sshd", "other"] {
+            fs::write(dir.join("pam.d").join(name), &service).unwrap();
+        }
+    });
+    let error = refusal(&nobody(&server), &server.options());
+    assert!(error.contains("Down for maintenance until noon."), "{error}");
+}
+
+#[test]
+fn what_a_server_says_in_place_of_a_greeting_is_told() {
+    for words in ["Not allowed at this time", "HTTP/1.1 400 Bad Request", "220 mail.example.com ESMTP"] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = Target { port: Some(listener.local_addr().unwrap().port()), ..Target::new("127.0.0.1") };
+        let server = std::thread::spawn(move || {
+            for _ in 0..2 {
+                let mut peer = listener.accept().unwrap().0;
+                peer.write_all(format!("{words}\r\n").as_bytes()).unwrap();
+            }
+        });
+        let error =
+            refusal(&target, &Options { config: Config::None, known_hosts: Some(Vec::new()), ..Options::default() });
+        assert!(error.contains(&format!("it says: {words}")), "{error}");
+        server.join().unwrap();
+    }
+}
+
+/// A shadow file in which root's password is `open sesame`.
+fn shadow(dir: &Path) {
+    let hash = run(Command::new("openssl").args(["passwd", "-6", "open sesame"]));
+    fs::write(dir.join("shadow"), format!("root:{}:19000:0:99999:7:::\n", hash.trim())).unwrap();
+}
+
+#[test]
+fn a_key_that_does_not_suffice_is_followed_by_a_password() {
+    let pam = |dir: &Path| {
+        shadow(dir);
+        fs::create_dir(dir.join("pam.d")).unwrap();
+        let service = "auth required pam_unix.so\naccount required pam_permit.so\nsession optional pam_permit.so\n";
+        for name in ["sshd", "other"] {
+            fs::write(dir.join("pam.d").join(name), service).unwrap();
+        }
+    };
+    let password = "AuthenticationMethods publickey,password\nPasswordAuthentication yes";
+    let questions =
+        "UsePAM yes\nAuthenticationMethods publickey,keyboard-interactive\nKbdInteractiveAuthentication yes";
+    let mounts = [("shadow", "/etc/shadow"), ("pam.d", "/etc/pam.d")];
+    for (extra, way) in [(password, "password"), (questions, "keyboard-interactive")] {
+        let server = Sshd::inside(extra, &mounts, pam);
+        let error = auth_error(server.connect());
+        assert!(error.contains(&format!("accepted, but the host wants {way} besides")), "{error}");
+        assert!(error.contains("no terminal"), "{error}");
+        let mut options = server.options();
+        let prompt = Answers::new(vec!["wrong", "open sesame"]);
+        options.prompt = Some(prompt.clone());
+        let mut host = SshTransport::connect(&server.target(), &options).unwrap_or_else(|e| panic!("{way}: {e}"));
+        assert_eq!(text(&mut host, "echo in"), "in\n");
+        assert_eq!(prompt.1.load(Ordering::SeqCst), 2);
+        options.prompt = Some(Answers::new(vec!["a", "b", "c"]));
+        let error = auth_error(SshTransport::connect(&server.target(), &options));
+        assert!(error.contains(&format!("the {way}: ")), "{error}");
+        assert!(!error.contains("sesame"), "{error}");
+        options = Options { prompt: Some(Answers::new(vec![])), ..server.options() };
+        options.config = server.config("BatchMode yes");
+        assert!(auth_error(SshTransport::connect(&server.target(), &options)).contains("no terminal"));
+    }
+    // Without a key that is known the password alone will do where the host takes it.
+    let server = Sshd::inside("PasswordAuthentication yes", &mounts, pam);
+    fs::write(server.path("authorized"), "").unwrap();
+    let mut options = server.options();
+    options.prompt = Some(Answers::new(vec!["open sesame"]));
+    SshTransport::connect(&server.target(), &options).unwrap();
+    options = Options { prompt: Some(Answers::new(vec![])), ..server.options() };
+    options.config = server.config("PasswordAuthentication no");
+    assert!(auth_error(SshTransport::connect(&server.target(), &options)).contains("refused"));
+}
+
+#[test]
+fn a_certificate_beside_a_key_is_offered_first() {
+    let kinds = ["ed25519", "ecdsa", "rsa"];
+    let authority = tempfile::tempdir().unwrap();
+    keygen(&authority.path().join("ca"), "ed25519", "");
+    let server = Sshd::start(&format!("TrustedUserCAKeys {}", authority.path().join("ca.pub").display()));
+    fs::write(server.path("authorized"), "").unwrap();
+    for kind in kinds {
+        let key = server.path(kind);
+        keygen(&key, kind, "");
+        let sign = ["-q", "-I", "me", "-n", &user(), "-s"].map(ToOwned::to_owned);
+        run(Command::new("ssh-keygen")
+            .args(sign)
+            .arg(authority.path().join("ca"))
+            .arg(server.path(&format!("{kind}.pub"))));
+        let target = Target { identity: Some(key.clone()), ..server.target() };
+        SshTransport::connect(&target, &server.options()).unwrap_or_else(|e| panic!("{kind}: {e}"));
+        // The agent has both, and the key's file tells which.
+        let folder = tempfile::tempdir().unwrap();
+        let agent = Agent::start(folder.path(), std::slice::from_ref(&key));
+        let mut options = server.options();
+        options.config = server.config(&format!("IdentityAgent {}\n", agent.socket.display()));
+        fs::rename(&key, server.path("gone")).unwrap();
+        match SshTransport::connect(&target, &options) {
+            Ok(_) => assert_ne!(kind, "rsa"),
+            Err(e) => assert!(kind == "rsa" && e.to_string().contains("name its key file"), "{kind}, agent: {e}"),
+        }
+        fs::rename(server.path("gone"), &key).unwrap();
+        // Elsewhere, where the configuration names it.
+        fs::rename(server.path(&format!("{kind}-cert.pub")), server.path("elsewhere")).unwrap();
+        assert!(SshTransport::connect(&target, &server.options()).is_err());
+        options = server.options();
+        options.config = server.config(&format!("CertificateFile {}\n", server.path("elsewhere").display()));
+        SshTransport::connect(&target, &options).unwrap_or_else(|e| panic!("{kind}, elsewhere: {e}"));
+        fs::remove_file(server.path("elsewhere")).unwrap();
+    }
+}
+
+#[test]
+fn the_way_of_a_connection_is_as_the_configuration_says() {
+    let server = Sshd::start("");
+    let mut options = server.options();
+    options.config = server.config("BindAddress 127.0.0.2\nAddressFamily inet");
+    let mut host = SshTransport::connect(&server.target(), &options).unwrap();
+    assert_eq!(text(&mut host, "echo ${SSH_CONNECTION%% *}"), "127.0.0.2\n");
+    for (setting, words) in
+        [("BindAddress 192.0.2.1", "BindAddress 192.0.2.1"), ("AddressFamily inet6", "AddressFamily")]
+    {
+        options = server.options();
+        options.config = server.config(setting);
+        let error = refusal(&server.target(), &options);
+        assert!(error.contains(words), "{error}");
+    }
+    // A command that hands a connected socket over, and ends.
+    let give = "import socket,sys; s=socket.create_connection((sys.argv[1],int(sys.argv[2]))); \
+                socket.send_fds(socket.socket(fileno=1),[b\"x\"],[s.fileno()])";
+    options = server.options();
+    options.config = server.config(&format!("ProxyUseFdpass yes\nProxyCommand python3 -c '{give}' %h %p"));
+    let mut host = SshTransport::connect(&server.target(), &options).unwrap();
+    assert_eq!(text(&mut host, "echo handed over"), "handed over\n");
+    for command in ["echo cannot >&2", "sleep 30"] {
+        options = Options { bounds: Some(bounds(1, 1000, 20)), ..server.options() };
+        options.config = server.config(&format!("ProxyUseFdpass yes\nProxyCommand {command}"));
+        let error = refusal(&server.target(), &options);
+        assert!(error.contains("cannot") || error.contains("ProxyUseFdpass"), "{error}");
+    }
+}
+
+#[test]
+fn algorithms_are_those_that_a_person_chose() {
+    let server = Sshd::start("");
+    let mut options = server.options();
+    options.config = server.config("KexAlgorithms ecdh-sha2-nistp384\nCiphers aes256-ctr\nMACs hmac-sha2-512\n");
+    let host = SshTransport::connect(&server.target(), &options).unwrap();
+    assert_eq!(host.agreed(), "ecdh-sha2-nistp384, ssh-ed25519, aes256-ctr");
+    options = server.options();
+    options.config = server.config("Ciphers 3des-cbc\n");
+    assert!(refusal(&server.target(), &options).contains("`Ciphers 3des-cbc`"));
+}
+
+#[test]
+fn a_setting_that_does_not_hold_is_named() {
+    let server = Sshd::start("");
+    let mut options = server.options();
+    options.config = server.config("StrictHostKeyChecking no\nCompression yes\n");
+    SshTransport::connect(&server.target(), &options).unwrap();
+    SshTransport::connect(&server.target(), &options).unwrap();
+    let notes: Vec<String> = options.notes.lock().unwrap().keys().cloned().collect();
+    assert!(notes.len() == 1 && notes[0].contains("stricthostkeychecking"), "{notes:?}");
+}
+
+#[test]
+fn a_slow_login_is_named() {
+    let server = Sshd::inside("UsePAM yes\nAuthenticationMethods publickey", &[("pam.d", "/etc/pam.d")], |dir| {
+        fs::create_dir(dir.join("pam.d")).unwrap();
+        let slow = "account optional pam_exec.so /bin/sleep 3\naccount required pam_permit.so\nsession optional pam_permit.so\n";
+        for name in ["sshd", "other"] {
+            fs::write(dir.join("pam.d").join(name), slow).unwrap();
+        }
+    });
+    let options = Options { bounds: Some(bounds(10, 20_000, 1)), ..server.options() };
+    let error = auth_error(SshTransport::connect(&server.target(), &options));
+    assert!(error.contains("no answer within 1 s") && error.contains("ConnectTimeout"), "{error}");
+    server.connect().unwrap();
+}
+
+/// More hosts than a shell allows open files: the configuration is asked about once, and no file is one too many.
+#[test]
+fn many_hosts_ask_once_and_open_what_they_need() {
+    let (hosts, server) = (40, Sshd::start("MaxStartups 200"));
+    let Config::File(config) = server.config("Host web*\n Compression yes") else { panic!() };
+    let bin = server.path("bin");
+    fs::create_dir(&bin).unwrap();
+    let asked = server.path("asked");
+    let stub = format!("#!/bin/sh\necho \"$*\" >>{}\nexec /usr/bin/ssh \"$@\"\n", asked.display());
+    fs::write(bin.join("ssh"), stub).unwrap();
+    fs::set_permissions(bin.join("ssh"), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut inventory = format!(
+        "name: shop\nfirewall: {{ manage_from: [10.0.0.0/24] }}\nssh: {{ user: {}, port: {}, identity: \"{}\", config: \"{}\" }}\nhosts:\n",
+        user(),
+        server.port,
+        server.path("id").display(),
+        config.display()
+    );
+    for n in 1..=hosts {
+        inventory += &format!("  web{n}: {{ address: 10.0.0.{n}, roles: [db], ssh: {{ address: 127.0.0.1 }} }}\n");
+    }
+    fs::write(server.path("inventory.yml"), inventory).unwrap();
+    let infra = format!("ulimit -S -n 36; exec {} diff -v --parallel 8 inventory.yml", env!("CARGO_BIN_EXE_infra"));
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let mut command = Command::new("sh");
+    let out = command.args(["-c", &infra]).env("PATH", path).current_dir(server.dir.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(said.contains("SSH: ") && said.contains("web40"), "{said}");
+    assert!(!said.contains("open files") && !said.contains("cannot be reached"), "{said}");
+    let asked = fs::read_to_string(asked).unwrap();
+    let asked: Vec<&str> = asked.lines().filter(|line| line.starts_with("-G")).collect();
+    // One for all hosts of the block, one for what `ssh` does by itself.
+    assert_eq!(asked.len(), 2, "{asked:?}");
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! `apply`: the same plan, confirmed once, executed.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -153,13 +152,9 @@ fn absent(survey: &Survey, apply: &Apply, global: &Global, reporter: &Reporter) 
     if missing == 0 || allowed {
         return Ok(());
     }
-    let names: BTreeSet<&HostName> = survey.unreachable.keys().collect();
-    let names: Vec<&str> = names.iter().take(8).map(|h| h.as_str()).collect();
-    reporter.error(
-        &format!("{} cannot be reached, so nothing was planned: {}", count(missing, "host"), names.join(", ")),
-        &[],
-        &["look at these hosts, or go on without them: `--skip-unreachable`".to_owned()],
-    )?;
+    let help = "look at these hosts, or go on without them: `--skip-unreachable`";
+    let words = ("nothing was planned", Some(help));
+    stages::unreached(&survey.unreachable, words, &apply.inventory.inventory, reporter)?;
     Err(Stop::Unreachable)
 }
 

@@ -6,10 +6,8 @@ use super::global::{Global, Inventory, Restarts};
 use super::stop::{Done, Stop};
 use super::work::Work;
 use super::{db, exit, stages};
-use crate::base::net::HostName;
 use crate::fleet::saved::Saved;
 use crate::fleet::way_in;
-use crate::report::text::count;
 use crate::report::{Reporter, steps};
 use crate::service::Services;
 
@@ -45,6 +43,14 @@ pub(super) fn run(diff: &Diff, global: &Global, services: Services, reporter: &R
     for (host, reason) in &survey.refused {
         reporter.error(&format!("{host} is left alone: {reason}"), &[], &[])?;
     }
+    let unreached = |follows| {
+        let words = (follows, Some("look at these hosts: the cause stands with each of them above"));
+        stages::unreached(&survey.unreachable, words, &diff.inventory.inventory, reporter)
+    };
+    if survey.observed.is_empty() && survey.refused.is_empty() {
+        unreached("there is no plan")?;
+        return Err(Stop::Unreachable);
+    }
     reporter.plan(&site, &prepared.plan)?;
     work.warn_of(&ahead)?;
     steps::announce(&prepared.plan, reporter)?;
@@ -57,16 +63,7 @@ pub(super) fn run(diff: &Diff, global: &Global, services: Services, reporter: &R
         saved.write(file)?;
     }
     if !survey.unreachable.is_empty() {
-        let names: Vec<&str> = survey.unreachable.keys().take(8).map(HostName::as_str).collect();
-        reporter.error(
-            &format!(
-                "{} cannot be reached, so this plan is without: {}",
-                count(survey.unreachable.len(), "host"),
-                names.join(", ")
-            ),
-            &[],
-            &[],
-        )?;
+        unreached("this plan is without")?;
         return Err(Stop::Unreachable);
     }
     if !survey.refused.is_empty() {

@@ -16,12 +16,13 @@ use crate::fleet::connect::{self, SshConnector};
 use crate::fleet::history::{self, LastSeen};
 use crate::fleet::memory;
 use crate::host::ssh::{Become, Prompt};
+use crate::host::transport::TransportError;
 use crate::inventory::load;
 use crate::inventory::site::{Agent, Host, MonitoringService, Site};
 use crate::material;
 use crate::plan::state::DesiredHost;
-use crate::report::passwords::Passwords;
-use crate::report::text::natural;
+use crate::report::passwords::{Member, Passwords};
+use crate::report::text::{count, natural};
 use crate::report::{Reporter, prompt};
 use crate::service::render::Templates;
 use crate::service::{self, Services};
@@ -105,14 +106,46 @@ pub(super) fn offline<T: Send>(
     Ok(service::desire_each(site, (&seen.facts(), &memory), &materials, templates, keep)?)
 }
 
+/// Tells that hosts were not reached, what follows from that, and what to do: their keys come first, as everybody meets those first.
+pub(super) fn unreached(
+    away: &BTreeMap<HostName, TransportError>,
+    (follows, otherwise): (&str, Option<&str>),
+    inventory: &Path,
+    reporter: &Reporter,
+) -> Result<(), Stop> {
+    let mut hosts: Vec<&HostName> = away.keys().collect();
+    hosts.sort_by_cached_key(|name| natural(name.as_str()));
+    let list = |hosts: &[&HostName]| {
+        let more = hosts.len().saturating_sub(8);
+        let named: Vec<&str> = hosts.iter().take(8).map(|name| name.as_str()).collect();
+        named.join(", ") + &if more > 0 { format!(" and {more} more") } else { String::new() }
+    };
+    let keys: Vec<&HostName> =
+        hosts.iter().filter(|host| matches!(away.get(**host), Some(TransportError::HostKey(_)))).copied().collect();
+    let mut help = Vec::new();
+    if let Some(first) = keys.first() {
+        let rest = keys.get(1..).filter(|rest| !rest.is_empty()).map(list);
+        let rest = rest.map_or(String::new(), |rest| format!(", and the same for {rest}"));
+        help.push(format!(
+            "compare the fingerprint with the host's own, then: infra trust {first} {}{rest}",
+            inventory.display()
+        ));
+    }
+    help.extend(otherwise.filter(|_| keys.len() < hosts.len()).map(ToOwned::to_owned));
+    let number = count(hosts.len(), "host");
+    Ok(reporter.error(&format!("{number} cannot be reached, so {follows}: {}", list(&hosts)), &[], &help)?)
+}
+
 /// A connector that asks the person at the terminal, where there is one; `hosts` are those that the verb goes to.
 pub(super) fn connector(reporter: &Reporter, site: &Site, hosts: &BTreeSet<HostName>) -> SshConnector {
     let asks = !reporter.is_json() && prompt::possible();
     let asked = || {
-        let those = hosts.iter().filter_map(|name| site.hosts.get(name)).map(connect::target);
-        let mut those: Vec<_> = those.filter(|target| target.become_root == Become::Sudo).collect();
-        those.sort_by_cached_key(|target| natural(&target.host));
-        let those = those.into_iter().filter_map(|target| Some((target.host.parse().ok()?, target.user)));
+        let member = |host: &Host| {
+            let target = connect::target(host);
+            Member { host: host.name.clone(), user: target.user, sudo: target.become_root == Become::Sudo }
+        };
+        let mut those: Vec<_> = hosts.iter().filter_map(|name| site.hosts.get(name)).map(member).collect();
+        those.sort_by_cached_key(|member| natural(member.host.as_str()));
         let hidden = reporter.hidden().clone();
         let ask = move |question: &str| {
             let typed = prompt::hidden(question)?;
@@ -120,7 +153,7 @@ pub(super) fn connector(reporter: &Reporter, site: &Site, hosts: &BTreeSet<HostN
             hidden.add([&typed], []);
             Some(typed)
         };
-        Arc::new(Passwords::new(those.collect(), Box::new(ask))) as Arc<dyn Prompt>
+        Arc::new(Passwords::new(those, Box::new(ask))) as Arc<dyn Prompt>
     };
-    SshConnector::new(asks.then(asked))
+    SshConnector::new(asks.then(asked)).telling(reporter.verbose() > 0)
 }

@@ -31,6 +31,11 @@ pub trait Connector: Sync {
     /// # Errors
     /// [`TransportError`].
     fn connect(&self, host: &Host) -> Result<Box<dyn Transport>, TransportError>;
+
+    /// What a person should know of the ways to the hosts that were connected to, each a sentence that is given once.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Open connections, by host.
@@ -78,6 +83,7 @@ pub fn ask<'a>(
         let _ = events.send(Event::Observed { host: host.name.clone(), error });
         (host.name.clone(), answer)
     });
+    connector.notes().into_iter().for_each(|text| note(events, text));
     let mut survey = Survey::default();
     for (name, answer) in answers {
         match answer {

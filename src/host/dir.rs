@@ -52,12 +52,17 @@ impl Drop for Held {
 impl DirTransport {
     fn too_much(&self, script: &Script, stderr: usize) -> TransportError {
         let limit = if stderr > ASIDE { ASIDE } else { script.answer };
-        TransportError::TooMuch { address: self.place.root.clone(), title: script.title.clone(), limit }
+        TransportError::TooMuch {
+            address: self.place.root.clone(),
+            title: script.title.clone(),
+            limit,
+            said: String::new(),
+        }
     }
 }
 
 fn late(script: &Script, after: Duration) -> TransportError {
-    TransportError::Timeout { title: script.title.clone(), after }
+    TransportError::Timeout { title: script.title.clone(), after, said: String::new() }
 }
 
 impl Transport for DirTransport {

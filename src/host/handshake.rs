@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use ssh2::{ErrorCode, MethodType, Session};
 
-use super::jump::{self, Link, place};
+use super::dial::place;
+use super::jump::{self, Link, first_words};
 use super::known_hosts::HostKey;
-use super::ssh_config::Effective;
-use super::target::{Config, Options, Target};
-use super::transport::TransportError;
+use super::options::Options;
+use super::ssh_config::{Bounds, Effective};
+use super::target::{Config, Target};
+use super::transport::{TransportError, saying};
 
 /// The types of host keys that we compare. Certificates are left out on purpose: libssh2 would ask for them first, and a
 /// host that has one would then show a key that no known_hosts line has.
@@ -34,11 +36,12 @@ impl AsRawFd for Shared {
 /// # Errors
 /// [`TransportError`] when the host presents none.
 pub fn presented_keys(target: &Target, options: &Options) -> Result<(Effective, Vec<HostKey>), TransportError> {
-    let to = Effective::of(target, &options.config)?;
+    let to = Effective::of(target, &options.config, &options.asked)?;
+    let bounds = options.bounds.unwrap_or(to.bounds);
     let _pass = options.gate.enter(to.proxy_jump.as_deref());
     let (mut keys, mut error) = (Vec::new(), None);
     for kind in PLAIN_TYPES {
-        match exchange_keys(&to, options, &[kind.to_owned()], false) {
+        match exchange_keys(&to, options, bounds, &[kind.to_owned()], false) {
             Ok((_, link, key)) => {
                 link.shut();
                 keys.push(key);
@@ -58,6 +61,7 @@ pub fn presented_keys(target: &Target, options: &Options) -> Result<(Effective, 
 pub(crate) fn exchange_keys(
     to: &Effective,
     options: &Options,
+    bounds: Bounds,
     first: &[String],
     others: bool,
 ) -> Result<(Session, Arc<Link>, HostKey), TransportError> {
@@ -66,28 +70,47 @@ pub(crate) fn exchange_keys(
         Config::File(file) => Some(file.as_path()),
         _ => None,
     };
-    let bound = to.connect_timeout.unwrap_or(options.connect_timeout).min(options.connect_timeout);
-    let link = Arc::new(jump::open(to, config, bound)?);
+    let link = Arc::new(jump::open(to, config, bounds.connect)?);
     let setup = |e: ssh2::Error| TransportError::Setup(format!("libssh2: {}", e.message()));
     let mut session = Session::new().map_err(setup)?;
     let mut types: Vec<&str> = first.iter().map(String::as_str).filter(|t| PLAIN_TYPES.contains(t)).collect();
     if others {
         types.extend(PLAIN_TYPES.iter().filter(|t| !first.iter().any(|f| f == *t)));
     }
+    // As a person has chosen: names of signatures and of certificates beside those of keys.
+    if let Some(chosen) = &to.algorithms.host_keys {
+        let is = |kind: &str| {
+            chosen.split(',').any(|one| one == kind || (kind == "ssh-rsa" && one.starts_with("rsa-sha2-")))
+        };
+        types.retain(|kind| is(kind));
+    }
     let methods: Vec<&str> =
         types.into_iter().map(|t| if t == "ssh-rsa" { "rsa-sha2-512,rsa-sha2-256" } else { t }).collect();
     session.method_pref(MethodType::HostKey, &methods.join(",")).map_err(setup)?;
-    session.set_timeout(millis(options.handshake_timeout));
+    for (what, option, kinds) in [
+        (&to.algorithms.kex, "KexAlgorithms", &[MethodType::Kex][..]),
+        (&to.algorithms.ciphers, "Ciphers", &[MethodType::CryptCs, MethodType::CryptSc]),
+        (&to.algorithms.macs, "MACs", &[MethodType::MacCs, MethodType::MacSc]),
+    ] {
+        let Some(chosen) = what else { continue };
+        for kind in kinds {
+            session.method_pref(*kind, chosen).map_err(|_| {
+                TransportError::Setup(format!("of the ssh configuration's `{option} {chosen}` infra has none"))
+            })?;
+        }
+    }
+    session.set_timeout(millis(bounds.handshake));
     session.set_tcp_stream(Shared(Arc::clone(&link)));
-    let watch = Watch::begin(&link, options.handshake_timeout);
+    let watch = Watch::begin(&link, bounds.handshake);
     let done = session.handshake();
     let late = watch.is_some_and(Watch::end);
     if let Err(e) = done {
         link.shut();
         return Err(if late {
-            TransportError::Unreachable { address, reason: endless(options.handshake_timeout) }
+            TransportError::Unreachable { address, reason: endless(bounds.handshake) }
         } else {
-            handshake_error(&e, &link, address, options.handshake_timeout)
+            let listen = || first_words(to, config, bounds.connect);
+            handshake_error(&e, &link, address, bounds.handshake, listen)
         });
     }
     let key = session.host_key().map(|(blob, _)| HostKey::new(blob));
@@ -136,18 +159,28 @@ fn endless(bound: Duration) -> String {
     )
 }
 
-fn handshake_error(error: &ssh2::Error, link: &Link, address: String, bound: Duration) -> TransportError {
+fn handshake_error(
+    error: &ssh2::Error,
+    link: &Link,
+    address: String,
+    bound: Duration,
+    listen: impl FnOnce() -> String,
+) -> TransportError {
     if let Some(complaint) = link.complaint() {
         return TransportError::Unreachable { address, reason: format!("the jump says: {complaint}") };
     }
     let reason = match error.code() {
         ErrorCode::Session(-9) => {
-            format!("it accepts connections and sends no SSH greeting, or no keys, within {} s", bound.as_secs())
+            format!(
+                "it accepts connections and sends no SSH greeting, or no keys, within {} s{}",
+                bound.as_secs(),
+                saying(&listen())
+            )
         }
-        ErrorCode::Session(-2 | -7 | -13 | -43) => {
-            "it closed the connection before the keys were exchanged (too many at once, `MaxStartups`? not an SSH server?)"
-                .to_owned()
-        }
+        ErrorCode::Session(-2 | -7 | -13 | -43) => format!(
+            "it closed the connection before the keys were exchanged (too many at once, `MaxStartups`? not an SSH server?){}",
+            saying(&listen())
+        ),
         ErrorCode::Session(-5 | -8 | -33 | -51) => {
             return TransportError::Setup(format!(
                 "cannot agree on keys and ciphers with {address}: {}",

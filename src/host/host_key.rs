@@ -32,10 +32,26 @@ impl HostKey {
         name.and_then(|n| std::str::from_utf8(n).ok()).filter(|n| plain_word(n)).unwrap_or("unknown")
     }
 
+    /// How long an RSA key is (RFC 4253 §6.6); nothing for another type.
+    pub fn rsa_bits(&self) -> Option<usize> {
+        let (_kind, rest) = string(&self.0)?;
+        let (_exponent, rest) = string(rest)?;
+        let (number, _) = string(rest)?;
+        let number = number.get(number.iter().position(|byte| *byte != 0)?..)?;
+        let first = number.first()?;
+        (self.kind() == "ssh-rsa").then(|| number.len() * 8 - first.leading_zeros() as usize)
+    }
+
     /// `SHA256:…`, as `ssh-keygen -lf` prints it.
     pub fn fingerprint(&self) -> String {
         format!("SHA256:{}", BASE64_NOPAD.encode(digest::digest(&digest::SHA256, &self.0).as_ref()))
     }
+}
+
+/// A string of RFC 4251 §5 and what follows it.
+pub(super) fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    rest.split_at_checked(u32::from_be_bytes(*length) as usize)
 }
 
 impl fmt::Debug for HostKey {

@@ -1,7 +1,7 @@
 //! The way to a host: takes an address, or a jump host, gives a connected socket.
 
-use std::io::Read;
-use std::net::{TcpStream, ToSocketAddrs};
+use std::io::{IoSliceMut, Read};
+use std::net::TcpStream;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -11,12 +11,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::net::sockopt;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
+use super::dial::{dial, place, tune};
 use super::process::wait;
 use super::ssh_config::Effective;
 use super::transport::TransportError;
-use super::wrap::words;
+use super::wrap::{find, greeting, words};
+
+/// How long a server's first words are waited for, and how many bytes of them are read.
+const LISTENING: Duration = Duration::from_secs(2);
+const LISTENED: usize = 4096;
 
 /// The socket of a connection.
 #[derive(Debug)]
@@ -121,15 +126,70 @@ pub(crate) fn open(to: &Effective, config: Option<&Path>, bound: Duration) -> Re
     if let Some(command) = &to.proxy_command {
         let mut shell = Command::new("sh");
         shell.arg("-c").arg(format!("exec {command}"));
-        return proxy(shell, "the `ProxyCommand`");
+        let link = proxy(shell, "the `ProxyCommand`")?;
+        return if to.proxy_hands_over { handed_over(&link, to, bound) } else { Ok(link) };
     }
     if let Some(jump) = &to.proxy_jump {
-        return proxy(jump_command(to, jump, config)?, "`ssh`, which the jump needs,");
+        return proxy(jump_command(to, jump, config, bound)?, "`ssh`, which the jump needs,");
     }
-    tcp(&to.hostname, to.port, bound).map(Link::Tcp)
+    dial(to, bound).map(Link::Tcp)
 }
 
-fn jump_command(to: &Effective, jump: &str, config: Option<&Path>) -> Result<Command, TransportError> {
+/// The connected socket that a `ProxyCommand` gives as ancillary data of its stdout (`ProxyUseFdpass`); it ends then.
+fn handed_over(link: &Link, to: &Effective, bound: Duration) -> Result<Link, TransportError> {
+    let address = place(&to.hostname, to.port);
+    let mut room = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut room);
+    let mut byte = [0; 1];
+    let came = wait(&mut [PollFd::new(link, PollFlags::IN)], bound).is_ok()
+        && recvmsg(
+            link,
+            &mut [IoSliceMut::new(&mut byte)],
+            &mut ancillary,
+            RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC,
+        )
+        .is_ok();
+    let socket = ancillary.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut sockets) => sockets.next(),
+        _ => None,
+    });
+    let Some(socket) = socket.filter(|_| came) else {
+        let said = link.complaint().unwrap_or_else(|| {
+            format!("no socket within {} s; `ProxyUseFdpass` is set, and it has to give one", bound.as_secs())
+        });
+        return Err(TransportError::Unreachable { address, reason: format!("the `ProxyCommand` says: {said}") });
+    };
+    let stream = TcpStream::from(socket);
+    // It need not be TCP.
+    let _ = tune(&stream);
+    stream.set_nonblocking(false).map_err(|e| TransportError::Setup(format!("the handed over socket: {e}")))?;
+    Ok(Link::Tcp(stream))
+}
+
+/// What a server says that is no SSH greeting, or says before it: asked over a connection of its own, after one has failed.
+pub(crate) fn first_words(to: &Effective, config: Option<&Path>, bound: Duration) -> String {
+    let Ok(link) = open(to, config, bound) else { return String::new() };
+    let _ = rustix::io::ioctl_fionbio(&link, true);
+    let deadline = Instant::now() + LISTENING;
+    let (mut said, mut buffer) = (Vec::new(), [0; 1024]);
+    while said.len() < LISTENED && !said.windows(4).any(|four| four == b"SSH-") {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() || wait(&mut [PollFd::new(&link, PollFlags::IN)], left).is_err() {
+            break;
+        }
+        match rustix::io::read(&link, &mut buffer) {
+            Ok(0) => break,
+            Ok(n) => said.extend_from_slice(buffer.get(..n).unwrap_or_default()),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            Err(_) => break,
+        }
+    }
+    let end = find(&said, b"SSH-").unwrap_or(said.len());
+    link.shut();
+    greeting(said.get(..end).unwrap_or_default())
+}
+
+fn jump_command(to: &Effective, jump: &str, config: Option<&Path>, bound: Duration) -> Result<Command, TransportError> {
     let (before, last) = jump.rsplit_once(',').map_or((None, jump), |(before, last)| (Some(before), last));
     let last = last.strip_prefix("ssh://").unwrap_or(last).trim_end_matches('/');
     let (user, place) = last.rsplit_once('@').map_or((None, last), |(user, place)| (Some(user), place));
@@ -148,9 +208,10 @@ fn jump_command(to: &Effective, jump: &str, config: Option<&Path>) -> Result<Com
         ssh.arg("-F").arg(config);
     }
     // Many of these run at once and none owns the terminal, so nothing may be asked; a dead way must be noticed.
-    for option in ["BatchMode=yes", "ConnectTimeout=10", "ServerAliveInterval=15", "ServerAliveCountMax=3"] {
+    for option in ["BatchMode=yes", "ServerAliveInterval=15", "ServerAliveCountMax=3"] {
         ssh.args(["-o", option]);
     }
+    ssh.arg("-o").arg(format!("ConnectTimeout={}", bound.as_secs().max(1)));
     if let Some(before) = before {
         ssh.args(["-J", before]);
     }
@@ -179,63 +240,22 @@ fn proxy(mut command: Command, what: &str) -> Result<Link, TransportError> {
     Ok(Link::Child(Proxy { socket: ours, child: Mutex::new(child) }))
 }
 
-fn tcp(host: &str, port: u16, bound: Duration) -> Result<TcpStream, TransportError> {
-    let resolve = |reason: String| TransportError::Resolve { name: host.to_owned(), reason };
-    let addresses: Vec<_> = (host, port).to_socket_addrs().map_err(|e| resolve(e.to_string()))?.collect();
-    if addresses.is_empty() {
-        return Err(resolve("it has no address".to_owned()));
-    }
-    let mut reasons = Vec::new();
-    for address in &addresses {
-        match TcpStream::connect_timeout(address, bound) {
-            Ok(stream) => {
-                tune(&stream).map_err(|e| TransportError::Setup(format!("cannot set TCP options: {e}")))?;
-                return Ok(stream);
-            }
-            Err(e) => {
-                let reason = match e.kind() {
-                    std::io::ErrorKind::TimedOut => format!("no answer within {} s", bound.as_secs()),
-                    std::io::ErrorKind::ConnectionRefused => "connection refused: nothing listens there".to_owned(),
-                    _ => e.to_string(),
-                };
-                reasons.push(if addresses.len() > 1 { format!("{}: {reason}", address.ip()) } else { reason });
-            }
-        }
-    }
-    Err(TransportError::Unreachable { address: place(host, port), reason: reasons.join("; ") })
-}
-
-/// `HOST:PORT`, with brackets round an IPv6 address.
-pub(crate) fn place(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-}
-
-/// No delay (each exec is a question that waits for its answer), and a peer that vanished is noticed within a minute also
-/// while nothing is asked.
-fn tune(stream: &TcpStream) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    sockopt::set_socket_keepalive(stream, true)?;
-    sockopt::set_tcp_keepidle(stream, Duration::from_secs(15))?;
-    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(10))?;
-    sockopt::set_tcp_keepcnt(stream, 4)?;
-    // A network's own trouble must not hide a failure of options that only make it quicker to notice.
-    let _ = sockopt::set_tcp_user_timeout(stream, 60_000);
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::target::Target;
+    use crate::host::ssh_config::Asked;
+    use crate::host::target::{Config, Target};
 
     #[test]
     fn a_jump_becomes_an_argv() {
-        let to = Effective::parse("hostname fd00::1\nport 2222\n", &Target::new("x"), Path::new("/h"));
-        let command = jump_command(&to, "a@b:1,ssh://ops@[fd00::9]:23", None).unwrap();
+        let target = Target { address: Some("fd00::1".into()), port: Some(2222), ..Target::new("x") };
+        let to = Effective::of(&target, &Config::None, &Asked::default()).unwrap();
+        let command = jump_command(&to, "a@b:1,ssh://ops@[fd00::9]:23", None, Duration::from_secs(7)).unwrap();
+        assert!(command.get_args().any(|a| a == "ConnectTimeout=7"));
         let argv: Vec<_> = command.get_args().map(|a| a.to_string_lossy().into_owned()).collect();
         assert_eq!(argv[8..], ["-J", "a@b:1", "-l", "ops", "-p", "23", "-W", "[fd00::1]:2222", "--", "fd00::9"]);
         for bad in ["", "-oProxyCommand=x", "a:b", "u@"] {
-            assert!(jump_command(&to, bad, None).is_err(), "{bad}");
+            assert!(jump_command(&to, bad, None, Duration::from_secs(7)).is_err(), "{bad}");
         }
     }
 }

@@ -6,9 +6,12 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use data_encoding::BASE64;
 use ring::hmac;
+
+use super::once::Once;
 
 use crate::base::fsx;
 
@@ -79,7 +82,7 @@ impl Names {
 }
 
 /// `*` and `?` as in `ssh_config(5)` PATTERNS, in time of at most the product of both lengths.
-fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
+pub(super) fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
     while let Some(byte) = text.get(t) {
@@ -166,6 +169,20 @@ pub struct KnownHosts {
     pub(super) files: Vec<PathBuf>,
 }
 
+/// Files of host keys, read once in a run.
+#[derive(Debug, Default)]
+pub struct Books(Once<Vec<PathBuf>, Result<Arc<KnownHosts>, String>>);
+
+impl Books {
+    /// What these files hold, as they were when they were asked for first.
+    ///
+    /// # Errors
+    /// A file that exists and cannot be read, with its path.
+    pub fn read(&self, files: &[PathBuf]) -> Result<Arc<KnownHosts>, String> {
+        self.0.get(files.to_vec(), || KnownHosts::read(files).map(Arc::new).map_err(|e| e.to_string()))
+    }
+}
+
 /// The name under which known_hosts has a host: with the port only where that is not 22.
 pub fn name_of(host: &str, port: u16) -> String {
     let host = host.to_ascii_lowercase();
@@ -201,41 +218,23 @@ impl KnownHosts {
         Ok(Self::parse(texts.iter().map(|(file, text)| (*file, text.as_str()))))
     }
 
-    fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Line> {
-        self.lines.iter().filter(move |line| line.names.matches(name))
+    /// What the files hold for `host` at `port`. A hashed name costs a digest a line, so each line is looked at once.
+    pub fn about(&self, host: &str, port: u16) -> About<'_> {
+        let (full, plain) = (name_of(host, port), host.to_ascii_lowercase());
+        let (mut own, mut by_plain) = (Vec::new(), Vec::new());
+        for line in &self.lines {
+            if line.names.matches(&full) {
+                own.push(line);
+            } else if plain != full && line.names.matches(&plain) {
+                by_plain.push(line);
+            }
+        }
+        About { known: self, own, by_plain }
     }
 
     /// What the files say about `key` when `host` presents it at `port`.
-    ///
-    /// As in OpenSSH a matching `@revoked` line comes first, then any line with the same key, then one of the same type with
-    /// another key; and a host at an unusual port may also be known by its name alone, which can trust but not contradict.
     pub fn lookup(&self, host: &str, port: u16, key: &HostKey) -> Verdict {
-        let (full, plain) = (name_of(host, port), host.to_ascii_lowercase());
-        let mut names = vec![full.as_str()];
-        if plain != full {
-            names.push(&plain);
-        }
-        let of = |marker| names.iter().flat_map(|n| self.named(n)).filter(move |l: &&Line| l.marker == marker);
-        if let Some(line) = of(Marker::Revoked).find(|l| l.key == *key) {
-            return Verdict::Revoked { place: line.place.clone() };
-        }
-        if of(Marker::None).any(|l| l.key == *key) {
-            return Verdict::Trusted;
-        }
-        let here = || self.named(&full).filter(|l| l.marker == Marker::None);
-        if let Some(line) = here().find(|l| l.key.kind() == key.kind()) {
-            return Verdict::Changed { place: line.place.clone(), known: line.key.fingerprint() };
-        }
-        Verdict::Unknown {
-            other_types: here().map(|l| (l.place.clone(), l.key.kind().to_owned())).collect(),
-            authorities: of(Marker::Authority).map(|l| l.place.clone()).collect(),
-            elsewhere: self
-                .lines
-                .iter()
-                .filter(|l| l.marker == Marker::None && l.key == *key)
-                .map(|l| l.place.clone())
-                .collect(),
-        }
+        self.about(host, port).verdict(key)
     }
 
     /// The lines that a new key of a host takes the place of.
@@ -250,22 +249,57 @@ impl KnownHosts {
         };
         self.lines.iter().filter(|line| line.gives_way(&name, key)).map(of).collect()
     }
+}
 
-    /// The types of the keys that are known for a host, in the files' order: these are asked for first, so that a host with
+/// The lines that are for one host.
+#[derive(Debug)]
+pub struct About<'a> {
+    known: &'a KnownHosts,
+    /// By its name with the port.
+    own: Vec<&'a Line>,
+    /// By its name alone, where the port is an unusual one.
+    by_plain: Vec<&'a Line>,
+}
+
+impl About<'_> {
+    /// What the files say about `key` when the host presents it.
+    ///
+    /// As in OpenSSH a matching `@revoked` line comes first, then any line with the same key, then one of the same type with
+    /// another key; and a host at an unusual port may also be known by its name alone, which can trust but not contradict.
+    pub fn verdict(&self, key: &HostKey) -> Verdict {
+        let of = |marker| self.own.iter().chain(&self.by_plain).filter(move |l| l.marker == marker);
+        if let Some(line) = of(Marker::Revoked).find(|l| l.key == *key) {
+            return Verdict::Revoked { place: line.place.clone() };
+        }
+        if of(Marker::None).any(|l| l.key == *key) {
+            return Verdict::Trusted;
+        }
+        let here = || self.own.iter().filter(|l| l.marker == Marker::None);
+        if let Some(line) = here().find(|l| l.key.kind() == key.kind()) {
+            return Verdict::Changed { place: line.place.clone(), known: line.key.fingerprint() };
+        }
+        let same = |line: &&Line| line.marker == Marker::None && line.key == *key;
+        Verdict::Unknown {
+            other_types: here().map(|l| (l.place.clone(), l.key.kind().to_owned())).collect(),
+            authorities: of(Marker::Authority).map(|l| l.place.clone()).collect(),
+            elsewhere: self.known.lines.iter().filter(same).map(|l| l.place.clone()).collect(),
+        }
+    }
+
+    /// The types of the keys that are known for the host, in the files' order: these are asked for first, so that a host with
     /// several keys shows the one that can be compared.
-    pub fn key_types_for(&self, host: &str, port: u16) -> Vec<String> {
-        let (full, plain) = (name_of(host, port), host.to_ascii_lowercase());
-        let mut lines: Vec<&Line> = self.named(&full).filter(|l| l.marker == Marker::None).collect();
-        if lines.is_empty() {
-            lines = self.named(&plain).filter(|l| l.marker == Marker::None).collect();
-        }
-        let mut types: Vec<String> = Vec::new();
-        for line in lines {
-            if !types.iter().any(|t| t == line.key.kind()) {
-                types.push(line.key.kind().to_owned());
+    pub fn key_types(&self) -> Vec<String> {
+        let plain = |lines: &[&Line]| -> Vec<String> {
+            let mut types: Vec<String> = Vec::new();
+            for line in lines.iter().filter(|l| l.marker == Marker::None) {
+                if !types.iter().any(|t| t == line.key.kind()) {
+                    types.push(line.key.kind().to_owned());
+                }
             }
-        }
-        types
+            types
+        };
+        let own = plain(&self.own);
+        if own.is_empty() { plain(&self.by_plain) } else { own }
     }
 }
 

@@ -1,7 +1,11 @@
 //! One host: how it is reached, what it says about itself, and how a plan is carried out on it.
 
+mod agent;
+mod answers;
+mod attempt;
 mod channel;
 mod commit;
+mod dial;
 pub mod dir;
 pub mod drain;
 pub mod execute;
@@ -9,10 +13,13 @@ pub mod gate;
 mod handshake;
 pub mod host_key;
 pub mod jump;
+mod key_file;
 pub mod known_hosts;
 pub mod lock;
 mod login;
 pub mod observe;
+mod once;
+pub mod options;
 mod process;
 pub mod report;
 mod session;

@@ -10,8 +10,9 @@ use ssh2::{BlockDirections, Channel, DisconnectCode, ErrorCode, Session};
 use super::channel::{Exchange, Step, Stop};
 use super::handshake::millis;
 use super::jump::Link;
-use super::target::{Ask, Become, Options, Prompt, Target};
-use super::transport::{ASIDE, Output, Script, TransportError};
+use super::options::Options;
+use super::target::{Ask, Become, Prompt, Target};
+use super::transport::{ASIDE, Output, Script, TransportError, saying};
 use super::wrap::{Place, SUDO_PROMPT, Seek, Unwrapped, Wrap, words};
 use crate::base::secret::Secret;
 
@@ -211,20 +212,24 @@ impl Connection {
         let ended = exchange.until(&pieces, stdin.is_some(), deadline, step);
         let stuck = exchange.stuck();
         let (stdout, stderr) = (std::mem::take(&mut exchange.stdout), std::mem::take(&mut exchange.stderr));
-        let ended = ended.map_err(|e| self.lost(&plain(&e.to_string())))?;
+        // Once the script has begun, what is printed is its own.
+        let before =
+            if self.wrap.start(&stdout).is_none() { self.wrap.before(&stdout, &stderr) } else { String::new() };
+        let ended = ended.map_err(|e| self.lost(&format!("{}{}", plain(&e.to_string()), saying(&before))))?;
         match ended {
             // What still comes can't be told from the answer to the next question: the host is let go.
             Stop::TooMuch => Err(self.give_up(TransportError::TooMuch {
                 address: self.address.clone(),
                 title: script.title.clone(),
                 limit: if stderr.len() > ASIDE { ASIDE } else { script.answer },
+                said: before,
             })),
             Stop::Late => {
                 if stuck {
                     self.lost("a script that took too long was cut off");
                 }
                 self.abandon(channel);
-                Err(TransportError::Timeout { title: script.title.clone(), after: patience })
+                Err(TransportError::Timeout { title: script.title.clone(), after: patience, said: before })
             }
             Stop::Enough => {
                 if let Some(line) = first_line(&self.wrap, &stdout) {
@@ -256,13 +261,15 @@ impl Connection {
     ) -> Result<Run, TransportError> {
         let said = words(&answer.output.stderr);
         if !answer.started {
+            let lower = said.to_lowercase();
+            let said = answer.before;
             if matches!(self.sudo, Sudo::NotNeeded) {
+                let end = if said.is_empty() { "; it says nothing".to_owned() } else { saying(&said) };
                 return Err(TransportError::Setup(format!(
-                    "{} runs no `sh` for `{}` (status {status}): {said}",
+                    "{} runs no `sh` for `{}` (status {status}){end}",
                     self.address, self.user
                 )));
             }
-            let lower = said.to_lowercase();
             if lower.contains("incorrect password") || lower.contains("incorrect authentication") {
                 return Ok(Run::PasswordWrong);
             }
@@ -273,7 +280,11 @@ impl Connection {
             return Err(TransportError::Become { address: self.address.clone(), reason });
         }
         if held {
-            return Err(TransportError::Setup(format!("`{}` ended with status {status}: {said}", script.title)));
+            return Err(TransportError::Setup(format!(
+                "`{}` ended with status {status}: {said}{}",
+                script.title,
+                if said.is_empty() { saying(&answer.before) } else { String::new() }
+            )));
         }
         if answer.late(status, script, began) {
             return Err(TransportError::Ended { title: script.title.clone(), after: script.timeout });
@@ -312,6 +323,7 @@ impl Connection {
             match asked {
                 Some(Some(secret)) if !secret.reveal().contains(['\n', '\0']) => self.sudo = Sudo::Password(secret),
                 Some(Some(_)) => return refused(&self.address, "the password has a line break"),
+                Some(None) if again => return refused(&self.address, "sudo refuses the password"),
                 Some(None) => return refused(&self.address, "sudo asks for a password, but none was given"),
                 None => {
                     return refused(

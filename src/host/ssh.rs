@@ -6,14 +6,18 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use ssh2::MethodType;
+
+use super::dial::place;
 pub use super::handshake::presented_keys;
 use super::handshake::{exchange_keys, millis};
-use super::jump::place;
-use super::known_hosts::{HostKey, KnownHosts, Place, Verdict};
+use super::known_hosts::{HostKey, Place, Verdict};
 use super::login::login;
+pub use super::options::Options;
 use super::session::{Connection, Run};
+pub use super::ssh_config::Bounds;
 use super::ssh_config::Effective;
-pub use super::target::{Ask, Become, Config, Options, Prompt, Target};
+pub use super::target::{Ask, Become, Config, Prompt, Target};
 use super::transport::{Hold, Output, Script, Transport, TransportError};
 use super::trust::revoked_by;
 
@@ -21,6 +25,7 @@ use super::trust::revoked_by;
 pub struct SshTransport {
     inner: Arc<Mutex<Connection>>,
     key: HostKey,
+    agreed: String,
 }
 
 impl fmt::Debug for SshTransport {
@@ -35,13 +40,17 @@ impl SshTransport {
     /// # Errors
     /// [`TransportError`]; only `Unreachable` and `Lost` were tried again, and only while that is quick.
     pub fn connect(target: &Target, options: &Options) -> Result<Self, TransportError> {
-        let to = Effective::of(target, &options.config)?;
+        let to = Effective::of(target, &options.config, &options.asked)?;
+        for text in &to.notes {
+            options.notes.lock().unwrap_or_else(PoisonError::into_inner).entry(text.clone()).or_default();
+        }
+        let bounds = options.bounds.unwrap_or(to.bounds);
         let started = Instant::now();
         let mut pauses = [250, 1000].into_iter().cycle().map(Duration::from_millis).take(options.retries as usize);
         loop {
-            match Self::attempt(target, &to, options) {
+            match Self::attempt(target, &to, options, bounds) {
                 Err(e @ (TransportError::Unreachable { .. } | TransportError::Lost(_)))
-                    if started.elapsed() < options.connect_timeout / 2 =>
+                    if started.elapsed() < bounds.connect / 2 =>
                 {
                     let Some(pause) = pauses.next() else { return Err(e) };
                     std::thread::sleep(pause);
@@ -56,17 +65,31 @@ impl SshTransport {
         &self.key
     }
 
-    fn attempt(target: &Target, to: &Effective, options: &Options) -> Result<Self, TransportError> {
+    /// What was agreed on with the host: key exchange, signature of its key, cipher.
+    pub fn agreed(&self) -> &str {
+        &self.agreed
+    }
+
+    fn attempt(target: &Target, to: &Effective, options: &Options, bounds: Bounds) -> Result<Self, TransportError> {
         let files = options.known_hosts.clone().unwrap_or_else(|| to.known_hosts_files());
-        let known =
-            KnownHosts::read(&files).map_err(|e| TransportError::Setup(format!("cannot read host keys: {e}")))?;
+        let known = options.books.read(&files);
+        let known = known.map_err(|e| TransportError::Setup(format!("cannot read host keys: {e}")))?;
         let (name, port) = to.key_name();
+        let about = known.about(name, port);
         let pass = options.gate.enter(to.proxy_jump.as_deref());
-        let (session, link, key) = exchange_keys(to, options, &known.key_types_for(name, port), true)?;
-        let verdict = known.lookup(name, port, &key);
-        if let Some(refusal) = known.refusal(&target.host, name, port, &key, &verdict) {
+        let (session, link, key) = exchange_keys(to, options, bounds, &about.key_types(), true)?;
+        if let Some(refusal) = known.refusal(&target.host, name, port, &key, &about.verdict(&key)) {
             link.shut();
             return Err(TransportError::HostKey(refusal));
+        }
+        if key.rsa_bits().is_some_and(|bits| bits < to.least_rsa_bits) {
+            link.shut();
+            return Err(TransportError::HostKey(format!(
+                "the host key of `{}` has {} bits, and `RequiredRSASize` of the ssh configuration asks for {}",
+                target.host,
+                key.rsa_bits().unwrap_or_default(),
+                to.least_rsa_bits
+            )));
         }
         if let Some(file) = &to.revoked_host_keys
             && revoked_by(file, &key)?
@@ -77,16 +100,19 @@ impl SshTransport {
             return Err(TransportError::HostKey(refusal.unwrap_or_default()));
         }
         let address = place(&to.hostname, to.port);
-        session.set_timeout(millis(options.auth_timeout));
-        let logged_in = login(&session, to, options, &address);
+        session.set_timeout(millis(bounds.login));
+        let logged_in = login(&session, to, options, (&target.host, &address), bounds.login);
         drop(pass);
         if let Err(e) = logged_in {
             link.shut();
             return Err(e);
         }
         session.set_keepalive(true, 15);
+        let agreed = [MethodType::Kex, MethodType::HostKey, MethodType::CryptCs];
+        let agreed: Vec<&str> = agreed.into_iter().filter_map(|kind| session.methods(kind)).collect();
+        let agreed = agreed.join(", ");
         let inner = Connection::new(session, link, address, to.user.clone(), target, options);
-        Ok(Self { inner: Arc::new(Mutex::new(inner)), key })
+        Ok(Self { inner: Arc::new(Mutex::new(inner)), key, agreed })
     }
 }
 

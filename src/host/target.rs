@@ -1,11 +1,7 @@
 //! Whom to reach and how: takes an inventory's words on SSH, gives what every connection of a run goes by.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 
-use super::gate::Gate;
 use crate::base::secret::Secret;
 
 /// How one becomes root after logging in.
@@ -63,8 +59,28 @@ pub enum Ask<'a> {
     Passphrase {
         /// The file.
         file: &'a Path,
+        /// The host that the key is for.
+        host: &'a str,
         /// Whether the answer before was wrong.
         again: bool,
+    },
+    /// The password of a login.
+    Password {
+        /// Whose.
+        user: &'a str,
+        /// Where.
+        host: &'a str,
+        /// Whether the answer before was wrong.
+        again: bool,
+    },
+    /// A question that the host itself puts, such as for a code that holds once.
+    Question {
+        /// Who logs in.
+        user: &'a str,
+        /// Where.
+        host: &'a str,
+        /// The host's words, fit for a terminal.
+        text: &'a str,
     },
     /// The password for sudo.
     Sudo {
@@ -81,49 +97,4 @@ pub enum Ask<'a> {
 pub trait Prompt: Send + Sync {
     /// The answer, or nothing when there is none; may block on a person.
     fn answer(&self, ask: &Ask<'_>) -> Option<Secret>;
-}
-
-/// What holds for all connections of a run.
-#[derive(Clone)]
-pub struct Options {
-    /// Which configuration of `ssh` is read.
-    pub config: Config,
-    /// The files of host keys, instead of those that the configuration names.
-    pub known_hosts: Option<Vec<PathBuf>>,
-    /// Who is asked for passphrases and passwords; nobody where there is no terminal.
-    pub prompt: Option<Arc<dyn Prompt>>,
-    /// Bounds simultaneous handshakes; shared by all connections.
-    pub gate: Arc<Gate>,
-    /// The longest for TCP, per address.
-    pub connect_timeout: Duration,
-    /// The longest for SSH's key exchange.
-    pub handshake_timeout: Duration,
-    /// The longest for the answer about one key.
-    pub auth_timeout: Duration,
-    /// How often a failed connection is tried again; host keys and refused logins never are.
-    pub retries: u32,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            config: Config::Default,
-            known_hosts: None,
-            prompt: None,
-            gate: Arc::default(),
-            connect_timeout: Duration::from_secs(10),
-            handshake_timeout: Duration::from_secs(20),
-            auth_timeout: Duration::from_secs(20),
-            retries: 2,
-        }
-    }
-}
-
-impl fmt::Debug for Options {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options")
-            .field("config", &self.config)
-            .field("known_hosts", &self.known_hosts)
-            .finish_non_exhaustive()
-    }
 }

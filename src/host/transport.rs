@@ -107,7 +107,7 @@ pub enum TransportError {
     #[error("{0}")]
     HostKey(String),
     /// None of our ways to log in was taken.
-    #[error("cannot log in as `{user}` at {address}: tried {}", .tried.join(", "))]
+    #[error("cannot log in as `{user}` at {address}: tried {}{}", .tried.join(", "), saying(.said))]
     Auth {
         /// The user.
         user: String,
@@ -115,6 +115,8 @@ pub enum TransportError {
         address: String,
         /// What was tried, in order.
         tried: Vec<String>,
+        /// The host's own words, fit for a person; empty where it has none.
+        said: String,
     },
     /// sudo did not let us.
     #[error("cannot become root at {address}: {reason}")]
@@ -133,15 +135,17 @@ pub enum TransportError {
         after: Duration,
     },
     /// A host does not answer any more.
-    #[error("the host has not answered for {} s, and was to end `{title}` before", .after.as_secs())]
+    #[error("the host has not answered for {} s, and was to end `{title}` before{}", .after.as_secs(), saying(.said))]
     Timeout {
         /// The script.
         title: String,
         /// How long we waited.
         after: Duration,
+        /// What it has printed instead, fit for a person; empty where that is nothing, or the script's own.
+        said: String,
     },
     /// The host's answer has no end, or is longer than any that makes sense. The connection is given up.
-    #[error("{address} answers `{title}` with more than {}, which no healthy host does: run it there and see what prints so much (a profile of the shell, a daemon, a very large file)", crate::base::fsx::size(*.limit as u64))]
+    #[error("{address} answers `{title}` with more than {}, which no healthy host does: run it there and see what prints so much (a profile of the shell, a daemon, a very large file){}", crate::base::fsx::size(*.limit as u64), saying(.said))]
     TooMuch {
         /// `HOST:PORT`, or the folder.
         address: String,
@@ -149,6 +153,8 @@ pub enum TransportError {
         title: String,
         /// The limit, bytes.
         limit: usize,
+        /// How it begins, where the script itself has not; fit for a person.
+        said: String,
     },
     /// The connection broke.
     #[error("lost the connection: {0}")]
@@ -156,6 +162,11 @@ pub enum TransportError {
     /// What was configured for the connection cannot be used (a key file that does not parse, a failing jump command).
     #[error("{0}")]
     Setup(String),
+}
+
+/// The end of an error's sentence: what the host says of itself, where it says something.
+pub(crate) fn saying(words: &str) -> String {
+    if words.is_empty() { String::new() } else { format!("; it says: {words}") }
 }
 
 impl TransportError {

@@ -11,7 +11,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, Instant};
 
-use super::transport::{Output, Script};
+use super::transport::{ASIDE, Output, Script};
 use crate::base::sh::quote;
 use crate::base::visible;
 
@@ -90,6 +90,8 @@ impl Seek {
 pub(crate) struct Unwrapped {
     /// The outputs between the marks; all of them where the shell never started.
     pub(crate) output: Output,
+    /// What came on both outputs before the mark, fit for a person; empty where nothing did.
+    pub(crate) before: String,
     /// Whether the shell started.
     pub(crate) started: bool,
     /// The status that the shell itself reported; none when it was killed before the script's end.
@@ -167,6 +169,7 @@ impl Wrap {
     /// Takes both outputs apart.
     pub(crate) fn answer(&self, mut stdout: Vec<u8>, mut stderr: Vec<u8>) -> Unwrapped {
         let begun = self.start(&stdout);
+        let before = self.before(&stdout, &stderr);
         if let Some(at) = begun {
             stdout.drain(..at);
         }
@@ -185,8 +188,32 @@ impl Wrap {
             }
         }
         let output = Output { status: ended.unwrap_or(-1), stdout, stderr };
-        Unwrapped { output, started: begun.is_some(), ended }
+        Unwrapped { output, before, started: begun.is_some(), ended }
     }
+
+    /// What a host prints before the shell starts: the words of a forced command, of a login that is closed, of sudo.
+    pub(crate) fn before(&self, stdout: &[u8], stderr: &[u8]) -> String {
+        let mark = self.mark.as_bytes();
+        let until = |output: &[u8]| find(output, mark).and_then(|at| output.get(..at)).unwrap_or(output).to_vec();
+        greeting(&[until(stdout), until(stderr)].join(&b'\n'))
+    }
+}
+
+/// Most lines of a greeting that are shown.
+const GREETING: usize = 12;
+
+/// A host's own words to whoever logs in, fit for a person: one line, the first and the last lines of a long text, bounded, no
+/// control characters.
+pub(crate) fn greeting(bytes: &[u8]) -> String {
+    let head =
+        String::from_utf8_lossy(bytes.get(..bytes.len().min(ASIDE)).unwrap_or_default()).replace(SUDO_PROMPT, "");
+    let mut lines: Vec<&str> = head.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    if lines.len() > GREETING {
+        let cut = lines.len() - GREETING / 2;
+        lines.splice(GREETING / 2..cut, ["…"]);
+    }
+    let shown: Vec<_> = lines.into_iter().map(|line| visible::short(line, 200).into_owned()).collect();
+    visible::line(&visible::short(&shown.join("; "), 800)).into_owned()
 }
 
 /// The words of a remote program, fit for a person: last lines, no control characters, bounded.
@@ -215,6 +242,7 @@ mod tests {
         let answer = wrap.answer(b"motd\nM\n1\0\nM\n".to_vec(), b"lecture\nM\nbad\nM 3\n".to_vec());
         assert_eq!(answer.output, Output { status: 3, stdout: b"1\0\nM\n".to_vec(), stderr: b"bad\n".to_vec() });
         assert!(answer.started);
+        assert_eq!(answer.before, "motd; lecture");
         assert!(!wrap.answer(vec![], b"no such user\n".to_vec()).started);
         assert_eq!(wrap.answer(b"M\n".to_vec(), b"M\nKilled".to_vec()).ended, None);
     }
@@ -230,6 +258,17 @@ mod tests {
     fn words_are_short_and_clean() {
         assert_eq!(words(b"\x1b[31msudo: no\n\n  way \n"), "\\u{1b}[31msudo: no; way");
         assert!(words(&vec![b'x'; 5_000_000]).chars().count() < 450);
+    }
+
+    #[test]
+    fn a_greeting_keeps_its_beginning_and_its_end() {
+        let wrap = Wrap { mark: "M".into() };
+        assert_eq!(wrap.before(b"Please login as \x1b[1m\"ops\"\n", b""), "Please login as \\u{1b}[1m\"ops\"");
+        let long: String = (0..1000).map(|n| format!("line {n}\n")).collect();
+        let said = wrap.before(long.as_bytes(), b"the end");
+        assert!(said.starts_with("line 0; ") && said.ends_with("; the end") && said.len() < 300, "{said}");
+        assert!(wrap.before(&vec![b'x'; 5_000_000], b"").chars().count() < 300);
+        assert_eq!(wrap.before(b"M\nthe answer", b""), "");
     }
 
     #[test]
