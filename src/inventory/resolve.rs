@@ -67,8 +67,8 @@ pub(crate) fn resolve(root: &Node, path: &Path, problems: &mut Problems) -> Opti
     let state = state(fields, &folder, problems);
     addresses::check(&sites, &hosts, certificates.as_ref(), problems);
     roles::check(fields, &hosts, &sites, problems);
-    let watched = monitoring.as_ref().is_some_and(|one| one.service == MonitoringService::Prometheus);
-    if !watched {
+    let watched = monitoring.as_ref().map_or(MonitoringService::None, |one| one.service);
+    if watched != MonitoringService::Prometheus {
         monitoring::idle(&hosts, problems);
     }
     ports::check(&ports, &hosts, &sites, (database.is_some(), watched), problems);

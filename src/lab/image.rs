@@ -17,7 +17,7 @@ const BASE: [&str; 8] =
     ["systemd", "systemd-sysv", "dbus", "openssh-server", "sudo", "iproute2", "ca-certificates", "perl-base"];
 
 /// What hosts may install from the lab's repository, with all that it depends on. (`nginx-light` exists in trixie too.)
-const PACKAGES: [&str; 20] = [
+const PACKAGES: [&str; 21] = [
     "haproxy",
     "nginx",
     "nginx-light",
@@ -34,6 +34,7 @@ const PACKAGES: [&str; 20] = [
     "prometheus",
     "prometheus-node-exporter",
     "prometheus-mysqld-exporter",
+    "prometheus-nginx-exporter",
     "prometheus-blackbox-exporter",
     "prometheus-alertmanager",
     "syslog-ng-core",

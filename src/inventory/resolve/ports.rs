@@ -8,7 +8,7 @@ use crate::base::diagnostic::Diagnostic;
 use crate::base::net::Port;
 use crate::inventory::raw::{Mark, Node};
 use crate::inventory::read::{Fields, Problems};
-use crate::inventory::site::{Ports, Role};
+use crate::inventory::site::{MonitoringService, Ports, Role};
 
 const WEB: u64 = 8443;
 const APP: u64 = 9443;
@@ -24,6 +24,9 @@ const METRICS: u16 = 8405;
 /// Where the exporters of every host listen on loopback for Prometheus, and that of a database server.
 const EXPORTERS: [u16; 1] = [9100];
 const DATABASE_EXPORTER: u16 = 9104;
+/// The same of a web host; and where nginx itself tells what it counts, whoever asks.
+const NGINX_EXPORTER: u16 = 9113;
+const NGINX_STATUS: u16 = 8406;
 /// Where Prometheus and what stands beside it listen on loopback: itself, Alertmanager, and what asks for pages.
 const WATCHER: [u16; 3] = [9090, 9093, 9115];
 
@@ -57,9 +60,10 @@ pub(super) fn check(
     ports: &RawPorts<'_>,
     hosts: &Hosts<'_>,
     sites: &Sites<'_>,
-    (database, watched): (bool, bool),
+    (database, monitoring): (bool, MonitoringService),
     problems: &mut Problems,
 ) {
+    let watched = monitoring == MonitoringService::Prometheus;
     let mut kinds = BTreeSet::new();
     let mut told = BTreeSet::new();
     for host in hosts.whole.values() {
@@ -76,8 +80,9 @@ pub(super) fn check(
             uses.push(Use { port: METRICS, what: "the front of its measures".into(), mark: None });
         }
         if watched {
-            let own = host.has(Role::Db).then_some(DATABASE_EXPORTER).filter(|_| database);
-            for port in EXPORTERS.into_iter().chain(own) {
+            let of_database = host.has(Role::Db).then_some(DATABASE_EXPORTER).filter(|_| database);
+            let of_nginx = host.has(Role::Web).then_some(NGINX_EXPORTER);
+            for port in EXPORTERS.into_iter().chain(of_database).chain(of_nginx) {
                 uses.push(Use { port, what: "an exporter for Prometheus".into(), mark: None });
             }
             for port in WATCHER.into_iter().filter(|_| host.has(Role::Monitor)) {
@@ -93,6 +98,9 @@ pub(super) fn check(
         if host.has(Role::Web) {
             let mark = ports.web.map(|node| &node.mark);
             uses.push(Use { port: ports.ports.web.get(), what: "nginx (`ports.web`)".into(), mark });
+            if monitoring != MonitoringService::None {
+                uses.push(Use { port: NGINX_STATUS, what: "nginx's own counts".into(), mark: None });
+            }
         }
         if host.has(Role::App) {
             for port in DATABASE_PROXY.into_iter().filter(|_| database) {

@@ -4,15 +4,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use serde::Serialize;
 
-use super::{NAME, category, config, roles, serves, unit};
+use super::{category, config, roles, unit};
 use crate::base::diagnostic::Diagnostic;
 use crate::inventory::site::Role;
-use crate::plan::state::{Access, Check, Follow, Phase};
+use crate::plan::state::{Access, Check, Follow};
+use crate::service::Context;
 use crate::service::agent;
 use crate::service::claims::Claims;
 use crate::service::database::{is_client, traffic};
 use crate::service::firewall::flows::METRICS;
-use crate::service::{Context, nginx};
 
 /// The package, which no release of Debian has.
 pub(super) const PACKAGE: &str = "telegraf";
@@ -20,8 +20,6 @@ pub(super) const PACKAGE: &str = "telegraf";
 pub(super) const UNIT: &str = "telegraf.service";
 /// The file by which the unit is infra's own.
 pub(super) const DROP_IN: &str = "/etc/systemd/system/telegraf.service.d/infra.conf";
-/// On loopback of every web host: what nginx counts.
-const STUB_STATUS: u16 = 8406;
 
 #[derive(Serialize)]
 struct Model<'a> {
@@ -77,7 +75,7 @@ pub(super) fn want(context: &Context<'_>, out: &mut Claims) -> Result<(), Diagno
         roles: roles(context),
         category: category(context, "metrics"),
         haproxy: host.has(Role::Lb).then(|| loopback(METRICS)),
-        nginx: serves(context).then(|| loopback(STUB_STATUS)),
+        nginx: agent::nginx_status(context, out)?,
         programs: programs.collect(),
         listeners: listeners.collect(),
     };
@@ -90,10 +88,6 @@ pub(super) fn want(context: &Context<'_>, out: &mut Claims) -> Result<(), Diagno
         &[(UNIT, Follow::Restart)],
     )?;
     config(out, "telegraf.conf", context.render("monitoring/telegraf.conf", &model)?, 0o644, &[UNIT])?;
-    if serves(context) {
-        let body = context.render("monitoring/stub_status.conf", &model)?;
-        nginx::config(NAME, Phase::Web, "/etc/nginx/conf.d/infra-status.conf", body, out)?;
-    }
     out.check(Check {
         title: "telegraf config check".into(),
         // It takes an empty variable for a mistake.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::base::diagnostic::Diagnostic;
 use crate::base::materials::Owner;
-use crate::inventory::site::{Monitoring as Section, Role, Site};
+use crate::inventory::site::{Monitoring as Section, Site};
 use crate::plan::decision::{Decided, Memory};
 use crate::plan::said::Said;
 use crate::plan::state::{Access, Body, Folder, Follow, ObservedFleet, Phase, UnitWanted};
@@ -42,11 +42,11 @@ const TEMPLATES: &[Template] = &[
     template!("monitoring/source.env"),
     template!("monitoring/telegraf.conf"),
     template!("monitoring/telegraf.service"),
-    template!("monitoring/stub_status.conf"),
     template!("monitoring/syslog-ng.conf"),
     template!("monitoring/syslog-ng.service"),
     agent::TEMPLATES[0],
     agent::TEMPLATES[1],
+    agent::TEMPLATES[2],
 ];
 
 /// The section, where it asks for what is built here.
@@ -163,9 +163,4 @@ fn user(context: &Context<'_>) -> Result<Task, Diagnostic> {
         undo: None,
         makes: BTreeMap::from([(USER.to_owned(), AGENT_UID.to_string())]),
     })
-}
-
-/// Whether nginx of this host counts requests of clients.
-fn serves(context: &Context<'_>) -> bool {
-    context.host.has(Role::Web)
 }

@@ -23,6 +23,7 @@ mod beside;
 mod database;
 mod status;
 mod watcher;
+mod web;
 
 /// See the module.
 #[derive(Debug)]
@@ -36,8 +37,10 @@ const TEMPLATES: &[Template] = &[
     template!("prometheus/scrape.conf"),
     agent::TEMPLATES[0],
     agent::TEMPLATES[1],
+    agent::TEMPLATES[2],
     template!("prometheus/mysqld.cnf"),
     template!("prometheus/mysqld.conf"),
+    template!("prometheus/nginx.conf"),
     template!("prometheus/blackbox.yml"),
     template!("prometheus/blackbox.conf"),
     template!("prometheus/alertmanager.yml"),
@@ -72,8 +75,9 @@ pub(crate) fn is_wanted(site: &Site) -> bool {
 /// The sources of a host.
 fn exporters(site: &Site, host: &Host) -> Vec<Exporter> {
     let edge = host.has(Role::Lb).then_some(EDGE);
+    let web = web::is_on(host).then_some(web::EXPORTER);
     let database = database::is_on(site, host).then_some(database::EXPORTER);
-    [Some(NODE), edge, database].into_iter().flatten().collect()
+    [Some(NODE), edge, web, database].into_iter().flatten().collect()
 }
 
 /// The front of a host, through which it is scraped.
@@ -118,6 +122,7 @@ impl Service for Prometheus {
         }
         node(context, out)?;
         measured(context, out)?;
+        web::want(context, out)?;
         database::want(context, out)?;
         if let Some(front) = front(context.site, context.host) {
             // The load balancer's own program is the front there.
