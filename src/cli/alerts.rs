@@ -1,17 +1,23 @@
-//! `alerts`: writes what Prometheus or Sumo Logic is to alert about, for this inventory, as files to load or to import.
+//! `alerts`: writes what Prometheus or Sumo Logic is to alert about, for this inventory, as files to load or to import; for Prometheus
+//! dashboards, too, and what one outside of the inventory scrapes the hosts by.
 
 use std::path::PathBuf;
+
+use time::OffsetDateTime;
 
 use super::exit;
 use super::global::Inventory;
 use super::stages;
 use super::stop::{Done, Stop};
 use crate::base::fsx;
-use crate::inventory::alerts::table;
+use crate::inventory::alerts::{Table, table};
 use crate::inventory::site::{MonitoringService, Site};
+use crate::pki;
 use crate::report::Reporter;
 use crate::report::text::count;
 use crate::service::alerts::{prometheus, sumologic};
+use crate::service::prometheus::outside::{self, Handed};
+use crate::service::{Services, dashboards};
 
 /// `alerts`.
 #[derive(Debug, Clone, clap::Args)]
@@ -36,35 +42,69 @@ pub enum Format {
     Sumologic,
 }
 
-pub(super) fn run(alerts: &Alerts, reporter: &Reporter) -> Done {
+pub(super) fn run(alerts: &Alerts, services: Services, reporter: &Reporter) -> Done {
     let site = stages::site(&alerts.inventory.inventory, reporter)?;
-    let name = site.name.as_str();
     let table = table()?.of(&site);
-    let mut unsaid = Vec::new();
-    let files = match alerts.format.unwrap_or_else(|| usual(&site)) {
-        Format::Prometheus => {
-            vec![(prometheus::RULES, prometheus::rules(&table, name)), (prometheus::CASES, prometheus::cases(&table))]
-        }
-        Format::Sumologic => {
-            unsaid = sumologic::without(&table);
-            vec![(sumologic::MONITORS, format!("{:#}\n", sumologic::monitors(&table, name)))]
-        }
-    };
     if alerts.to.is_file() {
         let message = format!("`{}` is a file, not a folder", alerts.to.display());
         return Err(Stop::Refused(message, vec!["name a folder; infra makes it where it does not exist".into()]));
     }
-    fs_err::create_dir_all(&alerts.to)?;
-    for (file, text) in &files {
-        fsx::write_atomic(&alerts.to.join(file), text.as_bytes(), 0o644)?;
+    let format = alerts.format.unwrap_or_else(|| usual(&site));
+    let (files, notes) = match format {
+        Format::Prometheus => for_prometheus(&site, &table, services, reporter)?,
+        Format::Sumologic => for_sumologic(&site, &table),
+    };
+    for Handed { path, text, mode } in &files {
+        let path = alerts.to.join(path);
+        fs_err::create_dir_all(path.parent().unwrap_or(&alerts.to))?;
+        fsx::write_atomic(&path, text.as_bytes(), *mode)?;
     }
-    for (alert, why) in &unsaid {
-        reporter.note(&format!("{alert} is not among them: {why}"));
+    for note in &notes {
+        reporter.note(note);
     }
-    let names: Vec<&str> = files.iter().map(|(file, _)| *file).collect();
-    let written = table.alerts.len() - unsaid.len();
+    let written = table.alerts.len() - if format == Format::Sumologic { notes.len() } else { 0 };
+    let names: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
     reporter.note(&format!("{} written to {}: {}", count(written, "alert"), alerts.to.display(), names.join(", ")));
     Ok(exit::DONE)
+}
+
+fn public(path: impl Into<String>, text: String) -> Handed {
+    Handed { path: path.into(), text, mode: 0o644 }
+}
+
+/// Rules, cases and dashboards; for a Prometheus outside its jobs and its certificate, which is made where it is missing or due.
+fn for_prometheus(
+    site: &Site,
+    table: &Table,
+    services: Services,
+    reporter: &Reporter,
+) -> Result<(Vec<Handed>, Vec<String>), Stop> {
+    let name = site.name.as_str();
+    let mut files = vec![
+        public(prometheus::RULES, prometheus::rules(table, name)),
+        public(prometheus::CASES, prometheus::cases(table)),
+    ];
+    for dashboard in dashboards::table()? {
+        files.push(public(dashboard.file(), format!("{:#}\n", dashboard.json(name))));
+    }
+    if site.outside_watcher().is_none() {
+        return Ok((files, Vec::new()));
+    }
+    let issued = pki::ensure(site, &site.state, OffsetDateTime::now_utc())?;
+    let templates = stages::templates(services, site, reporter)?;
+    let (handed, about) = outside::files(site, &issued.materials, &templates)?;
+    files.extend(handed);
+    let note = format!(
+        "the certificate of the Prometheus outside: {about}; it is made anew when a third of that is left: write the files again then"
+    );
+    Ok((files, vec![note]))
+}
+
+/// One file of monitors, and a word on each alert that is not among them.
+fn for_sumologic(site: &Site, table: &Table) -> (Vec<Handed>, Vec<String>) {
+    let monitors = format!("{:#}\n", sumologic::monitors(table, site.name.as_str()));
+    let unsaid = sumologic::without(table).into_iter().map(|(alert, why)| format!("{alert} is not among them: {why}"));
+    (vec![public(sumologic::MONITORS, monitors)], unsaid.collect())
 }
 
 /// What the inventory says already.

@@ -67,7 +67,7 @@ fn run(args: &Args, services: Services, reporter: &Reporter) -> Done {
         Verb::Cert(cert) => cert::run(cert, global, services, reporter),
         Verb::Db(db) => db::run(db, global, services, reporter),
         Verb::Firewall(firewall) => firewall::run(firewall, global, reporter),
-        Verb::Alerts(alerts) => alerts::run(alerts, reporter),
+        Verb::Alerts(alerts) => alerts::run(alerts, services, reporter),
         Verb::Status(status) => status::run(status, global, services, reporter),
         Verb::Trust(trust) => trust::run(trust, global, reporter),
         Verb::Lab(lab) => lab::run(lab, global, reporter),

@@ -75,15 +75,8 @@ pub(super) fn unbuilt(site: &Site) -> Result<(), Stop> {
     };
     if let Some(monitoring) = &site.monitoring {
         let place = Some(monitoring.place.to_string());
-        match (monitoring.service, monitoring.agent) {
-            (MonitoringService::Sumologic, Agent::OtelcolSumo) => {
-                refuse("`agent: otelcol-sumo`", "write `agent: telegraf`, or take `monitoring` out", place);
-            }
-            (MonitoringService::Prometheus, _) if !monitoring.from.is_empty() => {
-                let help = "take `from` out, and give a host `roles: [monitor]`";
-                refuse("`from`, for a Prometheus outside of the inventory,", help, place);
-            }
-            _ => {}
+        if (monitoring.service, monitoring.agent) == (MonitoringService::Sumologic, Agent::OtelcolSumo) {
+            refuse("`agent: otelcol-sumo`", "write `agent: telegraf`, or take `monitoring` out", place);
         }
     }
     if errors.is_empty() { Ok(()) } else { Err(Stop::Input(errors)) }

@@ -393,6 +393,9 @@ pub struct Database {
     pub place: Place,
 }
 
+/// What a Prometheus outside of the inventory is called; no host may have that name.
+const OUTSIDE_WATCHER: &str = "outside";
+
 /// Where monitoring data goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MonitoringService {
@@ -532,6 +535,14 @@ impl Site {
     /// The domain of the internal names: `NAME.infra.internal`.
     pub fn internal_domain(&self) -> String {
         format!("{}.infra.internal", self.name)
+    }
+
+    /// The Prometheus outside of the inventory that scrapes the hosts, where there is one. It has a name among theirs, which no host
+    /// has, and a certificate with that name.
+    pub fn outside_watcher(&self) -> Option<HostName> {
+        let monitoring = self.monitoring.as_ref()?;
+        let watched = monitoring.service == MonitoringService::Prometheus && !monitoring.from.is_empty();
+        watched.then(|| OUTSIDE_WATCHER.parse().ok()).flatten()
     }
 
     /// A host's internal name, the CN and SAN of its certificates: `web1.NAME.infra.internal`.

@@ -44,7 +44,8 @@ impl Spec {
             Party::Net(net) => Some(*net),
             _ => None,
         });
-        let networks: Vec<Cidr> = networks.collect();
+        let scraping = site.monitoring.iter().flat_map(|monitoring| &monitoring.from).copied();
+        let networks: Vec<Cidr> = networks.chain(scraping).collect();
         let manage = site.firewall.manage_from.iter().map(|(net, _)| *net);
         let block = site.firewall.block.iter().map(|(net, _)| *net);
         // Each address is held once, though networks may lie within others.

@@ -270,6 +270,10 @@ fn wishes(site: &Site, authorities: &Authorities, warnings: &mut Vec<String>) ->
         let client = Wish { names: vec![site.internal_name(&host.name)], addresses: vec![], purpose: Purpose::Client };
         wishes.extend(hop_certificates(&host.name).into_iter().zip([client, server(site, host, addresses)]));
     }
+    if let Some(host) = site.outside_watcher() {
+        let wish = Wish { names: vec![site.internal_name(&host)], addresses: vec![], purpose: Purpose::Client };
+        wishes.insert(CertificateId::Hop { host, purpose: Purpose::Client }, wish);
+    }
     if site.certificates.issuer == Issuer::Internal {
         for s in site.sites.values() {
             wishes.insert(CertificateId::Site(s.name.clone()), public(s));

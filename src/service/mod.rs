@@ -22,6 +22,7 @@ pub mod app;
 pub mod base_system;
 pub mod certificates;
 pub mod claims;
+pub mod dashboards;
 pub mod database;
 mod demand;
 mod drain;

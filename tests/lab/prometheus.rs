@@ -7,6 +7,7 @@ mod bench;
 #[path = "../common/checks.rs"]
 mod checks;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use bench::Bench;
@@ -27,6 +28,7 @@ sites: { shop.example.com: { static: { root: /srv/shop } } }
 database: { engine: mariadb, primary: db1, schemas: [shop] }
 monitoring:
   service: prometheus
+  from: [198.51.100.99]
   alerts:
     AgentSilent: { for: 0s }
     CertificateNotRenewed: { for: 0s }
@@ -39,7 +41,7 @@ monitoring:
 const HOSTS: [&str; 5] = ["db1", "db2", "lb1", "mon1", "web1"];
 /// What is waited for comes by then, or never; more than the life of a certificate that ages.
 const DEADLINE: Duration = Duration::from_mins(3);
-const LIFETIME: Duration = Duration::from_mins(2);
+const LIFETIME: Duration = Duration::from_mins(1);
 const ALL_UP: [&str; 5] = ["db1=1", "db2=1", "lb1=1", "mon1=1", "web1=1"];
 
 #[test]
@@ -48,11 +50,13 @@ fn prometheus() {
     // Looked at more often than on real hosts: nobody waits here for a quarter of a minute at a time.
     let often = include_str!("../../templates/prometheus/prometheus.yml").replace(": 15s", ": 2s");
     bench::write(&bench.dir.path().join("templates/prometheus/prometheus.yml"), &often);
-    let all: [Check<Bench>; 6] = [
+    let all: [Check<Bench>; 8] = [
         ("who watches sees every host by name", scraped),
+        ("measures have names", named),
         ("the status tells of each host's last scrape", told),
         ("a request through the edge is counted once", counted),
         ("nobody else gets a measure", refused),
+        ("a Prometheus outside is let in, by its address and its certificate", outside),
         ("what happens is alerted about, and what is over is not", alerted),
         ("taken out, nothing of it is left", removed),
     ];
@@ -114,6 +118,7 @@ fn scraped(bench: &Bench) {
     seen(bench, "who follows", "mysql_slave_status_slave_sql_running", &["db2=1"]);
     seen(bench, "how far behind", "mysql_slave_status_seconds_behind_master", &["db2=0"]);
     seen(bench, "semi-sync", "mysql_global_status_rpl_semi_sync_master_clients{host=\"db1\"}", &["db1=1"]);
+    seen(bench, "nginx is measured", "nginx_up", &["web1=1"]);
     seen(bench, "the site is well", "probe_success{job=\"site\",site=\"shop.example.com\"}", &["lb1=1"]);
     seen(bench, "servers of HAProxy", "haproxy_backend_active_servers{proxy=\"web\"}", &["lb1=1"]);
     seen(bench, "state of a server", "haproxy_server_status{proxy=\"web\",server=\"web1\",state=\"DOWN\"}", &["lb1=0"]);
@@ -129,17 +134,41 @@ fn told(bench: &Bench) {
     });
 }
 
+/// Keeps the names of all measures where they are asked for (`UPDATE_EXPECTED=1`); `tests/dashboards.rs` holds what uses them to it.
+fn named(bench: &Bench) {
+    let said = bench.sh("mon1", "curl -sS -m 10 http://127.0.0.1:9090/api/v1/label/__name__/values").expect(0);
+    let answer: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    let names: Vec<&str> = answer["data"].as_array().unwrap().iter().filter_map(|name| name.as_str()).collect();
+    assert!(names.contains(&"up") && names.len() > 500, "{names:?}");
+    if std::env::var_os("UPDATE_EXPECTED").is_none() {
+        return;
+    }
+    let versions = "dpkg-query -W -f '# ${Package} ${Version}\\n' 'prometheus*' haproxy nginx mariadb-server 2>/dev/null | grep ' .'";
+    let hosts = HOSTS.map(|host| bench.sh(host, versions).out);
+    let versions: BTreeSet<&str> = hosts.iter().flat_map(|text| text.lines()).collect();
+    let head = "# The names of all measures that Prometheus of this lab has scraped.";
+    let text = [&[head][..], &versions.into_iter().collect::<Vec<_>>(), &names].concat().join("\n");
+    std::fs::write("tests/fixtures/measures/bookworm-mariadb.txt", text + "\n").unwrap();
+}
+
 fn counted(bench: &Bench) {
     // What asks for pages as a visitor is counted as one.
     bench.sh("mon1", "systemctl stop prometheus-blackbox-exporter").expect(0);
     let own =
         "curl -s http://127.0.0.1:8405/metrics | sed -n 's/^haproxy_frontend_http_requests_total{proxy=\"https\"} //p'";
     let before: u64 = bench.sh("lb1", own).expect(0).out.trim().parse().unwrap();
+    let behind = || -> f64 {
+        let own = "curl -s http://127.0.0.1:9113/metrics | sed -n 's/^nginx_http_requests_total //p'";
+        bench.sh("web1", own).expect(0).out.trim().parse().unwrap()
+    };
+    let behind_before = behind();
     let ca = bench.sites_ca();
     let once = format!("curl -sS -m 10 -o /dev/null --cacert '{}' https://shop.example.com/", ca.display());
     bench.sh("outside", &format!("for i in $(seq 20); do {once} || exit 1; done")).expect(0);
     let expected = format!("lb1={}", before + 20);
     seen(bench, "20 requests", "haproxy_frontend_http_requests_total{proxy=\"https\"}", &[&expected]);
+    // It counts checks, too.
+    assert!(behind() >= behind_before + 20.0, "{behind_before} {}", behind());
     bench.sh("mon1", "systemctl start prometheus-blackbox-exporter").expect(0);
     seen(bench, "the site is asked for again", "probe_success{job=\"site\"}", &["lb1=1"]);
 }
@@ -165,12 +194,54 @@ fn refused(bench: &Bench) {
     assert!(from_lb.out.ends_with("000"), "{}", from_lb.out);
     // The exporters and Prometheus itself speak to their own hosts alone.
     for host in HOSTS {
-        let open =
-            bench.sh(host, "ss -Hltn | awk '{ print $4 }' | grep -E ':(9090|9093|9100|9104|9115)$'").expect(0).out;
+        let open = bench
+            .sh(host, "ss -Hltn | awk '{ print $4 }' | grep -E ':(8406|9090|9093|9100|9104|9113|9115)$'")
+            .expect(0)
+            .out;
         assert!(open.lines().all(|socket| socket.starts_with("127.0.0.1:")), "{host}: {open}");
     }
     let modes = bench.sh("mon1", "stat -c '%a %U:%G' /etc/prometheus/infra/client.key").expect(0).out;
     assert_eq!(modes, "640 root:prometheus\n");
+}
+
+fn outside(bench: &Bench) {
+    let to = bench.dir.path().join("handed");
+    let said = bench.infra(&["alerts", "--to", to.to_str().unwrap()]).expect(0);
+    assert!(
+        said.err.contains("the certificate of the Prometheus outside: outside.shop.infra.internal"),
+        "{}",
+        said.err
+    );
+    let key = to.join("infra-scrape/client.key");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&key).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let mut promtool = std::process::Command::new("promtool");
+    let checked = promtool.args(["check", "config", "infra-scrape.yml"]).current_dir(&to).output().unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+    let ask = |from: &str, cert: &str, (host, address, job): (&str, &str, &str)| {
+        let name = format!("{host}.shop.infra.internal");
+        let script = format!(
+            "cd '{}' && curl -s -m 3 {from} -o /dev/null -w '%{{http_code}}' --cacert ca.crt {cert} --resolve {name}:8405:{address} https://{name}:8405/{job}",
+            to.join("infra-scrape").display()
+        );
+        bench.sh("outside", &script).out
+    };
+    let (its, own) = ("--interface 198.51.100.99", "--cert client.crt --key client.key");
+    let mut targets = 0;
+    let written = std::fs::read_to_string(to.join("infra-scrape.yml")).unwrap();
+    for (host, address) in
+        [("db1", "10.0.4.11"), ("db2", "10.0.4.12"), ("lb1", "10.0.1.11"), ("mon1", "10.0.9.11"), ("web1", "10.0.2.11")]
+    {
+        for job in ["node", "haproxy", "mysqld", "nginx"] {
+            let is_target = written.contains(&format!("job_name: \"{job} {host}\""));
+            let code = ask(its, own, (host, address, job));
+            assert_eq!(code, if is_target { "200" } else { "404" }, "{job} of {host}");
+            targets += usize::from(is_target);
+        }
+        assert!(["000", "400", "403"].contains(&ask(its, "", (host, address, "node")).as_str()), "{host}");
+    }
+    assert_eq!(targets, 9);
+    assert_eq!(ask("", own, ("web1", "10.0.2.11", "node")), "000");
 }
 
 /// Hosts about which an alert fires.
@@ -179,7 +250,7 @@ fn alerts(bench: &Bench, name: &str, expected: &[&str]) {
     seen(bench, name, &format!("ALERTS{{alertname=\"{name}\",alertstate=\"firing\"}}"), expected);
 }
 
-/// Puts a certificate on web1 that ends within two minutes, as if it had not been renewed.
+/// Puts a certificate on web1 that ends within a minute, as if it had not been renewed.
 fn age(bench: &Bench) {
     let mut leaf = rcgen::CertificateParams::new(vec!["old.example.com".to_owned()]).unwrap();
     leaf.not_before = time::OffsetDateTime::now_utc();
@@ -245,7 +316,7 @@ fn removed(bench: &Bench) {
     for host in HOSTS {
         let left = bench.sh(
             host,
-            "ss -Hltn | grep -E ':(8405|9090|9093|9100|9104|9115) ' | grep -v 127.0.0.1:8405; systemctl is-enabled infra-measures.service prometheus-node-exporter 2>/dev/null | grep -x enabled; \
+            "ss -Hltn | grep -E ':(8405|8406|9090|9093|9100|9104|9113|9115) ' | grep -v 127.0.0.1:8405; systemctl is-enabled infra-measures.service prometheus-node-exporter 2>/dev/null | grep -x enabled; \
              ls /etc/prometheus/infra/*.key /etc/prometheus/infra.yml /var/lib/infra/measures /etc/nginx/conf.d/*scrape* /etc/systemd/system/infra-measures.* /var/lib/prometheus/node-exporter/infra.prom 2>/dev/null; true",
         );
         assert_eq!(left.out, "", "{host}");

@@ -24,6 +24,9 @@ const AGENTS: [(&str, Agent); 2] = [("telegraf", Agent::Telegraf), ("otelcol-sum
 const KEYS: [&str; 8] = ["service", "agent", "source", "token", "repository", "logs", "alerts", "from"];
 /// Telegraf's maker, and the fingerprint of the key that signs its packages (Telegraf's installation guide).
 const MAKER: (&str, &str) = ("https://repos.influxdata.com/debian", "24C975CBA61A024EE1B631787C3D57159FC2F927");
+/// No network of one's own is wider: 10.0.0.0/8 is the largest of RFC 1918, and a provider of many customers has a /29 or less.
+const NETWORK_V4: u8 = 8;
+const NETWORK_V6: u8 = 29;
 /// More than this no key file has, bytes.
 const LARGEST_KEY: u64 = 256 * 1024;
 
@@ -95,7 +98,7 @@ fn fits(
                         "`service: prometheus` needs a host that watches, and no host has the role `monitor`",
                     )
                     .at(&section.key.mark.span())
-                    .help("give a host `roles: [monitor]`"),
+                    .help("give a host `roles: [monitor]`, or write `from: [198.51.100.9]`: where your own Prometheus stands"),
                 );
             }
             ("service", "", &["source", "token", "logs"])
@@ -332,7 +335,23 @@ fn category(node: &Node, problems: &mut Problems) -> Option<String> {
     Some(text.to_owned())
 }
 
+/// The networks of a Prometheus outside: each is somebody's own, not the world's.
 fn networks(node: &Node, problems: &mut Problems) -> Vec<Cidr> {
-    let items = problems.some(node, "from", "[10.0.9.9]").unwrap_or_default();
-    items.into_iter().filter_map(|item| problems.parse(item, "from")).collect()
+    let mut out = Vec::new();
+    for item in problems.some(node, "from", "[198.51.100.9]").unwrap_or_default() {
+        let Some(net) = problems.parse::<Cidr>(item, "from") else { continue };
+        let narrowest = if net.net().addr().is_ipv4() { NETWORK_V4 } else { NETWORK_V6 };
+        if net.net().prefix_len() < narrowest {
+            problems.push(
+                Diagnostic::error(format!(
+                    "`{net}` is no network of one's own: it would let the internet scrape the hosts"
+                ))
+                .at(&item.span())
+                .help("write the address of the Prometheus that scrapes them, such as `198.51.100.9`"),
+            );
+        } else {
+            out.push(net);
+        }
+    }
+    out
 }

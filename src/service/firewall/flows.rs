@@ -145,9 +145,9 @@ pub fn derive(site: &Site) -> Vec<Flow> {
             flows.push(one.at(&database.place));
         }
     }
-    if let Some(monitoring) = site.monitoring.as_ref().filter(|_| has(Role::Lb)) {
+    if let Some(monitoring) = site.monitoring.as_ref().filter(|_| site.outside_watcher().is_some()) {
         for net in &monitoring.from {
-            let one = flow(Kind::Monitoring, Party::Net(*net), role(Role::Lb), port(METRICS), "metrics of HAProxy");
+            let one = flow(Kind::Monitoring, Party::Net(*net), Party::All, port(METRICS), "scraping of measures");
             flows.push(one.at(&monitoring.place));
         }
     }

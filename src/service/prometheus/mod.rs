@@ -1,7 +1,7 @@
 //! `service: prometheus`: takes a context, adds exporters on every host behind a TLS front that lets in only who watches, and
 //! Prometheus on the hosts of the role `monitor`, which scrapes them and knows the alerts.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -21,7 +21,9 @@ use crate::service::{Context, Service, nginx};
 
 mod beside;
 mod database;
+pub mod outside;
 mod status;
+mod targets;
 mod watcher;
 mod web;
 
@@ -45,7 +47,9 @@ const TEMPLATES: &[Template] = &[
     template!("prometheus/blackbox.conf"),
     template!("prometheus/alertmanager.yml"),
     template!("prometheus/alertmanager.conf"),
+    template!("prometheus/jobs.yml"),
     template!("prometheus/prometheus.yml"),
+    template!("prometheus/scrape.yml"),
     template!("prometheus/prometheus.conf"),
 ];
 
@@ -90,15 +94,17 @@ pub(crate) struct Front {
     exporters: Vec<Exporter>,
 }
 
-/// That of `host`: on all of its addresses, for the hosts that watch. None where nobody does, and where it is the one that does.
+/// That of `host`: on all of its addresses, for all that watch. None where nobody does, and where it is the one that does.
 pub(crate) fn front(site: &Site, host: &Host) -> Option<Front> {
-    let others = site.with_role(Role::Monitor).any(|watcher| watcher.name != host.name);
-    if !is_wanted(site) || !others {
+    let others = site.with_role(Role::Monitor).filter(|watcher| watcher.name != host.name);
+    if !is_wanted(site) || others.count() == 0 && site.outside_watcher().is_none() {
         return None;
     }
+    let inside = site.with_role(Role::Monitor).map(|watcher| watcher.name.clone());
+    let watchers = inside.chain(site.outside_watcher());
     Some(Front {
         sockets: host.addresses.iter().map(|address| SocketAddr::new(*address, METRICS)).collect(),
-        clients: site.with_role(Role::Monitor).map(|watcher| site.internal_name(&watcher.name)).collect(),
+        clients: watchers.map(|watcher| site.internal_name(&watcher)).collect(),
         exporters: exporters(site, host).into_iter().filter(|exporter| *exporter != EDGE).collect(),
     })
 }
@@ -218,12 +224,4 @@ fn measured(context: &Context<'_>, out: &mut Claims) -> Result<(), Diagnostic> {
         advisory: false,
     });
     Ok(())
-}
-
-/// Where a host that watches reaches a source of another host, or its own on loopback.
-fn socket(watcher: &Host, host: &Host, exporter: Exporter) -> Option<SocketAddr> {
-    if watcher.name == host.name {
-        return Some(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), exporter.port));
-    }
-    Some(SocketAddr::new(nginx::reach(watcher, host)?, METRICS))
 }

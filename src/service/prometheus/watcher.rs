@@ -2,7 +2,6 @@
 //! rules of the alerts, and the certificate by which the hosts know it.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -11,14 +10,14 @@ use crate::base::diagnostic::Diagnostic;
 use crate::base::material::{CertificateId, Material, Purpose};
 use crate::base::secret::sentinel;
 use crate::inventory::alerts::table;
-use crate::inventory::site::{Host, Site};
 use crate::plan::state::{Access, Check, File, Folder, Follow, Probe, UnitWanted};
 use crate::service::Context;
 use crate::service::agent::{self, PHASE};
 use crate::service::alerts;
 use crate::service::claims::Claims;
+use crate::service::prometheus::NAME;
 use crate::service::prometheus::beside::{self, Ask};
-use crate::service::prometheus::{Exporter, NAME, exporters, socket};
+use crate::service::prometheus::targets::{Target, of_watcher};
 
 const UNIT: &str = "prometheus.service";
 pub(super) const CONFIG: &str = "/etc/prometheus/infra.yml";
@@ -34,17 +33,6 @@ struct Model<'a> {
     folder: &'a str,
     targets: Vec<Target<'a>>,
     asks: Vec<Ask<'a>>,
-}
-
-#[derive(Serialize)]
-struct Target<'a> {
-    job: &'static str,
-    host: &'a str,
-    roles: String,
-    socket: SocketAddr,
-    path: String,
-    /// The name in its certificate; none on loopback, where there is no TLS.
-    server_name: Option<String>,
 }
 
 /// It reads them as the user `prometheus`.
@@ -80,7 +68,7 @@ pub(super) fn want(context: &Context<'_>, out: &mut Claims) -> Result<(), Diagno
         config: CONFIG,
         rules: RULES,
         folder: FOLDER,
-        targets: targets(site, host),
+        targets: of_watcher(site, host),
         asks: beside::want(context, out)?,
     };
     let rules = alerts::prometheus::rules(&table()?.of(site), site.name.as_str());
@@ -95,25 +83,6 @@ pub(super) fn want(context: &Context<'_>, out: &mut Claims) -> Result<(), Diagno
     out.check(Check { title: "promtool check config".into(), command: format!("promtool check config {CONFIG}") });
     probes(&model, out);
     Ok(())
-}
-
-/// Each source of each host that it can reach.
-fn targets<'a>(site: &'a Site, watcher: &Host) -> Vec<Target<'a>> {
-    let of = |host: &'a Host| {
-        let one = move |exporter: Exporter| {
-            let own = host.name == watcher.name;
-            Some(Target {
-                job: exporter.name,
-                host: host.name.as_str(),
-                roles: host.roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(","),
-                socket: socket(watcher, host, exporter)?,
-                path: if own { "/metrics".to_owned() } else { format!("/{}", exporter.name) },
-                server_name: (!own).then(|| site.internal_name(&host.name)),
-            })
-        };
-        exporters(site, host).into_iter().filter_map(one)
-    };
-    site.hosts.values().flat_map(of).collect()
 }
 
 fn probes(model: &Model<'_>, out: &mut Claims) {
