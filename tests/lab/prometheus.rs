@@ -286,7 +286,8 @@ fn alerted(bench: &Bench) {
     bench.sh("web1", "systemctl stop nginx").expect(0);
     alerts(bench, "NoServer", &["lb1=1"]);
     alerts(bench, "SiteDown", &["lb1=1"]);
-    alerts(bench, "AgentSilent", &["web1=1"]);
+    // Of the host, and of its nginx: the front is nginx, too.
+    alerts(bench, "AgentSilent", &["web1=1", "web1=1"]);
     let told =
         "curl -sS -m 10 'http://127.0.0.1:9093/api/v2/alerts?active=true' | grep -q '\"alertname\":\"NoServer\"'";
     bench::wait("Alertmanager is told", DEADLINE, || (bench.sh("mon1", told).code == 0).then_some(()));
