@@ -84,6 +84,8 @@ pub(super) fn of_command(status: ExitStatus) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::fleet::event::StepOutcome;
 
@@ -91,7 +93,10 @@ mod tests {
     fn the_worst_outcome_gives_the_code() {
         let mut outcome = Outcome::default();
         assert_eq!(of(&outcome), DONE);
-        outcome.hosts.insert("lb1".parse().unwrap(), HostOutcome::Deferred { kept: Vec::new(), by: Vec::new() });
+        outcome.hosts.insert(
+            "lb1".parse().unwrap(),
+            HostOutcome::Deferred { kept: Vec::new(), by: Vec::new(), behind: BTreeSet::new() },
+        );
         assert_eq!(of(&outcome), DEFERRED);
         outcome.hosts.insert("db1".parse().unwrap(), HostOutcome::NotReached { state: "old".into() });
         assert_eq!(of(&outcome), FAILED);

@@ -1,6 +1,6 @@
 //! What a run tells while it goes and when it is over: typed events for the reporters, and the outcome of each host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -43,6 +43,9 @@ pub enum HostOutcome {
         kept: Vec<String>,
         /// Who still uses it, each a sentence.
         by: Vec<String>,
+        /// Those of them that nobody has seen at the new end; the others have workers of before.
+        #[serde(default)]
+        behind: BTreeSet<HostName>,
     },
     /// No connection.
     Unreachable {
@@ -54,6 +57,14 @@ pub enum HostOutcome {
         /// What was done already, and what waits.
         state: String,
     },
+}
+
+impl HostOutcome {
+    /// The hosts for which something stays open here, as nobody has seen them at the new end.
+    pub fn behind(&self) -> impl Iterator<Item = &HostName> {
+        let behind = if let Self::Deferred { behind, .. } = self { Some(behind) } else { None };
+        behind.into_iter().flatten()
+    }
 }
 
 /// A flow that is open where a run did not come to its end.

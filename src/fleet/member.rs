@@ -10,6 +10,7 @@ use crate::fleet::survey;
 use crate::host::drain::ask;
 use crate::host::execute::{Executor, Now, StepError};
 use crate::host::transport::{Hold, Transport, TransportError};
+use crate::plan::narrow;
 use crate::plan::plan::{Action, HostPlan};
 use crate::plan::ruleset::Ruleset;
 use crate::plan::state::{DesiredHost, Facts, Follow, Phase, Probe};
@@ -19,6 +20,7 @@ use crate::service::Services;
 pub(super) struct Member<'a> {
     pub(super) executor: Executor<'a>,
     pub(super) services: Services,
+    pub(super) host: &'a HostName,
     pub(super) desired: &'a DesiredHost,
     pub(super) plan: &'a HostPlan,
     /// Units that restart because a person said so, not because a service can do without them here.
@@ -27,6 +29,8 @@ pub(super) struct Member<'a> {
     pub(super) done: Vec<Phase>,
     /// Who still uses what this host was to close, each a sentence: it is left open.
     pub(super) kept_by: Vec<String>,
+    /// Those of them that nobody has seen at the new end of what moves.
+    pub(super) behind: BTreeSet<HostName>,
     pub(super) outcome: Option<HostOutcome>,
 }
 
@@ -62,6 +66,11 @@ impl Member<'_> {
             .asked(|transport| ask(transport, &desired.drains))
             .unwrap_or_else(|error| vec![drain::unasked(&error)]);
         (self.name(), words)
+    }
+
+    /// Whether its services have workers that outlive a reload.
+    pub(super) fn has_drains(&self) -> bool {
+        !self.desired.drains.is_empty()
     }
 
     /// Whether rules were changed, or were about to be, on a host that did not get through.
@@ -117,8 +126,8 @@ impl Member<'_> {
             None if self.plan.is_empty() => HostOutcome::Unchanged,
             None if rest.is_empty() => HostOutcome::Changed,
             None if rest == [Phase::Narrow.as_str()] && !self.kept_by.is_empty() => {
-                let kept = self.plan.phases.get(&Phase::Narrow).into_iter().flatten().flat_map(kept);
-                HostOutcome::Deferred { kept: kept.collect(), by: self.kept_by }
+                let kept = self.plan.phases.get(&Phase::Narrow).into_iter().flatten().flat_map(narrow::told);
+                HostOutcome::Deferred { kept: kept.collect(), by: self.kept_by, behind: self.behind }
             }
             None => HostOutcome::NotReached { state: standing(&self.done, &rest) },
         }
@@ -203,15 +212,4 @@ pub(super) fn failure(phase: Phase, error: StepError, member: &Member<'_>) -> (F
     };
     let failure = Failure { phase, what: error.what, words: error.words, put_back: error.put_back, state };
     (failure, error.now)
-}
-
-/// What an action of `Narrow` would have closed, for a person.
-fn kept(action: &Action) -> Vec<String> {
-    match action {
-        Action::Firewall { removed, .. } => {
-            removed.iter().map(|rule| format!("{} {}/{}", rule.flow, rule.port, rule.proto)).collect()
-        }
-        Action::Remove { path, .. } => vec![path.clone()],
-        _ => Vec::new(),
-    }
 }

@@ -19,7 +19,7 @@ use crate::plan::state::{Digest, Phase};
 use crate::plan::step::{Step, StepKind};
 
 /// Changes when what is compared does.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 /// What a deed is depends on the program that does it.
 const INFRA: &str = env!("CARGO_PKG_VERSION");
 /// So many reasons are told.

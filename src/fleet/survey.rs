@@ -16,6 +16,8 @@ use crate::host::transport::{Script, Transport, TransportError};
 use crate::host::{observe, report};
 use crate::inventory::site::{Host, Site};
 use crate::plan::decision::{Decided, Memory};
+use crate::plan::half;
+use crate::plan::narrow::{self, Addresses, Behind};
 use crate::plan::plan::{self, Plan};
 use crate::plan::ruleset::Ruleset;
 use crate::plan::state::{Desired, DesiredHost, Facts, Observed, ObservedFleet};
@@ -189,6 +191,7 @@ impl Prepared {
         self.desired = sources.desire(&self.survey.facts())?;
         settle(sources.site, &self.decided, &mut self.desired);
         self.plan.hosts = self.decided.clone().onto(plan::plan(&self.desired, &self.survey.observed)).hosts;
+        keep(sources.site, &mut self.plan, &self.desired, &self.survey);
         Ok(())
     }
 
@@ -227,6 +230,7 @@ impl Prepared {
         };
         let hosts = observed.iter().filter_map(alone).collect();
         self.plan = shown.clone().onto(Plan { hosts, ..Plan::default() });
+        keep(site, &mut self.plan, &self.desired, &self.survey);
         self.news = shown.news(&self.memory);
         let hosts = observed.keys().cloned().collect();
         self.decided = shown.clone();
@@ -235,6 +239,27 @@ impl Prepared {
         }
         Ok(())
     }
+}
+
+/// What is known of the hosts of the site that have no part in a plan: nobody sees them move.
+pub fn behind(site: &Site, plan: &Plan, survey: &Survey) -> BTreeMap<HostName, Behind> {
+    let away = |host: &HostName| survey.unreachable.contains_key(host) || survey.refused.contains_key(host);
+    let others = site.hosts.keys().filter(|host| !plan.hosts.contains_key(*host) || survey.refused.contains_key(*host));
+    others.map(|host| (host.clone(), if away(host) { Behind::Away } else { Behind::LeftOut })).collect()
+}
+
+/// The addresses of all hosts.
+pub fn addresses(site: &Site) -> Addresses {
+    let of = |host: &Host| host.addresses.iter().chain(&host.public).copied().collect();
+    site.hosts.values().map(|host| (host.name.clone(), of(host))).collect()
+}
+
+/// Enters into a plan what stays open for hosts that have no part in it.
+fn keep(site: &Site, plan: &mut Plan, desired: &Desired, survey: &Survey) {
+    let behind = behind(site, plan, survey);
+    let fleet = addresses(site);
+    narrow::keep(plan, desired, &fleet, &behind);
+    plan.halves = half::of(plan, &fleet, &behind);
 }
 
 /// What was decided is a part of what the hosts should be: restarts that are confirmed, and ways that are open while the run lasts.
@@ -374,6 +399,7 @@ pub fn prepare(
     prepared.news = prepared.decided.news(sources.memory);
     settle(site, &prepared.decided, &mut prepared.desired);
     prepared.plan = prepared.decided.clone().onto(plan::plan(&prepared.desired, &prepared.survey.observed));
+    keep(site, &mut prepared.plan, &prepared.desired, &prepared.survey);
     for (service, shown, _) in made.into_iter().filter(|(_, _, kept)| kept.binds(&prepared.plan, sources.memory)) {
         let hosts = needs.get(service.name()).into_iter().flatten().chain(shown.hosts.keys()).cloned().collect();
         let decide = Arc::new(move |site: &Site, observed: &ObservedFleet, memory: &Memory| {

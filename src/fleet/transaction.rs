@@ -22,7 +22,7 @@ use crate::host::lock::{self, Locked};
 use crate::host::transport::{Hold, Transport, TransportError};
 use crate::inventory::site::Site;
 use crate::plan::decision::Decided;
-use crate::plan::narrow::{self, Former};
+use crate::plan::narrow::{self, Behind, Closing};
 use crate::plan::plan::{self, Action, Plan};
 use crate::plan::ruleset::{Rule, Ruleset};
 use crate::plan::state::{Desired, DesiredHost, Observed, ObservedFleet, Phase};
@@ -62,6 +62,8 @@ struct Run<'a> {
     stop: &'a AtomicBool,
     /// The hosts that decisions were made from: they are locked, also those on which nothing is done.
     held: BTreeSet<&'a HostName>,
+    /// The hosts of the site that have no part in this run.
+    absent: BTreeMap<HostName, Behind>,
     notes: Vec<String>,
     former: Left,
     failed: usize,
@@ -87,8 +89,9 @@ pub fn execute(
         outcome.hosts.insert(name.clone(), HostOutcome::NotReached { state: format!("left alone: {reason}") });
     }
     let held: BTreeSet<&HostName> = decisions.iter().flat_map(|decision| &decision.hosts).collect();
+    let absent = survey::behind(site, &plan, &survey);
     let mut run =
-        Run { site, services, options, events, stop, held, notes: Vec::new(), former: Left::new(), failed: 0 };
+        Run { site, services, options, events, stop, held, absent, notes: Vec::new(), former: Left::new(), failed: 0 };
     let (mut members, mut now) =
         run.enlist((&desired, &decided), &plan, &mut survey, materials, connector, &mut outcome);
     // Their locks live until the end of the run.
@@ -204,12 +207,14 @@ impl<'a> Run<'a> {
                     manifest: seen.manifest.clone(),
                 },
                 services: this.services,
+                host: &host.name,
                 desired: wanted,
                 plan: host_plan,
                 by_word: wanted.confirmed.iter().filter(|unit| !spared(&host.name, unit)).collect(),
                 _lock: lock,
                 done: Vec::new(),
                 kept_by: Vec::new(),
+                behind: BTreeSet::new(),
                 outcome: None,
             };
             Ok((member, now))
@@ -347,38 +352,43 @@ impl<'a> Run<'a> {
         Patience { within, parallel, stop: self.stop, events: self.events }
     }
 
-    /// Before anything closes: nobody of before a reload may still use it, on any host, whether it changes or not. What is in
-    /// use when the time is over stays open, on that host alone.
+    /// Before anything closes: every host that uses it must have been seen at the new end, and nobody of before a reload may still
+    /// use it there, on any host, whether it changes or not. What is in use when the time is over stays open, on that host alone.
     fn drained(&self, members: &mut [Member<'_>]) {
-        let site = self.site;
-        let closing: Vec<(HostName, &[Action], &DesiredHost)> = members
+        let fleet = survey::addresses(self.site);
+        let closing: Vec<Closing<'_>> = members
             .iter()
             .filter(|m| m.outcome.is_none())
-            .filter_map(|m| Some((m.name(), m.plan.phases.get(&Phase::Narrow)?.as_slice(), m.desired)))
+            .filter_map(|m| {
+                let actions = m.plan.phases.get(&Phase::Narrow)?;
+                Some(Closing { host: m.host, actions, desired: m.desired })
+            })
             .collect();
-        let addresses = |host: &HostName| {
-            let host = site.hosts.get(host);
-            host.map(|h| h.addresses.iter().chain(&h.public).copied().collect()).unwrap_or_default()
-        };
-        let used =
-            |former: &Former| closing.iter().any(|(h, actions, d)| !narrow::users(h, actions, d, former).is_empty());
-        let those = with_drains(members);
-        // Who would be asked in vain is not asked.
-        if !used(&those.iter().map(|m| (m.name(), addresses(&m.name()))).collect()) {
-            return;
+        let mut behind = self.absent.clone();
+        behind.extend(members.iter().filter(|m| m.outcome.is_some()).map(|m| (m.name(), Behind::Failed)));
+        let missed = narrow::kept(&closing, &fleet, &behind.keys().collect());
+        // What stays open for others is not waited for.
+        let (mut kept, closing): (BTreeMap<HostName, (Vec<String>, BTreeSet<HostName>)>, Vec<Closing<'_>>) =
+            (BTreeMap::new(), closing.into_iter().filter(|one| !missed.contains_key(one.host)).collect());
+        for (host, users) in missed {
+            let words = users.iter().filter_map(|user| Some(format!("{user}: it {}", behind.get(*user)?.of(1))));
+            kept.insert(host.clone(), (words.collect(), users.iter().map(|user| (*user).clone()).collect()));
         }
-        let of = |left: &Left| -> Former { left.keys().map(|host| (host.clone(), addresses(host))).collect() };
-        let left = drain::wait(those, self.patience(), "before anything closes", |m| m.left(), |left| !used(&of(left)));
-        let former = of(&left);
-        let mut kept: BTreeMap<HostName, Vec<String>> = BTreeMap::new();
-        for (host, actions, desired) in closing {
-            for user in narrow::users(&host, actions, desired, &former) {
-                let words = left.get(user).into_iter().flatten().map(|words| format!("{user}: {words}"));
-                kept.entry(host.clone()).or_default().extend(words);
+        let used = |left: &BTreeSet<&HostName>| !narrow::kept(&closing, &fleet, left).is_empty();
+        let those: Vec<&HostName> = members.iter().filter(|m| m.has_drains()).map(|m| m.host).collect();
+        // Who would be asked in vain is not asked.
+        if used(&those.into_iter().collect()) {
+            let enough = |left: &Left| !used(&left.keys().collect());
+            let left =
+                drain::wait(with_drains(members), self.patience(), "before anything closes", |m| m.left(), enough);
+            for (host, users) in narrow::kept(&closing, &fleet, &left.keys().collect()) {
+                let words = users.into_iter().filter_map(|user| left.get_key_value(user));
+                let words = words.flat_map(|(user, words)| words.iter().map(move |words| format!("{user}: {words}")));
+                kept.insert(host.clone(), (words.collect(), BTreeSet::new()));
             }
         }
         for member in members {
-            member.kept_by = kept.remove(&member.executor.host).unwrap_or_default();
+            (member.kept_by, member.behind) = kept.remove(&member.executor.host).unwrap_or_default();
         }
     }
 
@@ -506,5 +516,5 @@ impl<'a> Run<'a> {
 
 /// All whose services have workers that outlive a reload.
 fn with_drains<'m, 'p>(members: &'m mut [Member<'p>]) -> Vec<&'m mut Member<'p>> {
-    members.iter_mut().filter(|m| !m.desired.drains.is_empty()).collect()
+    members.iter_mut().filter(|m| m.has_drains()).collect()
 }

@@ -8,6 +8,8 @@ use serde::Serialize;
 
 use crate::base::net::{Cidr, HostName};
 use crate::inventory::site::Backend;
+use crate::plan::half::Half;
+use crate::plan::narrow::Behind;
 use crate::plan::ruleset::{Rule, Ruleset};
 use crate::plan::state::{Access, File, Follow, Other, Phase, Recorded};
 use crate::plan::step::{Step, Waiting};
@@ -191,6 +193,8 @@ pub struct HostPlan {
     pub waits: BTreeSet<String>,
     /// By which option a person confirms the restart of a unit, where that is another than `--restart UNIT`.
     pub words: BTreeMap<String, String>,
+    /// Hosts that may still use what closes here in `Narrow`, and why nobody has seen them move: for them it stays open.
+    pub kept_for: BTreeMap<HostName, Behind>,
 }
 
 impl HostPlan {
@@ -248,6 +252,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What it would do too, but for its time.
     pub waiting: Vec<Waiting>,
+    /// What opens on one end alone, by what keeps the other end from its part.
+    pub halves: BTreeMap<Behind, Half>,
 }
 
 impl Plan {

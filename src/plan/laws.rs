@@ -17,6 +17,8 @@ use crate::plan::state::{
 };
 use crate::plan::task::{CutOff, Task};
 
+mod moves;
+
 fn facts() -> Facts {
     Facts::of_release("debian", "12")
 }

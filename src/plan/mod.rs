@@ -5,6 +5,7 @@ pub mod body;
 pub mod decision;
 pub mod diff;
 pub mod facts;
+pub mod half;
 #[cfg(test)]
 pub(crate) mod laws;
 pub mod made;

@@ -1,115 +1,204 @@
-//! What may be closed: takes what a host is to close and the hosts on which workers of before still serve, says whether one of
-//! them may still use it. Pure.
+//! What may be closed: takes what the hosts of a run are to close and what is known of the other hosts, says which of them may still
+//! use it. Pure.
+//!
+//! One rule for all flows, listeners and trust: what a host closes in `Narrow` is closed only when every host of the fleet that
+//! uses it has been seen at the new end. Who was not seen there is behind: it is not a part of the run, does not answer, has
+//! failed on its way, or has workers of before a reload.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::base::net::HostName;
-use crate::plan::plan::Action;
-use crate::plan::ruleset::{Direction, Rule};
-use crate::plan::state::DesiredHost;
+use schemars::JsonSchema;
+use serde::Serialize;
 
-/// Hosts on which workers of before a reload still serve, with the addresses from which they come.
-pub type Former = BTreeMap<HostName, Vec<IpAddr>>;
+use crate::base::net::{Cidr, HostName};
+use crate::plan::plan::{Action, Plan};
+use crate::plan::ruleset::{Direction, Rule, Ruleset};
+use crate::plan::state::{Desired, DesiredHost, Phase};
 
-/// Those of `former` who may use what the actions of `Narrow` take from `host`: a flow that closes on either end of it, or
-/// whatever a file that goes stands for (a listener, an authority) where they reach that host at all.
-pub fn users<'f>(
-    host: &HostName,
-    actions: &[Action],
-    desired: &DesiredHost,
-    former: &'f Former,
-) -> BTreeSet<&'f HostName> {
-    let mut closed: BTreeSet<&Rule> = BTreeSet::new();
-    let mut open: Option<BTreeSet<&Rule>> = desired.firewall.as_ref().map(|rules| rules.rules.iter().collect());
-    for action in actions {
-        if let Action::Firewall { removed, .. } = action {
-            closed.extend(removed);
+/// Why nobody has seen a host at the new end of what moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Behind {
+    /// It is not selected.
+    LeftOut,
+    /// It does not answer, or cannot be worked on.
+    Away,
+    /// It did not get through what comes before `Narrow`.
+    Failed,
+}
+
+impl Behind {
+    /// What is said of so many hosts: `is not a part of this run`, `do not answer`.
+    pub fn of(self, hosts: usize) -> &'static str {
+        match (self, hosts == 1) {
+            (Self::LeftOut, true) => "is not a part of this run",
+            (Self::LeftOut, false) => "are not a part of this run",
+            (Self::Away, true) => "does not answer",
+            (Self::Away, false) => "do not answer",
+            (Self::Failed, _) => "did not get through this run",
         }
     }
-    if let Some(open) = &mut open {
-        open.extend(&closed);
+}
+
+/// Of each host of the fleet, the addresses from which it comes and at which it is reached.
+pub type Addresses = BTreeMap<HostName, Vec<IpAddr>>;
+
+/// What one host is to close.
+#[derive(Debug, Clone, Copy)]
+pub struct Closing<'a> {
+    /// The host.
+    pub host: &'a HostName,
+    /// Its actions of `Narrow`.
+    pub actions: &'a [Action],
+    /// What it should be.
+    pub desired: &'a DesiredHost,
+}
+
+/// Whom each host has to wait for before it closes anything; a host that is not named may close all. `behind` are the hosts that
+/// were not seen at the new end. A host that keeps a listener of before open for one of them keeps that listener's own ways on
+/// open by that, on other hosts too.
+pub fn kept<'a>(
+    closing: &[Closing<'a>],
+    fleet: &Addresses,
+    behind: &BTreeSet<&'a HostName>,
+) -> BTreeMap<&'a HostName, BTreeSet<&'a HostName>> {
+    let mut kept: BTreeMap<&HostName, BTreeSet<&HostName>> = BTreeMap::new();
+    if behind.is_empty() {
+        return kept;
     }
-    let files = actions.iter().any(|action| !matches!(action, Action::Firewall { .. }));
-    let uses = |(name, addresses): &(&'f HostName, &Vec<IpAddr>)| {
-        let own = *name == host;
-        let comes_in = |rule: &&Rule| {
-            let from = |address: &IpAddr| rule.peers.iter().any(|net| net.contains(*address));
+    let ends: Vec<(Closing<'_>, Ends)> =
+        closing.iter().map(|one| (*one, Ends::of(one, fleet))).filter(|(_, ends)| !ends.is_empty()).collect();
+    // On whose account a host serves as before.
+    let mut as_before: BTreeMap<&HostName, BTreeSet<&HostName>> =
+        behind.iter().map(|host| (*host, BTreeSet::from([*host]))).collect();
+    loop {
+        let mut grown = false;
+        for (one, ends) in &ends {
+            let uses = |(user, _): &(&&HostName, &BTreeSet<&HostName>)| {
+                // What it keeps itself is no reason to keep it.
+                let itself = **user == one.host && !behind.contains(one.host);
+                !itself && ends.are_used_by(one.host, user, fleet.get(**user).map_or(&[], Vec::as_slice))
+            };
+            let users: BTreeSet<&HostName> =
+                as_before.iter().filter(uses).flat_map(|(_, causes)| causes.iter().copied()).collect();
+            if users.is_empty() || kept.get(one.host) == Some(&users) {
+                continue;
+            }
+            grown = true;
+            if ends.listeners && !behind.contains(one.host) {
+                as_before.insert(one.host, users.clone());
+            }
+            kept.insert(one.host, users);
+        }
+        if !grown {
+            return kept;
+        }
+    }
+}
+
+/// Enters into a plan which hosts keep open what they would close, and for whom.
+pub fn keep(plan: &mut Plan, desired: &Desired, fleet: &Addresses, behind: &BTreeMap<HostName, Behind>) {
+    let closing: Vec<Closing<'_>> = plan
+        .hosts
+        .iter()
+        .filter_map(|(host, plan)| {
+            let (actions, desired) = (plan.phases.get(&Phase::Narrow)?, desired.get(host)?);
+            Some(Closing { host, actions, desired })
+        })
+        .collect();
+    let kept: BTreeMap<HostName, BTreeMap<HostName, Behind>> = kept(&closing, fleet, &behind.keys().collect())
+        .into_iter()
+        .map(|(host, users)| {
+            let users = users.into_iter().filter_map(|user| Some((user.clone(), *behind.get(user)?)));
+            (host.clone(), users.collect())
+        })
+        .collect();
+    for (host, plan) in &mut plan.hosts {
+        plan.kept_for = kept.get(host).cloned().unwrap_or_default();
+    }
+}
+
+/// The old ends of one host.
+struct Ends {
+    /// Flows that close.
+    closed: Vec<Rule>,
+    /// Whether anything goes that others may be served by: a listener, an authority, an account.
+    listeners: bool,
+    /// All that is let in until then; `None` where everyone is.
+    open: Option<Vec<Rule>>,
+    /// Whether a host that is no part of the fleet any more is let in by what closes: whoever is behind may still lead there.
+    of_one_that_left: bool,
+}
+
+impl Ends {
+    fn of(one: &Closing<'_>, fleet: &Addresses) -> Self {
+        let mut closed = Vec::new();
+        for action in one.actions {
+            if let Action::Firewall { to, removed, .. } = action {
+                closed.extend(removed.iter().filter_map(|rule| closes(rule, to)));
+            }
+        }
+        let open = one.desired.firewall.as_ref().map(|set| set.rules.iter().chain(&closed).cloned().collect());
+        let known: BTreeSet<Cidr> = fleet.values().flatten().map(|address| Cidr::from(*address)).collect();
+        let left = |net: &Cidr| net.net().prefix_len() == net.net().max_prefix_len() && !known.contains(net);
+        let of_one_that_left = closed
+            .iter()
+            .any(|rule| rule.direction == Direction::In && rule.is_between_hosts() && rule.peers.iter().any(left));
+        let listeners = one.actions.iter().any(|action| !matches!(action, Action::Firewall { .. }));
+        Self { closed, listeners, open, of_one_that_left }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.closed.is_empty() && !self.listeners
+    }
+
+    /// Whether `user` may use what goes from `host`: a flow that closes on either end of it, or whatever a file that goes stands for
+    /// where it reaches that host at all.
+    fn are_used_by(&self, host: &HostName, user: &HostName, addresses: &[IpAddr]) -> bool {
+        let own = user == host;
+        let comes_in = |rule: &Rule| {
+            let from = |address: &IpAddr| {
+                rule.peers.contains(&Cidr::from(*address)) || rule.peers.iter().any(|net| net.contains(*address))
+            };
             rule.direction == Direction::In && (rule.peers.is_empty() || addresses.iter().any(from))
         };
-        let reaches = || own || open.as_ref().is_none_or(|open| open.iter().any(comes_in));
-        let by_flow = closed.iter().any(|rule| if own { rule.direction == Direction::Out } else { comes_in(rule) });
-        by_flow || (files && reaches())
-    };
-    former.iter().filter(uses).map(|(name, _)| name).collect()
+        let by_flow = |rule: &Rule| if own { rule.direction == Direction::Out } else { comes_in(rule) };
+        let reaches = || own || self.open.as_ref().is_none_or(|open| open.iter().any(comes_in));
+        self.closed.iter().any(by_flow) || self.listeners && reaches() || self.of_one_that_left
+    }
+}
+
+/// What the loss of a rule closes where `to` is what stays: those of its peers that no other rule lets through. Nothing where all
+/// of them are, nor for what was open only while a run lasts.
+fn closes(rule: &Rule, to: &Ruleset) -> Option<Rule> {
+    let stays: Vec<&Rule> = to.rules.iter().filter(|other| covers(other, rule)).collect();
+    if rule.is_passage() || stays.iter().any(|other| other.peers.is_empty()) {
+        return None;
+    }
+    let through = |net: &Cidr| stays.iter().any(|other| other.peers.iter().any(|wide| wide.net().contains(&net.net())));
+    let peers: BTreeSet<Cidr> = rule.peers.iter().filter(|net| !through(net)).copied().collect();
+    (rule.peers.is_empty() || !peers.is_empty()).then(|| Rule { peers, ..rule.clone() })
+}
+
+/// Whether `other` lets through what `rule` does, as far as its peers go.
+fn covers(other: &Rule, rule: &Rule) -> bool {
+    let users = other.uids.is_empty() || !rule.uids.is_empty() && rule.uids.is_subset(&other.uids);
+    (other.direction, other.proto, other.port) == (rule.direction, rule.proto, rule.port) && users
+}
+
+/// What an action of `Narrow` closes, for a person; nothing for one that only follows.
+pub fn told(action: &Action) -> Vec<String> {
+    match action {
+        Action::Firewall { to, removed, .. } => {
+            let closed = removed.iter().filter_map(|rule| closes(rule, to));
+            closed.map(|rule| format!("{} {}/{}", rule.flow, rule.port, rule.proto)).collect()
+        }
+        Action::Remove { path, .. } => vec![path.clone()],
+        Action::Perform { task, .. } => vec![task.title.clone()],
+        _ => Vec::new(),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::ruleset::Ruleset;
-
-    fn name(text: &str) -> HostName {
-        text.parse().unwrap()
-    }
-
-    fn rule(direction: Direction, port: u64, peers: &[&str]) -> Rule {
-        let peers = peers.iter().map(|p| p.parse().unwrap()).collect();
-        let (proto, uids) = (crate::base::net::Proto::Tcp, BTreeSet::new());
-        Rule { direction, proto, port: port.try_into().unwrap(), peers, uids, flow: "f".into() }
-    }
-
-    fn narrow(removed: Rule) -> Action {
-        let why = crate::plan::plan::Reload::Flows;
-        Action::Firewall {
-            to: Box::default(),
-            added: Vec::new(),
-            removed: vec![removed],
-            around: crate::plan::plan::Around::default(),
-            why,
-        }
-    }
-
-    type Case<'a> = (&'a str, Vec<Rule>, Vec<Action>, &'a [&'a str]);
-
-    #[test]
-    fn what_closes_is_used_by_those_who_reach_it() {
-        let from_lbs = ["10.0.1.11", "10.0.1.12", "fd00::1:11"];
-        let remove = || Action::Remove { path: "/etc/x".into(), drift: false };
-        let reload = || Action::Follow {
-            unit: "x.service".into(),
-            follow: crate::plan::state::Follow::Reload,
-            because: crate::plan::plan::Because::Changed,
-        };
-        let inward = |port| rule(Direction::In, port, &from_lbs);
-        let outward = |port| rule(Direction::Out, port, &["10.0.9.9"]);
-        // What is open for good, the actions of `Narrow` on web1, and who of lb1, web1 and app1 may use what goes.
-        let cases: [Case<'_>; 9] = [
-            ("a port of the load balancers", vec![], vec![narrow(inward(8443))], &["lb1"]),
-            ("a port for anyone", vec![], vec![narrow(rule(Direction::In, 80, &[]))], &["app1", "lb1"]),
-            ("a port for a network", vec![], vec![narrow(rule(Direction::In, 80, &["10.0.0.0/16"]))], &["app1", "lb1"]),
-            ("a port for somebody else", vec![], vec![narrow(rule(Direction::In, 22, &["192.0.2.0/24"]))], &[]),
-            ("a way out", vec![], vec![narrow(outward(9443))], &["web1"]),
-            ("a listener that moves", vec![], vec![remove(), reload(), narrow(inward(8443))], &["lb1", "web1"]),
-            ("a file, its port stays", vec![inward(8443)], vec![remove(), reload()], &["lb1", "web1"]),
-            ("a file that nobody reaches", vec![outward(9443)], vec![remove()], &["web1"]),
-            ("nothing", vec![inward(8443)], vec![], &[]),
-        ];
-        let former: Former = [("lb1", "10.0.1.11"), ("web1", "10.0.2.11"), ("app1", "10.0.3.11")]
-            .map(|(host, address)| (name(host), vec![address.parse().unwrap()]))
-            .into();
-        for (what, open, actions, expected) in cases {
-            let firewall = Some(Ruleset { rules: open.into_iter().collect(), ..Ruleset::default() });
-            let desired = DesiredHost { firewall, ..DesiredHost::default() };
-            let users: Vec<&str> =
-                users(&name("web1"), &actions, &desired, &former).into_iter().map(HostName::as_str).collect();
-            assert_eq!(users, expected, "{what}");
-        }
-        // Where no firewall of ours stands, everyone reaches everything.
-        let all = users(&name("web1"), &[remove()], &DesiredHost::default(), &former);
-        assert_eq!(all.len(), 3);
-        // By its other family too.
-        let six = Former::from([(name("lb1"), vec!["fd00::1:11".parse().unwrap()])]);
-        assert_eq!(users(&name("web1"), &[narrow(inward(8443))], &DesiredHost::default(), &six).len(), 1);
-    }
-}
+mod tests;

@@ -43,10 +43,19 @@ pub struct Rule {
 /// Stands in the words of a rule that is open only while a run lasts, before what that is for; in those of no other rule.
 pub const PASSAGE: &str = ", only while ";
 
+/// How a rule for people's own SSH is called, before ` -> ` and where it leads.
+pub const MANAGE: &str = "manage_from";
+
 impl Rule {
     /// Whether it is open only while a run lasts.
     pub fn is_passage(&self) -> bool {
         self.flow.contains(PASSAGE)
+    }
+
+    /// Whether it is for hosts of the inventory, and not for a network that a person has named.
+    pub fn is_between_hosts(&self) -> bool {
+        let from = self.flow.split(" -> ").next().unwrap_or_default();
+        from != MANAGE && from.parse::<Cidr>().is_err()
     }
 }
 

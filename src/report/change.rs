@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::text::{Paint, clean, count, seconds};
-use crate::base::net::Cidr;
+use super::text::{Paint, clean, count, names, seconds};
+use crate::base::net::{Cidr, HostName};
 use crate::base::{secret, visible};
 use crate::inventory::site::Backend;
 use crate::plan::diff;
+use crate::plan::narrow::{self, Behind};
 use crate::plan::plan::{Action, Around, Because, Change, HostPlan, Reload};
 use crate::plan::ruleset::{Direction, PASSAGE, Rule};
 use crate::plan::state::{Access, Body, File, Follow, Other, Phase};
@@ -28,6 +29,9 @@ pub(super) fn lines(plan: &HostPlan, verbose: bool, paint: Paint) -> Vec<String>
     for unit in &plan.waits {
         out.push(format!("  {}", paint.warn(&format!("! waits: {unit} {}", clean(&waits(plan, unit))))));
     }
+    if let Some(line) = stays_open(plan) {
+        out.push(format!("  {}", paint.warn(&format!("! stays open: {line}"))));
+    }
     let mut firewall_shown = false;
     for (phase, actions) in &plan.phases {
         for action in actions {
@@ -42,6 +46,22 @@ pub(super) fn lines(plan: &HostPlan, verbose: bool, paint: Paint) -> Vec<String>
         }
     }
     out
+}
+
+/// What this run does not close here, and for whom; nothing where it closes all.
+fn stays_open(plan: &HostPlan) -> Option<String> {
+    if plan.kept_for.is_empty() {
+        return None;
+    }
+    let kept: BTreeSet<String> = plan.phases.get(&Phase::Narrow).into_iter().flatten().flat_map(narrow::told).collect();
+    let mut why: BTreeMap<Behind, Vec<&HostName>> = BTreeMap::new();
+    for (host, behind) in &plan.kept_for {
+        why.entry(*behind).or_default().push(host);
+    }
+    let why: Vec<String> =
+        why.into_iter().map(|(behind, hosts)| format!("{} {}", names(&hosts), behind.of(hosts.len()))).collect();
+    let kept = kept.into_iter().collect::<Vec<_>>().join(", ");
+    Some(clean(&format!("{kept}, as {}; the next run on all hosts closes it", why.join(", "))))
 }
 
 /// How many things a person sees in a phase; a reload that follows a file is told with the file.

@@ -16,6 +16,8 @@ use crate::base::{secret, visible};
 use crate::fleet::event::Outcome;
 use crate::inventory::site::Backend;
 use crate::plan::diff;
+use crate::plan::half::Half;
+use crate::plan::narrow::Behind;
 use crate::plan::plan::{self, Action, Because, Change, Plan, Reload};
 use crate::plan::ruleset::Rule;
 use crate::plan::state::{self, Digest, Follow, Other, Phase};
@@ -31,6 +33,9 @@ pub struct PlanLine<'a> {
     unchanged: usize,
     /// What is done on each host.
     hosts: BTreeMap<&'a HostName, HostPlan<'a>>,
+    /// Flows that open on one end alone, by why the hosts of the other end have no part in this.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    halves: &'a BTreeMap<Behind, Half>,
 }
 
 /// One host's part of a plan.
@@ -40,6 +45,9 @@ struct HostPlan<'a> {
     drift: &'a [String],
     /// Units whose restart waits for a person's word since an earlier run.
     waits: &'a BTreeSet<String>,
+    /// Hosts for which the phase `narrow` is put off here, as nobody sees them move in this run, and why.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    kept_for: &'a BTreeMap<HostName, Behind>,
     /// By phase, in the order in which they are carried out.
     phases: BTreeMap<Phase, Vec<ActionView<'a>>>,
 }
@@ -180,7 +188,7 @@ struct AccessView<'a> {
 pub fn plan<'a>(site: &'a HostName, plan: &'a Plan) -> PlanLine<'a> {
     let changed = plan.changed().count();
     let hosts = plan.hosts.iter().map(|(name, host)| (name, host_plan(host))).collect();
-    PlanLine { site, changed, unchanged: plan.hosts.len() - changed, hosts }
+    PlanLine { site, changed, unchanged: plan.hosts.len() - changed, hosts, halves: &plan.halves }
 }
 
 fn host_plan(plan: &plan::HostPlan) -> HostPlan<'_> {
@@ -189,7 +197,7 @@ fn host_plan(plan: &plan::HostPlan) -> HostPlan<'_> {
         .iter()
         .map(|(phase, actions)| (*phase, actions.iter().map(|a| action(plan, *phase, a)).collect()))
         .collect();
-    HostPlan { drift: &plan.drift, waits: &plan.waits, phases }
+    HostPlan { drift: &plan.drift, waits: &plan.waits, kept_for: &plan.kept_for, phases }
 }
 
 fn access(access: &state::Access) -> AccessView<'_> {

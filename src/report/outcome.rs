@@ -83,7 +83,7 @@ const NAMED: usize = 12;
 fn kept(outcome: &Outcome, paint: Paint) -> String {
     let (mut out, mut users) = (String::new(), BTreeSet::new());
     let kept = same(outcome, |o| match o {
-        HostOutcome::Deferred { kept, by } => {
+        HostOutcome::Deferred { kept, by, .. } => {
             users.extend(by);
             Some(kept)
         }
@@ -196,7 +196,10 @@ fn same<'a, T: PartialEq>(
 
 fn next_step(outcome: &Outcome, next: &Next) -> Option<String> {
     let any = |test: fn(&HostOutcome) -> bool| outcome.count(test) > 0;
-    let again = format!("{} --limit failed", next.command);
+    let behind: BTreeSet<&HostName> = outcome.hosts.values().flat_map(HostOutcome::behind).collect();
+    // What is kept open closes when all its users are seen, those that got through among them.
+    let limit = if behind.is_empty() { " --limit failed" } else { "" };
+    let again = format!("{}{limit}", next.command);
     let step = if any(|o| matches!(o, HostOutcome::RolledBack(_))) {
         format!(
             "the new rules cut the way from here to the host: `infra check` says what is declared; mend the inventory, then `{again}`"
@@ -207,6 +210,10 @@ fn next_step(outcome: &Outcome, next: &Next) -> Option<String> {
         format!("when they answer again: `{again}`")
     } else if outcome.interrupted || any(|o| matches!(o, HostOutcome::NotReached { .. })) {
         format!("to go on: `{again}`")
+    } else if !behind.is_empty() {
+        let behind: Vec<&HostName> = behind.into_iter().collect();
+        let names = names(&behind);
+        format!("`{}` on all hosts closes what is kept open, when {names} can be seen to have moved", next.command)
     } else if any(|o| matches!(o, HostOutcome::Deferred { .. })) {
         let Next { command, limit } = next;
         format!("when the former workers have ended, `{command}{limit}` closes what is kept open")
@@ -252,7 +259,11 @@ mod tests {
         let by = vec!["lb1: 1 former worker of x still holds 2 connections (pid 7)".to_owned()];
         for (at, host) in outcome.hosts.values_mut().enumerate() {
             let kept = vec!["lb -> web 8443/tcp".to_owned(), "/etc/x.conf".to_owned()];
-            *host = if at < 2 { HostOutcome::Deferred { kept, by: by.clone() } } else { HostOutcome::Changed };
+            *host = if at < 2 {
+                HostOutcome::Deferred { kept, by: by.clone(), behind: BTreeSet::new() }
+            } else {
+                HostOutcome::Changed
+            };
         }
         outcome
             .former

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::change;
-use super::text::{Paint, count, names, natural, replace_alone};
+use super::text::{Paint, clean, count, names, natural, replace_alone};
 use crate::base::net::HostName;
 use crate::inventory::site::{Role, Site};
 use crate::plan::plan::{HostPlan, Plan};
@@ -40,6 +40,16 @@ pub fn draw(site: &Site, plan: &Plan, view: View) -> String {
     for group in groups(site, plan, &hosts, view) {
         out.push('\n');
         out.push_str(&group);
+    }
+    for (why, half) in &plan.halves {
+        let others: Vec<&HostName> = half.others.iter().collect();
+        let flows = half.flows.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let line = format!(
+            "! half a change: {flows} opens on one end alone; the other end is on {}, which {}",
+            names(&others),
+            why.of(others.len())
+        );
+        let _ = writeln!(out, "\n{}", view.paint.warn(&clean(&line)));
     }
     let hidden = |h: &HostPlan| change::lines(h, true, Paint::default()) != change::lines(h, false, Paint::default());
     if !view.verbose && plan.hosts.values().any(hidden) {
@@ -85,6 +95,11 @@ fn weight(plan: &Plan, host: &HostName, phase: Phase) -> usize {
     actions.map_or(0, |a| change::weight(a))
 }
 
+/// Whether what is to be closed stays open for others.
+fn is_put_off(plan: &Plan, host: &HostName, phase: Phase) -> bool {
+    phase == Phase::Narrow && plan.hosts.get(host).is_some_and(|host| !host.kept_for.is_empty())
+}
+
 /// Phases down, hosts across; by role where the hosts are too many for the width.
 fn table(site: &Site, plan: &Plan, hosts: &[&HostName], view: View) -> String {
     let about = plan.phases().iter().map(|p| view.services.about(*p).chars().count()).max().unwrap_or(0);
@@ -112,6 +127,7 @@ fn by_host(plan: &Plan, hosts: &[&HostName], view: View) -> String {
     rows(plan, &heads, view, |phase| {
         let cell = |host: &&HostName| match weight(plan, host, phase) {
             0 => "·".to_owned(),
+            _ if is_put_off(plan, host, phase) => "later".to_owned(),
             n => format!("~ {n}"),
         };
         hosts.iter().map(cell).collect()

@@ -348,7 +348,7 @@ fn another_state_folder_or_version_is_refused_and_no_text_is_kept() {
     // Without the key a digest says nothing: it is no plain hash of what it is of.
     let plain = Digest::of(&serde_json::to_vec(&"ops@example.com").unwrap());
     assert!(!text.contains(plain.0.as_str()));
-    for (from, to) in [("\"version\": 5", "\"version\": 1"), ("\"infra\": \"", "\"infra\": \"9.")] {
+    for (from, to) in [("\"version\": 6", "\"version\": 1"), ("\"infra\": \"", "\"infra\": \"9.")] {
         fs_err::write(&file, text.replacen(from, to, 1)).unwrap();
         let Err(Error::NoPlan { why, .. }) = Saved::read(&file) else { panic!("{to}") };
         assert!(why.contains("made by another version of infra"), "{why}");

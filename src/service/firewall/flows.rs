@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::base::net::{Cidr, HostName, Port, Proto};
 use crate::inventory::site::{Host, MonitoringService, Party, Place, Role, Site};
 use crate::plan::decision::Passage;
-use crate::plan::ruleset::{Direction, PASSAGE, Rule, Ruleset};
+use crate::plan::ruleset::{Direction, MANAGE, PASSAGE, Rule, Ruleset};
 use crate::plan::state::Facts;
 use crate::service::firewall::GUEST_FORWARDING;
 
@@ -75,7 +75,7 @@ impl Flow {
     /// What the rules made from it are called: `lb -> web`, `manage_from -> all`, `all -> internet: dns`.
     pub fn name(&self) -> String {
         match (self.kind, &self.from) {
-            (Kind::Manage, Party::Net(_)) => format!("manage_from -> {}", self.to),
+            (Kind::Manage, Party::Net(_)) => format!("{MANAGE} -> {}", self.to),
             (Kind::Egress, from) => format!("{from} -> {}: {}", self.to, self.why),
             (_, from) => format!("{from} -> {}", self.to),
         }

@@ -1,0 +1,54 @@
+//! A change of which only one half can be made: takes a plan, the addresses of the fleet, and the hosts that have no part in the
+//! plan, gives the flows that open on one end alone. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::base::net::{Cidr, HostName};
+use crate::plan::narrow::{Addresses, Behind};
+use crate::plan::plan::{Action, Plan};
+use crate::plan::ruleset::Rule;
+
+/// What opens on one end alone.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, JsonSchema)]
+pub struct Half {
+    /// Flows, as `lb -> web 8444/tcp`.
+    pub flows: BTreeSet<String>,
+    /// The hosts of the other end.
+    pub others: BTreeSet<HostName>,
+}
+
+/// By what keeps the other end from its part. A flow that a host opens beside one of before with the same words and port has new
+/// partners, and opens for these.
+pub fn of(plan: &Plan, fleet: &Addresses, behind: &BTreeMap<HostName, Behind>) -> BTreeMap<Behind, Half> {
+    let mut halves: BTreeMap<Behind, Half> = BTreeMap::new();
+    if behind.is_empty() {
+        return halves;
+    }
+    for host in plan.hosts.values() {
+        let (mut added, mut removed) = (Vec::new(), Vec::new());
+        for action in host.phases.values().flatten() {
+            if let Action::Firewall { added: opens, removed: closes, .. } = action {
+                added.extend(opens.iter().filter(|rule| rule.is_between_hosts() && !rule.is_passage()));
+                removed.extend(closes);
+            }
+        }
+        for rule in added {
+            let same = |old: &&&Rule| {
+                (old.direction, old.proto, old.port, &old.flow) == (rule.direction, rule.proto, rule.port, &rule.flow)
+            };
+            let known: BTreeSet<&Cidr> = removed.iter().filter(same).flat_map(|old| &old.peers).collect();
+            for (other, why) in behind {
+                let mut addresses = fleet.get(other).into_iter().flatten().map(|address| Cidr::from(*address));
+                if addresses.any(|one| rule.peers.contains(&one) && !known.contains(&one)) {
+                    let half = halves.entry(*why).or_default();
+                    half.flows.insert(format!("{} {}/{}", rule.flow, rule.port, rule.proto));
+                    half.others.insert(other.clone());
+                }
+            }
+        }
+    }
+    halves
+}
