@@ -124,6 +124,7 @@ impl Machine {
             reconnect: Box::new(|| Ok(self.transport())),
             tell: Box::new(|said| self.told.lock().unwrap().push(said)),
             swaps: &desired.swaps,
+            owner: None,
             manifest: observed.manifest.clone(),
         };
         if plan.is_empty() {

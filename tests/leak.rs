@@ -259,6 +259,7 @@ fn a_made_password_is_in_no_plan_and_no_words() {
         transport: transport(),
         reconnect: Box::new(|| Ok(transport())),
         tell: Box::new(|_| ()),
+        owner: None,
         manifest,
         swaps: &desired[&db].swaps,
     };

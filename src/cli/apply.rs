@@ -53,6 +53,9 @@ pub struct Apply {
     /// Fail also where the user's program or the monitoring service was not seen to take what it is sent
     #[arg(long)]
     pub strict: bool,
+    /// Take over hosts that belong to the infrastructure of this name: what it has there is removed
+    #[arg(long, value_name = "OLD-NAME")]
+    pub adopt: Option<HostName>,
     /// Restarts that wait for a person
     #[command(flatten)]
     pub restarts: Restarts,
@@ -73,8 +76,10 @@ pub(super) fn run(apply: &Apply, global: &Global, services: Services, reporter: 
     };
     stages::unbuilt(&site)?;
     db::remind(&site, reporter)?;
+    stages::gone(&site, reporter);
     let command = format!("infra apply {}", apply.inventory.inventory.display());
     let mut work = Work::new(&site, &hosts, command, global, services, reporter)?;
+    work.adopt.clone_from(&apply.adopt);
     work.options = Options { wave: apply.wave, max_failed: apply.max_failed, ..work.options };
     work.confirmed = match &saved {
         Some(saved) => saved.confirmed().clone(),

@@ -20,6 +20,9 @@ pub struct Diff {
     /// Also keep the plan in a file, for `apply --plan`
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Take over hosts that belong to the infrastructure of this name: what it has there is removed
+    #[arg(long, value_name = "OLD-NAME")]
+    pub adopt: Option<HostName>,
     /// Restarts that wait for a person
     #[command(flatten)]
     pub restarts: Restarts,
@@ -30,8 +33,10 @@ pub(super) fn run(diff: &Diff, global: &Global, services: Services, reporter: &R
     let hosts = stages::selected(&site, global)?;
     stages::unbuilt(&site)?;
     db::remind(&site, reporter)?;
+    stages::gone(&site, reporter);
     let command = format!("infra apply {}", diff.inventory.inventory.display());
     let mut work = Work::new(&site, &hosts, command, global, services, reporter)?;
+    work.adopt.clone_from(&diff.adopt);
     work.confirmed = diff.restarts.units(services, &site)?;
     let (_, mut prepared) = work.planned(&hosts)?;
     work.confirms_what_is_there(&prepared, &hosts)?;

@@ -31,7 +31,7 @@ mod trust;
 mod work;
 
 use args::{Args, Verb};
-use stop::Done;
+use stop::{Done, Stop};
 
 /// The whole program, with the services that `infra` has.
 pub fn main() -> ExitCode {
@@ -49,7 +49,17 @@ pub fn main_with(services: Services) -> ExitCode {
         clap::ColorChoice::Never => anstream::ColorChoice::Never,
     };
     let reporter = Reporter::new(services, args.global.json, choice, args.global.verbose);
-    let code = run(&args, services, &reporter).unwrap_or_else(|stop| {
+    let done = match run(&args, services, &reporter) {
+        // Nothing was planned, let alone done, without it.
+        Err(Stop::Learned(ways)) => {
+            for way in &ways {
+                reporter.note(way);
+            }
+            run(&args, services, &reporter)
+        }
+        done => done,
+    };
+    let code = done.unwrap_or_else(|stop| {
         // Where stderr is closed there is nobody left to tell; the exit code says it still.
         let _ = stop.tell(&reporter);
         stop.code()

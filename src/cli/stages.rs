@@ -14,7 +14,7 @@ use crate::base::fsx;
 use crate::base::net::HostName;
 use crate::fleet::connect::{self, SshConnector};
 use crate::fleet::history::{self, LastSeen};
-use crate::fleet::memory;
+use crate::fleet::{memory, way_in};
 use crate::host::ssh::{Become, Prompt};
 use crate::host::transport::TransportError;
 use crate::inventory::load;
@@ -22,7 +22,7 @@ use crate::inventory::site::{Agent, Host, MonitoringService, Site};
 use crate::material;
 use crate::plan::state::DesiredHost;
 use crate::report::passwords::{Member, Passwords};
-use crate::report::text::{count, natural};
+use crate::report::text::{count, names, natural};
 use crate::report::{Reporter, prompt};
 use crate::service::render::Templates;
 use crate::service::{self, Services};
@@ -47,7 +47,23 @@ pub(super) fn loaded(inventory: &Path) -> Result<(Site, Vec<Diagnostic>), Stop> 
     }
     fsx::check_private(&site.state)
         .map_err(|error| Stop::Refused(format!("the state folder cannot be used: {error}"), Vec::new()))?;
+    site.through = way_in::through(&site, &LastSeen::of(&site.state).controller());
     Ok((site, warnings))
+}
+
+/// Names the hosts that have left the inventory since they were last asked: nobody else remembers them.
+pub(super) fn gone(site: &Site, reporter: &Reporter) {
+    let seen = LastSeen::of(&site.state);
+    let gone = seen.gone(site);
+    let (names, is, its) = match gone[..] {
+        [] => return,
+        [one] => (one.to_string(), "is", "it stays as infra left it"),
+        _ => (names(&gone), "are", "they stay as infra left them"),
+    };
+    reporter.note(&format!(
+        "{names} {is} not in the inventory any more: {its}, with all that runs there, and the other hosts close what was \
+         open for it; the next apply that gets through on all hosts forgets them"
+    ));
 }
 
 /// The templates of `services`, and those beside the inventory.

@@ -21,6 +21,8 @@ pub enum Stop {
     Refused(String, Vec<String>),
     /// Some hosts cannot be reached, told already (exit code 4).
     Unreachable,
+    /// Hosts have told of our way to them what the rules were not made for; it is kept, and the verb begins anew with it.
+    Learned(Vec<String>),
     /// All else (exit code 1).
     Failed(anyhow::Error),
 }
@@ -128,7 +130,7 @@ impl Stop {
         match self {
             Self::Input(_) | Self::Refused(..) => exit::INPUT,
             Self::Unreachable => exit::UNREACHABLE,
-            Self::Failed(_) => exit::FAILED,
+            Self::Failed(_) | Self::Learned(_) => exit::FAILED,
         }
     }
 
@@ -139,6 +141,7 @@ impl Stop {
             Self::Refused(message, _) => message.clone(),
             Self::Unreachable => "no host could be reached".to_owned(),
             Self::Failed(error) => error.to_string(),
+            Self::Learned(ways) => ways.join("; "),
         }
     }
 
@@ -172,6 +175,11 @@ impl Stop {
             Self::Input(diagnostics) => reporter.diagnostics(diagnostics),
             Self::Refused(message, help) => reporter.error(message, &[], help),
             Self::Unreachable => Ok(()),
+            Self::Learned(ways) => {
+                let help =
+                    "the way to these hosts changes from one look to the next; make it steady, then run this again";
+                reporter.error(&ways.join("; "), &[], &[help.to_owned()])
+            }
             Self::Failed(error) => {
                 let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
                 reporter.error(&error.to_string(), &causes, &[])

@@ -21,7 +21,7 @@ use crate::fleet::drain::{self, Left};
 use crate::fleet::event::{Event, HostOutcome, Outcome};
 use crate::fleet::survey::{self, Away, Connector, Prepared, Sources};
 use crate::fleet::transaction::{self, Options};
-use crate::fleet::{adopt, history, identity, memory};
+use crate::fleet::{adopt, history, identity, memory, way_in};
 use crate::host::report;
 use crate::inventory::site::Site;
 use crate::material::{self, Revealed};
@@ -48,6 +48,8 @@ pub(super) struct Work<'a> {
     next: Next,
     /// Units whose restart a person has confirmed.
     pub(super) confirmed: BTreeSet<String>,
+    /// Another infrastructure whose hosts a person lets this one take over.
+    pub(super) adopt: Option<HostName>,
     revealed: RefCell<Revealed>,
     pub(super) interrupt: Interrupt,
     pub(super) reporter: &'a Reporter,
@@ -131,6 +133,7 @@ impl<'a> Work<'a> {
             options,
             next: Next { command, limit: global.limited() },
             confirmed: BTreeSet::new(),
+            adopt: None,
             revealed: RefCell::default(),
             interrupt: Interrupt::default(),
             reporter,
@@ -171,6 +174,11 @@ impl<'a> Work<'a> {
             let parallel = self.options.parallel;
             let prepared = how(hosts, sources, &seen.facts(), &self.connector, parallel, &events)?;
             history::save(&self.site.state, &prepared.survey.observed)?;
+            let sources = prepared.survey.observed.iter().filter_map(|(host, o)| Some((host.clone(), o.controller?)));
+            let learned = way_in::learned(self.site, &sources.collect());
+            if !learned.is_empty() {
+                return Err(Stop::Learned(learned));
+            }
             rivals(self.site, &prepared, &events);
             Ok(prepared)
         })?;
@@ -246,7 +254,8 @@ impl<'a> Work<'a> {
 
     fn sources<'s>(&'s self, issued: &'s Issued, memory: &'s Memory) -> Sources<'s> {
         let confirmed = &self.confirmed;
-        Sources { site: self.site, materials: &issued.materials, templates: &self.templates, memory, confirmed }
+        let (materials, templates, adopt) = (&issued.materials, &self.templates, self.adopt.as_ref());
+        Sources { site: self.site, materials, templates, memory, confirmed, adopt }
     }
 
     /// Makes the passwords that `hosts` are the first to need, and plans with them: what was shown stays as it is, but for what
@@ -377,6 +386,7 @@ impl<'a> Work<'a> {
     pub(super) fn finished(&self, outcome: &Outcome, all: bool, issued: &Issued) -> Result<(), Stop> {
         if all && exit::of(outcome) == exit::DONE && outcome.former.is_empty() {
             pki::mark_deployed(&self.site.state, issued.step)?;
+            history::forget(self.site)?;
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use crate::base::fsx;
 use crate::base::net::HostName;
 use crate::base::visible;
 use crate::fleet::event::{HostOutcome, Outcome};
+use crate::inventory::site::Site;
 use crate::plan::state::{Facts, ObservedFleet, Version};
 
 /// Of the form of `seen.json`. The first form had no number, and a field for each product.
@@ -96,6 +97,11 @@ impl LastSeen {
         self.seen.iter().map(|(name, seen)| (name.clone(), seen.facts.clone())).collect()
     }
 
+    /// The hosts that were asked once and are not in the inventory any more.
+    pub fn gone(&self, site: &Site) -> Vec<&HostName> {
+        self.seen.keys().filter(|host| !site.hosts.contains_key(*host)).collect()
+    }
+
     /// This controller's address as the hosts last saw it.
     pub fn controller(&self) -> BTreeMap<HostName, IpAddr> {
         self.seen.iter().filter_map(|(name, seen)| Some((name.clone(), seen.controller?))).collect()
@@ -136,6 +142,21 @@ pub fn save(state: &Path, observed: &ObservedFleet) -> io::Result<()> {
     }
     fsx::private_dir(state)?;
     fsx::write_atomic(&seen_file(state), &serde_json::to_vec_pretty(&Kept { version: VERSION, hosts })?, 0o600)
+}
+
+/// Forgets the hosts that are not in the inventory any more.
+///
+/// # Errors
+/// Any error of the file system.
+pub fn forget(site: &Site) -> io::Result<()> {
+    let LastSeen { mut seen, lost } = LastSeen::of(&site.state);
+    let known = seen.len();
+    seen.retain(|host, _| site.hosts.contains_key(host));
+    if lost.is_some() || seen.len() == known {
+        return Ok(());
+    }
+    let kept = Kept { version: VERSION, hosts: seen };
+    fsx::write_atomic(&seen_file(&site.state), &serde_json::to_vec_pretty(&kept)?, 0o600)
 }
 
 /// Writes a run's outcome to `runs/RUN.json`.

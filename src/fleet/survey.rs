@@ -285,9 +285,22 @@ pub struct Sources<'a> {
     pub memory: &'a Memory,
     /// Units whose restart a person has confirmed.
     pub confirmed: &'a BTreeSet<String>,
+    /// Another infrastructure whose hosts a person lets this one take over.
+    pub adopt: Option<&'a HostName>,
 }
 
 impl Sources<'_> {
+    /// Why a host of another infrastructure is left alone, unless a person has said that it is taken over.
+    fn of_another(&self, seen: &Observed) -> Option<String> {
+        let (ours, owner) = (&self.site.name, seen.owner.as_ref()?);
+        (owner != ours && Some(owner) != self.adopt).then(|| {
+            format!(
+                "it belongs to the infrastructure `{owner}`, and this inventory is `{ours}`: all that `{owner}` has there would be \
+                 removed; `--adopt {owner}` takes the host over, and `name: {owner}` in the inventory goes on with it"
+            )
+        })
+    }
+
     /// What the hosts should be, by what is known about them.
     ///
     /// # Errors
@@ -321,7 +334,8 @@ pub fn look(
     let desired = sources.desire(&survey.facts())?;
     again(services, &mut survey, &guessed, &desired, parallel);
     for (name, seen) in &survey.observed {
-        if let Some(reason) = desired.get(name).and_then(|wanted| refusal(wanted, seen)) {
+        let of_another = sources.of_another(seen);
+        if let Some(reason) = of_another.or_else(|| desired.get(name).and_then(|wanted| refusal(wanted, seen))) {
             survey.refused.insert(name.clone(), reason);
         }
     }

@@ -204,6 +204,7 @@ impl<'a> Run<'a> {
                         });
                     }),
                     swaps: &wanted.swaps,
+                    owner: Some(this.site.name.clone()),
                     manifest: seen.manifest.clone(),
                 },
                 services: this.services,
@@ -368,8 +369,8 @@ impl<'a> Run<'a> {
         behind.extend(members.iter().filter(|m| m.outcome.is_some()).map(|m| (m.name(), Behind::Failed)));
         let missed = narrow::kept(&closing, &fleet, &behind.keys().collect());
         // What stays open for others is not waited for.
-        let (mut kept, closing): (BTreeMap<HostName, (Vec<String>, BTreeSet<HostName>)>, Vec<Closing<'_>>) =
-            (BTreeMap::new(), closing.into_iter().filter(|one| !missed.contains_key(one.host)).collect());
+        let closing: Vec<Closing<'_>> = closing.into_iter().filter(|one| !missed.contains_key(one.host)).collect();
+        let mut kept: BTreeMap<HostName, (Vec<String>, BTreeSet<HostName>)> = BTreeMap::new();
         for (host, users) in missed {
             let words = users.iter().filter_map(|user| Some(format!("{user}: it {}", behind.get(*user)?.of(1))));
             kept.insert(host.clone(), (words.collect(), users.iter().map(|user| (*user).clone()).collect()));

@@ -8,7 +8,7 @@ use crate::base::net::{HostName, Port};
 use crate::fleet::measure;
 use crate::fleet::survey::Prepared;
 use crate::inventory::site::{Host, Site};
-use crate::plan::ruleset::Ruleset;
+use crate::plan::ruleset::{Direction, Rule, Ruleset};
 use crate::service::firewall::admit;
 
 /// The port of sshd on a host.
@@ -38,6 +38,61 @@ pub fn errors(site: &Site, cut: &BTreeMap<IpAddr, BTreeSet<HostName>>) -> Vec<Di
     errors.collect()
 }
 
+/// Through which host of the inventory each other one is reached: the one whose address it sees us come from.
+pub fn through(site: &Site, seen: &BTreeMap<HostName, IpAddr>) -> BTreeMap<HostName, HostName> {
+    let known = seen.iter().filter(|(host, _)| site.hosts.contains_key(*host));
+    let ways = known.filter_map(|(host, source)| {
+        let mut others = site.hosts.values().filter(|other| other.name != *host);
+        let jump = others.find(|other| other.addresses.iter().chain(&other.public).any(|own| own == source))?;
+        Some((host.clone(), jump.name.clone()))
+    });
+    ways.collect()
+}
+
+/// What hosts have seen of our way that the rules were not made for: which of them are reached through which host, or no longer are.
+/// With what they saw kept, the next plan is made for it.
+pub fn learned(site: &Site, seen: &BTreeMap<HostName, IpAddr>) -> Vec<String> {
+    let now = through(site, seen);
+    let changed =
+        seen.keys().filter(|host| site.hosts.contains_key(*host) && now.get(*host) != site.through.get(*host));
+    let mut ways: BTreeMap<Option<&HostName>, Vec<&str>> = BTreeMap::new();
+    for host in changed {
+        ways.entry(now.get(host)).or_default().push(host.as_str());
+    }
+    let words = ways.into_iter().map(|(jump, hosts)| {
+        let (are, hosts) = (if hosts.len() == 1 { "is" } else { "are" }, hosts.join(", "));
+        match jump {
+            Some(jump) => {
+                format!("{hosts} {are} reached through {jump}: the rules of both ends let management through")
+            }
+            None => format!("{hosts} {are} reached directly now: no rule is kept for another way"),
+        }
+    });
+    words.collect()
+}
+
+/// Hosts that are reached through another one, whose new rules would not let us out to them.
+fn shut_in(site: &Site, prepared: &Prepared) -> Vec<Diagnostic> {
+    let planned = |host: &HostName| prepared.plan.hosts.get(host).is_some_and(|plan| !plan.is_empty());
+    let shut = site.through.iter().filter(|(_, jump)| planned(jump)).filter_map(|(host, jump)| {
+        let rules = prepared.desired.get(jump)?.firewall.as_ref()?;
+        let host = site.hosts.get(host)?;
+        let target = host.ssh.address.as_ref().map_or_else(|| host.addresses.first().copied(), |a| a.parse().ok())?;
+        let opens = |rule: &Rule| {
+            let peer = rule.peers.is_empty() || rule.peers.iter().any(|net| net.contains(target));
+            rule.direction == Direction::Out && rule.port == ssh_port(host) && rule.uids.is_empty() && peer
+        };
+        (!rules.rules.iter().any(opens)).then(|| {
+            Diagnostic::error(format!(
+                "the new firewall of {jump} would lock this controller out of {}, which is reached through {jump} at {target}",
+                host.name
+            ))
+            .help(format!("allow it: `firewall: {{ allow: [{{ to: {}, port: {}, from: [{jump}], why: management }}] }}`", host.name, ssh_port(host)))
+        })
+    });
+    shut.collect()
+}
+
 /// The hosts whose planned rules would cut off the controller, by the address at which they see it.
 pub fn cut_off(site: &Site, prepared: &Prepared) -> BTreeMap<IpAddr, BTreeSet<HostName>> {
     let mut cut: BTreeMap<IpAddr, BTreeSet<HostName>> = BTreeMap::new();
@@ -53,9 +108,10 @@ pub fn cut_off(site: &Site, prepared: &Prepared) -> BTreeMap<IpAddr, BTreeSet<Ho
     cut
 }
 
-/// All that speaks against the planned rules: they lock us out by our address, or by the port at which the hosts are entered.
+/// All that speaks against the planned rules: they lock us out by our address, on the way to other hosts, or by the port at which the hosts are entered.
 pub fn refusals(site: &Site, prepared: &Prepared) -> Vec<Diagnostic> {
     let mut refusals = errors(site, &cut_off(site, prepared));
+    refusals.extend(shut_in(site, prepared));
     // By the port that was seen and the one of the inventory.
     let mut astray: BTreeMap<(Port, Option<Port>), BTreeSet<&HostName>> = BTreeMap::new();
     for (name, _) in prepared.plan.hosts.iter().filter(|(_, plan)| !plan.is_empty()) {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::base::materials::Share;
+use crate::base::net::HostName;
 use crate::base::secret;
 use crate::base::sh::quote;
 use crate::base::visible;
@@ -120,7 +121,7 @@ fn swap_by(scripts: &BTreeMap<String, String>, files: &BTreeMap<&String, Vec<Str
     text + "*) false ;;\nesac\n"
 }
 
-/// The script of a phase. `before` is the manifest of the host, `swap_scripts` say how its units take files while they run, and
+/// The script of a phase. `before` is the manifest of the host, which is `owner`'s from then on, `swap_scripts` say how its units take files while they run, and
 /// `share` is what it may know.
 ///
 /// # Errors
@@ -129,7 +130,7 @@ pub(super) fn commit(
     phase: Phase,
     actions: &[Action],
     probes: &[Probe],
-    before: &BTreeMap<String, Recorded>,
+    (owner, before): (Option<&HostName>, &BTreeMap<String, Recorded>),
     swap_scripts: &BTreeMap<String, String>,
     share: Share<'_>,
 ) -> Result<Commit, (String, String)> {
@@ -193,7 +194,7 @@ pub(super) fn commit(
         });
         stdin.extend_from_slice(bytes);
     };
-    take("manifest", manifest::to_text(&manifest).as_bytes());
+    take("manifest", manifest::to_text(owner, &manifest).as_bytes());
     for (number, task) in tasks(actions) {
         let input = share.materialize(&task.input.text).map_err(|e| (task.title.clone(), e.to_string()))?;
         if input.contains('\0') {
@@ -249,7 +250,7 @@ mod tests {
             let (materials, none) = (Materials::default(), BTreeMap::new());
             let host = "h1".parse().unwrap();
             let share = materials.share(&host);
-            let commit = commit(Phase::Widen, actions, &[], &BTreeMap::new(), &none, share).unwrap();
+            let commit = commit(Phase::Widen, actions, &[], (None, &BTreeMap::new()), &none, share).unwrap();
             (commit.limit, commit.grace)
         };
         let hour = Duration::from_hours(1);

@@ -85,6 +85,8 @@ pub struct Executor<'a> {
     pub tell: Box<Tell<'a>>,
     /// How units take files while they run, as in [`DesiredHost::swaps`].
     pub swaps: &'a BTreeMap<String, String>,
+    /// The inventory's name, which the host keeps as its owner.
+    pub owner: Option<HostName>,
     /// The manifest as it stands on the host.
     pub manifest: BTreeMap<String, Recorded>,
 }
@@ -274,7 +276,7 @@ impl Executor<'_> {
 
     fn commit_files(&mut self, phase: Phase, actions: &[Action], probes: &[Probe]) -> Result<Vec<String>, StepError> {
         let share = self.materials.share(&self.host);
-        let commit = commit::commit(phase, actions, probes, &self.manifest, self.swaps, share)
+        let commit = commit::commit(phase, actions, probes, (self.owner.as_ref(), &self.manifest), self.swaps, share)
             .map_err(|(what, why)| local(&what, &why))?;
         let script = self.script(phase.as_str(), &commit.text, commit.limit).grace(commit.grace);
         let packages = actions.iter().all(|a| matches!(a, Action::Install { .. }));

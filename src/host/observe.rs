@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::base::net::HostName;
 use crate::base::secret;
 use crate::base::sh::UnitName;
 use crate::host::transport::Script;
@@ -136,10 +137,12 @@ pub fn parse(services: Services, answer: &[u8]) -> Result<Observed, ParseError> 
     facts.versions = services.versions(&installed, &candidates(one.get("candidates").copied().unwrap_or("")));
     let undo_limit = one.get("undo_limit").and_then(|seconds| seconds.trim().parse::<u32>().ok());
     let undo_limit = Duration::from_secs(undo_limit.unwrap_or(0).into());
+    let (owner, manifest) = manifest_lines(one.get("manifest").copied().unwrap_or(""))?;
     let mut observed = Observed {
         packages: installed,
         units: units(one.get("units").copied().unwrap_or("")),
-        manifest: manifest_lines(one.get("manifest").copied().unwrap_or(""))?,
+        owner,
+        manifest,
         owed,
         held,
         untold,
@@ -177,7 +180,7 @@ fn with_final_newline(text: &str) -> String {
     if text.is_empty() || text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") }
 }
 
-fn manifest_lines(text: &str) -> Result<BTreeMap<String, Recorded>, ParseError> {
+fn manifest_lines(text: &str) -> Result<(Option<HostName>, BTreeMap<String, Recorded>), ParseError> {
     manifest::from_text(text).map_err(|e| bad("manifest", e.to_string()))
 }
 

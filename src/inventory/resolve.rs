@@ -18,6 +18,7 @@ mod silence;
 mod sites;
 mod ssh;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::base::diagnostic::Diagnostic;
@@ -90,6 +91,7 @@ pub(crate) fn resolve(root: &Node, path: &Path, problems: &mut Problems) -> Opti
         folder,
         state: state?,
         silence,
+        through: BTreeMap::new(),
     })
 }
 

@@ -513,6 +513,9 @@ pub struct Site {
     pub state: PathBuf,
     /// The warnings that are not told, each with its reason.
     pub silence: BTreeMap<Warning, String>,
+    /// Through which host of the inventory another one is reached, as that has seen it when it was last asked. It is learned, not
+    /// written: the ssh configuration may lead there without the inventory.
+    pub through: BTreeMap<HostName, HostName>,
 }
 
 impl Site {

@@ -73,7 +73,9 @@ pub fn ensure(site: &Site, state: &Path, now: OffsetDateTime) -> Result<Issued, 
     let mut leaves = store.leaves()?;
     let made = renew(&mut leaves, &wishes, &authorities, &store, now)?;
     let known = leaves.len();
-    leaves.retain(|name, _| wishes.contains_key(name));
+    // A host that left may come back, and its certificates with it, as long as they are good.
+    let good = |leaf: &internal_ca::Leaf| leaf.not_after > now.unix_timestamp();
+    leaves.retain(|id, leaf| wishes.contains_key(id) || id.site().is_none() && good(leaf));
     if !made.is_empty() || leaves.len() != known {
         store.put_leaves(&leaves)?;
     }
@@ -83,6 +85,7 @@ pub fn ensure(site: &Site, state: &Path, now: OffsetDateTime) -> Result<Issued, 
             .push(format!("the authority that signs {domains} ends on {end}; clients must then trust a new authority"));
     }
     let step = authorities.hops.as_ref().and_then(|h| h.rotation).map(|r| r.step);
+    leaves.retain(|id, _| wishes.contains_key(id));
     let mut materials = materials(site, &authorities, &leaves);
     if site.certificates.issuer != Issuer::Internal {
         add_public(site, &PublicStore::open(state)?, &mut materials, now)?;

@@ -75,13 +75,13 @@ pub fn kept<'a>(
     loop {
         let mut grown = false;
         for (one, ends) in &ends {
-            let uses = |(user, _): &(&&HostName, &BTreeSet<&HostName>)| {
+            let may_use = |(user, _): &(&&HostName, &BTreeSet<&HostName>)| {
                 // What it keeps itself is no reason to keep it.
                 let itself = **user == one.host && !behind.contains(one.host);
                 !itself && ends.are_used_by(one.host, user, fleet.get(**user).map_or(&[], Vec::as_slice))
             };
             let users: BTreeSet<&HostName> =
-                as_before.iter().filter(uses).flat_map(|(_, causes)| causes.iter().copied()).collect();
+                as_before.iter().filter(may_use).flat_map(|(_, causes)| causes.iter().copied()).collect();
             if users.is_empty() || kept.get(one.host) == Some(&users) {
                 continue;
             }

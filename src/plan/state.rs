@@ -299,6 +299,8 @@ pub struct Observed {
     pub parts: BTreeMap<String, Value>,
     /// The same that changes by itself from one look to the next: no plan depends on it.
     pub passing: BTreeMap<String, Value>,
+    /// The inventory by whose name we did that last; `None` where nothing was done yet, or by an infra that did not keep it.
+    pub owner: Option<HostName>,
     /// What we put there, by path, as of the last run.
     pub manifest: BTreeMap<String, Recorded>,
     /// Reloads and restarts that an earlier run did not come to.
@@ -372,6 +374,7 @@ impl Observed {
             firewall: ObservedFirewall::default(),
             parts: BTreeMap::new(),
             passing: BTreeMap::new(),
+            owner: None,
             manifest: BTreeMap::new(),
             owed: BTreeMap::new(),
             held: BTreeSet::new(),

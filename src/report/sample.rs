@@ -74,6 +74,7 @@ pub(crate) fn site(roles: &[(&str, usize)]) -> Site {
         folder: ".".into(),
         state: "state".into(),
         silence: BTreeMap::new(),
+        through: BTreeMap::new(),
     }
 }
 

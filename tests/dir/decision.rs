@@ -167,6 +167,7 @@ certificates: { issuer: internal }
             templates: &templates,
             memory: &memory,
             confirmed: &confirmed,
+            adopt: None,
         };
         let selected = selected.iter().map(|host| name(host)).collect();
         let prepared = survey::prepare(&selected, sources, &BTreeMap::new(), self, 4, &events)?;

@@ -167,6 +167,7 @@ fn a_folder_on_the_way_that_is_none_of_roots_own_is_refused_by_name() {
             reconnect: Box::new(|| Ok(good.transport())),
             tell: Box::new(|_| ()),
             swaps: &wanted.swaps,
+            owner: None,
             manifest: observed.manifest.clone(),
         };
         let refused = executor(machine.transport()).stage(&plan, &wanted);
@@ -256,6 +257,7 @@ fn what_forbids_starts_during_an_installation_is_written_through_nothing() {
             reconnect: Box::new(|| Ok(machine.transport())),
             tell: Box::new(|_| ()),
             swaps: &BTreeMap::new(),
+            owner: None,
             manifest: BTreeMap::new(),
         };
         let install = Action::Install { packages: vec!["demo".to_owned()] };

@@ -182,6 +182,7 @@ fn opened(world: &World) -> Vec<Box<dyn Hold>> {
             reconnect: Box::new(|| Ok(machine.transport())),
             tell: Box::new(|_| {}),
             swaps: &swaps,
+            owner: None,
             manifest: BTreeMap::new(),
         };
         executor.firewall(Phase::Widen, &wide).unwrap();

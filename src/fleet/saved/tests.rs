@@ -171,6 +171,7 @@ impl World {
             templates: &templates,
             memory: &memory,
             confirmed: &self.confirmed,
+            adopt: None,
         };
         let desired = sources.desire(&BTreeMap::new()).unwrap();
         let mut survey = Survey::default();

@@ -180,8 +180,8 @@ fn ssh_ports(host: &Host) -> BTreeSet<Port> {
     ports
 }
 
-/// SSH from `manage_from`, and from jump hosts that are part of the inventory: without their flow the default deny
-/// would cut the way that the controller itself takes.
+/// SSH from `manage_from`, and from jump hosts that are part of the inventory, whether that says so or the hosts have seen it:
+/// without their flow the default deny would cut the way that the controller itself takes.
 fn manage(site: &Site) -> Vec<Flow> {
     let mut flows = Vec::new();
     let sets: BTreeSet<BTreeSet<Port>> = site.hosts.values().map(ssh_ports).collect();
@@ -214,13 +214,19 @@ fn manage(site: &Site) -> Vec<Flow> {
                         Party::Host(from.clone()),
                         Party::Host(to.name.clone()),
                         p,
-                        "ssh through a jump host",
+                        &format!("management through {from}"),
                     )
                 };
                 flows.extend(ssh_ports(to).into_iter().map(|p| one(p).at(&host.place)));
             }
             previous = name;
         }
+    }
+    for (to, from) in &site.through {
+        let Some(to) = site.hosts.get(to).filter(|to| seen.insert((from.clone(), to.name.clone()))) else { continue };
+        let why = format!("management through {from}");
+        let ends = || (Party::Host(from.clone()), Party::Host(to.name.clone()));
+        flows.extend(ssh_ports(to).into_iter().map(|port| flow(Kind::Manage, ends().0, ends().1, port, &why)));
     }
     flows
 }
