@@ -303,3 +303,25 @@ fn a_passage_is_told_apart_from_what_is_open_for_good() {
     assert_eq!(Ruleset::from_text(&wide.to_text()).unwrap(), wide);
     assert!(wide != lasting && wide.lasting() == lasting);
 }
+
+#[test]
+fn a_way_that_only_the_hosts_have_seen_is_open_on_both_ends() {
+    let mut site = site(Backend::Nftables);
+    site.through.insert(name("web2"), name("lb1"));
+    let ssh = |site: &Site, host: &str, way: Direction| {
+        let own = |line: &String| line.ends_with("# lb1 -> web2");
+        lines(&ruleset(site, host), way, 22).into_iter().filter(own).collect::<Vec<_>>()
+    };
+    assert_eq!(ssh(&site, "lb1", Direction::Out), ["out tcp 22 peers 10.99.0.22 uids - # lb1 -> web2"]);
+    assert_eq!(ssh(&site, "web2", Direction::In), ["in tcp 22 peers 10.99.0.11 uids - # lb1 -> web2"]);
+    assert!(ssh(&site, "web1", Direction::In).is_empty());
+    let table = matrix::matrix(&site, &flows::derive(&site));
+    let row = table.rows.iter().find(|row| row.from == "lb1").unwrap();
+    assert_eq!(row.to["web2"][0].why, "management through lb1");
+    // A jump that the inventory names is the same flow, once.
+    site.hosts.get_mut(&name("web2")).unwrap().ssh.jump = Some("lb1".into());
+    assert_eq!(ssh(&site, "lb1", Direction::Out).len(), 1);
+    // Whom the inventory does not know any more is let in nowhere.
+    site.hosts.remove(&name("web2"));
+    assert!(ssh(&site, "lb1", Direction::Out).is_empty());
+}

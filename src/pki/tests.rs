@@ -298,3 +298,23 @@ fn two_processes_take_turns() {
         issued.iter().map(|i| i.materials.public(&Material::HopAuthorities)).collect();
     assert_eq!(bundles.len(), 1);
 }
+
+#[test]
+fn a_host_that_comes_back_has_its_certificates_of_before() {
+    let (site, state) = (site(), tempfile::tempdir().unwrap());
+    let web1 = ids(&["pki/web1/client", "pki/web1/server"]);
+    let first = ensure(&site, state.path(), NOW).unwrap();
+    let mut without = site.clone();
+    without.hosts.remove(&"web1".parse().unwrap());
+    let left = ensure(&without, state.path(), days(1)).unwrap();
+    assert!(left.made.is_empty() && left.materials.public(&material("pki/web1/server.crt")).is_none());
+    let back = ensure(&site, state.path(), days(2)).unwrap();
+    let certificate =
+        |issued: &Issued| issued.materials.public(&material("pki/web1/server.crt")).map(ToOwned::to_owned);
+    assert_eq!((back.made.clone(), certificate(&back)), (Vec::new(), certificate(&first)));
+    // What has run out meanwhile is forgotten.
+    let end = days(61);
+    ensure(&without, state.path(), end).unwrap();
+    let made = ensure(&site, state.path(), end).unwrap().made;
+    assert!(web1.iter().all(|id| made.contains(id)), "{made:?}");
+}
