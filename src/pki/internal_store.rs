@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::fsx::{STATE_BYTES, private_dir, read_bounded, write_atomic};
 use crate::base::material::CertificateId;
+use crate::base::net::HostName;
 use crate::pki::internal_ca::{Authority, Leaf, Problem};
 
 /// The shape of such files.
@@ -43,6 +44,16 @@ pub enum Error {
     /// Leaves without the authorities that signed them.
     #[error("`{0}` is missing, but certificates signed by its authorities are in use")]
     Lost(PathBuf),
+    /// The authorities are another inventory's: what they sign is not believed under this one's name.
+    #[error("`{path}` holds the authorities of `{found}`, and this inventory is `{name}`")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Whose they are.
+        found: String,
+        /// Ours.
+        name: HostName,
+    },
     /// A certificate cannot be made.
     #[error(transparent)]
     Problem(#[from] Problem),
@@ -56,6 +67,10 @@ impl Error {
     pub fn help(&self) -> Option<String> {
         Some(match self {
             Self::Io(_) | Self::Problem(_) => return None,
+            Self::Foreign { found, name, .. } => format!(
+                "write `name: {found}` to go on with that infrastructure; a new one, `{name}`, needs a folder of its own (`state: {name}-state`), \
+                 and takes hosts over with `--adopt {found}`"
+            ),
             Self::Busy(_) => "wait until that run has ended, then run this again".into(),
             Self::Damaged { path, .. } if path.ends_with("leaves.json") => {
                 format!(

@@ -61,6 +61,10 @@ pub struct Issued {
 pub fn ensure(site: &Site, state: &Path, now: OffsetDateTime) -> Result<Issued, Error> {
     let store = InternalStore::open(state)?;
     let before = store.authorities()?;
+    if let Some(found) = before.hops.as_ref().and_then(|hops| of_another(site, hops)) {
+        let (path, name) = (store.authorities_path(), site.name.clone());
+        return Err(Error::Foreign { path, found, name });
+    }
     let mut authorities = before.clone();
     let mut warnings = Vec::new();
     advance(site, &mut authorities, now)?;
@@ -164,6 +168,16 @@ pub fn placeholders(site: &Site) -> Materials {
 /// What a host shows to others, as a client and as a server.
 fn hop_certificates(host: &HostName) -> [CertificateId; 2] {
     [Purpose::Client, Purpose::Server].map(|purpose| CertificateId::Hop { host: host.clone(), purpose })
+}
+
+/// The name of the inventory for which authorities were made, where that is not this one.
+fn of_another(site: &Site, hops: &Hops) -> Option<String> {
+    let own = |authority: &Authority| authority.permitted.name(&site.internal_domain());
+    if hops.trusted.iter().any(own) {
+        return None;
+    }
+    let domain = hops.trusted.iter().flat_map(|authority| &authority.permitted.domains).next()?;
+    Some(domain.split('.').next().unwrap_or_default().to_owned())
 }
 
 /// The rotation's next step, if it is time for it.

@@ -318,3 +318,14 @@ fn a_host_that_comes_back_has_its_certificates_of_before() {
     let made = ensure(&site, state.path(), end).unwrap().made;
     assert!(web1.iter().all(|id| made.contains(id)), "{made:?}");
 }
+
+#[test]
+fn a_state_folder_of_another_inventory_is_refused() {
+    let (mut site, state) = (site(), tempfile::tempdir().unwrap());
+    ensure(&site, state.path(), NOW).unwrap();
+    site.name = "blog".parse().unwrap();
+    let error = ensure(&site, state.path(), NOW).unwrap_err();
+    assert!(error.to_string().contains("holds the authorities of `shop`, and this inventory is `blog`"), "{error}");
+    let help = error.help().unwrap();
+    assert!(help.contains("`name: shop`") && help.contains("`--adopt shop`"), "{help}");
+}
