@@ -59,6 +59,7 @@ pub(crate) fn site(roles: &[(&str, usize)]) -> Site {
         hosts,
         ports: Ports { web: port(8443), app: port(9443) },
         drain: std::time::Duration::from_secs(30),
+        edge: crate::inventory::site::Edge::default(),
         firewall: FirewallPolicy {
             backend: Backend::Nftables,
             manage_from: Vec::new(),

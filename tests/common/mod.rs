@@ -70,6 +70,7 @@ pub fn site(name: &str, hosts: Vec<(HostName, Host)>, sites: Vec<WebSite>, state
         folder: PathBuf::from("."),
         state: state.to_owned(),
         silence: BTreeMap::new(),
+        through: BTreeMap::new(),
     }
 }
 

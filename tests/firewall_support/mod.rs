@@ -70,6 +70,7 @@ pub(crate) fn site(backend: Backend) -> Site {
         hosts: hosts.into_iter().map(|h| (h.name.clone(), h)).collect(),
         ports: Ports { web: port(8443), app: port(9443) },
         drain: Duration::from_secs(30),
+        edge: infra::inventory::site::Edge::default(),
         firewall: FirewallPolicy {
             backend,
             manage_from: manage.to_vec(),
@@ -103,6 +104,7 @@ pub(crate) fn site(backend: Backend) -> Site {
         state: "state".into(),
         edge: infra::inventory::site::Edge::default(),
         silence: BTreeMap::new(),
+        through: BTreeMap::new(),
     }
 }
 
