@@ -6,6 +6,7 @@ use super::global::{Global, Inventory, Restarts};
 use super::stop::{Done, Stop};
 use super::work::Work;
 use super::{db, exit, stages};
+use crate::base::net::HostName;
 use crate::fleet::saved::Saved;
 use crate::fleet::way_in;
 use crate::report::{Reporter, steps};
