@@ -133,11 +133,11 @@ pub fn refusals(site: &Site, prepared: &Prepared) -> Vec<Diagnostic> {
 
 /// sshd is entered at another port than the rules open.
 fn wrong_door(seen: Port, named: Option<Port>, hosts: &BTreeSet<&HostName>) -> Diagnostic {
-    let names = hosts.iter().map(|host| host.as_str()).collect::<Vec<_>>().join(", ");
+    let those = hosts.iter().map(|host| host.as_str()).collect::<Vec<_>>().join(", ");
     let open = named.map_or_else(|| "22".to_owned(), |port| port.to_string());
     let (is, its) = if hosts.len() == 1 { ("is", "its") } else { ("are", "their") };
     let error = Diagnostic::error(format!(
-        "the new firewall would lock this controller out: {names} {is} entered by SSH at port {seen}, and {its} rules open SSH at {open}"
+        "the new firewall would lock this controller out: {those} {is} entered by SSH at port {seen}, and {its} rules open SSH at {open}"
     ));
     error.help(if named.is_none() {
         format!(

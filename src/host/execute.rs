@@ -334,14 +334,15 @@ impl Executor<'_> {
         let confirmed = (self.reconnect)().and_then(|mut new| new.run(&confirm, b""));
         let mut error = match &confirmed {
             Ok(output) if output.ok() => return Ok(()),
-            Ok(output) => match came_of(output) {
-                Some((now, put_back)) => self.refused(&confirm.title, output, now, put_back),
-                // The script of the confirmation did not run: whoever is to become root is refused, or no shell was given.
-                None => {
+            Ok(output) => {
+                if let Some((now, put_back)) = came_of(output) {
+                    self.refused(&confirm.title, output, now, put_back)
+                } else {
+                    // The script of the confirmation did not run: whoever is to become root is refused, or no shell was given.
                     let words = self.refused(&confirm.title, output, Now::Unknown, None).words;
                     self.locked_out(&confirm.title, words, &folder, began)
                 }
-            },
+            }
             // Without the address, which is another on each host: what they have in common is told once.
             Err(error) => {
                 let words = match error {
