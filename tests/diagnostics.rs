@@ -81,6 +81,83 @@ fn each_warning_can_be_silenced() {
     }
 }
 
+/// The text with each of the words that a help line proposes in the place of the diagnostic.
+fn followed(diagnostic: &Diagnostic, help: &str) -> Vec<String> {
+    let Some(span) = &diagnostic.span else { return Vec::new() };
+    // As it is shown: the places lie where comments are hidden already.
+    let text = span.source.text.as_str();
+    let whole = |part: &str| format!("{}{part}{}", &text[..span.range.start], &text[span.range.end..]);
+    help.split('`').skip(1).step_by(2).map(whole).collect()
+}
+
+/// Whether a help line says what to write in the underlined place. What is to be added elsewhere has a colon.
+fn replaces(help: &str) -> bool {
+    let proposes = help.starts_with("write `") || help.starts_with("did you mean `");
+    proposes && !help.split('`').nth(1).is_some_and(|word| word.contains([':', '{', '*']))
+}
+
+/// Every help text that proposes a word passes when it is followed.
+#[test]
+fn what_is_advised_is_taken() {
+    let mut cases: Vec<(String, PathBuf)> = Vec::new();
+    for path in files("inventories/bad") {
+        if let Ok(text) = std::fs::read_to_string(&path) {
+            cases.push((text, path));
+        }
+    }
+    // Each word of a good inventory by what people write instead, and by itself without its last letter.
+    let odd = [
+        "Front_1",
+        "FRONT",
+        "Shop_1.Example.com",
+        "my shop",
+        "shop.example.com.",
+        "-22",
+        "08",
+        "10.0.0.1/24",
+        "900",
+        "Mariadb",
+        "lb",
+    ];
+    let text = std::fs::read_to_string("tests/inventory/small.yml").unwrap();
+    for (from, to) in words(&text) {
+        let with = |word: &str| (format!("{}{word}{}", &text[..from], &text[to..]), PathBuf::from("small.yml"));
+        cases.extend(odd.map(with));
+        cases.push(with(&text[from..to - 1]));
+    }
+    let (mut wrong, mut seen) = (Vec::new(), 0);
+    for (text, path) in cases {
+        let Err(diagnostics) = load_text(&text, &path) else { continue };
+        let [diagnostic] = &diagnostics[..] else { continue };
+        for help in diagnostic.help.iter().filter(|help| replaces(help)) {
+            seen += 1;
+            if !followed(diagnostic, help).iter().any(|text| load_text(text, &path).is_ok()) {
+                wrong.push(format!("{}\n{}", path.display(), draw(&diagnostics, false)));
+            }
+        }
+    }
+    assert!(seen > 50, "{seen} advices were followed");
+    assert!(wrong.is_empty(), "{} of {seen}:\n{}", wrong.len(), wrong.join("\n\n"));
+}
+
+/// The words of an inventory in flow style, keys and values.
+fn words(text: &str) -> Vec<(usize, usize)> {
+    let mut out = Vec::new();
+    let mut from = None;
+    for (at, c) in text.char_indices() {
+        let ends = c.is_whitespace() || "{}[],".contains(c) || (c == ':' && text[at + 1..].starts_with([' ', '\n']));
+        match from {
+            None if !ends => from = Some(at),
+            Some(begin) if ends => {
+                out.push((begin, at));
+                from = None;
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
 #[test]
 fn all_mistakes_are_shown_in_one_go() {
     let path = Path::new("tests/inventory/five.yml");

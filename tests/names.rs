@@ -88,3 +88,33 @@ fn the_reader_of_code_reads() {
     let text = "//! Of nginx.\nuse a;\n    // b\n# c\nd # e\n#[cfg(test)]\nmod tests {}\n";
     assert_eq!(code(text).collect::<Vec<_>>(), [(2, "use a;"), (5, "d # e")]);
 }
+
+/// Words that are counted in messages. One of them is no «1 hosts»: `base::words::count` writes both the number and the word.
+const COUNTED: [&str; 13] = [
+    "hosts", "files", "flows", "errors", "warnings", "accounts", "sessions", "minutes", "hours", "days", "lines",
+    "replicas", "services",
+];
+
+#[test]
+fn a_number_and_its_word_are_written_by_one_function() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    files(&src, &mut found);
+    let mut wrong = Vec::new();
+    for path in found.iter().filter(|path| !is_test(path)) {
+        let text = std::fs::read_to_string(path).unwrap();
+        for (number, line) in code(&text) {
+            // «12 of 90 days» is a share, and such a whole is never one; nor is a limit of the program's own.
+            let counts = |word: &&str| {
+                line.match_indices(&format!("}} {word}")).any(|(at, _)| {
+                    let (before, number) = line[..at].rsplit_once('{').unwrap_or_default();
+                    !before.ends_with(" of ") && !number.starts_with(|c: char| c.is_uppercase())
+                })
+            };
+            if COUNTED.iter().any(|word| counts(&word)) {
+                wrong.push(format!("{}:{number}: {}", path.strip_prefix(&src).unwrap().display(), line.trim()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet, normalize_untrusted_str};
 
-use crate::base::visible;
 use crate::base::warning::Warning;
+use crate::base::{visible, words};
 
 /// A text and where it came from; shared by all places in it.
 #[derive(Debug, PartialEq, Eq)]
@@ -235,11 +235,10 @@ pub fn draw(diagnostics: &[Diagnostic], colour: bool) -> String {
 
 /// «2 errors, 1 warning»; what there is none of is left out.
 pub fn count(errors: usize, warnings: usize) -> String {
-    let plural = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
     match (errors, warnings) {
-        (0, n) => plural(n, "warning"),
-        (n, 0) => plural(n, "error"),
-        (e, w) => format!("{}, {}", plural(e, "error"), plural(w, "warning")),
+        (0, n) => words::count(n, "warning"),
+        (n, 0) => words::count(n, "error"),
+        (e, w) => format!("{}, {}", words::count(e, "error"), words::count(w, "warning")),
     }
 }
 

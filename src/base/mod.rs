@@ -13,3 +13,4 @@ pub mod secret;
 pub mod sh;
 pub mod visible;
 pub mod warning;
+pub mod words;

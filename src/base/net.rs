@@ -33,6 +33,22 @@ impl Invalid {
     }
 }
 
+/// The nearest text of a-z, 0-9 and `-` that can be a label; `None` where a person must choose one.
+fn tidy(text: &str) -> Option<String> {
+    let lower = text.to_ascii_lowercase().replace(['_', ' '], "-");
+    let kept: String = lower.chars().filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '-').collect();
+    let bare = kept.trim_matches('-');
+    (text.is_ascii() && label(bare).is_ok()).then(|| bare.to_owned())
+}
+
+/// The verdict of a label of `text`, with the whole text as it should be written, where that is known.
+fn spelled<T: FromStr<Err = Invalid>>(verdict: Invalid, text: Option<String>) -> Invalid {
+    match text.filter(|text| text.parse::<T>().is_ok()) {
+        Some(text) => verdict.help(format!("write `{text}`")),
+        None => verdict,
+    }
+}
+
 fn label(text: &str) -> Result<(), Invalid> {
     if text.is_empty() {
         return Err(Invalid::new("has an empty label"));
@@ -45,8 +61,9 @@ fn label(text: &str) -> Result<(), Invalid> {
     }
     match text.chars().find(|c| !(c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '-')) {
         None => Ok(()),
-        Some(c) if c.is_ascii_uppercase() => Err(Invalid::new(format!("has the upper-case letter `{c}`"))
-            .help(format!("write `{}`", text.to_ascii_lowercase()))),
+        Some(c) if c.is_ascii_uppercase() => {
+            Err(Invalid::new(format!("has the upper-case letter `{c}`")).help("use a-z, 0-9 and `-` only"))
+        }
         Some(c) if !c.is_ascii() => Err(Invalid::new(format!("has the character `{c}`"))
             .help("write international names in their xn-- form (`idn2 NAME` prints it)")),
         Some(c) => {
@@ -92,13 +109,15 @@ text_newtype!(HostName);
 impl FromStr for HostName {
     type Err = Invalid;
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        if text.contains('.') {
-            return Err(Invalid::new("has a dot").help(
-                "a host's name is a single label, e.g. `web1`; the address that it is reached by goes under `address`",
-            ));
+        if let Some((first, _)) = text.split_once('.') {
+            let why =
+                Invalid::new("has a dot, and a name here is a single label").help("write one label, such as `web1`");
+            return Err(spelled::<Self>(why, tidy(first)));
         }
-        label(text)?;
-        Ok(Self(text.to_owned()))
+        match label(text) {
+            Ok(()) => Ok(Self(text.to_owned())),
+            Err(why) => Err(spelled::<Self>(why, tidy(text))),
+        }
     }
 }
 
@@ -124,15 +143,23 @@ impl FromStr for DnsName {
         if text.parse::<IpAddr>().is_ok() {
             return Err(Invalid::new("is an address, not a name"));
         }
-        if let Some(bare) = text.strip_suffix('.') {
-            return Err(Invalid::new("ends with a dot").help(format!("write `{bare}`")));
+        let (star, rest) = text.strip_prefix("*.").map_or(("", text), |rest| ("*.", rest));
+        let tidied = || {
+            let labels: Option<Vec<String>> = rest.trim_end_matches('.').split('.').map(tidy).collect();
+            let labels = labels?;
+            let end = if labels.len() < 2 { ".example.com" } else { "" };
+            Some(format!("{star}{}{end}", labels.join(".")))
+        };
+        if text.ends_with('.') {
+            let why = Invalid::new("ends with a dot").help("write the name without its last dot");
+            return Err(spelled::<Self>(why, tidied()));
         }
-        let rest = text.strip_prefix("*.").unwrap_or(text);
         if !rest.contains('.') {
-            return Err(Invalid::new("has one label only").help("write the full name, e.g. `shop.example.com`"));
+            let why = Invalid::new("has one label only").help("write the full name, such as `shop.example.com`");
+            return Err(spelled::<Self>(why, tidied()));
         }
         for part in rest.split('.') {
-            label(part)?;
+            label(part).map_err(|why| spelled::<Self>(why, tidied()))?;
         }
         if rest.rsplit('.').next().is_some_and(|top| top.chars().all(|c| c.is_ascii_digit())) {
             return Err(Invalid::new("ends with a label of digits"));

@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use crate::base::words::count;
+
 /// Most characters of one line that are shown.
 pub const LINE: usize = 2000;
 /// Most lines of one message that are shown.
@@ -107,7 +109,7 @@ pub fn short(text: &str, most: usize) -> Cow<'_, str> {
         Some((at, _)) => {
             let (head, rest) = text.split_at(at);
             let more = rest.chars().count();
-            Cow::Owned(format!("{head}… ({more} more character{})", if more == 1 { "" } else { "s" }))
+            Cow::Owned(format!("{head}… ({})", count(more, "more character")))
         }
     }
 }
@@ -125,7 +127,7 @@ pub fn lines(message: &str) -> Vec<String> {
     let (head, tail) = (LINES / 4, LINES - LINES / 4 - 1);
     let first = all.iter().take(head).map(shown);
     let last = all.iter().skip(all.len() - tail).map(shown);
-    first.chain([format!("… ({} more lines)", all.len() - head - tail)]).chain(last).collect()
+    first.chain([format!("… ({})", count(all.len() - head - tail, "more line"))]).chain(last).collect()
 }
 
 /// One line without what hides, of a bounded length: a stranger's words, such as a CA's or a hook's provider's.

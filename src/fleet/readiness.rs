@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 
 use crate::base::net::{HostName, Port, Proto};
 use crate::base::sh::quote;
+use crate::base::words::count;
 use crate::fleet::run;
 use crate::fleet::survey::Prepared;
 use crate::host::report;
@@ -123,7 +124,7 @@ pub fn judge(host: &HostName, seen: &Result<Readiness, String>, names: &[String]
     let (told, refused) = SKEW;
     if let Some(ahead) = seen.ahead.filter(|ahead| ahead.abs() > told) {
         let way = if ahead > 0 { "ahead of" } else { "behind" };
-        let what = format!("{host}: its clock is {} minutes {way} this machine's", ahead.abs() / 60);
+        let what = format!("{host}: its clock is {} {way} this machine's", count(ahead.abs() / 60, "minute"));
         let todo = "set it right (`timedatectl set-ntp true`): certificates are valid by the clock";
         findings.push(if ahead.abs() > refused { Finding::refusal(what, todo) } else { Finding::warning(what, todo) });
     }

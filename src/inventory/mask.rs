@@ -7,13 +7,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::base::diagnostic::{Diagnostic, Source, Span};
-use crate::inventory::raw::{Node, Value};
+use crate::inventory::harmless;
+use crate::inventory::raw::{Entry, Mark, Node, Value};
 
 /// Keys whose value is a secret.
 const SECRET_KEYS: [&str; 4] = ["password", "token", "source", "key"];
 
 /// Whether what stands under `key` may be a secret, misspelled keys included. Under `hosts`, `sites` and `users` keys are names.
-pub(crate) fn is_sensitive(key: &str, parent: Option<&str>) -> bool {
+pub(super) fn is_sensitive(key: &str, parent: Option<&str>) -> bool {
     if matches!(parent, Some("hosts" | "sites" | "users")) {
         return false;
     }
@@ -23,68 +24,109 @@ pub(crate) fn is_sensitive(key: &str, parent: Option<&str>) -> bool {
         || (key.len() > 3 && SECRET_KEYS.iter().any(|known| strsim::jaro_winkler(&key, known) > 0.85))
 }
 
-/// Masks every scalar in `node`.
-pub(crate) fn all(node: &Node, out: &mut Vec<Span>) {
+/// Masks every scalar in `node`, and every key.
+pub(super) fn all(node: &Node, out: &mut Vec<Span>) {
     match &node.value {
-        Value::Null | Value::Broken => {}
-        Value::Scalar { .. } => out.push(whole(node)),
+        Value::Null | Value::Broken | Value::Scalar { .. } => out.push(whole(&node.mark)),
         Value::List(items) => items.iter().for_each(|item| all(item, out)),
-        Value::Map(entries) => entries.iter().for_each(|entry| all(&entry.value, out)),
+        Value::Map(entries) => entries.iter().for_each(|entry| {
+            out.push(whole(&entry.key.mark));
+            all(&entry.value, out);
+        }),
     }
 }
 
-/// Masks the value of a secret key: all but a well-formed reference (`{env: X}`, `{file: path}`, `{command: [argv]}`).
-pub(crate) fn value(node: &Node, out: &mut Vec<Span>) {
-    let Value::Map(entries) = &node.value else { return all(node, out) };
-    for entry in entries {
-        let fine = match (entry.key.text.as_str(), &entry.value.value) {
-            ("env", Value::Scalar { text, .. }) => is_variable(text),
-            ("file", Value::Scalar { text, .. }) => !text.contains("://"),
-            ("command", Value::List(_)) => true,
-            _ => false,
-        };
-        if !fine {
-            all(&entry.value, out);
+/// Masks what `node`, to which `path` leads, has that is not known to be harmless there.
+pub(super) fn tree<'n>(path: &mut Vec<&'n str>, node: &'n Node, listed: bool, out: &mut Vec<Span>) {
+    match &node.value {
+        Value::Scalar { text, .. } if harmless::value(path, text, listed) => {}
+        // What was meant as a value may be an anchor, or an alias of nothing.
+        Value::Null | Value::Broken if harmless::value(path, "", listed) => {}
+        Value::Null | Value::Broken | Value::Scalar { .. } => out.push(whole(&node.mark)),
+        Value::List(items) => items.iter().for_each(|item| tree(path, item, true, out)),
+        Value::Map(entries) => {
+            for Entry { key, value } in entries {
+                if !harmless::key(path, &key.text) {
+                    out.push(whole(&key.mark));
+                }
+                path.push(&key.text);
+                tree(path, value, false, out);
+                path.pop();
+            }
         }
     }
 }
 
 /// Whether `text` can be the name of an environment variable (POSIX.1-2024 base definitions 8.1).
-pub(crate) fn is_variable(text: &str) -> bool {
+pub(super) fn is_variable(text: &str) -> bool {
     !text.is_empty()
         && !text.starts_with(|c: char| c.is_ascii_digit())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-fn whole(node: &Node) -> Span {
-    Span { source: Arc::clone(&node.mark.source), range: node.mark.start..node.mark.end.max(node.mark.start) }
+/// All of a value, with the anchor and the tag before it on its line: a secret that begins with `&` or `!` is read as one.
+pub(super) fn whole(mark: &Mark) -> Span {
+    let mut start = mark.start;
+    loop {
+        let before = mark.source.text.get(..start).unwrap_or("").trim_end_matches([' ', '\t']);
+        let word = before.rsplit([' ', '\t', '\n', ',', '[', '{']).next().unwrap_or("");
+        if !word.starts_with(['&', '!']) {
+            break;
+        }
+        start = before.len() - word.len();
+    }
+    Span { source: Arc::clone(&mark.source), range: start..mark.end.max(mark.start) }
 }
 
-/// Where grammar fails there is no tree: masks, on one line of the text, what follows a colon after a word that may be a secret's key,
-/// and the whole line when it seems to continue such a value.
-pub(crate) fn guess(source: &Arc<Source>, line: usize) -> Vec<Span> {
+/// Masks the words of all comments; `scalars` are the places of values and keys, in order, in which `#` begins none.
+pub(super) fn comments(source: &Arc<Source>, scalars: &[Range<usize>], out: &mut Vec<Span>) {
+    let mut start = 0;
+    for line in source.text.split_inclusive('\n') {
+        let inside = |at: usize| {
+            let next = scalars.partition_point(|range| range.end <= at);
+            scalars.get(next).is_some_and(|range| range.start <= at)
+        };
+        let mark = comment(line, |at| inside(start + at));
+        if let Some(at) = mark {
+            out.push(Span { source: Arc::clone(source), range: start + at..start + line.trim_end().len() });
+        }
+        start += line.len();
+    }
+}
+
+/// Where the words of a comment begin, if the line has one.
+fn comment(line: &str, inside: impl Fn(usize) -> bool) -> Option<usize> {
+    let begins = |at: usize| {
+        let before = line.get(..at).unwrap_or("");
+        (before.is_empty() || before.ends_with([' ', '\t'])) && !inside(at)
+    };
+    let (at, _) = line.match_indices('#').find(|(at, _)| begins(*at))?;
+    let words = line.get(at + 1..)?;
+    let from = at + 1 + (words.len() - words.trim_start().len());
+    (from < line.trim_end().len()).then_some(from)
+}
+
+/// Where grammar fails there is no tree: masks, on one line of the text, its comment, and what may be a secret by the words before it:
+/// the value of a key that may hold one, whatever seems to continue such a value, and in a section that can hold secrets, or that
+/// nobody knows, all that is not the value of a key that never does.
+pub(super) fn guess(source: &Arc<Source>, line: usize) -> Vec<Span> {
     let mut out = Vec::new();
-    let (mut start, mut open) = (0, false);
+    let (mut start, mut open, mut section) = (0, None::<Open>, None);
     for (index, text) in source.text.split_inclusive('\n').enumerate() {
         let body = text.trim_end();
-        let mut secret = None;
-        let mut has_key = false;
-        for (at, _) in body.match_indices(':') {
-            has_key = true;
-            let before = body.get(..at).unwrap_or("").trim_end_matches(['"', '\'', ' ']);
-            let word = before.rsplit([' ', '{', ',', '"', '\'', '\t', '-']).next().unwrap_or("");
-            if is_sensitive(word, None) {
-                secret = Some(at + 1);
-                break;
-            }
+        let indent = body.len() - body.trim_start().len();
+        let continued = !body.is_empty() && open.as_ref().is_some_and(|open| open.holds(indent));
+        if indent == 0 && !continued && !body.starts_with(['#', '-', '{', '}', '[', ']', ' ']) {
+            section = body.split_once(':').map(|(key, _)| key.trim_matches(['"', '\'', ' ']));
         }
-        let from = match secret {
-            Some(at) => Some(at + body.get(at..).map_or(0, |rest| rest.len() - rest.trim_start().len())),
-            None if open && !has_key => Some(body.len() - body.trim_start().len()),
-            None => None,
-        };
-        open = from.is_some();
+        let found = if continued { Some(indent) } else { secret(body, section.is_some_and(harmless::is_open)) };
+        if continued {
+            open = open.filter(|open| open.goes_on(body));
+        } else if !body.is_empty() {
+            open = found.and_then(|at| Open::of(body, indent, at));
+        }
         if index + 1 == line {
+            let from = found.into_iter().chain(comment(body, |_| false)).min();
             if let Some(from) = from.filter(|from| *from < body.len()) {
                 out.push(Span { source: Arc::clone(source), range: start + from..start + body.len() });
             }
@@ -95,8 +137,53 @@ pub(crate) fn guess(source: &Arc<Source>, line: usize) -> Vec<Span> {
     out
 }
 
+/// A value that may go on in the lines below it.
+struct Open {
+    /// The column of its key: what stands deeper belongs to it.
+    indent: usize,
+    /// The quote that is not closed yet: all belongs to it.
+    quote: Option<char>,
+}
+
+impl Open {
+    /// What begins at `at` of a line.
+    fn of(line: &str, indent: usize, at: usize) -> Option<Self> {
+        let value = line.get(at..)?;
+        let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''));
+        let quote = quote.filter(|quote| !value.get(1..).is_some_and(|rest| rest.contains(*quote)));
+        Some(Self { indent, quote })
+    }
+
+    fn holds(&self, indent: usize) -> bool {
+        self.quote.is_some() || indent > self.indent
+    }
+
+    fn goes_on(&self, line: &str) -> bool {
+        self.quote.is_none_or(|quote| !line.contains(quote))
+    }
+}
+
+/// Where on a line that does not read a secret may begin.
+fn secret(line: &str, is_open: bool) -> Option<usize> {
+    let skip = |at: usize| at + line.get(at..).map_or(0, |rest| rest.len() - rest.trim_start().len());
+    let mut keys = 0;
+    for (at, _) in line.match_indices(':').filter(|(at, _)| !line.get(at + 1..).unwrap_or("").starts_with("//")) {
+        let before = line.get(..at).unwrap_or("").trim_end_matches(['"', '\'', ' ']);
+        let word = before.rsplit([' ', '{', ',', '"', '\'', '\t', '-']).next().unwrap_or("");
+        let value = line.get(at + 1..).unwrap_or("").trim_start();
+        // What holds more keys is looked at by these.
+        let holds = value.is_empty() || value.starts_with('{');
+        let harmless = is_open || holds || (harmless::is_known(word) && !value.contains("://"));
+        if is_sensitive(word, None) || !harmless {
+            return Some(skip(at + 1));
+        }
+        keys += 1;
+    }
+    (keys == 0 && !is_open).then(|| skip(0))
+}
+
 /// Replaces the masked places in the sources of all diagnostics, and moves their spans along.
-pub(crate) fn apply(diagnostics: &mut [Diagnostic], secrets: &[Span]) {
+pub(super) fn apply(diagnostics: &mut [Diagnostic], secrets: &[Span]) {
     let mut by_source: BTreeMap<PathBuf, Masked> = BTreeMap::new();
     for span in secrets {
         let masked = by_source.entry(span.source.path.clone()).or_insert_with(|| Masked {
@@ -110,6 +197,18 @@ pub(crate) fn apply(diagnostics: &mut [Diagnostic], secrets: &[Span]) {
         masked.build();
     }
     for diagnostic in diagnostics {
+        let places = diagnostic.span.iter().chain(diagnostic.related.iter().map(|(span, _)| span));
+        let hidden: Vec<&str> = places
+            .filter_map(|span| Some((by_source.get(&span.source.path)?, span)))
+            .flat_map(|(masked, span)| masked.beside(span))
+            .collect();
+        if let Some(label) = &mut diagnostic.label {
+            *label = quiet(label, &hidden).into_boxed_str();
+        }
+        let related = diagnostic.related.iter_mut().map(|(_, label)| label);
+        for words in std::iter::once(&mut diagnostic.message).chain(&mut diagnostic.help).chain(related) {
+            *words = quiet(words, &hidden);
+        }
         let related = diagnostic.related.iter_mut().map(|(span, _)| span);
         for span in diagnostic.span.iter_mut().chain(related) {
             if let Some(masked) = by_source.get(&span.source.path) {
@@ -118,6 +217,29 @@ pub(crate) fn apply(diagnostics: &mut [Diagnostic], secrets: &[Span]) {
         }
     }
 }
+
+/// A message without what is hidden: all that it quotes in backticks and that is a part of it, or has it as a part.
+fn quiet(words: &str, hidden: &[&str]) -> String {
+    let mut parts: Vec<String> = words.split('`').map(ToOwned::to_owned).collect();
+    // Between the first and the second backtick, the third and the fourth.
+    for part in parts.iter_mut().skip(1).step_by(2) {
+        let lower = part.to_lowercase();
+        let bare = lower.trim_start_matches(['*', '&', '!']);
+        let tells = |secret: &&str| {
+            let secret = secret.to_lowercase();
+            bare == secret
+                || (secret.len() > 3 && lower.contains(&secret))
+                || (bare.len() > 3 && secret.contains(bare) && !harmless::is_known(bare) && !is_sensitive(bare, None))
+        };
+        if hidden.iter().any(tells) {
+            "***".clone_into(part);
+        }
+    }
+    parts.join("`")
+}
+
+/// So many bytes around a place may be spoken of by its message: the name of what it stands in, the value behind it.
+const NEAR: usize = 128;
 
 struct Masked {
     old: Arc<Source>,
@@ -136,6 +258,14 @@ struct Replaced {
 impl Masked {
     fn build(&mut self) {
         self.ranges.sort_by_key(|range| (range.start, range.end));
+        // A tag is hidden with its value, and by itself.
+        self.ranges.dedup_by(|next, before| {
+            let joined = next.start < before.end;
+            if joined {
+                before.end = before.end.max(next.end);
+            }
+            joined
+        });
         let (mut text, mut at, mut replaced) = (String::new(), 0, Vec::<Replaced>::new());
         for range in &self.ranges {
             let (Some(before), Some(hidden)) = (self.old.text.get(at..range.start), self.old.text.get(range.clone()))
@@ -156,6 +286,18 @@ impl Masked {
         }
         text.push_str(self.old.text.get(at..).unwrap_or(""));
         self.new = Some((Arc::new(Source { path: self.old.path.clone(), text }), replaced));
+    }
+
+    /// What is hidden in a place and near it, without its quotes.
+    fn beside(&self, span: &Span) -> Vec<&str> {
+        let (start, end) = (span.range.start.saturating_sub(NEAR), span.range.end.saturating_add(NEAR));
+        // Sorted by `build`, and none lies in another.
+        let first = self.ranges.partition_point(|range| range.end < start);
+        let near = self.ranges.iter().skip(first).take_while(|range| range.start <= end);
+        let bare = near.filter_map(|range| self.old.text.get(range.clone()));
+        bare.map(|secret| secret.trim().trim_matches(['"', '\'', '*', '&', '!']))
+            .filter(|secret| !secret.is_empty())
+            .collect()
     }
 
     fn move_span(&self, span: &mut Span) {
@@ -214,6 +356,28 @@ mod tests {
             "a: { source: { env: \"https://hunter2\" } }\n",
             "x: &x hunter2\npassword: *x\n",
             "API_TOKEN: hunter2\n",
+            "database: hunter2\n",
+            "database: [hunter2]\n",
+            "database:\n  users: hunter2\n",
+            "database: { users: [hunter2] }\n",
+            "database: { users: { shop: hunter2 } }\n",
+            "database: { users: { shop: { pw: hunter2, schema: shop } } }\n",
+            "database: { users: { shop: { password: { hunter2: x } } } }\n",
+            "database: { users: { shop: { hunter2: x } } }\n",
+            "database: { users: { shop: { password: *hunter2 } } }\n",
+            "database: { users: { shop: { password: &hunter2 } } }\n",
+            "database: { users: { shop: { password: !hunter2 } } }\n",
+            "database: { users: { shop: { password: !hunter2 \"hunter2\" } } }\n",
+            "database: { users: { shop: { schema: shop, schema: x, pw: hunter2, pw: hunter2 } } }\n",
+            "database:\n  users:\n    shop:\n      schema: shop # was hunter2\n",
+            "monitoring: { https://hunter2: x }\n",
+            "monitoring: { url: https://hunter2 }\n",
+            "monitorng: { sorce: https://hunter2 }\n",
+            "monitoring: { ? [hunter2] : { hunter2: [hunter2] } }\n",
+            "x-mine: { any: hunter2 }\n",
+            "? {hunter2: hunter2}\n: hunter2\n",
+            "hosts: {} # hunter2\n",
+            "- hunter2\n",
         ] {
             let shown = shown(text);
             assert!(shown.contains("***") && !shown.contains("hunter2"), "{text}\n{shown}");
@@ -246,6 +410,15 @@ mod tests {
             ("users: { shop: { password: hunter2 ] }\n", 1),
             ("password: \"hunter2\n  hunter2\n", 2),
             ("source: https://hunter2\n", 1),
+            ("source: |\n  https://hunter2: x\n", 2),
+            ("monitoring:\n  source: >\n    a: b\n    hunter2: [\n", 4),
+            ("password: 'x\nhunter2: y\n", 2),
+            ("database:\n  pw: hunter2: x\n", 2),
+            ("database:\n  users: hunter2 ]\n", 2),
+            ("monitoring:\n  url: https://hunter2 ]\n", 2),
+            ("monitoring:\n  hunter2 ]\n", 2),
+            ("{ \"monitoring\": { \"uri\": \"hunter2\" ] }\n", 1),
+            ("hosts: ] # hunter2\n", 1),
         ] {
             let source = source(text);
             let start: usize = text.split_inclusive('\n').take(line - 1).map(str::len).sum();

@@ -2,13 +2,14 @@
 //! and a second document are collected; at a breach of YAML's grammar or of a limit the reading ends.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde_yaml::granit_parser::{self, ErrorKind, Event, Parser, ScalarStyle, ScanError};
 
 use crate::base::diagnostic::{Diagnostic, Source, Span};
-use crate::inventory::mask;
 use crate::inventory::raw::{Entry, Key, Mark, Node, Value};
+use crate::inventory::{harmless, mask};
 
 /// Deepest nesting, aliases followed. An inventory needs 6.
 const MAX_DEPTH: usize = 64;
@@ -31,7 +32,7 @@ pub(crate) fn parse(source: &Arc<Source>) -> Parsed {
     let options = granit_parser::options! { emit_comments: false, emit_unresolved_aliases: true };
     let document = Mark { source: Arc::clone(source), start: 0, end: 0, line: 1 };
     let (out, frames, anchors) = (Parsed::default(), Vec::new(), HashMap::new());
-    let mut builder = Builder { source, out, frames, anchors, nodes: 0, document };
+    let mut builder = Builder { source, out, frames, anchors, nodes: 0, scalars: Vec::new(), document };
     for next in Parser::new_from_str_with_options(&source.text, options) {
         let stop = match next {
             Ok((event, span)) => builder.event(event, &span),
@@ -46,6 +47,8 @@ pub(crate) fn parse(source: &Arc<Source>) -> Parsed {
             break;
         }
     }
+    builder.scalars.sort_by_key(|range| (range.start, range.end));
+    mask::comments(source, &builder.scalars, &mut builder.out.secrets);
     builder.out
 }
 
@@ -98,6 +101,8 @@ struct Builder<'s> {
     /// `None` while the anchored node is still open.
     anchors: HashMap<usize, Option<Built>>,
     nodes: usize,
+    /// The places of all texts.
+    scalars: Vec<Range<usize>>,
     /// Where the document begins.
     document: Mark,
 }
@@ -114,8 +119,11 @@ impl Builder<'_> {
 
     fn event(&mut self, event: Event<'_>, span: &granit_parser::Span) -> Result<(), Box<Diagnostic>> {
         if let Some(tag) = event.tag() {
-            let place = span.tag_span().map_or_else(|| self.mark(span), |span| self.mark(&span)).span();
-            let tag = tag.original();
+            let mark = span.tag_span().map_or_else(|| self.mark(span), |span| self.mark(&span));
+            let (place, tag) = (mark.span(), tag.original());
+            if !self.is_harmless(&tag) {
+                self.out.secrets.push(mask::whole(&mark));
+            }
             self.error(
                 Diagnostic::error(format!("the tag `{tag}` has no meaning here"))
                     .at(&place)
@@ -127,6 +135,7 @@ impl Builder<'_> {
             Event::Scalar(text, style, anchor, _) => {
                 let plain = style == ScalarStyle::Plain;
                 let null = plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
+                self.scalars.push(mark.start..mark.end);
                 let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
                 // The line end that closes a block is no part of what a person means by it.
                 let text = if block { text.trim_end_matches('\n').to_owned() } else { text.into_owned() };
@@ -230,6 +239,9 @@ impl Builder<'_> {
             self.anchors.insert(anchor, Some(built.clone()));
         }
         let parent = self.parent_key();
+        if alias || built.height == 0 {
+            self.hide(&built.node);
+        }
         let Some(frame) = self.frames.last_mut() else {
             let nothing = matches!(built.node.value, Value::Null);
             if !nothing || self.out.root.is_none() {
@@ -259,11 +271,8 @@ impl Builder<'_> {
                         self.out.diagnostics.extend(diagnostic.map(|boxed| *boxed));
                     }
                 },
-                Pending::Unusable => mask::all(&built.node, &mut self.out.secrets),
+                Pending::Unusable => {}
                 Pending::Key(key) => {
-                    if mask::is_sensitive(&key.text, parent.as_deref()) {
-                        mask::value(&built.node, &mut self.out.secrets);
-                    }
                     if let Some(first) = seen.get(&key.text) {
                         let diagnostic = twice(&key, first, parent.as_deref());
                         self.out.diagnostics.push(diagnostic);
@@ -275,6 +284,49 @@ impl Builder<'_> {
             },
         }
         Ok(())
+    }
+
+    /// The keys that lead to what comes next, whether that is an item of a list, and whether it is itself a key.
+    fn path(&self) -> (Vec<&str>, bool, bool) {
+        let (mut path, mut listed, mut is_key) = (Vec::new(), false, false);
+        for (index, frame) in self.frames.iter().enumerate() {
+            listed = matches!(frame.content, Content::List(_));
+            is_key = false;
+            match &frame.content {
+                Content::Map { pending: Pending::Key(key), .. } => path.push(key.text.as_str()),
+                Content::Map { pending: Pending::None, .. } if index + 1 == self.frames.len() => is_key = true,
+                // A key that is no text leads nowhere known.
+                Content::Map { pending: Pending::None | Pending::Unusable, .. } => path.push(""),
+                Content::Map { pending: Pending::Merge(_), .. } | Content::List(_) => {}
+            }
+        }
+        (path, listed, is_key)
+    }
+
+    /// Whether a text may be shown where the next one stands.
+    fn is_harmless(&self, text: &str) -> bool {
+        let (path, listed, is_key) = self.path();
+        if is_key { harmless::key(&path, text) } else { harmless::value(&path, text, listed) }
+    }
+
+    /// Hides what of a finished value, or key, is not known to be harmless where it stands.
+    fn hide(&mut self, node: &Node) {
+        // A file of one text is judged as a whole, by who asked for a map.
+        if self.frames.is_empty() {
+            return;
+        }
+        let mut found = Vec::new();
+        let (mut path, listed, is_key) = self.path();
+        match &node.value {
+            Value::Scalar { text, .. } if is_key => {
+                if text != "<<" && !harmless::key(&path, text) {
+                    found.push(mask::whole(&node.mark));
+                }
+            }
+            _ if is_key => mask::all(node, &mut found),
+            _ => mask::tree(&mut path, node, listed, &mut found),
+        }
+        self.out.secrets.extend(found);
     }
 
     /// The key under which the open collection stands.
@@ -359,7 +411,16 @@ pub(crate) fn twice(key: &Key, first: &Mark, parent: Option<&str>) -> Diagnostic
 
 /// The parser's words for a breach of grammar, with what to do where that is known.
 fn syntax(source: &Arc<Source>, error: &ScanError) -> Diagnostic {
-    let start = error.marker().byte_offset().unwrap_or(0).min(source.text.len());
+    let mut start = error.marker().byte_offset().unwrap_or(0).min(source.text.len());
+    // Of a tab behind a text that could go on, the parser tells where the text begins.
+    if matches!(
+        error.kind(),
+        ErrorKind::TabInPlainScalar | ErrorKind::TabInIndentation | ErrorKind::TabInBlockIndentation
+    ) {
+        let behind = source.text.get(start..).unwrap_or("");
+        let text_ends = behind.find('\n').filter(|_| !behind.starts_with('\t'));
+        start += text_ends.and_then(|end| Some(end + behind.get(end..)?.find('\t')?)).unwrap_or(0);
+    }
     let width =
         source.text.get(start..).and_then(|rest| rest.chars().next()).filter(|c| *c != '\n').map_or(0, char::len_utf8);
     let span = Span { source: Arc::clone(source), range: start..start + width };
@@ -384,7 +445,9 @@ fn syntax(source: &Arc<Source>, error: &ScanError) -> Diagnostic {
         ),
         ErrorKind::MappingValueNotAllowed | ErrorKind::InvalidColonPlacement => (
             "a second `: ` in one line, or a line that is indented too deep".into(),
-            Some("put a text with `: ` in quotes; begin the keys of a map in the same column"),
+            Some(
+                "write a space behind each colon, put a text with `: ` in quotes, and begin the keys of a map in the same column",
+            ),
         ),
         ErrorKind::SimpleKeyExpected | ErrorKind::InvalidSimpleKey => {
             ("a line that is not `key: value`".into(), Some("write a colon and a space after the key"))

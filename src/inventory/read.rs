@@ -153,9 +153,15 @@ impl Problems {
             let key = entry.key.text.as_str();
             if !known.contains(&key) {
                 let diagnostic = Diagnostic::error(format!("unknown key `{key}` in {what}")).at(&entry.key.mark.span());
-                self.push(match did_you_mean(key, known.iter().copied()) {
-                    Some(hint) => diagnostic.help(hint),
-                    None => diagnostic.help(format!("its keys are {}", any_of(known).replace(" or ", " and "))),
+                // One that is there already cannot be meant.
+                let (there, free): (Vec<&str>, Vec<&str>) = known.iter().partition(|known| node.get(known).is_some());
+                self.push(match (did_you_mean(key, free), did_you_mean(key, there)) {
+                    (Some(hint), _) => diagnostic.help(hint),
+                    (None, Some(hint)) => {
+                        let known = hint.split('`').nth(1).unwrap_or_default();
+                        diagnostic.help(format!("`{known}` stands here already: remove one of the two"))
+                    }
+                    (None, None) => diagnostic.help(format!("its keys are {}", any_of(known).replace(" or ", " and "))),
                 });
             } else if matches!(entry.value.value, Value::Null) && !entry.value.is_nothing() {
                 self.push(
@@ -240,7 +246,11 @@ impl Problems {
                         _ => "begins with a zero",
                     };
                     let digits = digits.trim_start_matches('0');
-                    let help = format!("write `{}`", if digits.is_empty() { "0" } else { digits });
+                    // What is a port, a number of days or of seconds.
+                    let help = match digits.parse::<u16>() {
+                        Ok(number) if number > 0 => format!("write `{number}`"),
+                        _ => "write decimal digits alone".to_owned(),
+                    };
                     self.push(Diagnostic::error(format!("`{key}` {why}: `{text}`")).at(&node.span()).help(help));
                     return None;
                 }
@@ -271,10 +281,12 @@ impl Problems {
             Some(time) if limits.contains(&time) => return Some(time),
             Some(time) if time > *limits.end() => format!("write `{most}` at most{why}"),
             Some(_) => format!("write `{least}` at least"),
-            None if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => {
-                format!("write `{text}s` for seconds, or `{text}m` for minutes")
+            None if duration(&format!("{text}s")).is_some_and(|time| limits.contains(&time)) => {
+                let minutes = duration(&format!("{text}m")).filter(|time| limits.contains(time));
+                let minutes = minutes.map_or(String::new(), |_| format!(", or `{text}m` for minutes"));
+                format!("write `{text}s` for seconds{minutes}")
             }
-            None => format!("write seconds or minutes, such as `30s` or `2m`; at most `{most}`{why}"),
+            None => format!("write seconds or minutes, from `{least}` to `{most}`{why}"),
         };
         self.push(Diagnostic::error(format!("`{key}` cannot be `{text}`")).at(&node.span()).help(help));
         None
@@ -335,12 +347,7 @@ impl Problems {
     /// Reports a newtype's verdict about `text`.
     pub(crate) fn invalid(&mut self, invalid: &Invalid, text: &str, mark: &Mark) {
         let diagnostic = Diagnostic::error(format!("`{text}` {invalid}")).at(&mark.span());
-        let lower = text.to_ascii_lowercase();
         self.push(match &invalid.help {
-            // The newtype sees one label and would give that alone.
-            Some(_) if lower != text && invalid.reason.contains("upper-case") => {
-                diagnostic.help(format!("write `{lower}`"))
-            }
             Some(help) => diagnostic.help(help.clone()),
             None => diagnostic.help("write another name"),
         });

@@ -17,6 +17,7 @@ use super::{
     twin,
 };
 use crate::base::fsx;
+use crate::base::words::count;
 
 /// Ends and removes the lab of that name, whatever state it is in. Gives whether there was anything.
 ///
@@ -217,7 +218,7 @@ impl Lab {
             let _names = hold(&root())?;
             net::create_bridge(&spec.name)?;
         }
-        progress(&format!("booting {} hosts of {}", spec.hosts.len(), spec.release));
+        progress(&format!("booting {} of {}", count(spec.hosts.len(), "host"), spec.release));
         self.finish(from, progress)
     }
 

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 use x509_parser::parse_x509_certificate;
 
+use crate::base::words::count;
 use crate::plan::state::Digest;
 
 pub use crate::base::material::Purpose;
@@ -229,7 +230,7 @@ impl Leaf {
     pub fn about(&self) -> String {
         let days = Duration::seconds(self.not_after - self.not_before).whole_days();
         let name = self.wish.names.first().map_or("?", String::as_str);
-        format!("{name}, {days} days, until {}", date(self.not_after))
+        format!("{name}, {}, until {}", count(days, "day"), date(self.not_after))
     }
 
     fn fingerprint(&self) -> String {

@@ -12,6 +12,7 @@ use x509_parser::error::X509Error;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
+use crate::base::words::count;
 use crate::pki::guard;
 use crate::pki::internal_ca::{self, Key, Problem};
 use crate::service::certificates::schedule::{Held, Life};
@@ -69,8 +70,8 @@ impl Public {
         }
         let seconds = self.life.not_after - self.life.not_before + 1;
         let life = match seconds / 86_400 {
-            days if days < 10 => format!("{} hours", seconds / 3600),
-            days => format!("{days} days"),
+            days if days < 10 => count(seconds / 3600, "hour"),
+            days => count(days, "day"),
         };
         format!("{name}{more}, {life}, until {}", internal_ca::date(self.life.not_after))
     }

@@ -161,7 +161,11 @@ fn hops(view: &View) -> String {
 fn range(all: &[&Judged], now: i64) -> String {
     let days: Vec<i64> = all.iter().filter_map(|judged| judged.known.days_left(now)).collect();
     let (least, most) = (days.iter().min().copied().unwrap_or(0), days.iter().max().copied().unwrap_or(0));
-    let left = if least == most { format!("{least} days left") } else { format!("{least} to {most} days left") };
+    let left = if least == most {
+        format!("{} left", count(least, "day"))
+    } else {
+        format!("{least} to {} left", count(most, "day"))
+    };
     let first = all.iter().filter_map(|judged| match judged.known.next {
         Decision::Good { until, .. } => Some(until),
         _ => None,

@@ -201,7 +201,7 @@ fn groups(site: &Site, plan: &Plan, hosts: &[&HostName], view: View) -> Vec<Stri
     }
     let draw = |group: Group<'_>| {
         let list = names(&group.hosts);
-        let many = if list.contains('[') { format!("{} hosts, ", group.hosts.len()) } else { String::new() };
+        let many = if list.contains('[') { format!("{}, ", count(group.hosts.len(), "host")) } else { String::new() };
         let note = match (group.hosts.len(), group.identical) {
             (1, _) => String::new(),
             (_, true) => format!(" ({many}the same change)"),

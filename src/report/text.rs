@@ -6,6 +6,7 @@ use anstyle::{AnsiColor, Style};
 
 use crate::base::net::HostName;
 use crate::base::visible;
+pub use crate::base::words::count;
 
 /// Colour, or none. Everything must be understandable without it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -53,11 +54,6 @@ impl Paint {
 /// One line without anything that moves a cursor, hides or reorders text: such characters are escapes; tabs stay.
 pub fn clean(line: &str) -> String {
     visible::line(line).into_owned()
-}
-
-/// `1 host`, `6 hosts`.
-pub fn count(number: usize, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
 /// Seconds as a person says them: `0.4 s`, `12 s`, `3 min 20 s`.

@@ -3,6 +3,7 @@
 use super::sites::Sites;
 use crate::base::diagnostic::{Diagnostic, did_you_mean};
 use crate::base::warning::Warning;
+use crate::base::words::count;
 use crate::inventory::raw::{Entry, Node};
 use crate::inventory::read::{Fields, Problems};
 use crate::inventory::site::{Certificates, Challenge, Fallback, Issuer, SecretRef};
@@ -28,7 +29,7 @@ pub(super) fn certificates(root: Fields<'_>, sites: &Sites<'_>, problems: &mut P
     };
     let what = "`certificates`";
     let fields = problems.fields(entry, what, &KEYS)?;
-    let help = "write `issuer: letsencrypt`, `letsencrypt-staging`, `internal`, or the URL of an ACME directory";
+    let help = "write `issuer: letsencrypt` and `contact: ops@example.com`; or `issuer: internal`; or the URL of an ACME directory";
     let issuer_entry = problems.require(fields, what, "issuer", help);
     let eab = fields.get("eab").map(|entry| eab(entry, problems));
     let issuer = issuer_entry.and_then(|entry| issuer(&entry.value, problems));
@@ -170,7 +171,7 @@ fn fallback(entry: &Entry, first: Option<&Issuer>, problems: &mut Problems) -> O
             let days = problems.number(&entry.value, "after")?;
             if days == 0 || days > LONGEST_WAIT {
                 problems.push(
-                    Diagnostic::error(format!("`after` cannot be {days} days"))
+                    Diagnostic::error(format!("`after` cannot be {}", count(days, "day")))
                         .at(&entry.value.span())
                         .help(format!("write after how many days of failures, from 1 to {LONGEST_WAIT}")),
                 );
@@ -191,16 +192,17 @@ fn issuer(node: &Node, problems: &mut Problems) -> Option<Issuer> {
         _ => {}
     }
     if let Some(rest) = text.strip_prefix("http://") {
-        problems.push(
-            Diagnostic::error("the ACME directory must be asked over HTTPS")
-                .at(&node.span())
-                .help(format!("write `https://{rest}` (RFC 8555 section 6.1)")),
-        );
+        problems.push(Diagnostic::error("the ACME directory must be asked over HTTPS").at(&node.span()).help(
+            if is_url(rest) {
+                format!("write `https://{rest}` (RFC 8555 section 6.1)")
+            } else {
+                "write it as the CA gives it, such as `https://acme.example.com/directory`".to_owned()
+            },
+        ));
         return None;
     }
     if let Some(rest) = text.strip_prefix("https://") {
-        let host = rest.split(['/', ':']).next().unwrap_or("");
-        let fits = !host.is_empty() && !rest.contains(|c: char| c.is_whitespace() || "@#\"'<>\\".contains(c));
+        let fits = is_url(rest);
         if !fits {
             problems.push(
                 Diagnostic::error("`issuer` is not a URL of an ACME directory")
@@ -215,6 +217,12 @@ fn issuer(node: &Node, problems: &mut Problems) -> Option<Issuer> {
         hint.unwrap_or_else(|| "write `letsencrypt`, `letsencrypt-staging`, `internal`, or a directory URL".into()),
     ));
     None
+}
+
+/// Whether what follows `https://` can be the place of a directory.
+fn is_url(rest: &str) -> bool {
+    let host = rest.split(['/', ':']).next().unwrap_or("");
+    !host.is_empty() && !rest.contains(|c: char| c.is_whitespace() || "@#\"'<>\\".contains(c))
 }
 
 fn eab(entry: &Entry, problems: &mut Problems) -> Option<(String, SecretRef)> {

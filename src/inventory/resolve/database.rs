@@ -62,28 +62,28 @@ pub(super) fn database(root: Fields<'_>, hosts: &Hosts<'_>, problems: &mut Probl
     let engine = problems
         .require(fields, what, "engine", "write `engine: mariadb` or `engine: mysql`")
         .and_then(|e| problems.word(&e.value, "engine", &[("mariadb", Engine::Mariadb), ("mysql", Engine::Mysql)]));
-    let primary = problems
-        .require(fields, what, "primary", "write `primary: db1`, the host that takes the first writes")
-        .and_then(|e| {
-            if let Value::List(_) = e.value.value {
-                problems.push(
-                    Diagnostic::error("`primary` is one host, found a list")
-                        .at(&e.value.span())
-                        .help("name the one that takes the first writes; all other hosts of the role `db` follow it"),
-                );
-                return None;
-            }
-            let name = names::host(&e.value, "primary", hosts, problems)?;
-            let fits = hosts.roles.get(&Role::Db).is_some_and(|dbs| dbs.iter().any(|db| db.key.text == name.as_str()));
-            if !fits && hosts.complete && hosts.roles.contains_key(&Role::Db) {
-                let dbs = hosts.roles.get(&Role::Db).into_iter().flatten().map(|db| db.key.text.as_str());
-                let diagnostic =
-                    Diagnostic::error(format!("the host `{name}` does not have the role `db`")).at(&e.value.span());
-                let hint = dbs.clone().next().map(|db| format!("write a host that has the role, such as `{db}`"));
-                problems.push(diagnostic.help(did_you_mean(name.as_str(), dbs).or(hint).unwrap_or_default()));
-            }
-            Some(name)
-        });
+    let db = hosts.roles.get(&Role::Db).and_then(|all| all.first()).map_or("db1", |entry| entry.key.text.as_str());
+    let help = format!("write `primary: {db}`, the host that takes the first writes");
+    let primary = problems.require(fields, what, "primary", &help).and_then(|e| {
+        if let Value::List(_) = e.value.value {
+            problems.push(
+                Diagnostic::error("`primary` is one host, found a list")
+                    .at(&e.value.span())
+                    .help("name the one that takes the first writes; all other hosts of the role `db` follow it"),
+            );
+            return None;
+        }
+        let name = names::host(&e.value, "primary", hosts, problems)?;
+        let fits = hosts.roles.get(&Role::Db).is_some_and(|dbs| dbs.iter().any(|db| db.key.text == name.as_str()));
+        if !fits && hosts.complete && hosts.roles.contains_key(&Role::Db) {
+            let dbs = hosts.roles.get(&Role::Db).into_iter().flatten().map(|db| db.key.text.as_str());
+            let diagnostic =
+                Diagnostic::error(format!("the host `{name}` does not have the role `db`")).at(&e.value.span());
+            let hint = dbs.clone().next().map(|db| format!("write a host that has the role, such as `{db}`"));
+            problems.push(diagnostic.help(did_you_mean(name.as_str(), dbs).or(hint).unwrap_or_default()));
+        }
+        Some(name)
+    });
     let schemas =
         problems.require(fields, what, "schemas", "write `schemas: [shop]`").and_then(|e| schemas(&e.value, problems));
     let users = fields.get("users").map(|e| users(e, schemas.as_deref(), hosts, problems)).unwrap_or_default();
@@ -166,7 +166,14 @@ fn users(
     problems: &mut Problems,
 ) -> (BTreeMap<String, DatabaseUser>, BTreeSet<String>) {
     let (mut out, mut former) = (BTreeMap::new(), BTreeSet::new());
-    let Some(entries) = problems.named(entry, "write `shop: { schema: shop, from: app }`") else {
+    let Some(entries) = problems.named(
+        entry,
+        &format!(
+            "write `shop: {{ schema: {}, from: {} }}`",
+            schemas.and_then(|all| all.first()).map_or("shop", String::as_str),
+            hosts.some_role(&[Role::App, Role::Web, Role::Db])
+        ),
+    ) else {
         return (out, former);
     };
     for entry in entries {
@@ -198,10 +205,26 @@ fn users(
             continue;
         }
         let schema = problems
-            .require(fields, &what, "schema", "write `schema:` and one of `schemas`")
+            .require(
+                fields,
+                &what,
+                "schema",
+                &format!(
+                    "write `schema: {}`, one of `schemas`",
+                    schemas.and_then(|all| all.first()).map_or("shop", String::as_str)
+                ),
+            )
             .and_then(|e| schema(&e.value, schemas, problems));
         let from = problems
-            .require(fields, &what, "from", "write `from: app`, the role whose hosts may log in as this user")
+            .require(
+                fields,
+                &what,
+                "from",
+                &format!(
+                    "write `from: {}`, the role whose hosts may log in as this user",
+                    hosts.some_role(&[Role::App, Role::Web, Role::Db])
+                ),
+            )
             .and_then(|e| names::role(&e.value, "from", hosts, problems));
         let password = fields.value("password").and_then(|node| problems.secret(node, "password"));
         // Nothing is less than what holds where the key is left out, so it is not the same.

@@ -20,8 +20,8 @@ const MANAGE: &str =
 
 /// Reads the section.
 pub(super) fn firewall(root: Fields<'_>, hosts: &Hosts<'_>, problems: &mut Problems) -> Option<FirewallPolicy> {
-    let help = format!("write `firewall:` and below it {}", MANAGE.trim_start_matches("write "));
-    let entry = problems.require(root, "the inventory", "firewall", &help)?;
+    let help = "write `firewall: { manage_from: [10.0.0.0/24] }`, with the networks that you manage the hosts from; nobody else can open SSH";
+    let entry = problems.require(root, "the inventory", "firewall", help)?;
     let fields = problems.fields(entry, "`firewall`", &["backend", "manage_from", "allow", "block", "resolvers"])?;
     let backend = fields.value("backend").map_or(Some(Backend::Nftables), |node| {
         problems.word(node, "backend", &[("nftables", Backend::Nftables), ("iptables", Backend::Iptables)])
@@ -170,7 +170,9 @@ fn allow(node: &Node, hosts: &Hosts<'_>, block: &[Placed<'_>], problems: &mut Pr
 fn rule(item: &Node, hosts: &Hosts<'_>, block: &[Placed<'_>], problems: &mut Problems) -> Option<Allow> {
     let what = "the rule";
     let fields = problems.fields_of(item, &item.mark, "a rule", &["to", "from", "port", "proto", "why"])?;
-    let to_entry = problems.require(fields, what, "to", "write `to: web`: the role or host that may be reached");
+    let there = hosts.some_role(&[Role::Web, Role::App, Role::Lb, Role::Db, Role::Monitor]);
+    let help = format!("write `to: {there}`: the role or host that may be reached");
+    let to_entry = problems.require(fields, what, "to", &help);
     let to = to_entry.and_then(|e| names::party(&e.value, "to", hosts, problems));
     let from_entry =
         problems.require(fields, what, "from", "write `from: [198.51.100.7]`: the addresses that may reach it");
@@ -184,7 +186,7 @@ fn rule(item: &Node, hosts: &Hosts<'_>, block: &[Placed<'_>], problems: &mut Pro
     let proto = fields
         .value("proto")
         .map_or(Some(Proto::Tcp), |node| problems.word(node, "proto", &[("tcp", Proto::Tcp), ("udp", Proto::Udp)]));
-    let help = "write `why:` and the reason: it shows in the matrix, for a colleague who asks in a year";
+    let help = "write `why: the reason`: it shows in the matrix, for a colleague who asks in a year";
     let why = problems.require(fields, what, "why", help).and_then(|e| problems.text(&e.value, "why"));
     if let (Some(to), Some(from), Some(to_entry)) = (&to, &from, to_entry) {
         for (party, node) in from.iter().flatten() {

@@ -35,6 +35,12 @@ pub(super) struct Hosts<'a> {
 }
 
 impl Hosts<'_> {
+    /// A role that some host has, for an example: the first of these, or the last one.
+    pub(super) fn some_role(&self, roles: &[Role]) -> Role {
+        let there = roles.iter().find(|role| self.roles.contains_key(role));
+        there.or(roles.last()).copied().unwrap_or(Role::Web)
+    }
+
     /// Whether it is certain that no host has `role`.
     pub(super) fn lacks(&self, role: Role) -> bool {
         self.complete && !self.roles.contains_key(&role)
@@ -44,14 +50,15 @@ impl Hosts<'_> {
 /// Reads all hosts.
 pub(super) fn hosts<'a>(root: Fields<'a>, common: &Ssh, site: Option<&HostName>, problems: &mut Problems) -> Hosts<'a> {
     let mut out = Hosts::default();
-    let help = "write `hosts:` and a line for each host, such as `web1: { address: 10.0.2.11, roles: [web] }`";
+    let help = "write `hosts:` and a line for each host, such as `web1: { address: 10.0.2.11, roles: [web] }`; one machine alone is \
+                `one: { address: 10.0.2.11, roles: [lb, web, app], allow_mixed_roles: \"one machine until the launch\" }`";
     let Some(section) = problems.require(root, "the inventory", "hosts", help) else { return out };
     let Some(entries) = problems.named(section, help) else { return out };
     out.complete = true;
     let mut taken: BTreeMap<IpAddr, (&Mark, &str)> = BTreeMap::new();
     let mut told = false;
     for entry in entries {
-        let name = name(entry, site, problems);
+        let name = name(entry, entries, site, problems);
         out.entries.insert(&entry.key.text, entry);
         let what = format!("host `{}`", entry.key.text);
         let Some(fields) = problems.fields(entry, &what, &["address", "public", "roles", "allow_mixed_roles", "ssh"])
@@ -92,7 +99,7 @@ pub(super) fn hosts<'a>(root: Fields<'a>, common: &Ssh, site: Option<&HostName>,
     out
 }
 
-fn name(entry: &Entry, site: Option<&HostName>, problems: &mut Problems) -> Option<HostName> {
+fn name(entry: &Entry, all: &[Entry], site: Option<&HostName>, problems: &mut Problems) -> Option<HostName> {
     let text = entry.key.text.as_str();
     let name: HostName = match text.parse() {
         Ok(name) => name,
@@ -102,11 +109,11 @@ fn name(entry: &Entry, site: Option<&HostName>, problems: &mut Problems) -> Opti
         }
     };
     if RESERVED.contains(&text) {
-        problems.push(
-            Diagnostic::error(format!("a host cannot be named `{text}`"))
-                .at(&entry.key.mark.span())
-                .help(format!("the word means something else in rules and selections: write `{text}1`")),
-        );
+        let taken = |name: &String| all.iter().any(|other| other.key.text == *name);
+        let free = (1..=all.len() + 1).map(|number| format!("{text}{number}")).find(|name| !taken(name));
+        problems.push(Diagnostic::error(format!("a host cannot be named `{text}`")).at(&entry.key.mark.span()).help(
+            format!("the word means something else in rules and selections: write `{}`", free.unwrap_or_default()),
+        ));
         return None;
     }
     let length = site.map_or(0, |site| format!("{name}.{site}.infra.internal").len());
@@ -180,32 +187,35 @@ fn address(node: &Node, key: &str, problems: &mut Problems) -> Option<IpAddr> {
     };
     let Ok(address) = text.parse::<IpAddr>() else {
         if let Some((bare, _)) = text.split_once('/')
-            && bare.parse::<IpAddr>().is_ok()
+            && bare.parse().is_ok_and(|address| unfit(address).is_none())
         {
             return fail(format!("`{text}` is a network, `{key}` takes an address"), format!("write `{bare}`"));
         }
         let help = "write an IPv4 or IPv6 address; a name to connect to goes under the host's `ssh: { address: … }`";
         return fail(format!("`{text}` is not an address"), help.into());
     };
-    let why = match address {
-        _ if address.is_loopback() => "is a loopback address",
-        _ if address.is_unspecified() => "is the unspecified address",
-        _ if address.is_multicast() => "is a multicast address",
-        IpAddr::V4(v4) if v4.is_broadcast() => "is the broadcast address",
-        IpAddr::V4(v4) if v4.is_link_local() => "is a link-local address",
-        IpAddr::V6(v6) if v6.is_unicast_link_local() => "is a link-local address",
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => {
-                return fail(
-                    format!("`{text}` is an IPv4 address written as an IPv6 address"),
-                    format!("write `{v4}`"),
-                );
-            }
-            None => return Some(address),
-        },
-        IpAddr::V4(_) => return Some(address),
+    let Some(why) = unfit(address) else { return Some(address) };
+    let mapped = match address {
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().filter(|v4| unfit(IpAddr::V4(*v4)).is_none()),
+        IpAddr::V4(_) => None,
     };
-    fail(format!("`{text}` {why}"), "write the address by which the other hosts reach this one".into())
+    let help = mapped
+        .map_or("write the address by which the other hosts reach this one".to_owned(), |v4| format!("write `{v4}`"));
+    fail(format!("`{text}` {why}"), help)
+}
+
+/// Why no host can have an address by which others reach it.
+fn unfit(address: IpAddr) -> Option<&'static str> {
+    match address {
+        _ if address.is_loopback() => Some("is a loopback address"),
+        _ if address.is_unspecified() => Some("is the unspecified address"),
+        _ if address.is_multicast() => Some("is a multicast address"),
+        IpAddr::V4(v4) if v4.is_broadcast() => Some("is the broadcast address"),
+        IpAddr::V4(v4) if v4.is_link_local() => Some("is a link-local address"),
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => Some("is a link-local address"),
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Some("is an IPv4 address written as an IPv6 address"),
+        _ => None,
+    }
 }
 
 /// Notes who has an address, and reports the second one.

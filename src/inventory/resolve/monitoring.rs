@@ -40,7 +40,8 @@ pub(super) fn monitoring(
     let entry = root.get("monitoring")?;
     let what = "`monitoring`";
     let fields = problems.fields(entry, what, &KEYS)?;
-    let help = "write `service: sumologic`, `prometheus` or `none`";
+    let help = "write `service: none`, `service: sumologic` and where its `source` is kept, or `service: prometheus` and a host with the \
+                role `monitor`";
     let service =
         problems.require(fields, what, "service", help).and_then(|e| problems.word(&e.value, "service", &SERVICES));
     let agent = fields.value("agent").map(|node| problems.word(node, "agent", &AGENTS));
@@ -218,7 +219,7 @@ fn logs(node: &Node, hosts: &Hosts<'_>, problems: &mut Problems) -> Vec<LogFile>
             .require(fields, "the log", "path", "write `path: /var/log/shop/*.log`")
             .and_then(|e| log_path(&e.value, problems));
         let on = problems
-            .require(fields, "the log", "on", "write `on: app`: a role, a host, or `all`")
+            .require(fields, "the log", "on", "write `on: all`, or a role or host")
             .and_then(|e| place(&e.value, hosts, problems));
         let category = problems
             .require(fields, "the log", "category", "write `category: prod/shop/app`")

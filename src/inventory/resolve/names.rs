@@ -24,7 +24,8 @@ pub(super) fn party(node: &Node, key: &str, hosts: &Hosts<'_>, problems: &mut Pr
     if text.contains([':', '/']) || text.chars().all(|c| c.is_ascii_digit() || c == '.') {
         return problems.parse(node, key).map(Party::Net);
     }
-    let words = ROLES.iter().map(|(word, _)| *word).chain(["all", "internet"]);
+    let there = ROLES.iter().filter(|(_, role)| !hosts.lacks(*role));
+    let words = there.map(|(word, _)| *word).chain(["all", "internet"]);
     let near = problems.near(text, hosts.entries.len(), words.chain(hosts.entries.keys().copied()));
     let diagnostic = Diagnostic::error(format!("`{text}` is neither a role nor a host")).at(&node.span());
     let help = "write a role, a host, `all`, `internet`, or a network such as `198.51.100.0/24`";

@@ -4,6 +4,7 @@ use super::hosts::Hosts;
 use super::sites::Sites;
 use crate::base::diagnostic::Diagnostic;
 use crate::base::warning::Warning;
+use crate::base::words::count;
 use crate::inventory::raw::Entry;
 use crate::inventory::read::{Fields, Problems};
 use crate::inventory::site::Role;
@@ -116,7 +117,7 @@ fn single(hosts: &Hosts<'_>, problems: &mut Problems) {
                 )
                 .at(&only.key.mark.span())
                 .label("all sites stop when this host stops")
-                .help(format!("`{most}` has {} hosts: give `{role}` a second one", many.len())),
+                .help(format!("`{most}` has {}: give `{role}` a second one", count(many.len(), "host"))),
             );
         }
     }

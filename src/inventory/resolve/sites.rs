@@ -105,7 +105,7 @@ fn site<'a>(entry: &'a Entry, name: Option<&DnsName>, out: &mut Sites<'a>, probl
         problems.push(missing(
             &entry.key.mark,
             format!("{what} has neither `static` nor `app`"),
-            "write `static: { root: /srv/shop/public }`, `app: { port: 8080, health: /healthz }`, or both",
+            "write `static: { root: /srv/shop/public }` or `app: { port: 8080, health: /healthz }`; where both stand, `static` has a `prefix`",
         ));
     }
     let hsts = fields.value("hsts").map_or(Some(HSTS), |node| hsts(node, problems));
@@ -219,6 +219,8 @@ fn prefix(node: &Node, has_app: bool, problems: &mut Problems) -> Option<String>
     let text = problems.text(node, "prefix")?;
     if !text.starts_with('/') || !text.ends_with('/') {
         let bare = text.trim_matches('/');
+        let plain = |c: char| c.is_ascii_alphanumeric() || "/._~-".contains(c);
+        let bare = if !bare.is_empty() && bare.chars().all(plain) && !bare.contains("//") { bare } else { "static" };
         problems.push(
             Diagnostic::error(format!("the prefix `{text}` must begin and end with `/`"))
                 .at(&node.span())

@@ -15,6 +15,7 @@ use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
 
 use crate::base::crash::crash_at;
+use crate::base::words::count;
 use crate::pki::guard::Seen;
 use crate::pki::internal_ca;
 use crate::pki::public::{Expected, Public};
@@ -100,7 +101,7 @@ fn blocking<T>(
                     return Err(Failure::of(Kind::Stopped, "interrupted; the next run goes on with the order"));
                 }
                 Err(_) if Instant::now() >= deadline => {
-                    let why = format!("the CA was not done within {} minutes", whole.as_secs() / 60);
+                    let why = format!("the CA was not done within {}", count(whole.as_secs() / 60, "minute"));
                     return Err(Failure { kind: Kind::Outage, why, retry_after: seen.last().retry_after });
                 }
                 Err(_) => {}
@@ -169,7 +170,7 @@ impl Conversation<'_> {
         let (refused, told) = SKEW;
         let Some(skew) = self.seen.last().skew.filter(|skew| skew.abs() > told) else { return Ok(None) };
         let (minutes, way) = (skew.abs() / 60, if skew > 0 { "behind" } else { "ahead of" });
-        let why = format!("this machine's clock is {minutes} minutes {way} the CA's; set it right");
+        let why = format!("this machine's clock is {} {way} the CA's; set it right", count(minutes, "minute"));
         if skew.abs() > refused { Err(Failure::ours(why)) } else { Ok(Some(why)) }
     }
 

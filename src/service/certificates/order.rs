@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::base::diagnostic::Diagnostic;
+use crate::base::words::count;
 use crate::inventory::site::{Certificates, Challenge, Site};
 use crate::plan::decision::Decided;
 use crate::plan::step::{Step, StepKind, Waiting};
@@ -99,8 +100,7 @@ impl Order {
             let what = if rank == self.from { "issuer" } else { "else" };
             let after = match source.after.whole_days() {
                 0 => String::new(),
-                1 => ", after 1 day of failures of the first issuer".to_owned(),
-                days => format!(", after {days} days of failures of the first issuer"),
+                days => format!(", after {} of failures of the first issuer", count(days, "day")),
             };
             line(what, &format!("{}{account}{after}", source.directory));
         }

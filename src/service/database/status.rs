@@ -8,6 +8,7 @@ use super::kept::Kept;
 use super::preflight::milliseconds;
 use super::seen::Now;
 use crate::base::net::HostName;
+use crate::base::words::count;
 use crate::inventory::site::{Database, Engine, Role, Site};
 use crate::plan::state::ObservedFleet;
 use crate::service::certificates::clock;
@@ -269,7 +270,7 @@ impl Troubles {
             hosts.iter().filter(|host| host.fenced == Some(false)).map(|host| host.host.as_str()).collect();
         if open.len() > 1 {
             let help = "`infra apply` fences all but the one that the highest epoch names, when all hosts answer";
-            self.add(None, false, format!("{} hosts take writes: {}", open.len(), open.join(", ")), help);
+            self.add(None, false, format!("{} take writes: {}", count(open.len(), "host"), open.join(", ")), help);
         }
         let Some(written) = &group.written else {
             let help = format!("`infra apply` makes {} the first writer", database.primary);
@@ -360,7 +361,7 @@ impl Troubles {
             self.add(host, false, format!("it has transactions that the writer lacks: {errant}"), help);
         }
         if let Some(days) = view.tls_days.filter(|days| *days < DAYS) {
-            self.add(host, days >= 0, format!("its certificate ends in {days} days"), "`infra cert renew`");
+            self.add(host, days >= 0, format!("its certificate ends in {}", count(days, "day")), "`infra cert renew`");
         }
         if let Some(member) = group.members.get(&view.host) {
             self.past_the_fence(view, &member.now);

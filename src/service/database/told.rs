@@ -4,6 +4,7 @@
 use super::kept::Kept;
 use super::preflight::milliseconds;
 use super::status::{HostView, Part, View};
+use crate::base::words::count;
 use crate::inventory::site::{Database, Role};
 use crate::plan::said::{Passes, Said, Shown};
 use crate::service::status::Seen;
@@ -34,7 +35,7 @@ pub(super) fn tell(seen: &Seen<'_>, database: &Database) -> Said {
         }));
     }
     if view.hosts.iter().any(|host| host.sessions.is_some()) {
-        let words = format!("{sessions} session{}", if sessions == 1 { "" } else { "s" });
+        let words = count(sessions, "session");
         said.passes.push(Passes { from: Some(Role::App), to: Role::Db, words });
     }
     said

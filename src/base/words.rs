@@ -1,0 +1,19 @@
+//! Grammar: takes a number and a word, gives both as a person says them.
+
+use std::fmt::Display;
+
+/// `1 host`, `6 hosts`, `0 hosts`. The one place that knows when a word has an `s`; of several words the last one has it.
+pub fn count<N: Copy + PartialEq + Display + From<u8>>(number: N, noun: &str) -> String {
+    if number == N::from(1) { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_has_no_s() {
+        assert_eq!([0, 1, 2].map(|n| count(n, "host")), ["0 hosts", "1 host", "2 hosts"]);
+        assert_eq!((count(1_i64, "more line"), count(-1_i64, "day")), ("1 more line".into(), "-1 days".into()));
+    }
+}

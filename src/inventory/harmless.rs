@@ -1,0 +1,195 @@
+//! What of an inventory may be shown beside a mistake: takes the keys that lead to a value or a key, says whether it is known to be no
+//! secret. Where a section can hold secrets, what is not known is hidden: people put them under the wrong key, and in the wrong shape.
+
+use super::mask::{is_sensitive, is_variable};
+use crate::base::diagnostic::did_you_mean;
+
+/// The sections in which no secret has a place.
+const OPEN: [&str; 11] =
+    ["name", "include", "state", "ssh", "hosts", "ports", "drain", "edge", "firewall", "sites", "silence"];
+/// The sections in which some have.
+const CLOSED: [&str; 3] = ["database", "monitoring", "certificates"];
+/// The places of a secret.
+const REFERENCE: [&str; 3] = ["env", "file", "command"];
+/// All keys whose values are no secrets, wherever they stand.
+const KEYS: [&str; 61] = [
+    "address",
+    "after",
+    "agent",
+    "alerts",
+    "aliases",
+    "allow",
+    "allow_mixed_roles",
+    "app",
+    "backend",
+    "become",
+    "block",
+    "category",
+    "challenge",
+    "check_dns",
+    "config",
+    "contact",
+    "eab",
+    "engine",
+    "fallback",
+    "fingerprint",
+    "from",
+    "grants",
+    "group",
+    "health",
+    "hook",
+    "hot_swap",
+    "hsts",
+    "identity",
+    "issuer",
+    "jump",
+    "kid",
+    "logs",
+    "manage_from",
+    "max_lag",
+    "multiline",
+    "on",
+    "path",
+    "port",
+    "prefix",
+    "primary",
+    "profile",
+    "proto",
+    "public",
+    "reload",
+    "remove",
+    "repository",
+    "resolvers",
+    "roles",
+    "root",
+    "schema",
+    "schemas",
+    "semi_sync",
+    "service",
+    "settings",
+    "signed_by",
+    "ssh",
+    "static",
+    "to",
+    "url",
+    "user",
+    "why",
+];
+
+/// Whether no secret has a place in a section, as far as its name says.
+pub(super) fn is_open(section: &str) -> bool {
+    OPEN.contains(&section)
+}
+
+/// Whether a value of this key is no secret, wherever it stands.
+pub(super) fn is_known(key: &str) -> bool {
+    KEYS.contains(&key)
+}
+
+/// Whether a value may be shown. `listed`: it is an item of a list.
+pub(super) fn value(path: &[&str], text: &str, listed: bool) -> bool {
+    if let Some(at) = secret(path) {
+        return match (path.get(at + 1..).unwrap_or_default(), listed) {
+            (["env"], false) => is_variable(text),
+            (["file"], false) => !text.contains("://"),
+            (["command"], true) => true,
+            _ => false,
+        };
+    }
+    let Some((last, [section, ..])) = path.last().zip(Some(path)) else { return false };
+    if is_open(section) {
+        return true;
+    }
+    // The address of a source of Sumo Logic is a secret, and that of anything else may hold one.
+    if text.contains("://") && (text.contains(['@', '?']) || !matches!(*last, "issuer" | "url")) {
+        return false;
+    }
+    match path {
+        ["database", "engine" | "primary" | "schemas" | "max_lag" | "semi_sync"]
+        | ["database", "settings", _]
+        | ["database", "users", _, "schema" | "from" | "grants" | "group" | "reload" | "remove"]
+        | ["monitoring", "service" | "agent" | "from"]
+        | ["monitoring", "logs", "path" | "on" | "category" | "multiline"]
+        | ["monitoring", "alerts", _]
+        | ["monitoring", "alerts", _, _]
+        | ["monitoring", "repository", "url" | "signed_by" | "fingerprint"]
+        | ["certificates", "issuer" | "contact" | "challenge" | "hook" | "profile" | "hot_swap" | "check_dns"]
+        | ["certificates", "eab", "kid"]
+        | ["certificates", "fallback", "issuer" | "after"]
+        | ["certificates", "fallback", "eab", "kid"] => true,
+        [section, ..] if CLOSED.contains(section) => false,
+        // A person's own section, or a misspelled one.
+        _ => is_known(last),
+    }
+}
+
+/// Whether a key of the map to which `path` leads may be shown.
+pub(super) fn key(path: &[&str], text: &str) -> bool {
+    let near = |known: &[&str]| known.contains(&text) || did_you_mean(text, known.iter().copied()).is_some();
+    let word = text.chars().all(|c| c.is_ascii_alphabetic() || matches!(c, '_' | '-'));
+    if secret(path).is_some() {
+        return near(&REFERENCE);
+    }
+    match path {
+        // `name:shop` is a mistake that is only seen when it is shown.
+        [] => {
+            word || text.starts_with("x-")
+                || near(&OPEN)
+                || near(&CLOSED)
+                || text.split(':').next().is_some_and(is_open)
+        }
+        ["database", "users" | "settings"] | ["monitoring", "alerts"] | ["monitoring", "alerts", _] => {
+            !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
+        }
+        [section, ..] if is_open(section) => true,
+        [section, ..] => {
+            near(&KEYS) || (word && (is_sensitive(text, None) || !CLOSED.contains(section))) || text == "users"
+        }
+    }
+}
+
+/// Where on the way a key stands whose value is a secret.
+fn secret(path: &[&str]) -> Option<usize> {
+    (0..path.len()).find(|at| {
+        let parent = at.checked_sub(1).and_then(|above| path.get(above)).copied();
+        path.get(*at).is_some_and(|key| is_sensitive(key, parent))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_is_shown_and_all_else_is_not() {
+        for (path, text) in [
+            (&["hosts", "web1", "address"][..], "10.0.0.1"),
+            (&["database", "users", "shop", "schema"], "shop"),
+            (&["database", "users", "shop", "password", "env"], "DB_PASSWORD"),
+            (&["certificates", "issuer"], "https://acme.example.com/directory"),
+            (&["x-admin", "user"], "ops"),
+        ] {
+            assert!(value(path, text, false), "{path:?}");
+        }
+        for (path, text) in [
+            (&["database"][..], "hunter2"),
+            (&["database", "users"], "hunter2"),
+            (&["database", "users", "shop"], "hunter2"),
+            (&["database", "users", "shop", "pw"], "hunter2"),
+            (&["database", "users", "shop", "password"], "hunter2"),
+            (&["database", "users", "shop", "password", "env"], "hunter-2"),
+            (&["database", "users", "shop", "password", "command"], "hunter2"),
+            (&["monitoring", "service"], "https://collectors.example.com/hunter2"),
+            (&["monitoring", "url"], "https://collectors.example.com/hunter2"),
+            (&["certificates", "issuer"], "https://ops:hunter2@acme.example.com/"),
+            (&["monitorig", "sorce"], "https://collectors.example.com/hunter2"),
+            (&["x-any", "thing"], "hunter2"),
+            (&[], "hunter2"),
+        ] {
+            assert!(!value(path, text, false), "{path:?}");
+        }
+        assert!(key(&["database", "users", "shop"], "passwrod") && key(&["monitoring"], "servcie"));
+        assert!(!key(&["database", "users", "shop", "password"], "hunter2") && !key(&["monitoring"], "hunter2"));
+        assert!(!key(&[], "https://hunter2") && !key(&["monitoring"], "correcthorse"));
+    }
+}
