@@ -102,7 +102,6 @@ pub(crate) fn site(backend: Backend) -> Site {
         file: "shop.yml".into(),
         folder: ".".into(),
         state: "state".into(),
-        edge: infra::inventory::site::Edge::default(),
         silence: BTreeMap::new(),
         through: BTreeMap::new(),
     }
