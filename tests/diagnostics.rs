@@ -75,7 +75,7 @@ fn each_warning_can_be_silenced() {
         let (_, warnings) = load(&path).unwrap();
         let words: BTreeSet<&str> = warnings.iter().filter_map(Diagnostic::kind).map(Warning::word).collect();
         assert_eq!(words.len(), warnings.len(), "{}: one of a kind is told twice", path.display());
-        let silence: String = words.iter().map(|word| format!("  {word}: a test\n")).collect();
+        let silence = words.iter().map(|word| format!("  {word}: a test\n")).collect::<Vec<_>>().concat();
         let text = format!("{}silence:\n{silence}", std::fs::read_to_string(&path).unwrap());
         assert_eq!(draw(&load_text(&text, &path).unwrap().1, false), "", "{}", path.display());
     }

@@ -60,7 +60,7 @@ fn heads_have_one_budget_on_all_tiers() {
             assert_eq!(with_url(version, bytes), "200", "{version} URL {bytes}");
             assert_eq!(cookies(version, bytes), "200", "{version} Set-Cookie {bytes}");
         }
-        let many: String = (0..90).map(|n| format!("X-Many-{n}: {}\n", "m".repeat(320))).collect();
+        let many = (0..90).map(|n| format!("X-Many-{n}: {}\n", "m".repeat(320))).collect::<Vec<_>>().concat();
         assert_eq!(with_head(version, &many), "200", "{version} many lines");
         for bytes in [34_000, 50_000] {
             assert_eq!(
@@ -367,7 +367,7 @@ fn the_proxy_protocol_is_spoken_with_whom_it_is_expected_from() {
     let send = |host: Option<&str>| {
         let script = format!(
             "printf '{}' | timeout 5 socat - TCP:10.0.1.11:80",
-            request.replace("\r", "\\r").replace('\n', "\\n")
+            request.replace('\r', "\\r").replace('\n', "\\n")
         );
         text(&host.map_or_else(|| tiers.twin.outside(&script), |host| tiers.twin.run(host, &script)))
     };

@@ -807,7 +807,7 @@ fn rivals_are_named() {
     );
 }
 
-/// A tunnel over UDP, as `WireGuard` and OpenVPN make them: one end of it in a namespace, with an address inside.
+/// A tunnel over UDP, as `WireGuard` and `OpenVPN` make them: one end of it in a namespace, with an address inside.
 fn tunnel(net: &mut Net, node: &str, inside: &str, (own, other): (&str, &str)) {
     net.daemon(
         node,

@@ -19,9 +19,13 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Whether the folder's `mod.rs`, or the file beside the folder that is named like it, declares the file under `#[cfg(test)]`.
+/// Whether the folder's `mod.rs`, or the file beside the folder that is named like it, declares the file under `#[cfg(test)]`, or is
+/// itself such a file.
 fn is_test(file: &Path) -> bool {
     let beside = file.parent().unwrap().with_extension("rs");
+    if beside.is_file() && is_test(&beside) {
+        return true;
+    }
     let parent = std::fs::read_to_string(file.with_file_name("mod.rs")).or_else(|_| std::fs::read_to_string(beside));
     let Ok(parent) = parent else { return false };
     let declaration = format!("mod {};", file.file_stem().unwrap().to_str().unwrap());

@@ -89,10 +89,9 @@ impl Sshd {
             );
             fs::write(path.join("sshd_config"), config).unwrap();
             let log = fs::File::create(path.join("log")).unwrap();
-            let mounts: String = mounts
-                .iter()
-                .map(|(file, over)| format!("mount --bind {} {over} && ", path.join(file).display()))
-                .collect();
+            let mounts =
+                mounts.iter().map(|(file, over)| format!("mount --bind {} {over} && ", path.join(file).display()));
+            let mounts = mounts.collect::<Vec<_>>().concat();
             let mut command = if mounts.is_empty() { Command::new(SSHD) } else { Command::new("unshare") };
             if !mounts.is_empty() {
                 command.args(["--mount", "sh", "-c", &format!("{mounts}exec {SSHD} \"$@\""), "sh"]);

@@ -34,11 +34,11 @@ mod tests {
             for n in 0..8 {
                 let (once, made) = (&once, &made);
                 scope.spawn(move || {
-                    let make = || {
+                    let value = || {
                         made.fetch_add(1, Ordering::SeqCst);
                         n % 2
                     };
-                    assert_eq!(once.get(n % 2, make), n % 2);
+                    assert_eq!(once.get(n % 2, value), n % 2);
                 });
             }
         });

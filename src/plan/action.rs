@@ -8,8 +8,7 @@ use serde::Serialize;
 
 use crate::base::net::{Cidr, HostName};
 use crate::inventory::site::Backend;
-use crate::plan::half::Half;
-use crate::plan::narrow::Behind;
+use crate::plan::behind::{Behind, Half};
 use crate::plan::ruleset::{Rule, Ruleset};
 use crate::plan::state::{Access, File, Follow, Other, Phase, Recorded};
 use crate::plan::step::{Step, Waiting};

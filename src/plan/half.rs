@@ -3,22 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use schemars::JsonSchema;
-use serde::Serialize;
-
 use crate::base::net::{Cidr, HostName};
-use crate::plan::narrow::{Addresses, Behind};
+use crate::plan::behind::{Behind, Half};
+use crate::plan::narrow::Addresses;
 use crate::plan::plan::{Action, Plan};
 use crate::plan::ruleset::Rule;
-
-/// What opens on one end alone.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, JsonSchema)]
-pub struct Half {
-    /// Flows, as `lb -> web 8444/tcp`.
-    pub flows: BTreeSet<String>,
-    /// The hosts of the other end.
-    pub others: BTreeSet<HostName>,
-}
 
 /// By what keeps the other end from its part. A flow that a host opens beside one of before with the same words and port has new
 /// partners, and opens for these.

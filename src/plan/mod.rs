@@ -1,6 +1,7 @@
 //! The narrow waist: Desired, Observed, and the Plan between them.
 
 pub mod action;
+pub mod behind;
 pub mod body;
 pub mod decision;
 pub mod diff;

@@ -8,38 +8,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use schemars::JsonSchema;
-use serde::Serialize;
-
 use crate::base::net::{Cidr, HostName};
+use crate::plan::behind::Behind;
 use crate::plan::plan::{Action, Plan};
 use crate::plan::ruleset::{Direction, Rule, Ruleset};
 use crate::plan::state::{Desired, DesiredHost, Phase};
-
-/// Why nobody has seen a host at the new end of what moves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Behind {
-    /// It is not selected.
-    LeftOut,
-    /// It does not answer, or cannot be worked on.
-    Away,
-    /// It did not get through what comes before `Narrow`.
-    Failed,
-}
-
-impl Behind {
-    /// What is said of so many hosts: `is not a part of this run`, `do not answer`.
-    pub fn of(self, hosts: usize) -> &'static str {
-        match (self, hosts == 1) {
-            (Self::LeftOut, true) => "is not a part of this run",
-            (Self::LeftOut, false) => "are not a part of this run",
-            (Self::Away, true) => "does not answer",
-            (Self::Away, false) => "do not answer",
-            (Self::Failed, _) => "did not get through this run",
-        }
-    }
-}
 
 /// Of each host of the fleet, the addresses from which it comes and at which it is reached.
 pub type Addresses = BTreeMap<HostName, Vec<IpAddr>>;

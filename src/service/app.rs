@@ -120,7 +120,7 @@ mod tests {
         ] {
             let server = TcpListener::bind("127.0.0.1:0").unwrap();
             let port = server.local_addr().unwrap().port();
-            let serves = std::thread::spawn(move || {
+            let asked = std::thread::spawn(move || {
                 let (mut stream, _) = server.accept().unwrap();
                 let mut request = [0; 512];
                 let length = stream.read(&mut request).unwrap();
@@ -128,7 +128,7 @@ mod tests {
                 String::from_utf8_lossy(&request[..length]).into_owned()
             });
             let (well, words) = said(port);
-            let request = serves.join().unwrap();
+            let request = asked.join().unwrap();
             assert!(request.starts_with("GET /healthz HTTP/1.1\r\nHost: shop.example.com\r\n"), "{request}");
             let expected = expected.replace("PORT", &port.to_string());
             let whole =

@@ -12,29 +12,29 @@ const AWAY: [&str; 6] = ["away", "429", "500", "503", "hang", "stranger"];
 const LOG: &str = "/var/log/shop/app.log";
 const CATEGORY: &str = "prod/shop/app";
 
-/// Lines that begin with `word`, and how often each came, of all categories.
-fn arrived(world: &World, word: &str) -> BTreeMap<String, usize> {
+/// Lines that begin with `mark`, and how often each came, of all categories.
+fn arrived(world: &World, mark: &str) -> BTreeMap<String, usize> {
     let mut all = BTreeMap::new();
     for post in world.accepted().iter().filter(|post| !post.is_measures()) {
-        for line in post.body.lines().filter_map(|line| line.find(word).map(|at| &line[at..])) {
+        for line in post.body.lines().filter_map(|line| line.find(mark).map(|at| &line[at..])) {
             *all.entry(line.to_owned()).or_default() += 1;
         }
     }
     all
 }
 
-/// Waits until `many` different lines with `word` have arrived, and says that each came once, and after how many seconds.
-fn each_once(world: &World, word: &str, many: usize) -> f64 {
+/// Waits until `many` different lines with `mark` have arrived, and says that each came once, and after how many seconds.
+fn each_once(world: &World, mark: &str, many: usize) -> f64 {
     let began = Instant::now();
-    wait(&format!("{many} lines of `{word}`"), Duration::from_secs(600), || {
+    wait(&format!("{many} lines of `{mark}`"), Duration::from_secs(600), || {
         std::thread::sleep(Duration::from_secs(1));
-        (arrived(world, word).len() >= many).then_some(())
+        (arrived(world, mark).len() >= many).then_some(())
     });
-    let lines = arrived(world, word);
+    let lines = arrived(world, mark);
     let twice = lines.values().filter(|times| **times != 1).count();
     assert!(
         lines.len() == many && twice == 0,
-        "{} lines of `{word}` instead of {many}, {twice} of them again",
+        "{} lines of `{mark}` instead of {many}, {twice} of them again",
         lines.len()
     );
     began.elapsed().as_secs_f64()

@@ -4,7 +4,8 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::plan::narrow::{self, Addresses, Behind, Closing};
+use crate::plan::behind::Behind;
+use crate::plan::narrow::{self, Addresses, Closing};
 
 const LBS: [&str; 2] = ["lb1", "lb2"];
 const WEBS: [&str; 2] = ["web1", "web2"];

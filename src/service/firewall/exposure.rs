@@ -415,7 +415,7 @@ certificates: { issuer: internal }
 
     /// The inventory with these lines among its own.
     fn followed(lines: &[String]) -> String {
-        let lines: String = lines.iter().map(|line| format!("    {line}\n")).collect();
+        let lines = lines.iter().map(|line| format!("    {line}\n")).collect::<Vec<_>>().concat();
         INVENTORY.replace("  allow:\n", &format!("  allow:\n{lines}"))
     }
 
