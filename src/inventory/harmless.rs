@@ -1,7 +1,6 @@
 //! What of an inventory may be shown beside a mistake: takes the keys that lead to a value or a key, says whether it is known to be no
 //! secret. Where a section can hold secrets, what is not known is hidden: people put them under the wrong key, and in the wrong shape.
 
-use super::mask::{is_sensitive, is_variable};
 use crate::base::diagnostic::did_you_mean;
 
 /// The sections in which no secret has a place.
@@ -9,6 +8,8 @@ const OPEN: [&str; 11] =
     ["name", "include", "state", "ssh", "hosts", "ports", "drain", "edge", "firewall", "sites", "silence"];
 /// The sections in which some have.
 const CLOSED: [&str; 3] = ["database", "monitoring", "certificates"];
+/// Keys whose value is a secret.
+const SECRET_KEYS: [&str; 4] = ["password", "token", "source", "key"];
 /// The places of a secret.
 const REFERENCE: [&str; 3] = ["env", "file", "command"];
 /// All keys whose values are no secrets, wherever they stand.
@@ -154,6 +155,24 @@ fn secret(path: &[&str]) -> Option<usize> {
         let parent = at.checked_sub(1).and_then(|above| path.get(above)).copied();
         path.get(*at).is_some_and(|key| is_sensitive(key, parent))
     })
+}
+
+/// Whether what stands under `key` may be a secret, misspelled keys included. Under `hosts`, `sites` and `users` keys are names.
+pub(super) fn is_sensitive(key: &str, parent: Option<&str>) -> bool {
+    if matches!(parent, Some("hosts" | "sites" | "users")) {
+        return false;
+    }
+    let key = key.to_ascii_lowercase();
+    SECRET_KEYS.contains(&key.as_str())
+        || ["pass", "secret", "token", "apikey", "api_key", "credential"].iter().any(|part| key.contains(part))
+        || (key.len() > 3 && SECRET_KEYS.iter().any(|known| strsim::jaro_winkler(&key, known) > 0.85))
+}
+
+/// Whether `text` can be the name of an environment variable (POSIX.1-2024 base definitions 8.1).
+pub(super) fn is_variable(text: &str) -> bool {
+    !text.is_empty()
+        && !text.starts_with(|c: char| c.is_ascii_digit())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 #[cfg(test)]

@@ -7,22 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::base::diagnostic::{Diagnostic, Source, Span};
-use crate::inventory::harmless;
+use crate::inventory::harmless::{self, is_sensitive};
 use crate::inventory::raw::{Entry, Mark, Node, Value};
-
-/// Keys whose value is a secret.
-const SECRET_KEYS: [&str; 4] = ["password", "token", "source", "key"];
-
-/// Whether what stands under `key` may be a secret, misspelled keys included. Under `hosts`, `sites` and `users` keys are names.
-pub(super) fn is_sensitive(key: &str, parent: Option<&str>) -> bool {
-    if matches!(parent, Some("hosts" | "sites" | "users")) {
-        return false;
-    }
-    let key = key.to_ascii_lowercase();
-    SECRET_KEYS.contains(&key.as_str())
-        || ["pass", "secret", "token", "apikey", "api_key", "credential"].iter().any(|part| key.contains(part))
-        || (key.len() > 3 && SECRET_KEYS.iter().any(|known| strsim::jaro_winkler(&key, known) > 0.85))
-}
 
 /// Masks every scalar in `node`, and every key.
 pub(super) fn all(node: &Node, out: &mut Vec<Span>) {
@@ -55,13 +41,6 @@ pub(super) fn tree<'n>(path: &mut Vec<&'n str>, node: &'n Node, listed: bool, ou
             }
         }
     }
-}
-
-/// Whether `text` can be the name of an environment variable (POSIX.1-2024 base definitions 8.1).
-pub(super) fn is_variable(text: &str) -> bool {
-    !text.is_empty()
-        && !text.starts_with(|c: char| c.is_ascii_digit())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 /// All of a value, with the anchor and the tag before it on its line: a secret that begins with `&` or `!` is read as one.

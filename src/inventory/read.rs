@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::base::diagnostic::{Diagnostic, did_you_mean};
 use crate::base::net::{Invalid, Port};
-use crate::inventory::mask;
+use crate::inventory::harmless;
 use crate::inventory::raw::{Entry, Mark, Node, Value};
 use crate::inventory::site::SecretRef;
 
@@ -411,7 +411,7 @@ impl Problems {
             return None;
         }
         if let Some(env) = fields.value("env") {
-            let Some(name) = env.text().filter(|text| mask::is_variable(text)) else {
+            let Some(name) = env.text().filter(|text| harmless::is_variable(text)) else {
                 self.push(Diagnostic::error("`env` must be the name of an environment variable").at(&env.span()).help(
                     "write its name, such as `DB_PASSWORD`, without a `$`; the value is read from the environment",
                 ));

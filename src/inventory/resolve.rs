@@ -9,6 +9,7 @@ mod drain;
 mod edge;
 mod firewall;
 mod hosts;
+mod jumps;
 mod monitoring;
 mod names;
 mod ports;
@@ -68,7 +69,7 @@ pub(crate) fn resolve(root: &Node, path: &Path, problems: &mut Problems) -> Opti
     let state = state(fields, &folder, problems);
     addresses::check(&sites, &hosts, certificates.as_ref(), problems);
     roles::check(fields, &hosts, &sites, problems);
-    ssh::circles(fields, &hosts, problems);
+    jumps::circles(fields, &hosts, problems);
     let watched = monitoring.as_ref().map_or(MonitoringService::None, |one| one.service);
     if watched != MonitoringService::Prometheus {
         monitoring::idle(&hosts, problems);
