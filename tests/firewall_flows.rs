@@ -6,7 +6,7 @@ mod firewall_support;
 use std::collections::BTreeSet;
 
 use firewall_support::{host, name, place, port, site};
-use infra::base::net::Proto;
+use infra::base::proto::Proto;
 use infra::inventory::site::{Allow, Backend, Party, Role, Site};
 use infra::plan::decision::Passage;
 use infra::plan::ruleset::{Direction, Rule, Ruleset};
@@ -19,12 +19,20 @@ fn ruleset(site: &Site, host: &str) -> Ruleset {
 }
 
 fn lines(set: &Ruleset, way: Direction, number: u64) -> Vec<String> {
-    let same = |rule: &&Rule| rule.direction == way && rule.port == port(number);
+    let same = |rule: &&Rule| rule.direction == way && rule.port == Some(port(number));
     set.rules.iter().filter(same).map(ToString::to_string).collect()
 }
 
 fn allow(to: Party, from: &[Party], number: u64) -> Allow {
-    Allow { to, from: from.to_vec(), port: port(number), proto: Proto::Tcp, why: "test".into(), place: place(99) }
+    Allow {
+        to,
+        from: from.to_vec(),
+        port: Some(port(number)),
+        proto: Proto::Tcp,
+        through: None,
+        why: "test".into(),
+        place: place(99),
+    }
 }
 
 #[test]
@@ -185,7 +193,7 @@ fn the_table() {
 }
 
 fn ask(site: &Site, from: &str, to: &str, number: u64) -> Explanation {
-    explain(site, &platform::oldest(), &flows::derive(site), (from, to), port(number), Proto::Tcp).unwrap()
+    explain(site, &platform::oldest(), &flows::derive(site), (from, to), Some(port(number)), Proto::Tcp).unwrap()
 }
 
 #[test]
@@ -225,8 +233,9 @@ fn verdicts() {
     ] {
         assert_eq!(ask(&site, from, to, number).verdict, verdict, "{from} {to} {number}");
     }
-    let wrong =
-        |from: &str, to: &str| explain(&site, &platform::oldest(), &[], (from, to), port(1), Proto::Tcp).unwrap_err();
+    let wrong = |from: &str, to: &str| {
+        explain(&site, &platform::oldest(), &[], (from, to), Some(port(1)), Proto::Tcp).unwrap_err()
+    };
     assert_eq!(wrong("wbe1", "lb1").help, ["did you mean `web1`?"]);
     assert_eq!(wrong("wbe1", "lb1").message, "`wbe1` is not a host, role, address or network");
     assert_eq!(wrong("10.0.0.1/24", "lb1").message, "`10.0.0.1/24` has host bits set");
@@ -274,7 +283,8 @@ fn a_comment_cannot_break_out() {
     let rule = Rule {
         direction: Direction::In,
         proto: Proto::Tcp,
-        port: port(1),
+        port: Some(port(1)),
+        beyond: BTreeSet::new(),
         peers: BTreeSet::new(),
         uids: BTreeSet::new(),
         flow: format!("a\" ; }} flush ruleset\\\n\u{e9}{}", "x".repeat(200)),

@@ -11,7 +11,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use firewall_support::{Net, port, site};
-use infra::base::net::{HostName, Proto};
+use infra::base::net::HostName;
+use infra::base::proto::Proto;
 use infra::inventory::site::{Allow, Backend, Party, Role, Site};
 use infra::plan::decision::Passage;
 use infra::plan::ruleset::Ruleset;
@@ -793,18 +794,235 @@ fn whoever_takes_the_token_first_wins() {
     assert!(observed(&net, "web1", root.path()).intact);
 }
 
+/// Others are judged by what they do with what comes in and goes out, not by their policies.
 #[test]
 fn rivals_are_named() {
     let (site, net, root) = one(Backend::Nftables);
     apply(&net, "web1", root.path(), &ruleset(&site, "web1", false));
-    net.ok("web1", "nft 'table inet mine { chain c { type filter hook input priority 5; policy drop; }; }'");
-    let rivals = observed(&net, "web1", root.path()).rivals;
-    assert_eq!(
-        rivals,
-        [
-            "the table `inet mine` drops at the input hook all that its own rules do not accept, even where infra's rules accept it: take it out where it is loaded from, and `nft delete table inet mine`"
-        ]
+    // What somebody else loads, and the tables that refuse all that they do not accept; then the ports that are refused by themselves.
+    let cases: [(&str, &[&str], &[(u16, u16)]); 12] = [
+        ("nft 'table inet mine { chain c { type filter hook input priority 5; policy drop; }; }'", &["inet mine"], &[]),
+        ("nft 'table ip mine { chain c { type filter hook input priority 5; counter reject; }; }'", &["ip mine"], &[]),
+        (
+            "iptables -A INPUT -p tcp --dport 22 -j ACCEPT; iptables -A INPUT -j REJECT --reject-with icmp-host-prohibited",
+            &["ip filter"],
+            &[],
+        ),
+        ("ip6tables -A INPUT -j LOG --log-prefix 'in: '; ip6tables -A INPUT -j DROP", &["ip6 filter"], &[]),
+        (
+            "nft 'table inet mine { chain d { log prefix \"a b\" level info counter drop; }; chain c { type filter hook prerouting priority -150; jump d; }; }'",
+            &["inet mine"],
+            &[],
+        ),
+        (
+            "nft 'table netdev mine { chain c { type filter hook ingress device eth0 priority 5; drop; }; }'",
+            &["netdev mine"],
+            &[],
+        ),
+        (
+            "nft 'table inet mine { chain c { type filter hook output priority 5; oif lo accept; reject; }; }'",
+            &["inet mine"],
+            &[],
+        ),
+        (
+            "nft 'table inet mine { chain c { type filter hook input priority 5; tcp dport { 443, 8443-8444 } reject with tcp reset; }; }'",
+            &[],
+            &[(443, 443), (8443, 8444)],
+        ),
+        ("iptables -A INPUT -p tcp -m tcp --dport 8443 -j REJECT", &[], &[(8443, 8443)]),
+        // What ends in nothing for us: bans, an accept before the policy, chains that only some go through, and what is forwarded.
+        (
+            "nft 'table inet mine { set s { type ipv4_addr; }; chain c { type filter hook input priority 5; ip saddr @s drop; ct state invalid drop; tcp dport 25 ip saddr 192.0.2.1 reject; }; }'",
+            &[],
+            &[],
+        ),
+        ("nft 'table inet mine { chain c { type filter hook input priority 5; policy drop; accept; }; }'", &[], &[]),
+        (
+            "nft 'table inet mine { chain d { drop; }; chain c { type filter hook input priority 5; ip saddr 192.0.2.1 jump d; }; chain f { type filter hook forward priority 0; policy drop; }; }'",
+            &[],
+            &[],
+        ),
+    ];
+    for (load, tables, ports) in cases {
+        net.ok("web1", load);
+        let seen = observed(&net, "web1", root.path());
+        assert_eq!(seen.rivals.len(), tables.len(), "{load}: {:?}", seen.rivals);
+        for (rival, table) in seen.rivals.iter().zip(tables) {
+            assert!(rival.starts_with(&format!("the table `{table}` refuses at the ")), "{load}: {rival}");
+        }
+        let shut: Vec<(u16, u16)> = seen.shut.iter().map(|s| (s.ports.0.get(), s.ports.1.get())).collect();
+        assert_eq!(shut, ports, "{load}");
+        net.ok("web1", "for t in 'inet mine' 'ip mine' 'netdev mine' 'ip filter' 'ip6 filter'; do nft delete table $t 2>/dev/null; done; true");
+    }
+    assert_eq!(observed(&net, "web1", root.path()).rivals, Vec::<String>::new());
+}
+
+/// A host that forwards is seen, and lets through what the inventory names, from and to there, and nothing else.
+fn gateway(backend: Backend) {
+    let mut site = site(backend);
+    let mut net = Net::up(&[
+        ("web1", vec![ip("10.99.0.21"), ip("fd99::21")]),
+        ("client", vec![ip("10.99.0.200"), ip("fd99::200")]),
+        ("box", vec![]),
+    ]);
+    // The box hangs on the same wire with addresses of its own; only web1 routes to it.
+    net.ok(
+        "box",
+        "ip addr add 172.30.0.2/24 dev eth0; ip route add default via 172.30.0.1\n\
+         ip addr add fd30::2/64 dev eth0 nodad; ip -6 route add default via fd30::1",
     );
+    net.ok("web1", "ip addr add 172.30.0.1/24 dev eth0; ip addr add fd30::1/64 dev eth0 nodad");
+    // On one wire a router tells of the shorter way, which is not the one of this test.
+    for node in ["box", "client"] {
+        net.ok(node, "sysctl -qw net.ipv6.conf.eth0.accept_redirects=0 net.ipv4.conf.all.accept_redirects=0 net.ipv4.conf.eth0.accept_redirects=0");
+    }
+    net.ok("client", "ip route add 172.30.0.0/24 via 10.99.0.21; ip -6 route add fd30::/64 via fd99::21");
+    for node in ["box", "client"] {
+        net.listen(node, &[7777, 7778]);
+    }
+    let root = tempfile::tempdir().unwrap();
+    let seen = |net: &Net| observed(net, "web1", root.path()).forwards;
+    assert_eq!(seen(&net), None);
+    for (switch, told) in [
+        ("net.ipv4.conf.eth0.forwarding", "net/ipv4/conf/eth0/forwarding"),
+        ("net.ipv6.conf.eth0.forwarding", "net/ipv6/conf/eth0/forwarding"),
+        ("net.ipv6.conf.all.forwarding", "net/ipv6/conf/all/forwarding"),
+        ("net.ipv4.ip_forward", "net/ipv4/ip_forward"),
+    ] {
+        net.ok("web1", &format!("sysctl -qw {switch}=1"));
+        assert_eq!(seen(&net).as_deref(), Some(told));
+        net.ok("web1", &format!("sysctl -qw {switch}=0"));
+        assert_eq!(seen(&net), None);
+    }
+    net.ok("web1", "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
+    let ways = [
+        ("client", "172.30.0.2", 7777),
+        ("client", "fd30::2", 7777),
+        ("client", "172.30.0.2", 7778),
+        ("box", "10.99.0.200", 7777),
+    ];
+    let through = || ways.map(|(from, to, port)| connect(&net, from, to, port).is_through());
+    assert_eq!(through(), [true; 4]);
+    apply(&net, "web1", root.path(), &ruleset(&site, "web1", false));
+    assert_eq!(through(), [false; 4], "nothing is named");
+    let net_of = |text: &str| Party::Net(text.parse().unwrap());
+    let one = Allow {
+        to: net_of("172.30.0.0/24"),
+        from: vec![net_of("10.99.0.0/24")],
+        port: Some(port(7777)),
+        proto: Proto::Tcp,
+        through: Some(Party::Role(Role::Web)),
+        ..site.firewall.allow[0].clone()
+    };
+    let six =
+        Allow { to: net_of("fd30::/64"), from: vec![Party::Internet], port: None, proto: Proto::Any, ..one.clone() };
+    site.firewall.forward = Some(vec![one.clone(), six]);
+    apply(&net, "web1", root.path(), &ruleset(&site, "web1", false));
+    assert_eq!(through(), [true, true, false, false], "what is named, in the direction that is named");
+    let answer = observed(&net, "web1", root.path());
+    assert!(answer.intact && answer.boot_current, "{answer:?}");
+    assert_eq!(answer.loaded, Some(ruleset(&site, "web1", false)), "it reads back");
+    let all = Allow { to: Party::Internet, from: vec![Party::Internet], port: None, proto: Proto::Any, ..one };
+    site.firewall.forward = Some(vec![all]);
+    apply(&net, "web1", root.path(), &ruleset(&site, "web1", true));
+    assert_eq!(through(), [true; 4]);
+}
+
+#[test]
+fn a_gateway_lets_through_what_is_named_with_nftables() {
+    gateway(Backend::Nftables);
+}
+
+#[test]
+fn a_gateway_lets_through_what_is_named_with_iptables() {
+    gateway(Backend::Iptables);
+}
+
+/// Protocols without ports: let in and out where a flow names them, counted by the kernel of the other host.
+fn without_ports(backend: Backend) {
+    let (mut site, net, root) = one(backend);
+    let peers = || vec![Party::Net("10.99.0.11".parse().unwrap()), Party::Net("fd99::11".parse().unwrap())];
+    let base = Allow { from: peers(), port: None, ..site.firewall.allow[0].clone() };
+    let protocols: [Proto; 4] = ["esp", "vrrp", "200", "icmp"].map(|name| name.parse().unwrap());
+    let web = || Party::Role(Role::Web);
+    let send = |from: &str, to: &str, number: u8| {
+        let six = to.contains(':');
+        let perl = format!(
+            "use Socket qw(:all); socket(my $s,{},SOCK_RAW,{number}) or die; my $a=inet_pton({0},'{to}'); send($s,pack('C*',13,0,242,255,0,0,0,0),0,{1}) or exit 1",
+            if six { "AF_INET6" } else { "AF_INET" },
+            if six { "pack_sockaddr_in6(0,$a)" } else { "pack_sockaddr_in(0,$a)" }
+        );
+        net.sh(from, "", &format!("perl -e '{}'", perl.replace('\'', "\"").replace('$', "$"))).status.success()
+    };
+    // What comes in is counted by a chain before ours and by one behind it.
+    let count = "nft -j list counters 2>/dev/null | tr ',' '\\n' | grep '\"packets\"' | tr -dc '0-9\\n' | tr '\\n' ' '";
+    for named in [false, true] {
+        if named {
+            for proto in protocols {
+                site.firewall.allow.push(Allow { to: web(), proto, ..base.clone() });
+                for to in peers() {
+                    site.firewall.allow.push(Allow { to, from: vec![web()], proto, ..base.clone() });
+                }
+            }
+        }
+        apply(&net, "web1", root.path(), &ruleset(&site, "web1", false));
+        assert!(observed(&net, "web1", root.path()).intact);
+        for proto in protocols {
+            for (from, to) in [("10.99.0.11", "10.99.0.21"), ("fd99::11", "fd99::21")] {
+                let number = proto.numbers(from.contains('.'), from.contains(':'))[0];
+                // What is tracked of ICMPv6 and is none of the essentials has no new connections.
+                if number == 58 {
+                    continue;
+                }
+                net.ok(
+                    "web1",
+                    &format!(
+                        "nft 'table inet seen {{ counter n {{ }}; chain c {{ type filter hook input priority 300; meta l4proto {number} counter name n; }}; }}'"
+                    ),
+                );
+                send("lb1", to, number);
+                until("the packet is counted", || {
+                    let counted = net.ok("web1", count);
+                    send("lb1", to, number);
+                    named == (counted.trim() != "0") || !named
+                });
+                assert_eq!(net.ok("web1", count).trim() != "0", named, "{proto} {to}");
+                net.ok("web1", "nft delete table inet seen");
+                // From an address that no flow names it stays out, and what goes out is refused by the kernel itself.
+                assert_eq!(send("web1", from, number), named, "{proto} from web1 to {from}");
+            }
+        }
+    }
+    // Neighbours of VRRP speak to their group.
+    net.ok("web1", "ip route add 224.0.0.0/4 dev eth0");
+    assert!(send("web1", "224.0.0.18", 112));
+    assert!(!send("web1", "224.0.0.18", 50));
+}
+
+#[test]
+fn protocols_without_ports_pass_where_a_flow_names_them_with_nftables() {
+    without_ports(Backend::Nftables);
+}
+
+#[test]
+fn protocols_without_ports_pass_where_a_flow_names_them_with_iptables() {
+    without_ports(Backend::Iptables);
+}
+
+/// What takes the command out of the unit that loads the rules at boot is drift, and is taken out.
+#[test]
+fn a_drop_in_of_the_unit_is_drift() {
+    let (site, net, root) = one(Backend::Nftables);
+    let set = ruleset(&site, "web1", false);
+    apply(&net, "web1", root.path(), &set);
+    let folder = root.path().join("etc/systemd/system/infra-firewall.service.d");
+    fs_err::create_dir_all(&folder).unwrap();
+    assert!(observed(&net, "web1", root.path()).boot_current);
+    fs_err::write(folder.join("override.conf"), "[Service]\nExecStart=\n").unwrap();
+    let answer = observed(&net, "web1", root.path());
+    assert!(answer.intact && !answer.boot_current);
+    apply(&net, "web1", root.path(), &set);
+    assert!(observed(&net, "web1", root.path()).boot_current && !folder.exists());
 }
 
 /// A tunnel over UDP, as `WireGuard` and `OpenVPN` make them: one end of it in a namespace, with an address inside.
@@ -855,7 +1073,7 @@ fn through_a_tunnel(backend: Backend) {
         let peers = || vec![Party::Net("10.99.0.1".parse().unwrap())];
         let web = || Party::Role(Role::Web);
         let (own, theirs) = (Allow { to: web(), from: peers(), ..site.firewall.allow[0].clone() }, peers().remove(0));
-        let tunnel = Allow { port: port(51820), proto: Proto::Udp, why: "the way in".into(), ..own };
+        let tunnel = Allow { port: Some(port(51820)), proto: Proto::Udp, why: "the way in".into(), ..own };
         let out = Allow { to: theirs, from: vec![web()], ..tunnel.clone() };
         site.firewall.allow.extend([tunnel, out]);
         load(&site);

@@ -8,6 +8,7 @@ pub mod material;
 pub mod materials;
 pub mod net;
 pub mod openpgp;
+pub mod proto;
 pub mod redact;
 pub mod secret;
 pub mod sh;

@@ -7,7 +7,8 @@ use clap::Subcommand;
 use super::global::{Global, Inventory};
 use super::stop::{Done, Stop};
 use super::{exit, stages};
-use crate::base::net::{Invalid, Port, Proto};
+use crate::base::net::{Invalid, Port};
+use crate::base::proto::Proto;
 use crate::fleet::measure::{self, Finding};
 use crate::report::Reporter;
 use crate::report::interrupt::Interrupt;
@@ -35,19 +36,19 @@ pub struct Explain {
     pub from: String,
     /// A host or a role
     pub to: String,
-    /// A port, `443` or `53/udp`
+    /// A port, `443` or `53/udp`, or a protocol that has none, `vrrp`
     pub port: PortProto,
     /// The inventory
     #[command(flatten)]
     pub inventory: Inventory,
 }
 
-/// A port with its protocol; TCP where nothing is said.
+/// A port with its protocol, TCP where nothing is said; or a protocol that has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PortProto {
     /// The port.
-    pub port: Port,
-    /// TCP or UDP.
+    pub port: Option<Port>,
+    /// The protocol.
     pub proto: Proto,
 }
 
@@ -55,11 +56,17 @@ impl FromStr for PortProto {
     type Err = Invalid;
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let (port, proto) = match text.split_once('/') {
-            None | Some((_, "tcp")) => (text.trim_end_matches("/tcp"), Proto::Tcp),
+            Some((port, "tcp")) => (port, Proto::Tcp),
             Some((port, "udp")) => (port, Proto::Udp),
-            Some(_) => return Err(Invalid::new("write the protocol as `/tcp` or `/udp`")),
+            // By its number alone a protocol could not be told from a port.
+            Some(("", number)) => return Ok(Self { port: None, proto: number.parse()? }),
+            Some(_) => return Err(Invalid::new("has ports with `/tcp` and `/udp` only")),
+            None if text.starts_with(|c: char| c.is_ascii_alphabetic()) => {
+                return Ok(Self { port: None, proto: text.parse()? });
+            }
+            None => (text, Proto::Tcp),
         };
-        Ok(Self { port: port.parse()?, proto })
+        Ok(Self { port: Some(port.parse()?), proto })
     }
 }
 

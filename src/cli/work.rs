@@ -33,6 +33,7 @@ use crate::report::interrupt::Interrupt;
 use crate::report::outcome::Next;
 use crate::report::{Reporter, prompt};
 use crate::service::Services;
+use crate::service::firewall::beside;
 use crate::service::render::Templates;
 
 mod orders;
@@ -460,14 +461,16 @@ fn rivals(site: &Site, prepared: &Prepared, events: &Sender<Event>) {
     if !site.tells(Warning::OtherRules) {
         return;
     }
-    let mut warnings: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut warnings: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for (name, seen) in &prepared.survey.observed {
-        for text in &seen.firewall.warnings {
+        let rules = prepared.desired.get(name).and_then(|desired| desired.firewall.as_ref());
+        let missed = rules.map(|rules| beside::missed(name, rules, &seen.firewall)).unwrap_or_default();
+        for text in seen.firewall.warnings.iter().cloned().chain(missed) {
             warnings.entry(text).or_default().push(name.as_str());
         }
     }
     for (text, hosts) in warnings {
-        warn(events, &format!("{}: {}; {}", hosts.join(", "), report::phrase(text), Warning::OtherRules.silencing()));
+        warn(events, &format!("{}: {}; {}", hosts.join(", "), report::phrase(&text), Warning::OtherRules.silencing()));
     }
 }
 

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use time::OffsetDateTime;
 
-use crate::base::net::{HostName, Port, Proto};
+use crate::base::net::{HostName, Port};
+use crate::base::proto::Proto;
 use crate::base::sh::quote;
 use crate::base::words::count;
 use crate::fleet::run;
@@ -146,7 +147,8 @@ pub fn judge(host: &HostName, seen: &Result<Readiness, String>, names: &[String]
 /// What the firewall says against http-01: a load balancer whose port 80 is not open to the whole internet of a family.
 pub fn firewall(site: &Site, host: &HostName) -> Vec<Finding> {
     let ends = ("internet", host.as_str());
-    let Ok(answer) = explain(site, &platform::oldest(), &flows::derive(site), ends, Port::HTTP, Proto::Tcp) else {
+    let Ok(answer) = explain(site, &platform::oldest(), &flows::derive(site), ends, Some(Port::HTTP), Proto::Tcp)
+    else {
         return Vec::new();
     };
     if answer.verdict == Verdict::Allowed {

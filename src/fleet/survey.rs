@@ -23,6 +23,7 @@ use crate::plan::plan::{self, Plan};
 use crate::plan::ruleset::Ruleset;
 use crate::plan::state::{Desired, DesiredHost, Facts, Observed, ObservedFleet};
 use crate::plan::way;
+use crate::service::firewall::beside;
 use crate::service::firewall::flows::passages;
 use crate::service::render::Templates;
 use crate::service::{self, Services};
@@ -144,7 +145,8 @@ pub fn answer(
 fn refusal(desired: &DesiredHost, observed: &Observed) -> Option<String> {
     let told = |words: &[String]| (!words.is_empty()).then(|| words.join("; "));
     let blocked = || told(&way::blocked(desired, observed));
-    let reason = observed.refusal.clone().or_else(blocked).or_else(|| told(&observed.firewall.rivals));
+    let others = || told(&observed.firewall.rivals);
+    let reason = observed.refusal.clone().or_else(blocked).or_else(others);
     reason.map(|reason| report::phrase(&reason))
 }
 
@@ -335,8 +337,13 @@ pub fn look(
     let desired = sources.desire(&survey.facts())?;
     again(services, &mut survey, &guessed, &desired, parallel);
     for (name, seen) in &survey.observed {
-        let of_another = sources.of_another(seen);
-        if let Some(reason) = of_another.or_else(|| desired.get(name).and_then(|wanted| refusal(wanted, seen))) {
+        // What stands against planned rules is known when the rules are, by what the host has just said.
+        let against = |wanted: &DesiredHost| {
+            let told = beside::against(site, name, wanted.firewall.as_ref()?, &seen.firewall);
+            (!told.is_empty()).then(|| report::phrase(&told.join("; ")))
+        };
+        let left = || desired.get(name).and_then(|wanted| refusal(wanted, seen).or_else(|| against(wanted)));
+        if let Some(reason) = sources.of_another(seen).or_else(left) {
             survey.refused.insert(name.clone(), reason);
         }
     }

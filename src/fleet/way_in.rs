@@ -80,7 +80,7 @@ fn shut_in(site: &Site, prepared: &Prepared) -> Vec<Diagnostic> {
         let target = host.ssh.address.as_ref().map_or_else(|| host.addresses.first().copied(), |a| a.parse().ok())?;
         let opens = |rule: &Rule| {
             let peer = rule.peers.is_empty() || rule.peers.iter().any(|net| net.contains(target));
-            rule.direction == Direction::Out && rule.port == ssh_port(host) && rule.uids.is_empty() && peer
+            rule.direction == Direction::Out && rule.port == Some(ssh_port(host)) && rule.uids.is_empty() && peer
         };
         (!rules.rules.iter().any(opens)).then(|| {
             Diagnostic::error(format!(

@@ -10,8 +10,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base::diagnostic::{Diagnostic, Span};
-use crate::base::net::{Cidr, DnsName, HostName, Port, Proto, bracketed};
+use crate::base::net::{Cidr, DnsName, HostName, Port, bracketed};
 use crate::base::openpgp::Fingerprint;
+use crate::base::proto::Proto;
 use crate::base::sh::UnitName;
 use crate::base::warning::Warning;
 
@@ -172,10 +173,12 @@ pub struct Allow {
     pub to: Party,
     /// Who may reach it. Never empty.
     pub from: Vec<Party>,
-    /// Destination port.
-    pub port: Port,
-    /// TCP where nothing is said.
+    /// Destination port; none where the protocol has none. Of what is forwarded, none is all.
+    pub port: Option<Port>,
+    /// TCP where nothing is said; of what is forwarded, any.
     pub proto: Proto,
+    /// The host or role that forwards it: only in `firewall.forward`.
+    pub through: Option<Party>,
     /// Shown in the matrix.
     pub why: String,
     /// Its line.
@@ -191,6 +194,9 @@ pub struct FirewallPolicy {
     pub manage_from: Vec<(Cidr, Place)>,
     /// Extra flows.
     pub allow: Vec<Allow>,
+    /// What hosts forward for others. `None`: the inventory does not say, and a host that forwards is left alone. Empty: nothing, on
+    /// purpose.
+    pub forward: Option<Vec<Allow>>,
     /// Sources dropped before anything else.
     pub block: Vec<(Cidr, Place)>,
     /// Name servers that the hosts may ask; empty means any (53/tcp and 53/udp to anywhere).

@@ -107,6 +107,7 @@ pub(super) fn script(lab: &str, member: &str, addresses: &[IpAddr], others: &[Ip
          set -e\n\
          ip netns add {name}\n\
          ip netns exec {name} sh -c 'echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad' 2>/dev/null || :\n\
+         ip netns exec {name} sh -c 'echo 0 >/proc/sys/net/ipv4/ip_forward' 2>/dev/null || :\n\
          ip -n {bridge} link add {port} type veth peer name eth0 address {mac} netns {name}\n\
          ip -n {bridge} link set {port} master br0 up\n\
          ip -n {name} -batch - <<E\n{}\nE\n{v6}",

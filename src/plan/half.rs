@@ -33,7 +33,7 @@ pub fn of(plan: &Plan, fleet: &Addresses, behind: &BTreeMap<HostName, Behind>) -
                 let mut addresses = fleet.get(other).into_iter().flatten().map(|address| Cidr::from(*address));
                 if addresses.any(|one| rule.peers.contains(&one) && !known.contains(&one)) {
                     let half = halves.entry(*why).or_default();
-                    half.flows.insert(format!("{} {}/{}", rule.flow, rule.port, rule.proto));
+                    half.flows.insert(format!("{} {}", rule.flow, rule.proto.at(rule.port)));
                     half.others.insert(other.clone());
                 }
             }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use crate::base::net::{HostName, Proto};
+use crate::base::net::HostName;
+use crate::base::proto::Proto;
 use crate::inventory::site::Backend;
 use crate::plan::decision::Decided;
 use crate::plan::plan::{Action, Because, HostPlan, alone, host, plan};
@@ -111,7 +112,7 @@ prop_compose! {
 
 prop_compose! {
     fn rule()(port in 1u64..5, direction in prop::sample::select(vec![Direction::In, Direction::Out])) -> Rule {
-        Rule { direction, proto: Proto::Tcp, port: port.try_into().unwrap(), peers: BTreeSet::new(), uids: BTreeSet::new(), flow: "f".into() }
+        Rule { direction, proto: Proto::Tcp, port: Some(port.try_into().unwrap()), beyond: BTreeSet::new(), peers: BTreeSet::new(), uids: BTreeSet::new(), flow: "f".into() }
     }
 }
 

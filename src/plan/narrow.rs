@@ -165,7 +165,7 @@ pub fn told(action: &Action) -> Vec<String> {
     match action {
         Action::Firewall { to, removed, .. } => {
             let closed = removed.iter().filter_map(|rule| closes(rule, to));
-            closed.map(|rule| format!("{} {}/{}", rule.flow, rule.port, rule.proto)).collect()
+            closed.map(|rule| format!("{} {}", rule.flow, rule.proto.at(rule.port))).collect()
         }
         Action::Remove { path, .. } => vec![path.clone()],
         Action::Perform { task, .. } => vec![task.title.clone()],

@@ -10,7 +10,8 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::base::net::{Cidr, Invalid, Port, Proto};
+use crate::base::net::{Cidr, Invalid, Port};
+use crate::base::proto::Proto;
 use crate::inventory::site::Backend;
 
 /// Which way a connection is opened, seen from the host.
@@ -21,6 +22,8 @@ pub enum Direction {
     In,
     /// From the host.
     Out,
+    /// Between others, through the host.
+    Through,
 }
 
 /// One accepted kind of connection.
@@ -28,12 +31,15 @@ pub enum Direction {
 pub struct Rule {
     /// In or out.
     pub direction: Direction,
-    /// TCP or UDP.
+    /// TCP, UDP, or another protocol.
     pub proto: Proto,
-    /// Destination port.
-    pub port: Port,
-    /// The other side: sources of `In`, destinations of `Out`. Empty means anyone, of both families.
+    /// Destination port; none where the protocol has none, and where all of them are meant.
+    pub port: Option<Port>,
+    /// The other side: sources of `In` and `Through`, destinations of `Out`. Empty means anyone, of both families.
     pub peers: BTreeSet<Cidr>,
+    /// Destinations of `Through`. Empty means anyone, and so it is for the others.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub beyond: BTreeSet<Cidr>,
     /// For `Out`: only processes of these numeric users; empty means any.
     pub uids: BTreeSet<u32>,
     /// The flow that it comes from, for a person: `lb -> web`, `manage_from`. One line.
@@ -60,7 +66,8 @@ impl Rule {
 }
 
 impl fmt::Display for Rule {
-    /// `in tcp 8443 peers 10.0.1.11,10.0.1.12 uids - # lb -> web`; `-` for an empty set.
+    /// `in tcp 8443 peers 10.0.1.11,10.0.1.12 uids - # lb -> web`; `-` for an empty set and where there is no port. What is forwarded
+    /// has `beyond` and its destinations more.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fn list<T: fmt::Display>(items: &BTreeSet<T>) -> String {
             if items.is_empty() {
@@ -71,9 +78,15 @@ impl fmt::Display for Rule {
         let direction = match self.direction {
             Direction::In => "in",
             Direction::Out => "out",
+            Direction::Through => "through",
         };
         let (peers, uids) = (list(&self.peers), list(&self.uids));
-        write!(f, "{direction} {} {} peers {peers} uids {uids} # {}", self.proto, self.port, self.flow)
+        let port = self.port.map_or_else(|| "-".to_owned(), |port| port.to_string());
+        write!(f, "{direction} {} {port} peers {peers} ", self.proto)?;
+        if self.direction == Direction::Through {
+            write!(f, "beyond {} ", list(&self.beyond))?;
+        }
+        write!(f, "uids {uids} # {}", self.flow)
     }
 }
 
@@ -90,22 +103,24 @@ impl FromStr for Rule {
         }
         let (head, flow) = line.split_once(" # ").ok_or_else(|| Invalid::new("has no ` # `"))?;
         let words: Vec<&str> = head.split(' ').collect();
-        let [direction, proto, port, "peers", peers, "uids", uids] = words[..] else {
-            return Err(Invalid::new("is not a rule"));
+        let (direction, proto, port, peers, beyond, uids) = match words[..] {
+            [direction, proto, port, "peers", peers, "uids", uids] => (direction, proto, port, peers, "-", uids),
+            [direction, proto, port, "peers", peers, "beyond", beyond, "uids", uids] => {
+                (direction, proto, port, peers, beyond, uids)
+            }
+            _ => return Err(Invalid::new("is not a rule")),
         };
         Ok(Self {
             direction: match direction {
                 "in" => Direction::In,
                 "out" => Direction::Out,
+                "through" => Direction::Through,
                 _ => return Err(Invalid::new("has no direction")),
             },
-            proto: match proto {
-                "tcp" => Proto::Tcp,
-                "udp" => Proto::Udp,
-                _ => return Err(Invalid::new("has no protocol")),
-            },
-            port: port.parse()?,
+            proto: proto.parse()?,
+            port: if port == "-" { None } else { Some(port.parse()?) },
             peers: list(peers)?,
+            beyond: list(beyond)?,
             uids: list(uids)?,
             flow: flow.to_owned(),
         })
@@ -188,7 +203,8 @@ mod tests {
         Rule {
             direction: Direction::In,
             proto: Proto::Tcp,
-            port: port.try_into().unwrap(),
+            port: Some(port.try_into().unwrap()),
+            beyond: BTreeSet::new(),
             peers: ["10.0.1.11", "fd00::/64"].iter().map(|p| p.parse().unwrap()).collect(),
             uids: BTreeSet::from([0, 42]),
             flow: flow.into(),
@@ -199,7 +215,16 @@ mod tests {
     fn the_text_reads_back() {
         let set = Ruleset {
             backend: Backend::Iptables,
-            rules: BTreeSet::from([rule(8443, "lb -> web"), rule(22, "a # b")]),
+            rules: BTreeSet::from([
+                rule(8443, "lb -> web"),
+                rule(22, "a # b"),
+                Rule { proto: Proto::Other(112), port: None, ..rule(1, "lb -> lb") },
+                Rule {
+                    direction: Direction::Through,
+                    beyond: BTreeSet::from(["192.0.2.0/24".parse().unwrap()]),
+                    ..rule(443, "a -> b through c")
+                },
+            ]),
             block: BTreeSet::from(["203.0.113.0/24".parse().unwrap()]),
             guest_forwarding: true,
         };

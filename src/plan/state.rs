@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::base::net::{HostName, Port};
+use crate::base::proto::Proto;
 pub use crate::plan::body::{Body, Digest};
 pub use crate::plan::facts::{Facts, Version};
 pub use crate::plan::phase::Phase;
@@ -259,8 +260,43 @@ pub struct ObservedFirewall {
     pub rivals: Vec<String>,
     /// Other owners of rules that may disturb ours, each a sentence.
     pub warnings: Vec<String>,
+    /// Chains of others that refuse ports.
+    #[serde(default)]
+    pub shut: Vec<Shut>,
+    /// The switch by which the host forwards for others, as a path below `/proc/sys`.
+    #[serde(default)]
+    pub forwards: Option<String>,
+    /// Whom the host asks by its own settings.
+    #[serde(default)]
+    pub asks: Vec<Asks>,
     /// An armed change of an earlier run is neither confirmed nor rolled back yet.
     pub pending: bool,
+}
+
+/// Ports that a chain of somebody else refuses whoever comes or goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shut {
+    /// `input`, `output`, `prerouting`, `ingress`, …
+    pub hook: String,
+    /// Family and name of its table.
+    pub table: String,
+    /// TCP or UDP.
+    pub proto: Proto,
+    /// The first and the last.
+    pub ports: (Port, Port),
+}
+
+/// Somebody whom a host asks by its own settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asks {
+    /// TCP or UDP.
+    pub proto: Proto,
+    /// At which port.
+    pub port: Port,
+    /// By which name or address.
+    pub of: String,
+    /// For what, with an article: `its name server`.
+    pub what: String,
 }
 
 /// A line of the manifest: a file that we put on the host.

@@ -276,13 +276,15 @@ fn flow(rule: &Rule) -> String {
     let way = match rule.direction {
         Direction::In => "in",
         Direction::Out => "out",
+        Direction::Through => "through",
     };
+    let door = rule.proto.at(rule.port);
     if let Some((ends, why)) = rule.flow.split_once(PASSAGE) {
-        format!("{ends} {}/{}{PASSAGE}{why}", rule.port, rule.proto)
+        format!("{ends} {door}{PASSAGE}{why}")
     } else if rule.flow.contains("->") {
-        format!("{} {}/{}", rule.flow, rule.port, rule.proto)
+        format!("{} {door}", rule.flow)
     } else {
-        format!("{} ({way}) {}/{}", rule.flow, rule.port, rule.proto)
+        format!("{} ({way}) {door}", rule.flow)
     }
 }
 

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::base::net::{HostName, Port, Proto};
+use crate::base::net::{HostName, Port};
+use crate::base::proto::Proto;
 use crate::base::secret;
 use crate::fleet::event::{Failure, HostOutcome, OpenFlow, Outcome, StepFate, StepOutcome};
 use crate::inventory::site::{Backend, Certificates, FirewallPolicy, Host, Place, Ports, Role, Site, Ssh};
@@ -16,7 +17,8 @@ pub(crate) fn open(seen: bool) -> Vec<OpenFlow> {
     let rule = |net: &str| Rule {
         direction: Direction::In,
         proto: Proto::Tcp,
-        port: port(22),
+        port: Some(port(22)),
+        beyond: BTreeSet::new(),
         peers: BTreeSet::from([net.parse().unwrap()]),
         uids: BTreeSet::new(),
         flow: "manage_from".into(),
@@ -65,6 +67,7 @@ pub(crate) fn site(roles: &[(&str, usize)]) -> Site {
             manage_from: Vec::new(),
             allow: Vec::new(),
             block: Vec::new(),
+            forward: None,
             resolvers: Vec::new(),
         },
         sites: BTreeMap::new(),
@@ -102,7 +105,8 @@ fn rule(direction: Direction, flow: &str, number: u64, peers: &[&str]) -> Rule {
     Rule {
         direction,
         proto: Proto::Tcp,
-        port: port(number),
+        port: Some(port(number)),
+        beyond: BTreeSet::new(),
         peers: peers.iter().map(|p| p.parse().unwrap()).collect(),
         uids: BTreeSet::new(),
         flow: flow.to_owned(),

@@ -77,12 +77,14 @@ pub(crate) fn site(backend: Backend) -> Site {
             allow: vec![Allow {
                 to: Party::Role(Role::Web),
                 from: vec![Party::Net("10.99.0.200".parse().unwrap())],
-                port: port(9000),
-                proto: infra::base::net::Proto::Tcp,
+                port: Some(port(9000)),
+                through: None,
+                proto: infra::base::proto::Proto::Tcp,
                 why: "status checks".into(),
                 place: place(23),
             }],
             block: Vec::new(),
+            forward: None,
             resolvers: Vec::new(),
         },
         sites: BTreeMap::from([(shop.name.clone(), shop)]),
@@ -100,6 +102,7 @@ pub(crate) fn site(backend: Backend) -> Site {
         }),
         monitoring: None,
         file: "shop.yml".into(),
+        silence: BTreeMap::new(),
         folder: ".".into(),
         state: "state".into(),
         silence: BTreeMap::new(),
@@ -133,7 +136,7 @@ impl Net {
         net.ok("sw", &script);
         for (node, addresses) in nodes {
             let mut script = String::from(
-                "set -e\nip link set lo up\nsysctl -qw net.ipv6.conf.eth0.accept_dad=0\nip link set eth0 up\n",
+                "set -e\nip link set lo up\nsysctl -qw net.ipv4.ip_forward=0\nsysctl -qw net.ipv6.conf.eth0.accept_dad=0\nip link set eth0 up\n",
             );
             for address in addresses {
                 let tail = if address.is_ipv4() { "/24" } else { "/64 nodad" };

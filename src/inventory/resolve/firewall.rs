@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use super::hosts::Hosts;
 use super::{missing, names};
 use crate::base::diagnostic::Diagnostic;
-use crate::base::net::{Cidr, Proto};
+use crate::base::net::Cidr;
+use crate::base::proto::Proto;
 use crate::base::warning::Warning;
 use crate::inventory::raw::{Mark, Node};
 use crate::inventory::read::{Fields, Problems};
@@ -22,17 +23,26 @@ const MANAGE: &str =
 pub(super) fn firewall(root: Fields<'_>, hosts: &Hosts<'_>, problems: &mut Problems) -> Option<FirewallPolicy> {
     let help = "write `firewall: { manage_from: [10.0.0.0/24] }`, with the networks that you manage the hosts from; nobody else can open SSH";
     let entry = problems.require(root, "the inventory", "firewall", help)?;
-    let fields = problems.fields(entry, "`firewall`", &["backend", "manage_from", "allow", "block", "resolvers"])?;
+    let fields =
+        problems.fields(entry, "`firewall`", &["backend", "manage_from", "allow", "forward", "block", "resolvers"])?;
     let backend = fields.value("backend").map_or(Some(Backend::Nftables), |node| {
         problems.word(node, "backend", &[("nftables", Backend::Nftables), ("iptables", Backend::Iptables)])
     });
     let manage = manage_from(fields, &entry.key.mark, problems);
     let block = fields.value("block").map(|node| networks(node, "block", problems)).unwrap_or_default();
     let allow = fields.value("allow").map(|node| allow(node, hosts, &block, problems)).unwrap_or_default();
+    let forward = fields.value("forward").map(|node| forward(node, hosts, problems));
     let resolvers = fields.value("resolvers").map(|node| resolvers(node, problems)).unwrap_or_default();
     way_in(&manage, &block, hosts, problems);
     let placed = |list: Vec<Placed<'_>>| list.into_iter().map(|(net, node)| (net, node.mark.place())).collect();
-    Some(FirewallPolicy { backend: backend?, manage_from: placed(manage), allow, block: placed(block), resolvers })
+    Some(FirewallPolicy {
+        backend: backend?,
+        manage_from: placed(manage),
+        allow,
+        forward,
+        block: placed(block),
+        resolvers,
+    })
 }
 
 /// Networks of a list, or one.
@@ -180,12 +190,14 @@ fn rule(item: &Node, hosts: &Hosts<'_>, block: &[Placed<'_>], problems: &mut Pro
         let parties = items.into_iter().map(|item| Some((names::party(item, "from", hosts, problems)?, item)));
         parties.collect::<Vec<_>>()
     });
-    let port = problems
-        .require(fields, what, "port", "write `port: 9000`: the destination port")
-        .and_then(|e| problems.port(&e.value, "port"));
-    let proto = fields
-        .value("proto")
-        .map_or(Some(Proto::Tcp), |node| problems.word(node, "proto", &[("tcp", Proto::Tcp), ("udp", Proto::Udp)]));
+    let proto = proto(fields, Proto::Tcp, problems);
+    let port = if proto.is_none_or(Proto::has_ports) {
+        let help = "write `port: 9000`: the destination port";
+        problems.require(fields, what, "port", help).and_then(|e| problems.port(&e.value, "port")).map(Some)
+    } else {
+        no_port(fields, proto, problems);
+        Some(None)
+    };
     let help = "write `why: the reason`: it shows in the matrix, for a colleague who asks in a year";
     let why = problems.require(fields, what, "why", help).and_then(|e| problems.text(&e.value, "why"));
     if let (Some(to), Some(from), Some(to_entry)) = (&to, &from, to_entry) {
@@ -193,7 +205,7 @@ fn rule(item: &Node, hosts: &Hosts<'_>, block: &[Placed<'_>], problems: &mut Pro
             if let Some((message, help)) = futile(to, party, hosts, block) {
                 let diagnostic = Diagnostic::error(message).at(&node.span()).related(&to_entry.value.span(), "to here");
                 problems.push(diagnostic.help(help));
-            } else if port.is_some_and(|port| port.get() == 22) && is_everyone(party) {
+            } else if port.flatten().is_some_and(|port| port.get() == 22) && is_everyone(party) {
                 problems.push(
                     Diagnostic::warning(Warning::OpenSsh, "this lets the whole internet try to log in")
                         .at(&node.span())
@@ -209,7 +221,74 @@ fn rule(item: &Node, hosts: &Hosts<'_>, block: &[Placed<'_>], problems: &mut Pro
         }
     }
     let from = from?.into_iter().map(|party| party.map(|(party, _)| party)).collect::<Option<Vec<Party>>>()?;
-    Some(Allow { to: to?, from, port: port?, proto: proto?, why: why?.to_owned(), place: item.mark.place() })
+    let (port, why, place) = (port?, why?.to_owned(), item.mark.place());
+    Some(Allow { to: to?, from, port, proto: proto?, through: None, why, place })
+}
+
+/// `proto:` by name or number.
+fn proto(fields: Fields<'_>, unsaid: Proto, problems: &mut Problems) -> Option<Proto> {
+    fields.value("proto").map_or(Some(unsaid), |node| {
+        let found = problems.parse::<Proto>(node, "proto")?;
+        if found == Proto::Any && unsaid != Proto::Any {
+            let error = Diagnostic::error("`any` is a protocol of `firewall.forward` alone").at(&node.span());
+            problems.push(error.help("write a rule for each protocol that is to be open"));
+            return None;
+        }
+        Some(found)
+    })
+}
+
+fn no_port(fields: Fields<'_>, proto: Option<Proto>, problems: &mut Problems) {
+    if let (Some(node), Some(proto)) = (fields.value("port"), proto) {
+        let error = Diagnostic::error(format!("a port is for `proto: tcp` and `proto: udp`, and this is `{proto}`"));
+        problems.push(error.at(&node.span()).help("remove `port`, or write the protocol that has it"));
+    }
+}
+
+/// What hosts forward for others: `{ through: gw1, from: [10.8.0.0/24], to: internet, why: … }`.
+fn forward(node: &Node, hosts: &Hosts<'_>, problems: &mut Problems) -> Vec<Allow> {
+    if matches!(&node.value, crate::inventory::raw::Value::List(items) if items.is_empty()) {
+        return Vec::new();
+    }
+    let example = "[{ through: gw1, from: [10.8.0.0/24], to: internet, why: the people of the VPN }]";
+    let items = problems.list(node, "forward", example).unwrap_or_default();
+    items.iter().filter_map(|item| forwarded(item, hosts, problems)).collect()
+}
+
+fn forwarded(item: &Node, hosts: &Hosts<'_>, problems: &mut Problems) -> Option<Allow> {
+    let what = "the entry";
+    let known = &["through", "from", "to", "port", "proto", "why"];
+    let fields = problems.fields_of(item, &item.mark, "an entry", known)?;
+    let help = "write `through: gw1`: the host or role that forwards";
+    let through = problems.require(fields, what, "through", help).and_then(|entry| {
+        let party = names::party(&entry.value, "through", hosts, problems)?;
+        if matches!(party, Party::Net(_) | Party::Internet) {
+            let error = Diagnostic::error(format!("`{party}` is no host of the inventory"));
+            problems.push(error.at(&entry.value.span()).help("name the host or role that forwards"));
+            return None;
+        }
+        Some(party)
+    });
+    let help = "write `from: [10.8.0.0/24]`: the networks whose connections are forwarded";
+    let from = problems.require(fields, what, "from", help);
+    let from = from
+        .and_then(|entry| problems.some(&entry.value, "from", "[10.8.0.0/24]"))
+        .map(|items| items.into_iter().map(|item| names::party(item, "from", hosts, problems)).collect::<Vec<_>>());
+    let help = "write `to: internet`, or a network, a role or a host: where they go";
+    let to = problems.require(fields, what, "to", help).and_then(|e| names::party(&e.value, "to", hosts, problems));
+    let port = fields.value("port").map(|node| problems.port(node, "port"));
+    let proto = proto(fields, if port.is_some() { Proto::Tcp } else { Proto::Any }, problems);
+    if !proto.is_none_or(Proto::has_ports) {
+        no_port(fields, proto, problems);
+    }
+    let help = "write `why:` and the reason: it shows in the matrix, for a colleague who asks in a year";
+    let why = problems.require(fields, what, "why", help).and_then(|e| problems.text(&e.value, "why"));
+    let port = match port {
+        Some(port) => Some(port?),
+        None => None,
+    };
+    let (from, place) = (from?.into_iter().collect::<Option<Vec<Party>>>()?, item.mark.place());
+    Some(Allow { to: to?, from, port, proto: proto?, through: Some(through?), why: why?.to_owned(), place })
 }
 
 fn is_everyone(party: &Party) -> bool {

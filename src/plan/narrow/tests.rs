@@ -1,5 +1,5 @@
 use super::*;
-use crate::base::net::Proto;
+use crate::base::proto::Proto;
 use crate::plan::plan::{Around, Because, Reload};
 use crate::plan::ruleset::PASSAGE;
 use crate::plan::state::Follow;

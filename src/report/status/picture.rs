@@ -169,7 +169,7 @@ fn ways(site: &Site) -> BTreeMap<(Option<Role>, Role), BTreeSet<u16>> {
         };
         let Party::Role(to) = flow.to else { continue };
         if matches!(flow.kind, Kind::Edge | Kind::Tier | Kind::Database) && from != Some(to) {
-            ways.entry((from, to)).or_default().insert(flow.port.get());
+            ways.entry((from, to)).or_default().extend(flow.port.map(u16::from));
         }
     }
     ways

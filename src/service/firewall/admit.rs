@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use crate::base::net::{Cidr, Port, Proto};
+use crate::base::net::{Cidr, Port};
+use crate::base::proto::Proto;
 use crate::plan::ruleset::{Direction, Rule, Ruleset};
 
 /// What decides about a connection.
@@ -23,7 +24,14 @@ fn holds(outer: Cidr, inner: Cidr) -> bool {
 
 /// What decides about a new connection with all of `peer`, opened by the user `uid` (`None`: by any user). A rule that
 /// holds only a part of `peer` does not accept it.
-pub fn decide(set: &Ruleset, way: Direction, proto: Proto, port: Port, peer: Cidr, uid: Option<u32>) -> Decision<'_> {
+pub fn decide(
+    set: &Ruleset,
+    way: Direction,
+    proto: Proto,
+    port: Option<Port>,
+    peer: Cidr,
+    uid: Option<u32>,
+) -> Decision<'_> {
     // A blocked part of a larger network does not stop the rest of it.
     if let Some(net) = set.block.iter().find(|net| holds(**net, peer)) {
         return Decision::Blocked(*net);
@@ -33,7 +41,7 @@ pub fn decide(set: &Ruleset, way: Direction, proto: Proto, port: Port, peer: Cid
         .find(|rule| {
             rule.direction == way
                 && rule.proto == proto
-                && rule.port == port
+                && (rule.port.is_none() || rule.port == port)
                 && (rule.peers.is_empty() || rule.peers.iter().any(|net| holds(*net, peer)))
                 && (rule.uids.is_empty() || uid.is_some_and(|uid| rule.uids.contains(&uid)))
         })
@@ -43,7 +51,7 @@ pub fn decide(set: &Ruleset, way: Direction, proto: Proto, port: Port, peer: Cid
 /// Whether a new connection with `peer` gets through, whoever opens it. Replies of a blocked peer are dropped, so a
 /// connection out to it does not.
 pub fn admits(set: &Ruleset, way: Direction, proto: Proto, port: Port, peer: IpAddr) -> bool {
-    matches!(decide(set, way, proto, port, peer.into(), None), Decision::Accepted(_))
+    matches!(decide(set, way, proto, Some(port), peer.into(), None), Decision::Accepted(_))
 }
 
 /// Whether the controller's own way in stays open: law 4 begins here.
@@ -63,7 +71,8 @@ mod tests {
             rules: BTreeSet::from([Rule {
                 direction: Direction::In,
                 proto: Proto::Tcp,
-                port: Port::try_from(22).unwrap(),
+                port: Port::try_from(22).ok(),
+                beyond: BTreeSet::new(),
                 peers: peers.iter().map(|p| p.parse().unwrap()).collect(),
                 uids: uids.iter().copied().collect(),
                 flow: "manage_from -> all".into(),
@@ -91,6 +100,6 @@ mod tests {
         let rules = set(&["10.0.0.0/25"], &[], &[]);
         let whole = "10.0.0.0/24".parse().unwrap();
         let ssh = Port::try_from(22).unwrap();
-        assert_eq!(decide(&rules, Direction::In, Proto::Tcp, ssh, whole, None), Decision::Denied);
+        assert_eq!(decide(&rules, Direction::In, Proto::Tcp, Some(ssh), whole, None), Decision::Denied);
     }
 }

@@ -13,7 +13,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::base::net::{Cidr, HostName, Port, Proto};
+use crate::base::net::{Cidr, HostName, Port};
+use crate::base::proto::Proto;
 use crate::inventory::site::{Host, Party, Site};
 use crate::plan::ruleset::{Direction, Ruleset};
 
@@ -80,7 +81,7 @@ pub struct Deviation {
 
 /// Every TCP port that appears in the inventory: declared flows, SSH, and the programs' ports, which must stay on loopback.
 pub fn ports(site: &Site, flows: &[Flow]) -> BTreeSet<Port> {
-    let mut ports: BTreeSet<Port> = flows.iter().filter(|f| f.proto == Proto::Tcp).map(|f| f.port).collect();
+    let mut ports: BTreeSet<Port> = flows.iter().filter(|f| f.proto == Proto::Tcp).filter_map(|f| f.port).collect();
     ports.extend([site.ports.web, site.ports.app]);
     ports.extend(site.sites.values().filter_map(|s| s.app.as_ref()).map(|app| app.port));
     ports.extend(Port::try_from(u64::from(SSH)));
@@ -101,7 +102,7 @@ pub fn attempts_from(site: &Site, flows: &[Flow], source: &Source) -> Vec<Attemp
 pub fn more_ports(site: &Site, flows: &[Flow], loaded: &Ruleset) -> BTreeSet<Port> {
     let known = ports(site, flows);
     let out = loaded.rules.iter().filter(|rule| rule.direction == Direction::Out && rule.proto == Proto::Tcp);
-    out.map(|rule| rule.port).filter(|port| !known.contains(port)).collect()
+    out.filter_map(|rule| rule.port).filter(|port| !known.contains(port)).collect()
 }
 
 /// As [`attempts_from`], at these ports.
@@ -151,7 +152,9 @@ fn declared(
     if site.firewall.block.iter().any(|(net, _)| net.contains(origin) || source.is_some() && net.contains(address)) {
         return false;
     }
-    let here = |flow: &&Flow| flow.proto == Proto::Tcp && flow.port == port && flow.uids.is_empty();
+    let here = |flow: &&Flow| {
+        flow.proto == Proto::Tcp && flow.port == Some(port) && flow.through.is_none() && flow.uids.is_empty()
+    };
     let admitted = flows.iter().filter(here).any(|flow| {
         let from = match &flow.from {
             Party::Internet => true,

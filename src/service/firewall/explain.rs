@@ -9,7 +9,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::base::diagnostic::{Diagnostic, did_you_mean};
-use crate::base::net::{Cidr, HostName, Port, Proto};
+use crate::base::net::{Cidr, HostName, Port};
+use crate::base::proto::Proto;
 use crate::inventory::site::{Backend, Host, Party, Place, Role, Site};
 use crate::plan::ruleset::{Direction, Rule, Ruleset};
 use crate::plan::state::Facts;
@@ -59,7 +60,7 @@ pub struct Explanation {
     /// As asked.
     pub to: String,
     /// As asked.
-    pub port: Port,
+    pub port: Option<Port>,
     /// As asked.
     pub proto: Proto,
     /// What comes of it.
@@ -76,7 +77,7 @@ impl fmt::Display for Explanation {
             Verdict::Partly => "allowed in part",
             Verdict::Denied => "denied",
         };
-        writeln!(f, "{} -> {} {}/{}: {verdict}", self.from, self.to, self.port, self.proto)?;
+        writeln!(f, "{} -> {} {}: {verdict}", self.from, self.to, self.proto.at(self.port))?;
         // Where the same rule decides for several, it is told once.
         let mut groups: Vec<(&Side, BTreeSet<&str>, Vec<&str>)> = Vec::new();
         for side in &self.sides {
@@ -97,6 +98,7 @@ impl fmt::Display for Explanation {
             let (way, peer) = match side.way {
                 Direction::In => ("in on", "from"),
                 Direction::Out => ("out on", "to"),
+                Direction::Through => ("through", "from"),
             };
             let hosts: Vec<&str> = hosts.into_iter().collect();
             let verdict = if side.accepted { "yes" } else { "no" };
@@ -186,7 +188,7 @@ pub fn explain(
     facts: &Facts,
     flows: &[Flow],
     (from, to): (&str, &str),
-    port: Port,
+    port: Option<Port>,
     proto: Proto,
 ) -> Result<Explanation, Diagnostic> {
     let mut asked = Asked { site, facts, flows, port, proto, sets: BTreeMap::new(), sides: Vec::new(), yes: 0, no: 0 };
@@ -221,7 +223,7 @@ struct Asked<'a> {
     site: &'a Site,
     facts: &'a Facts,
     flows: &'a [Flow],
-    port: Port,
+    port: Option<Port>,
     proto: Proto,
     sets: BTreeMap<HostName, Ruleset>,
     sides: Vec<Side>,
@@ -322,7 +324,9 @@ fn denial(backend: Backend, way: Direction) -> &'static str {
     match (backend, way) {
         (Backend::Nftables, Direction::In) => nft::DENY_IN,
         (Backend::Nftables, Direction::Out) => nft::DENY_OUT,
+        (Backend::Nftables, Direction::Through) => nft::FORWARD,
         (Backend::Iptables, Direction::In) => "-A INFRA-DENY-IN -j DROP",
+        (Backend::Iptables, Direction::Through) => "-A INFRA-FWD -j DROP",
         (Backend::Iptables, Direction::Out) => "-A INFRA-DENY-OUT -p tcp -j REJECT --reject-with tcp-reset",
     }
 }

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::base::net::{Cidr, HostName, Port, Proto};
+use crate::base::net::{Cidr, HostName, Port};
+use crate::base::proto::Proto;
 use crate::inventory::site::{Host, Party, Role, Site};
 use crate::plan::ruleset::{Direction, Ruleset};
 use crate::service::firewall::admit::{Decision, decide};
@@ -161,7 +162,7 @@ pub fn closed(rules: &Ruleset, sockets: &BTreeSet<Socket>) -> BTreeSet<Closed> {
         one.peers.extend(peer);
     };
     let opened = |end: &End| {
-        rules.rules.iter().any(|r| r.direction == Direction::In && r.proto == end.proto && r.port == end.port)
+        rules.rules.iter().any(|r| r.direction == Direction::In && r.proto == end.proto && r.port == Some(end.port))
     };
     let leased = |end: &End| end.proto == Proto::Udp && LEASES.contains(&end.port.get());
     for socket in sockets {
@@ -194,7 +195,7 @@ fn denied(rules: &Ruleset, way: Direction, end: &End, peer: IpAddr) -> bool {
         Some(uid) => BTreeSet::from([Some(uid)]),
         None => users().chain([None]).collect(),
     };
-    users.into_iter().all(|uid| decide(rules, way, end.proto, end.port, peer.into(), uid) == Decision::Denied)
+    users.into_iter().all(|uid| decide(rules, way, end.proto, Some(end.port), peer.into(), uid) == Decision::Denied)
 }
 
 impl Closed {
@@ -213,7 +214,9 @@ impl Closed {
         }
         let peers = peers.join(", ");
         match self.direction {
-            Direction::Out => format!("{who} is connected to {port}/{proto} of {peers}, where no flow leads"),
+            Direction::Out | Direction::Through => {
+                format!("{who} is connected to {port}/{proto} of {peers}, where no flow leads")
+            }
             Direction::In if self.partly => {
                 format!("{who} listens on {port}/{proto}, where no flow lets in {peers}, connected now")
             }
@@ -243,7 +246,7 @@ impl Closed {
         let here: Vec<&Party> = sides.iter().collect();
         match self.direction {
             Direction::In => here.iter().take(LINES).map(|to| line(to, &peers)).collect(),
-            Direction::Out => peers.iter().map(|to| line(to, &here)).collect(),
+            Direction::Out | Direction::Through => peers.iter().map(|to| line(to, &here)).collect(),
         }
     }
 

@@ -8,7 +8,8 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::base::net::{Cidr, HostName, Port, Proto};
+use crate::base::net::{Cidr, HostName, Port};
+use crate::base::proto::Proto;
 use crate::inventory::site::{Host, MonitoringService, Party, Place, Role, Site};
 use crate::plan::decision::Passage;
 use crate::plan::ruleset::{Direction, MANAGE, PASSAGE, Rule, Ruleset};
@@ -46,6 +47,8 @@ pub enum Kind {
     Monitoring,
     /// `firewall.allow`.
     Allow,
+    /// `firewall.forward`.
+    Forward,
     /// What every host needs from outside: names, time, packages.
     Egress,
 }
@@ -57,10 +60,12 @@ pub struct Flow {
     pub from: Party,
     /// Who answers.
     pub to: Party,
-    /// TCP or UDP.
+    /// TCP, UDP, or another protocol.
     pub proto: Proto,
-    /// Destination port.
-    pub port: Port,
+    /// Destination port; none where the protocol has none, and where all of them are meant.
+    pub port: Option<Port>,
+    /// Whose host forwards it. It opens that host's forwarding alone, and neither of its ends.
+    pub through: Option<Party>,
     /// Only processes of these numeric users may open it; empty means any.
     pub uids: BTreeSet<u32>,
     /// Why it exists, by kind.
@@ -77,6 +82,7 @@ impl Flow {
         match (self.kind, &self.from) {
             (Kind::Manage, Party::Net(_)) => format!("{MANAGE} -> {}", self.to),
             (Kind::Egress, from) => format!("{from} -> {}: {}", self.to, self.why),
+            (Kind::Forward, from) => format!("{from} -> {} forwarded", self.to),
             (_, from) => format!("{from} -> {}", self.to),
         }
     }
@@ -85,7 +91,7 @@ impl Flow {
 impl fmt::Display for Flow {
     /// `lb -> web 8443/tcp`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} -> {} {}/{}", self.from, self.to, self.port, self.proto)
+        write!(f, "{} -> {} {}", self.from, self.to, self.proto.at(self.port))
     }
 }
 
@@ -95,7 +101,8 @@ fn port(number: u16) -> Port {
 }
 
 fn flow(kind: Kind, from: Party, to: Party, port: Port, why: &str) -> Flow {
-    Flow { from, to, proto: Proto::Tcp, port, uids: BTreeSet::new(), kind, why: why.into(), place: None }
+    let why = why.into();
+    Flow { from, to, proto: Proto::Tcp, port: Some(port), through: None, uids: BTreeSet::new(), kind, why, place: None }
 }
 
 impl Flow {
@@ -161,10 +168,19 @@ pub fn derive(site: &Site) -> Vec<Flow> {
         }
     }
     flows.extend(manage(site));
-    for allow in &site.firewall.allow {
+    for allow in site.firewall.allow.iter().chain(site.firewall.forward.iter().flatten()) {
         for from in &allow.from {
-            let one = flow(Kind::Allow, from.clone(), allow.to.clone(), allow.port, &allow.why).at(&allow.place);
-            flows.push(if allow.proto == Proto::Udp { one.udp() } else { one });
+            flows.push(Flow {
+                from: from.clone(),
+                to: allow.to.clone(),
+                proto: allow.proto,
+                port: allow.port,
+                through: allow.through.clone(),
+                uids: BTreeSet::new(),
+                kind: if allow.through.is_some() { Kind::Forward } else { Kind::Allow },
+                why: allow.why.clone(),
+                place: Some(allow.place.clone()),
+            });
         }
     }
     flows.extend(egress(site));
@@ -340,7 +356,7 @@ pub fn host_ruleset(site: &Site, host: &Host, facts: &Facts, flows: &[Flow]) -> 
 
 /// The rules of flows on one host. Flows of the same name, port, protocol and users become one rule.
 fn rules(site: &Site, host: &Host, flows: &[Flow]) -> BTreeSet<Rule> {
-    type Key = (Direction, Proto, Port, BTreeSet<u32>, String);
+    type Key = (Direction, Proto, Option<Port>, BTreeSet<u32>, BTreeSet<Cidr>, String);
     let mut merged: BTreeMap<Key, Option<BTreeSet<Cidr>>> = BTreeMap::new();
     let mut add = |key: Key, found: Option<BTreeSet<Cidr>>| {
         // An empty set here is «nobody» (all peers are the host itself or of a family that it lacks), not «anyone».
@@ -362,20 +378,42 @@ fn rules(site: &Site, host: &Host, flows: &[Flow]) -> BTreeSet<Rule> {
         }
     };
     for flow in flows {
+        let (proto, port, nobody) = (flow.proto, flow.port, BTreeSet::new);
+        if let Some(through) = &flow.through {
+            let beyond = peers(site, &flow.to, host, true);
+            // Nobody on either side is not anyone.
+            if is_host(through, host) && beyond.as_ref().is_none_or(|nets| !nets.is_empty()) {
+                let key = (Direction::Through, proto, port, BTreeSet::new(), beyond.unwrap_or_default(), flow.name());
+                add(key, peers(site, &flow.from, host, false));
+            }
+            continue;
+        }
+        // Those who speak to all of their neighbours at once, and in IPv6 from the link's own address.
+        let groups = |found: Option<BTreeSet<Cidr>>, more: &[&str]| {
+            found.filter(|_| !proto.groups().is_empty()).map_or_else(Vec::new, |found| {
+                let fits = |net: &Cidr| found.iter().any(|peer| peer.is_ipv4() == net.is_ipv4());
+                more.iter().filter_map(|net| net.parse().ok()).filter(fits).collect()
+            })
+        };
         if is_host(&flow.to, host) {
-            let key = (Direction::In, flow.proto, flow.port, BTreeSet::new(), flow.name());
-            add(key, peers(site, &flow.from, host, false));
+            let key = (Direction::In, proto, port, BTreeSet::new(), nobody(), flow.name());
+            let found = peers(site, &flow.from, host, false);
+            let more = groups(found.clone(), &["fe80::/10"]);
+            add(key, found.map(|found| found.into_iter().chain(more).collect()));
         }
         if is_host(&flow.from, host) {
-            let key = (Direction::Out, flow.proto, flow.port, flow.uids.clone(), flow.name());
-            add(key, peers(site, &flow.to, host, true));
+            let key = (Direction::Out, proto, port, flow.uids.clone(), nobody(), flow.name());
+            let found = peers(site, &flow.to, host, true);
+            let more = groups(found.clone(), proto.groups());
+            add(key, found.map(|found| found.into_iter().chain(more).collect()));
         }
     }
-    let rules = merged.into_iter().map(|((direction, proto, port, uids, flow), peers)| Rule {
+    let rules = merged.into_iter().map(|((direction, proto, port, uids, beyond, flow), peers)| Rule {
         direction,
         proto,
         port,
         peers: peers.unwrap_or_default(),
+        beyond,
         uids,
         flow,
     });

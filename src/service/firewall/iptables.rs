@@ -3,8 +3,10 @@
 //! The chains only tighten, as an own table of nftables does: what a flow allows returns to the rules of others, and what
 //! none allows ends here. `# jumps of TABLE` is where the loader puts the removal of jumps that are there already.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use crate::base::net::Cidr;
 use crate::plan::ruleset::{Direction, Rule, Ruleset};
 
 use super::{ATTEMPT_MARK, Older, comment, family, listening};
@@ -41,32 +43,42 @@ pub fn live_command() -> &'static str {
 
 /// The lines of one rule in one family; one for each peer.
 pub fn rule_lines(rule: &Rule, family: Family) -> Vec<String> {
-    let (chain, side) = match rule.direction {
-        Direction::In => ("INFRA-IN", "-s"),
-        Direction::Out => ("INFRA-OUT", "-d"),
+    let (chain, ends) = match rule.direction {
+        Direction::In => ("INFRA-IN", matches(&rule.peers, family, "-s")),
+        Direction::Out => ("INFRA-OUT", matches(&rule.peers, family, "-d")),
+        Direction::Through => {
+            let to = matches(&rule.beyond, family, "-d");
+            let both = |from: &String| to.iter().map(|to| format!("{from}{to}")).collect::<Vec<_>>();
+            ("INFRA-FWD", matches(&rule.peers, family, "-s").iter().flat_map(both).collect())
+        }
     };
-    let (proto, port, note) = (rule.proto, rule.port, comment(&rule.flow));
+    let note = comment(&rule.flow);
+    let what = match rule.port {
+        Some(port) => format!("-p {0} -m {0} --dport {port} ", rule.proto),
+        None => {
+            let numbers = rule.proto.numbers(family.is_ipv4(), !family.is_ipv4());
+            numbers.first().map(|number| format!("-p {number} ")).unwrap_or_default()
+        }
+    };
     let users: Vec<String> = if rule.uids.is_empty() {
         vec![String::new()]
     } else {
         rule.uids.iter().map(|uid| format!("-m owner --uid-owner {uid} ")).collect()
     };
     let mut lines = Vec::new();
-    for peer in matches(rule, family, side) {
+    for ends in ends {
         for user in &users {
-            lines.push(format!(
-                "-A {chain} {peer}-p {proto} -m {proto} --dport {port} {user}-m comment --comment \"{note}\" -j RETURN"
-            ));
+            lines.push(format!("-A {chain} {ends}{what}{user}-m comment --comment \"{note}\" -j RETURN"));
         }
     }
     lines
 }
 
-fn matches(rule: &Rule, which: Family, side: &str) -> Vec<String> {
-    if rule.peers.is_empty() {
+fn matches(peers: &BTreeSet<Cidr>, which: Family, side: &str) -> Vec<String> {
+    if peers.is_empty() {
         return vec![String::new()];
     }
-    family(rule.peers.iter().copied(), which.is_ipv4()).into_iter().map(|net| format!("{side} {net} ")).collect()
+    family(peers.iter().copied(), which.is_ipv4()).into_iter().map(|net| format!("{side} {net} ")).collect()
 }
 
 /// The file of one family.
@@ -129,12 +141,17 @@ pub fn render(set: &Ruleset, which: Family, older: Older) -> String {
         Family::V4 => "-A INFRA-DENY-OUT -j REJECT --reject-with icmp-admin-prohibited",
         Family::V6 => "-A INFRA-DENY-OUT -j REJECT --reject-with icmp6-adm-prohibited",
     });
-    if set.guest_forwarding {
+    if set.guest_forwarding || rules(Direction::Through).next().is_some() {
         line("-A INFRA-FWD -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN");
+    }
+    for rule in rules(Direction::Through).flat_map(|rule| rule_lines(rule, which)) {
+        line(&rule);
+    }
+    if set.guest_forwarding {
         line("-A INFRA-FWD -m conntrack ! --ctstate DNAT -j RETURN");
-        for rule in rules(Direction::In) {
-            let (proto, port, note) = (rule.proto, rule.port, comment(&rule.flow));
-            for peer in matches(rule, which, "-s") {
+        for (rule, port) in rules(Direction::In).filter_map(|rule| Some((rule, rule.port?))) {
+            let (proto, note) = (rule.proto, comment(&rule.flow));
+            for peer in matches(&rule.peers, which, "-s") {
                 line(&format!(
                     "-A INFRA-FWD {peer}-p {proto} -m conntrack --ctorigdstport {port} -m comment --comment \"{note}\" -j RETURN"
                 ));

@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::base::net::{Port, Proto};
+use crate::base::net::Port;
+use crate::base::proto::Proto;
 use crate::base::visible;
 use crate::inventory::site::{Party, Place, Role, Site};
 
@@ -15,10 +16,13 @@ use super::flows::{Flow, Kind};
 /// One port in a cell.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub struct Entry {
-    /// Destination port.
-    pub port: Port,
-    /// TCP or UDP.
+    /// Destination port; none where the protocol has none, and where all of them are meant.
+    pub port: Option<Port>,
+    /// The protocol.
     pub proto: Proto,
+    /// The gateway, of what is forwarded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub through: Option<String>,
     /// Only for processes of these users; empty means any.
     pub uids: BTreeSet<u32>,
     /// Why, by kind.
@@ -30,11 +34,15 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// `443`, `53/udp`, `80*` where only some users may.
+    /// `443`, `53/udp`, `vrrp`, `80*` where only some users may, `443 through gw1`.
     fn word(&self) -> String {
-        let proto = if self.proto == Proto::Udp { "/udp" } else { "" };
+        let door = match self.port {
+            Some(port) if self.proto == Proto::Tcp => port.to_string(),
+            port => self.proto.at(port),
+        };
         let users = if self.uids.is_empty() { "" } else { "*" };
-        format!("{}{proto}{users}", self.port)
+        let through = self.through.as_ref().map(|host| format!(" through {host}")).unwrap_or_default();
+        format!("{door}{users}{through}")
     }
 }
 
@@ -99,6 +107,7 @@ pub fn matrix(site: &Site, flows: &[Flow]) -> Matrix {
                 rows.entry(row.clone()).or_default().entry(column).or_default().insert(Entry {
                     port: flow.port,
                     proto: flow.proto,
+                    through: flow.through.as_ref().map(ToString::to_string),
                     uids: flow.uids.clone(),
                     kind: flow.kind,
                     why: flow.why.clone(),
@@ -196,7 +205,7 @@ impl Matrix {
         let mut reasons: BTreeMap<(&str, String, &str), Vec<&str>> = BTreeMap::new();
         for row in &self.rows {
             for (column, cell) in &row.to {
-                for entry in cell.iter().filter(|entry| entry.kind == Kind::Allow) {
+                for entry in cell.iter().filter(|entry| matches!(entry.kind, Kind::Allow | Kind::Forward)) {
                     reasons.entry((column, entry.word(), &entry.why)).or_default().push(&row.from);
                 }
             }

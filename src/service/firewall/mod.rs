@@ -3,6 +3,7 @@
 
 pub mod admit;
 pub mod attempts;
+pub mod beside;
 pub mod explain;
 pub mod exposure;
 pub mod flows;
@@ -15,7 +16,8 @@ pub mod script;
 use std::collections::BTreeSet;
 
 use crate::base::diagnostic::Diagnostic;
-use crate::base::net::{Cidr, Port, Proto};
+use crate::base::net::{Cidr, Port};
+use crate::base::proto::Proto;
 use crate::inventory::site::Backend;
 use crate::plan::ruleset::{Direction, Ruleset};
 use crate::plan::state::Version;
@@ -106,7 +108,7 @@ fn family(peers: impl IntoIterator<Item = Cidr>, ipv4: bool) -> Vec<Cidr> {
 /// The TCP ports at which the host is reached, by its rules.
 fn listening(set: &Ruleset) -> BTreeSet<Port> {
     let inward = set.rules.iter().filter(|rule| rule.direction == Direction::In && rule.proto == Proto::Tcp);
-    inward.map(|rule| rule.port).collect()
+    inward.filter_map(|rule| rule.port).collect()
 }
 
 /// A flow's name as it may stand between double quotes in a comment of either tool.

@@ -1,8 +1,9 @@
 //! A [`Ruleset`] as one nftables file: own tables only, one transaction, loads as often as one likes (nft 1.0.6 and later).
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use crate::base::net::Cidr;
+use crate::base::net::{Cidr, Port};
 use crate::plan::ruleset::{Direction, Rule, Ruleset};
 
 use super::{ATTEMPT_MARK, Older, comment, family, listening};
@@ -20,13 +21,21 @@ pub fn live_command() -> &'static str {
 
 /// The lines of one rule; one for each family that it has peers in.
 pub fn rule_lines(rule: &Rule) -> Vec<String> {
-    let side = match rule.direction {
-        Direction::In => "saddr",
-        Direction::Out => "daddr",
+    let tail = format!("{}{}counter accept comment \"{}\"", users(rule), what(rule), comment(&rule.flow));
+    let ends = match rule.direction {
+        Direction::In => matches(&rule.peers, "saddr"),
+        Direction::Out => matches(&rule.peers, "daddr"),
+        Direction::Through => {
+            let (from, to) = (matches(&rule.peers, "saddr"), matches(&rule.beyond, "daddr"));
+            // IPv4 does not reach IPv6.
+            let same = |a: &str, b: &str| a.is_empty() || b.is_empty() || a.split(' ').next() == b.split(' ').next();
+            let both = |from: &String| {
+                to.iter().filter(|to| same(from, to)).map(|to| format!("{from}{to}")).collect::<Vec<_>>()
+            };
+            from.iter().flat_map(both).collect()
+        }
     };
-    let tail = format!("{} dport {} counter accept comment \"{}\"", rule.proto, rule.port, comment(&rule.flow));
-    let tail = format!("{}{tail}", users(rule));
-    matches(rule, side).into_iter().map(|peers| format!("{peers}{tail}")).collect()
+    ends.into_iter().map(|ends| format!("{ends}{tail}")).collect()
 }
 
 /// The line that drops a blocked source.
@@ -43,6 +52,19 @@ fn set(nets: &[Cidr]) -> String {
     format!("{{ {} }}", items.join(", "))
 }
 
+/// The match on protocol and port; nothing where any is meant.
+fn what(rule: &Rule) -> String {
+    if let Some(port) = rule.port {
+        return format!("{} dport {port} ", rule.proto);
+    }
+    let has = |ipv4| rule.peers.is_empty() || rule.peers.iter().any(|net| net.is_ipv4() == ipv4);
+    match &rule.proto.numbers(has(true), has(false))[..] {
+        [] => String::new(),
+        [one] => format!("meta l4proto {one} "),
+        some => format!("meta l4proto {{ {} }} ", some.iter().map(u8::to_string).collect::<Vec<_>>().join(", ")),
+    }
+}
+
 fn users(rule: &Rule) -> String {
     if rule.uids.is_empty() {
         return String::new();
@@ -52,12 +74,12 @@ fn users(rule: &Rule) -> String {
 }
 
 /// The match on the peers, by family; nothing where anyone is meant.
-fn matches(rule: &Rule, side: &str) -> Vec<String> {
-    if rule.peers.is_empty() {
+fn matches(peers: &BTreeSet<Cidr>, side: &str) -> Vec<String> {
+    if peers.is_empty() {
         return vec![String::new()];
     }
     let one = |ipv4| {
-        let nets = family(rule.peers.iter().copied(), ipv4);
+        let nets = family(peers.iter().copied(), ipv4);
         (!nets.is_empty()).then(|| format!("{} {side} {} ", word(ipv4), set(&nets)))
     };
     [true, false].into_iter().filter_map(one).collect()
@@ -92,11 +114,15 @@ pub fn render(set: &Ruleset, older: Older) -> String {
     chain("input", &head(INPUT), rules(Direction::In), "jump deny_in");
     chain("output", &head(OUTPUT), rules(Direction::Out), &[unseen, vec!["jump deny_out".into()]].concat().join("\n"));
     if set.guest_forwarding {
-        let translated = set.rules.iter().filter(|rule| rule.direction == Direction::In).flat_map(translated_lines);
+        let translated = set.rules.iter().filter(|rule| rule.direction == Direction::In);
+        let translated = translated.filter_map(|rule| Some(translated_lines(rule, rule.port?))).flatten();
         chain("translated", "", translated.collect(), "counter drop comment \"a forwarded port that no flow allows\"");
-        chain("forward", FORWARD_GUEST, Vec::new(), "");
+        let lines = rules(Direction::Through).into_iter().chain(["ct status dnat jump translated".to_owned()]);
+        chain("forward", FORWARD_GUEST, lines.collect(), "");
     } else {
-        chain("forward", FORWARD, Vec::new(), "");
+        let lines = rules(Direction::Through);
+        let states = if lines.is_empty() { String::new() } else { format!("\n{STATES}") };
+        chain("forward", &format!("{FORWARD}{states}"), lines, "");
     }
     text.push_str("}\n");
     text.push_str(BLOCK);
@@ -111,11 +137,11 @@ pub fn render(set: &Ruleset, older: Older) -> String {
 
 /// What lets a translated (Docker's published) port through: matched by the port that the client asked for. One port a
 /// line, because nft 1.0.6 prints a set of `ct original proto-dst` in a form that it does not read.
-fn translated_lines(rule: &Rule) -> Vec<String> {
-    let (proto, port) = (rule.proto, rule.port);
+fn translated_lines(rule: &Rule, port: Port) -> Vec<String> {
+    let proto = rule.proto;
     let tail =
         format!("meta l4proto {proto} ct original proto-dst {port} counter accept comment \"{}\"", comment(&rule.flow));
-    matches(rule, "saddr").into_iter().map(|peers| format!("{peers}{tail}")).collect()
+    matches(&rule.peers, "saddr").into_iter().map(|peers| format!("{peers}{tail}")).collect()
 }
 
 const HEAD: &str = "\
@@ -177,12 +203,12 @@ ct state vmap { related : accept, invalid : drop }";
 const OLDER: &str =
     "PORTtcp flags & (fin | syn | rst | ack) != syn counter accept comment \"connections older than the firewall\"";
 
-const FORWARD: &str = "type filter hook forward priority filter; policy drop;";
+/// What ends what is forwarded and no rule accepts.
+pub const FORWARD: &str = "type filter hook forward priority filter; policy drop;";
 
 const FORWARD_GUEST: &str = "\
 type filter hook forward priority filter; policy accept;
-ct state established,related accept
-ct status dnat jump translated";
+ct state established,related accept";
 
 // -310: before connection tracking and before raw. Bans: nft add element inet infra_block banned4 '{ 203.0.113.7 timeout 1h }'
 const BLOCK: &str = "

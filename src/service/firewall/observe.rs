@@ -2,7 +2,7 @@
 
 use crate::inventory::site::Backend;
 use crate::plan::ruleset::Ruleset;
-use crate::plan::state::{Observed, ObservedFirewall, ObservedUnit};
+use crate::plan::state::{Asks, Observed, ObservedFirewall, ObservedUnit, Shut};
 use crate::service::inquiry::Inquiry;
 
 use super::GUEST_FORWARDING;
@@ -66,6 +66,12 @@ fn read(answer: &str, observed: &mut Observed) {
                 ));
             }
             "drops" => drops.extend(rest.split_once(' ')),
+            "shuts" => firewall.shut.extend(shut(rest)),
+            "forwards" => firewall.forwards = Some(rest.to_owned()),
+            "asks" => {
+                let more = asks(rest).filter(|one| !firewall.asks.contains(one));
+                firewall.asks.extend(more);
+            }
             _ => {}
         }
     }
@@ -108,21 +114,49 @@ fn read(answer: &str, observed: &mut Observed) {
     guest |= active("docker");
     firewall.boot_current &= unit("infra-firewall").is_none() || enabled("infra-firewall");
     firewall.loaded = (!rules.is_empty()).then(|| Ruleset::from_text(&rules).ok()).flatten();
+    rivals.dedup();
     observed.firewall = ObservedFirewall { rivals, warnings, ..firewall };
     if guest {
         GUEST_FORWARDING.note(&mut observed.facts);
     }
 }
 
-/// A base chain of someone else, before or behind ours, that ends in a drop.
+/// `HOOK PROTO PORTS TABLE`: the ports of a rule, one or more with commas and ranges.
+fn shut(words: &str) -> Vec<Shut> {
+    let mut parts = words.splitn(4, ' ');
+    let (Some(hook), Some(proto), Some(ports), Some(table)) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Vec::new();
+    };
+    let Ok(proto) = proto.parse() else { return Vec::new() };
+    let ports = ports.split(',').filter_map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        Some((first.parse().ok()?, last.parse().ok()?))
+    });
+    ports.map(|ports| Shut { hook: hook.to_owned(), table: table.to_owned(), proto, ports }).collect()
+}
+
+/// `PROTO PORT NAME WHAT`.
+fn asks(words: &str) -> Option<Asks> {
+    let mut parts = words.splitn(4, ' ');
+    let (proto, port, of, what) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let of = of.trim_matches(['[', ']']).to_owned();
+    Some(Asks { proto: proto.parse().ok()?, port: port.parse().ok()?, of, what: what.to_owned() })
+}
+
+/// A base chain of someone else, before or behind ours, that ends in a refusal.
 fn foreign(hook: &str, table: &str) -> String {
     let (chain, tool) = (hook.to_uppercase(), if table == "ip6 filter" { "ip6tables" } else { "iptables" });
     let way = match table {
-        "ip filter" | "ip6 filter" => format!("`{tool} -P {chain} ACCEPT`"),
+        "ip filter" | "ip6 filter" => {
+            format!(
+                "see it by `{tool} -S {chain}`, then `{tool} -P {chain} ACCEPT`, and `{tool} -D` with the rule that refuses"
+            )
+        }
         _ => format!("`nft delete table {table}`"),
     };
     format!(
-        "the table `{table}` drops at the {hook} hook all that its own rules do not accept, even where infra's rules accept it: \
+        "the table `{table}` refuses at the {hook} hook all that its own rules do not accept, even where infra's rules accept it: \
          take it out where it is loaded from, and {way}"
     )
 }
@@ -178,7 +212,7 @@ mod tests {
         );
         assert_eq!(rivals.len(), 3, "firewalld's own table is not told twice: {rivals:?}");
         assert!(rivals[0].ends_with("`systemctl disable --now firewalld`"), "{rivals:?}");
-        assert!(rivals[1].ends_with("`ip6tables -P OUTPUT ACCEPT`"), "{rivals:?}");
+        assert!(rivals[1].contains("`ip6tables -P OUTPUT ACCEPT`"), "{rivals:?}");
         assert!(rivals[2].ends_with("`nft delete table inet mine`"), "{rivals:?}");
     }
 

@@ -225,6 +225,8 @@ fn record(set: &Ruleset) -> String {
         Backend::Iptables => ("/bin/sh /etc/infra/firewall.sh", "firewall.nft"),
     };
     text.push_str(&here("put \"$ROOT/etc/systemd/system/$unit\" 644", &UNIT.replace("COMMAND", command)));
+    // The unit is ours as a whole: what takes its command away, or adds one, is taken out like a change of the file.
+    text.push_str("rm -rf \"$ROOT/etc/systemd/system/$unit.d\" || exit 1\n");
     let _ = writeln!(text, "(cd \"$etc\" && rm -f {other})");
     let _ = writeln!(text, "{} | put \"$state/firewall.boot\" 600 || exit 1", boot_digests(set.backend));
     text.push_str(
@@ -293,7 +295,7 @@ pub(super) fn boot_digests(backend: Backend) -> String {
     };
     format!(
         "(cd \"$ROOT/etc\" && for f in {files}; do [ ! -L \"$f\" ] && {{ [ -f \"$f\" ] || [ ! -e \"$f\" ]; }} || exit; done; \
-         sha256sum {files}) 2>&1"
+         sha256sum {files}; for f in systemd/system/infra-firewall.service.d/*; do [ ! -e \"$f\" ] || echo \"$f\"; done) 2>&1"
     )
 }
 
