@@ -157,7 +157,10 @@ fn closes(rule: &Rule, to: &Ruleset) -> Option<Rule> {
 /// Whether `other` lets through what `rule` does, as far as its peers go.
 fn covers(other: &Rule, rule: &Rule) -> bool {
     let users = other.uids.is_empty() || !rule.uids.is_empty() && rule.uids.is_subset(&other.uids);
-    (other.direction, other.proto, other.port) == (rule.direction, rule.proto, rule.port) && users
+    // Of what is forwarded, where it leads.
+    let within = |net: &Cidr| other.beyond.iter().any(|wide| wide.net().contains(&net.net()));
+    let beyond = other.beyond.is_empty() || !rule.beyond.is_empty() && rule.beyond.iter().all(within);
+    (other.direction, other.proto, other.port) == (rule.direction, rule.proto, rule.port) && users && beyond
 }
 
 /// What an action of `Narrow` closes, for a person; nothing for one that only follows.

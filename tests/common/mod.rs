@@ -60,6 +60,7 @@ pub fn site(name: &str, hosts: Vec<(HostName, Host)>, sites: Vec<WebSite>, state
             manage_from: vec![("10.0.0.0/24".parse().unwrap(), Place::default())],
             allow: vec![],
             block: vec![],
+            forward: None,
             resolvers: vec![],
         },
         sites: sites.into_iter().map(|s| (s.name.clone(), s)).collect::<BTreeMap<_, _>>(),

@@ -102,7 +102,6 @@ pub(crate) fn site(backend: Backend) -> Site {
         }),
         monitoring: None,
         file: "shop.yml".into(),
-        silence: BTreeMap::new(),
         folder: ".".into(),
         state: "state".into(),
         silence: BTreeMap::new(),

@@ -57,12 +57,13 @@ impl Config {
         ] {
             let mut add = |direction, peers: &[&str]| {
                 let peers = peers.iter().map(|peer| address(peer).into()).collect();
-                let port = port.try_into().unwrap();
+                let port = Some(port.try_into().unwrap());
                 rules.insert(Rule {
                     direction,
                     proto: Proto::Tcp,
                     port,
                     peers,
+                    beyond: BTreeSet::new(),
                     uids: BTreeSet::new(),
                     flow: flow.into(),
                 });
@@ -118,7 +119,9 @@ fn works(state: &ObservedFleet, from: &str, to: &str, port: u64) -> bool {
         let rules = state[&name(host)].firewall.loaded.as_ref().unwrap();
         let peer = address(other).into();
         rules.rules.iter().any(|rule| {
-            rule.direction == direction && rule.port.get() == u16::try_from(port).unwrap() && rule.peers.contains(&peer)
+            rule.direction == direction
+                && rule.port.is_some_and(|own| u64::from(own.get()) == port)
+                && rule.peers.contains(&peer)
         })
     };
     let tier = to.trim_end_matches(char::is_numeric);

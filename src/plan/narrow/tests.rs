@@ -11,7 +11,8 @@ fn name(text: &str) -> HostName {
 fn rule(direction: Direction, port: u64, peers: &[&str]) -> Rule {
     let peers = peers.iter().map(|p| p.parse().unwrap()).collect();
     let flow = "lb -> web".to_owned();
-    Rule { direction, proto: Proto::Tcp, port: port.try_into().unwrap(), peers, uids: BTreeSet::new(), flow }
+    let port = Some(port.try_into().unwrap());
+    Rule { direction, proto: Proto::Tcp, port, peers, beyond: BTreeSet::new(), uids: BTreeSet::new(), flow }
 }
 
 fn narrow_to(stays: &[Rule], removed: Rule) -> Action {

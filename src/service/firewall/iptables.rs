@@ -53,12 +53,11 @@ pub fn rule_lines(rule: &Rule, family: Family) -> Vec<String> {
         }
     };
     let note = comment(&rule.flow);
-    let what = match rule.port {
-        Some(port) => format!("-p {0} -m {0} --dport {port} ", rule.proto),
-        None => {
-            let numbers = rule.proto.numbers(family.is_ipv4(), !family.is_ipv4());
-            numbers.first().map(|number| format!("-p {number} ")).unwrap_or_default()
-        }
+    let what = if let Some(port) = rule.port {
+        format!("-p {0} -m {0} --dport {port} ", rule.proto)
+    } else {
+        let numbers = rule.proto.numbers(family.is_ipv4(), !family.is_ipv4());
+        numbers.first().map(|number| format!("-p {number} ")).unwrap_or_default()
     };
     let users: Vec<String> = if rule.uids.is_empty() {
         vec![String::new()]

@@ -123,17 +123,14 @@ fn read(answer: &str, observed: &mut Observed) {
 
 /// `HOOK PROTO PORTS TABLE`: the ports of a rule, one or more with commas and ranges.
 fn shut(words: &str) -> Vec<Shut> {
-    let mut parts = words.splitn(4, ' ');
-    let (Some(hook), Some(proto), Some(ports), Some(table)) = (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return Vec::new();
-    };
+    let words: Vec<&str> = words.splitn(4, ' ').collect();
+    let [hook, proto, numbers, table] = words[..] else { return Vec::new() };
     let Ok(proto) = proto.parse() else { return Vec::new() };
-    let ports = ports.split(',').filter_map(|range| {
+    let ranges = numbers.split(',').filter_map(|range| {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         Some((first.parse().ok()?, last.parse().ok()?))
     });
-    ports.map(|ports| Shut { hook: hook.to_owned(), table: table.to_owned(), proto, ports }).collect()
+    ranges.map(|ports| Shut { hook: hook.to_owned(), table: table.to_owned(), proto, ports }).collect()
 }
 
 /// `PROTO PORT NAME WHAT`.
