@@ -288,13 +288,13 @@ fn rivals(bench: &Bench) {
         (
             "app1",
             foreign.to_owned(),
-            "the table `inet mine` drops at the input hook",
+            "the table `inet mine` refuses at the input hook all that its own rules do not accept",
             "`nft delete table inet mine`",
             "nft delete table inet mine".to_owned(),
         ),
     ];
     // Something to do, so that it can be seen that nothing is done.
-    bench.edit("\nfirewall:\n", "\nfirewall:\n  resolvers: [192.0.2.254]\n");
+    bench.edit("\nfirewall:\n", "\nfirewall:\n  block: [192.0.2.254]\n");
     for (host, make, _, _, _) in &cases {
         bench.sh(host, make).expect(0);
     }

@@ -64,10 +64,10 @@ impl Asked {
         };
         let blocks = self.blocks.get(file.clone(), || Arc::new(Blocks::read(&files(file.as_deref()))));
         let (by_name, address) = (blocks.chosen(&target.host), target.address.as_deref().unwrap_or(&target.host));
-        let by_address = blocks.chosen(address).filter(|_| address != target.host);
+        let by_address = blocks.chosen_beside(address, &target.host);
         let called = if by_name.is_none() && by_address.is_some() { address } else { &target.host };
         let mut notes = Vec::new();
-        if let (Some(name), Some(other)) = (by_name, by_address.filter(|place| by_name != Some(*place))) {
+        if let (Some(name), Some(other)) = (by_name, by_address) {
             notes.push(format!(
                 "the ssh configuration has a block for {address} at {other}, which does not hold: a host goes by its name where that \
                  has a block, as {} does at {name}",

@@ -109,6 +109,12 @@ impl Blocks {
     pub(super) fn chosen(&self, name: &str) -> Option<&str> {
         self.all.iter().find(|block| block.chooses() && block.holds(name)).map(|block| block.place.as_str())
     }
+
+    /// The same for what is another way to call a host, where the block is not for the host's name too.
+    pub(super) fn chosen_beside(&self, way: &str, name: &str) -> Option<&str> {
+        let only = |block: &&Block| block.chooses() && block.holds(way) && !block.holds(name);
+        self.all.iter().find(only).map(|block| block.place.as_str())
+    }
 }
 
 /// The words of a line: a keyword ends at a space or at `=`, and `"` keeps a word together.

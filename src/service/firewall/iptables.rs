@@ -97,11 +97,15 @@ pub fn render(set: &Ruleset, which: Family, older: Older) -> String {
     let rules = |way| set.rules.iter().filter(move |rule| rule.direction == way);
     let ours = |head: &str| match older {
         Older::GoesOn => head.to_owned(),
-        // Who opened a connection is judged anew, and who answers is not.
+        // Who opened a connection is judged anew, and who answers is not. That a connection ends is let through: who has gone
+        // would else hold the host's lock until the host itself has noticed.
         Older::CountsAsNew => {
             let judged = |line: &str| match line.split_once("RELATED,ESTABLISHED") {
                 Some((before, after)) => {
-                    format!("{before}ESTABLISHED --ctdir REPLY{after}\n{before}RELATED{after}")
+                    let ends =
+                        |flag: &str| format!("{before}ESTABLISHED -p tcp -m tcp --tcp-flags {flag} {flag}{after}");
+                    let (fin, rst) = (ends("FIN"), ends("RST"));
+                    format!("{before}ESTABLISHED --ctdir REPLY{after}\n{fin}\n{rst}\n{before}RELATED{after}")
                 }
                 None => line.to_owned(),
             };

@@ -192,9 +192,11 @@ udp sport 68 udp dport 67 accept comment \"DHCP\"
 udp sport 546 udp dport 547 accept comment \"DHCPv6\"";
 
 const STATES: &str = "ct state vmap { established : accept, related : accept, invalid : drop }";
-// Who opened a connection is judged anew, and who answers is not.
+// Who opened a connection is judged anew, and who answers is not. That a connection ends is let through: who has gone would else hold the
+// host's lock until the host itself has noticed.
 const STATES_AS_NEW: &str = "\
 ct state established ct direction reply accept
+ct state established tcp flags & (fin | rst) != 0 accept
 ct state vmap { related : accept, invalid : drop }";
 
 // A connection that is older than the tracking of connections shows up as new in the middle: no new connection begins
