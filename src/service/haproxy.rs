@@ -41,9 +41,9 @@ const FORMER: &str = r#"systemctl -q is-active haproxy.service || exit 0
 said=$(echo 'show proc' | socat -t 5 - UNIX-CONNECT:/run/haproxy-master.sock 2>&1) && [ -n "$said" ] ||
 	{ echo "the master of haproxy does not tell of its former workers: $said"; exit 1; }
 former=$(printf '%s\n' "$said" | awk '/^#/ { part = $2 " " $3 } part == "old workers" && $2 == "worker" { print $1 }')"#;
-/// Connections of clients at one time: at least, also where the host's memory is not known, and at most. Linux gives one address
-/// 28,232 ports towards one port of another (`net.ipv4.ip_local_port_range`).
-const MAXCONN: [u64; 2] = [8000, 28_000];
+/// Connections of clients at one time: at least, also where the host's memory is not known, and at most. Each takes two files, of which
+/// containers often have 20,000 and no more; the ports of one address towards one web host are 28,232 (`net.ipv4.ip_local_port_range`).
+const MAXCONN: [u64; 2] = [8000, 9_900];
 /// What a client and its connection to a web host take of memory, where nothing flows; half of a host's may go to them.
 const KIB_A_CLIENT: u64 = 80;
 /// What a head of a request or of an answer may have, on all tiers.
