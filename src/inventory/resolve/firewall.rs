@@ -31,7 +31,8 @@ pub(super) fn firewall(root: Fields<'_>, hosts: &Hosts<'_>, problems: &mut Probl
     let manage = manage_from(fields, &entry.key.mark, problems);
     let block = fields.value("block").map(|node| networks(node, "block", problems)).unwrap_or_default();
     let allow = fields.value("allow").map(|node| allow(node, hosts, &block, problems)).unwrap_or_default();
-    let forward = fields.value("forward").map(|node| forward(node, hosts, problems));
+    // An empty list says that nothing is meant to be forwarded; without the key nobody has spoken of it.
+    let forward = fields.written("forward").map(|entry| forward(&entry.value, hosts, problems));
     let resolvers = fields.value("resolvers").map(|node| resolvers(node, problems)).unwrap_or_default();
     way_in(&manage, &block, hosts, problems);
     let placed = |list: Vec<Placed<'_>>| list.into_iter().map(|(net, node)| (net, node.mark.place())).collect();
@@ -349,4 +350,28 @@ fn family(hosts: &Hosts<'_>, wanted: impl Fn(&Host) -> bool) -> Option<(bool, bo
         found = Some((v4 || all.clone().any(IpAddr::is_ipv4), v6 || all.any(IpAddr::is_ipv6)));
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::inventory::load::load_text;
+
+    #[test]
+    fn to_forward_nothing_on_purpose_is_not_to_say_nothing() {
+        let forward = |key: &str| {
+            let text = format!(
+                "name: shop\nhosts: {{ mon1: {{ address: 10.0.9.11, roles: [monitor] }} }}\n\
+                 firewall: {{ manage_from: [10.0.0.0/24]{key} }}\n"
+            );
+            load_text(&text, Path::new("inventory.yml"))
+                .unwrap_or_else(|errors| panic!("{errors:?}"))
+                .0
+                .firewall
+                .forward
+        };
+        assert_eq!(forward("").map(|all| all.len()), None);
+        assert_eq!(forward(", forward: []").map(|all| all.len()), Some(0));
+    }
 }
