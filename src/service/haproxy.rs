@@ -26,8 +26,12 @@ mod status;
 pub struct Haproxy;
 
 const NAME: &str = "haproxy";
-const TEMPLATES: &[Template] =
-    &[template!("haproxy/crt.list"), template!("haproxy/haproxy.cfg"), template!("haproxy/names.map")];
+const TEMPLATES: &[Template] = &[
+    template!("haproxy/crt.list"),
+    template!("haproxy/haproxy.cfg"),
+    template!("haproxy/names.map"),
+    template!("haproxy/sources.cfg"),
+];
 /// `HAProxy`.
 pub(crate) const HAPROXY: Product = Product {
     name: "haproxy",
