@@ -4,10 +4,12 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use common::tiers::Tiers;
 use common::twin::{OUTSIDE, text, wait};
+use infra::base::net::Port;
 use infra::inventory::site::{ClientAddress, Edge, EdgeLimits};
 
 const PROGRAM: &str = include_str!("common/program.py");
@@ -17,14 +19,18 @@ fn start(change: impl FnOnce(&mut infra::inventory::site::Site)) -> (Tiers, temp
     let state = tempfile::tempdir().unwrap();
     let mut site = common::three_tier(&state.path().join("state"));
     change(&mut site);
+    let of_host = |host: &infra::inventory::site::Host| site.programs_on(host).into_keys().map(Port::get).collect();
+    let ports: BTreeMap<String, Vec<u16>> = site.hosts.values().map(|h| (h.name.to_string(), of_host(h))).collect();
     let tiers = Tiers::start(site, |twin, app| {
         twin.put(app, "/run/program.py", PROGRAM);
-        let out = twin.run(app, "setsid -f python3 /run/program.py 8080 >/run/program.log 2>&1 </dev/null");
-        assert!(out.status.success(), "{}", text(&out));
-        let asked = wait(Duration::from_secs(30), || {
-            twin.run(app, "curl -q -s -m 5 http://127.0.0.1:8080/healthz").status.success().then_some(())
-        });
-        assert!(asked.is_some(), "{}", text(&twin.run(app, "cat /run/program.log")));
+        for port in &ports[app] {
+            let begin = format!("WHO={app} setsid -f python3 /run/program.py {port} >/run/program.log 2>&1 </dev/null");
+            let out = twin.run(app, &begin);
+            assert!(out.status.success(), "{}", text(&out));
+            let ask = format!("curl -q -s -m 5 http://127.0.0.1:{port}/healthz");
+            let asked = wait(Duration::from_secs(30), || twin.run(app, &ask).status.success().then_some(()));
+            assert!(asked.is_some(), "{}", text(&twin.run(app, "cat /run/program.log")));
+        }
     });
     (tiers, state)
 }
@@ -274,6 +280,76 @@ fn headers_with_an_underscore_come_through_but_not_in_our_name() {
     }
 }
 
+/// A request to speak by websocket with what stands at a path.
+fn websocket(path: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: shop.example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+}
+
+#[test]
+fn a_path_leads_to_its_program_and_no_other() {
+    let (tiers, _state) = start(|site| {
+        let mut api = common::program("/api/", 8081);
+        api.hosts.insert("app2".parse().unwrap());
+        let deep = common::program("/api/v2/", 8082);
+        let shop = site.sites.get_mut(&"shop.example.com".parse().unwrap()).unwrap();
+        shop.programs.extend([api.clone(), deep]);
+        shop.files.push(common::folder("/srv/docs", "/api/docs/"));
+        // One program serves two sites, on the second beside files that have all other paths.
+        site.sites.get_mut(&"docs.example.org".parse().unwrap()).unwrap().programs.push(api);
+    });
+    let ask = |url: &str| tiers.edge(&format!("--path-as-is 'https://{url}'"));
+    for _ in 0..3 {
+        for (url, said) in [
+            ("shop.example.com/who", "8080 app"),
+            ("shop.example.com/a/who", "8080 app"),
+            ("shop.example.com/apis/who", "8080 app"),
+            ("shop.example.com/API/who", "8080 app"),
+            ("shop.example.com/api/who", "8081 app2"),
+            ("shop.example.com/api//who", "8081 app2"),
+            ("shop.example.com/%61pi/who", "8081 app2"),
+            ("shop.example.com/x/../api/who", "8081 app2"),
+            ("shop.example.com/api/../who", "8080 app"),
+            ("shop.example.com/api/v2/who", "8082 app"),
+            ("shop.example.com/api/v2%2Fwho/../who", "8082 app"),
+            ("docs.example.org/api/who", "8081 app2"),
+            ("a.docs.example.org/api/.x/who", "8081 app2"),
+        ] {
+            let (answer, path) = (ask(url), url.split_once('/').unwrap().1);
+            assert!(answer.starts_with(said) && answer.ends_with(&format!(" /{path}\n")), "{url}: {answer}");
+        }
+    }
+    let code = |url: &str| tiers.edge(&format!("-o /dev/null -w '%{{http_code}}' 'https://{url}'"));
+    // The path without its last slash is the program's own too; all of this program's answers are `well`.
+    assert_eq!(ask("shop.example.com/api"), "well\n");
+    for (url, answer) in [
+        ("shop.example.com/static/x.txt", "static file\n"),
+        ("shop.example.com/api/docs/", "the docs\n"),
+        ("docs.example.org/", "the docs\n"),
+    ] {
+        assert_eq!(ask(url), answer, "{url}");
+    }
+    for url in ["docs.example.org/who", "shop.example.com/.well-known/infra/health/api", "shop.example.com/static/.env"]
+    {
+        assert_eq!(code(url), "404", "{url}");
+    }
+    for path in ["", "/api", "/api/v2"] {
+        let ask = format!(
+            "curl -q -s -m 5 -o /dev/null -w '%{{http_code}}' --cacert /etc/infra/sites-ca.crt \
+             --resolve shop.example.com:443:127.0.0.1 https://shop.example.com/.well-known/infra/health{path}"
+        );
+        assert_eq!(text(&tiers.twin.run("lb1", &ask)), "200", "{path}");
+    }
+    let answer = tiers.raw("http/1.1", &[(websocket("/api/v2/ws").as_bytes(), "101 "), (b"said back", "said back")]);
+    assert!(answer.starts_with("HTTP/1.1 101 ") && answer.ends_with("said back"), "{answer}");
+    // A program that stands still takes no other with it.
+    assert!(tiers.twin.run("app2", "pkill -f 'program.py 8081'").status.success());
+    assert_eq!(code("shop.example.com/api/who"), "502");
+    assert_eq!(code("shop.example.com/api/v2/who"), "200");
+}
+
 #[test]
 fn a_websocket_may_be_still() {
     let (tiers, _state) = start(|_| ());
@@ -283,8 +359,7 @@ fn a_websocket_may_be_still() {
         assert!(tiers.twin.run(host, script).status.success());
     }
     tiers.through("200");
-    let request = "GET /ws HTTP/1.1\r\nHost: shop.example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let request = websocket("/ws");
     // The first wait is for what never comes: eight seconds of silence.
     let answer = tiers.raw("http/1.1", &[(request.as_bytes(), "never said"), (b"said back", "said back")]);
     assert!(answer.starts_with("HTTP/1.1 101 ") && answer.ends_with("said back"), "{answer}");

@@ -370,8 +370,8 @@ mod tests {
         assert_eq!((site.state, site.folder), (PathBuf::from("some/state"), PathBuf::from("some")));
         let sites: Vec<_> = site.sites.values().collect();
         assert_eq!((sites[0].hsts, sites[0].place.line), (300, 4));
-        assert_eq!(sites[0].app.as_ref().map(|app| app.health.as_str()), Some("/"));
-        let files = sites[1].r#static.as_ref().unwrap();
+        assert_eq!(sites[0].programs.first().map(|one| one.health.as_str()), Some("/"));
+        let files = sites[1].files.first().unwrap();
         assert_eq!((files.root.as_str(), files.prefix.as_str()), ("/srv/y", "/"));
     }
 

@@ -121,3 +121,13 @@ impl Node {
         self.entries().iter().find(|entry| entry.key.text == key)
     }
 }
+
+impl Entry {
+    /// The items of a list, or the one value as a list of one, each with what a missing key of it is missed at.
+    pub(crate) fn each(&self) -> Vec<(&Node, &Mark)> {
+        match &self.value.value {
+            Value::List(items) => items.iter().map(|item| (item, &item.mark)).collect(),
+            _ => vec![(&self.value, &self.key.mark)],
+        }
+    }
+}

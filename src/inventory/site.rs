@@ -16,6 +16,7 @@ use crate::base::proto::Proto;
 use crate::base::sh::UnitName;
 use crate::base::warning::Warning;
 
+pub use super::content::{AppProgram, StaticFiles, leads};
 pub use super::issuer::{Certificates, Challenge, Fallback, Issuer};
 pub use super::origin::{Place, SecretRef};
 
@@ -111,6 +112,11 @@ impl Host {
         self.roles.contains(&role)
     }
 
+    /// Whether `program` runs on it.
+    pub fn runs(&self, program: &AppProgram) -> bool {
+        self.has(Role::App) && (program.hosts.is_empty() || program.hosts.contains(&self.name))
+    }
+
     /// The address of one family, if the host has it.
     pub fn address(&self, ipv4: bool) -> Option<IpAddr> {
         self.addresses.iter().copied().find(|a| a.is_ipv4() == ipv4)
@@ -203,24 +209,6 @@ pub struct FirewallPolicy {
     pub resolvers: Vec<IpAddr>,
 }
 
-/// Static files of a site.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StaticFiles {
-    /// Folder on the web hosts, absolute.
-    pub root: String,
-    /// URL prefix, begins and ends with `/`.
-    pub prefix: String,
-}
-
-/// The user's program of a site.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AppProgram {
-    /// Its port on loopback of every app host.
-    pub port: Port,
-    /// Path that answers 200 when it is well.
-    pub health: String,
-}
-
 /// One public site.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebSite {
@@ -230,10 +218,10 @@ pub struct WebSite {
     pub aliases: Vec<DnsName>,
     /// Addresses of load balancers that it is asked for by, in order (RFC 8738); of one site at most.
     pub addresses: Vec<IpAddr>,
-    /// Static files, if any.
-    pub r#static: Option<StaticFiles>,
-    /// The program, if any. A site has at least one of the two.
-    pub app: Option<AppProgram>,
+    /// Folders of static files, in order.
+    pub files: Vec<StaticFiles>,
+    /// The programs, in order. A site has at least one of the two.
+    pub programs: Vec<AppProgram>,
     /// `Strict-Transport-Security: max-age`, in seconds (300 where nothing is said: HSTS starts short).
     pub hsts: u64,
     /// Its line.
@@ -250,6 +238,23 @@ impl WebSite {
     pub fn hosts(&self) -> impl Iterator<Item = String> {
         self.names().map(ToString::to_string).chain(self.addresses.iter().copied().map(bracketed))
     }
+
+    /// The program that a request for `path` reaches, if one does: that of the longest path, unless files have a longer prefix.
+    pub fn program_at(&self, path: &str) -> Option<&AppProgram> {
+        let program = self.programs.iter().filter(|one| leads(&one.path, path)).max_by_key(|one| one.path.len())?;
+        let files = self.files.iter().map(|files| files.prefix.as_str());
+        let nearer = files.filter(|prefix| path.starts_with(prefix)).any(|prefix| prefix.len() > program.path.len());
+        (!nearer).then_some(program)
+    }
+}
+
+/// A program on a host, and who is led to it.
+#[derive(Debug, Clone)]
+pub struct Listening<'a> {
+    /// As the first of the sites has it; all agree on its port and health.
+    pub program: &'a AppProgram,
+    /// Never empty.
+    pub sites: Vec<&'a WebSite>,
 }
 
 /// Who stands before the load balancers, and what one client may take of them.
@@ -534,6 +539,23 @@ impl Site {
     pub fn told(&self, mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
         diagnostics.retain(|diagnostic| diagnostic.kind().is_none_or(|kind| self.tells(kind)));
         diagnostics
+    }
+
+    /// What listens on loopback of `host` for sites: each program once, by its port, with all the sites that it serves, in order.
+    pub fn programs_on(&self, host: &Host) -> BTreeMap<Port, Listening<'_>> {
+        let mut out: BTreeMap<Port, Listening<'_>> = BTreeMap::new();
+        for (site, program) in self.programs().filter(|(_, program)| host.runs(program)) {
+            let listening = out.entry(program.port).or_insert_with(|| Listening { program, sites: Vec::new() });
+            if !listening.sites.iter().any(|known| known.name == site.name) {
+                listening.sites.push(site);
+            }
+        }
+        out
+    }
+
+    /// All programs of all sites.
+    pub fn programs(&self) -> impl Iterator<Item = (&WebSite, &AppProgram)> {
+        self.sites.values().flat_map(|site| site.programs.iter().map(move |program| (site, program)))
     }
 
     /// The hosts of a role, by name.

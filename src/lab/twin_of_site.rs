@@ -39,7 +39,7 @@ impl Spec {
         let by_dns = !authorities.is_empty() && matches!(site.certificates.challenge, Challenge::Dns01 { .. });
         let zones = public.iter().filter(|_| by_dns).map(|name| zone_of(name).to_owned()).collect();
         let names = public.into_iter().map(|name| (name, front.clone())).collect();
-        let ports: Vec<u16> = site.sites.values().filter_map(|s| s.app.as_ref()).map(|a| a.port.get()).collect();
+        let ports = |host| site.programs_on(host).into_keys().map(Port::get).collect();
         let networks = site.firewall.allow.iter().flat_map(|allow| &allow.from).filter_map(|party| match party {
             Party::Net(net) => Some(*net),
             _ => None,
@@ -77,7 +77,7 @@ impl Spec {
             authorities,
             zones,
             endpoint: endpoint::of_site(site),
-            apps: site.with_role(Role::App).map(|h| (h.name.to_string(), ports.clone())).collect(),
+            apps: site.with_role(Role::App).map(|h| (h.name.to_string(), ports(h))).collect(),
         }
     }
 }

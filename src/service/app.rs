@@ -1,18 +1,19 @@
 //! The TLS front of the user's programs: takes a context, adds nginx on the app hosts, which lets web hosts in and passes
 //! their requests to loopback.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use crate::base::diagnostic::Diagnostic;
-use crate::base::net::DnsName;
 use crate::base::sh::quote;
-use crate::inventory::site::{AppProgram, Role};
+use crate::inventory::site::{Host, Listening, Role, WebSite};
 use crate::plan::state::{Look, Phase};
 use crate::service::claims::Claims;
 use crate::service::nginx::{self, Front};
 use crate::service::product::Product;
 use crate::service::render::{Template, template};
-use crate::service::{Context, Service};
+use crate::service::{Context, Service, web};
 
 /// See the module.
 pub struct App;
@@ -30,6 +31,16 @@ struct Model<'a> {
 #[derive(Serialize)]
 struct SiteModel {
     names: Vec<String>,
+    programs: Vec<Program>,
+    /// Those of its programs, each once.
+    ports: BTreeSet<u16>,
+    /// Whether a program has the paths that are nobody else's.
+    has_root: bool,
+}
+
+#[derive(Serialize)]
+struct Program {
+    ways: Vec<String>,
     port: u16,
 }
 
@@ -53,19 +64,31 @@ impl Service for App {
         }
         nginx::want(context, NAME, out)?;
         let port = site.ports.app;
-        let programs = || site.sites.values().filter_map(|s| s.app.as_ref().map(|app| (s, app)));
-        for (s, app) in programs() {
-            out.look(Look { command: program_look(app, &s.name), binding: false });
+        for one in site.programs_on(host).values() {
+            out.look(Look { command: program_look(one), binding: false });
         }
         let model = Model {
             front: Front::new(context, Role::App, &[Role::Web], port),
-            sites: programs().map(|(s, app)| SiteModel { names: s.hosts().collect(), port: app.port.get() }).collect(),
+            sites: site.sites.values().filter_map(|s| led(s, host)).collect(),
         };
         let body = context.render("app/app.conf", &model)?;
         nginx::config(NAME, Phase::App, &format!("/etc/nginx/conf.d/{}-app-{port}.conf", site.name), body, out)?;
         nginx::listener_probes(context, Phase::App, port, out);
         Ok(())
     }
+}
+
+/// What of a site is led to programs on `host`, if anything is.
+fn led(site: &WebSite, host: &Host) -> Option<SiteModel> {
+    let here = || site.programs.iter().filter(|program| host.runs(program));
+    let programs: Vec<Program> =
+        here().map(|one| Program { ways: web::ways(&one.path), port: one.port.get() }).collect();
+    (!programs.is_empty()).then(|| SiteModel {
+        names: site.hosts().collect(),
+        programs,
+        ports: here().map(|one| one.port.get()).collect(),
+        has_root: here().any(|one| one.path == "/"),
+    })
 }
 
 /// Asks a program as its front will, by what every Debian has, and says what it answers: port, path, and status or error.
@@ -86,10 +109,12 @@ else { print "does not speak HTTP on $at\n" }
 exit 1' -- "#;
 
 /// The user's program answers; it may be started after us.
-fn program_look(app: &AppProgram, site: &DnsName) -> String {
-    let host = site.as_str().trim_start_matches("*.");
-    let (path, host, whose) = (quote(&app.health), quote(host), quote(&format!("the program of {site}")));
-    format!("said=$({ASK}{} {path} {host}) || {{ printf '%s %s\\n' {whose} \"$said\"; exit 1; }}", app.port)
+fn program_look(one: &Listening<'_>) -> String {
+    let names: Vec<&str> = one.sites.iter().map(|site| site.name.as_str()).collect();
+    let asked = names.first().copied().unwrap_or_default().trim_start_matches("*.");
+    let (path, host) = (quote(&one.program.health), quote(asked));
+    let whose = quote(&format!("the program of {}", names.join(", ")));
+    format!("said=$({ASK}{} {path} {host}) || {{ printf '%s %s\\n' {whose} \"$said\"; exit 1; }}", one.program.port)
 }
 
 #[cfg(test)]
@@ -99,10 +124,26 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::inventory::site::{AppProgram, Place};
 
     fn said(port: u16) -> (bool, String) {
-        let app = AppProgram { port: u64::from(port).try_into().unwrap(), health: "/healthz".into() };
-        let look = program_look(&app, &"shop.example.com".parse().unwrap());
+        let program = AppProgram {
+            path: "/".into(),
+            port: u64::from(port).try_into().unwrap(),
+            health: "/healthz".into(),
+            hosts: BTreeSet::new(),
+            place: Place::default(),
+        };
+        let site = WebSite {
+            name: "shop.example.com".parse().unwrap(),
+            aliases: Vec::new(),
+            addresses: Vec::new(),
+            files: Vec::new(),
+            programs: Vec::new(),
+            hsts: 300,
+            place: Place::default(),
+        };
+        let look = program_look(&Listening { program: &program, sites: vec![&site] });
         let output = Command::new("sh").args(["-c", &look]).output().unwrap();
         (output.status.success(), String::from_utf8(output.stdout).unwrap())
     }

@@ -18,7 +18,7 @@ use crate::service::claims::Claims;
 use crate::service::product::Product;
 use crate::service::render::{Template, template};
 use crate::service::status::{Gauge, Seen};
-use crate::service::{Context, Service, drain, nginx, ports, prometheus};
+use crate::service::{Context, Service, drain, nginx, ports, prometheus, web};
 
 mod status;
 
@@ -353,10 +353,17 @@ fn through_all_tiers(context: &Context<'_>, site: &WebSite, out: &mut Claims) {
         out.probe(Probe { phase, title, command, within, advisory });
     };
     for host in std::iter::once(name.clone()).chain(shown_addresses(context, site).map(bracketed)) {
-        add(format!("https://{host} answers through all tiers"), ask(&host, "/.well-known/infra/health"), false);
+        add(format!("https://{host} answers through all tiers"), ask(&host, web::PROBE), false);
     }
-    if let Some(app) = &site.app {
-        add(format!("the program of {name} is well at {}", app.health), ask(&name, &app.health), true);
+    for program in &site.programs {
+        if program.path != "/" {
+            let title = format!("https://{name}{} answers through all tiers", program.path);
+            add(title, ask(&name, &web::probe_path(program)), false);
+        }
+        // Where the health lies in no path of the program, only its own hosts can ask for it.
+        if site.program_at(&program.health) == Some(program) {
+            add(format!("the program of {name} is well at {}", program.health), ask(&name, &program.health), true);
+        }
     }
 }
 

@@ -1,15 +1,16 @@
 //! The web hosts: takes a context, adds nginx, which lets load balancers in, serves static files and passes the rest on to
 //! the app hosts over verified TLS.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::base::diagnostic::Diagnostic;
-use crate::base::net::{DnsName, bracketed};
+use crate::base::net::{DnsName, HostName, Port, bracketed};
 use crate::base::sh::quote;
-use crate::inventory::site::{Role, StaticFiles};
+use crate::inventory::site::{AppProgram, Host, Role, StaticFiles};
 use crate::plan::state::{Look, Phase, Probe};
 use crate::service::claims::Claims;
 use crate::service::nginx::{self, Front};
@@ -21,6 +22,8 @@ use crate::service::{Context, Service};
 pub struct Web;
 
 const NAME: &str = "web";
+/// Where a load balancer asks whether a request comes through all tiers.
+pub(crate) const PROBE: &str = "/.well-known/infra/health";
 const TEMPLATES: &[Template] = &[nginx::TEMPLATE, nginx::TYPES, template!("web/web.conf")];
 
 #[derive(Serialize)]
@@ -28,8 +31,15 @@ struct Model<'a> {
     #[serde(flatten)]
     front: Front<'a>,
     app_name: String,
-    apps: Vec<Target<'a>>,
+    upstreams: Vec<Upstream<'a>>,
     sites: Vec<SiteModel>,
+}
+
+/// The app hosts on which one program runs. Each program has its own, so that one that fails on a host takes no other from it.
+#[derive(Serialize)]
+struct Upstream<'a> {
+    name: String,
+    servers: Vec<Target<'a>>,
 }
 
 #[derive(Serialize)]
@@ -41,8 +51,24 @@ struct Target<'a> {
 #[derive(Serialize)]
 struct SiteModel {
     names: Vec<String>,
-    app: bool,
-    files: Option<Files>,
+    programs: Vec<Program>,
+    files: Vec<Files>,
+    /// Whether the paths that are nobody else's are a program's, or files.
+    has_root: bool,
+    /// Whether nothing behind this host answers for the site as a whole.
+    is_probed_here: bool,
+}
+
+#[derive(Serialize)]
+struct Program {
+    /// Among those of the site, from 1.
+    number: usize,
+    /// The path, as nginx reads where a location is: with its last slash and without.
+    ways: Vec<String>,
+    /// Where the load balancers ask whether requests come through to its app hosts.
+    probe: String,
+    /// The name among the upstreams.
+    upstream: String,
 }
 
 #[derive(Serialize)]
@@ -50,6 +76,8 @@ struct Files {
     /// Quoted; ends with a slash, as the prefix does, so that `alias` cannot be left by `..`.
     root: String,
     prefix: String,
+    /// Whether the prefix is all of the site.
+    is_root: bool,
 }
 
 impl Service for Web {
@@ -76,27 +104,24 @@ impl Service for Web {
         }
         nginx::want(context, NAME, out)?;
         let port = site.ports.web;
-        let apps: Vec<Target<'_>> = site
-            .with_role(Role::App)
-            .filter_map(|h| Some((h, nginx::reach(host, h)?)))
-            .map(|(h, address)| Target {
-                host: h.name.as_str(),
-                socket: SocketAddr::new(address, site.ports.app.get()),
-            })
-            .collect();
+        let apps = targets(context, |_| true);
+        let programs = Programs::of(context);
         let mut sites = Vec::new();
         for s in site.sites.values() {
-            let files = s.r#static.as_ref().map(|f| files(f, &s.name)).transpose()?;
-            sites.push(SiteModel { names: s.hosts().collect(), app: s.app.is_some() && !apps.is_empty(), files });
+            let files = s.files.iter().map(|f| files(f, &s.name)).collect::<Result<Vec<_>, _>>()?;
+            let programs: Vec<Program> = (1..).zip(&s.programs).filter_map(|(n, one)| programs.model(n, one)).collect();
+            let is_probed_here = !programs.iter().any(|one| one.probe == PROBE);
+            let has_root = !is_probed_here || files.iter().any(|one| one.is_root);
+            sites.push(SiteModel { names: s.hosts().collect(), programs, files, has_root, is_probed_here });
         }
-        for (s, f) in site.sites.values().filter_map(|s| Some((s, s.r#static.as_ref()?))) {
+        for (s, f) in site.sites.values().flat_map(|s| s.files.iter().map(move |f| (s, f))) {
             out.look(Look { command: root_look(f, &s.name), binding: false });
         }
         reach_probe(context, &apps, out);
         let model = Model {
             front: Front::new(context, Role::Web, &[Role::Lb], port),
             app_name: site.role_name(Role::App),
-            apps,
+            upstreams: programs.upstreams,
             sites,
         };
         let body = context.render("web/web.conf", &model)?;
@@ -104,6 +129,65 @@ impl Service for Web {
         nginx::listener_probes(context, Phase::Web, port, out);
         Ok(())
     }
+}
+
+/// Where hosts of the role `app` are reached from the context's host, those of them that `is_meant`.
+fn targets<'a>(context: &Context<'a>, is_meant: impl Fn(&Host) -> bool) -> Vec<Target<'a>> {
+    let (site, host) = (context.site, context.host);
+    let hosts = site.with_role(Role::App).filter(|app| is_meant(app));
+    let reached = hosts.filter_map(|app| Some((app, nginx::reach(host, app)?)));
+    let target = |(app, address): (&'a Host, _)| Target {
+        host: app.name.as_str(),
+        socket: SocketAddr::new(address, site.ports.app.get()),
+    };
+    reached.map(target).collect()
+}
+
+/// All programs that this web host leads to: a port, and the hosts on which the program runs.
+struct Programs<'a> {
+    by_port: BTreeMap<(Port, &'a BTreeSet<HostName>), String>,
+    upstreams: Vec<Upstream<'a>>,
+}
+
+impl<'a> Programs<'a> {
+    fn of(context: &Context<'a>) -> Self {
+        let mut out = Self { by_port: BTreeMap::new(), upstreams: Vec::new() };
+        let mut programs: BTreeMap<_, _> = BTreeMap::new();
+        for (_, program) in context.site.programs() {
+            programs.entry((program.port, &program.hosts)).or_insert(program);
+        }
+        for ((port, hosts), program) in programs {
+            let servers = targets(context, |app| app.runs(program));
+            if servers.is_empty() {
+                continue;
+            }
+            // Two programs may have one port, on hosts of their own.
+            let before = out.by_port.keys().filter(|(known, _)| *known == port).count();
+            let more = if before == 0 { String::new() } else { format!("_{}", before + 1) };
+            let name = format!("infra_web_{}_app_{port}{more}", context.site.ports.web);
+            out.by_port.insert((port, hosts), name.clone());
+            out.upstreams.push(Upstream { name, servers });
+        }
+        out
+    }
+
+    fn model(&self, number: usize, program: &AppProgram) -> Option<Program> {
+        let upstream = self.by_port.get(&(program.port, &program.hosts))?.clone();
+        Some(Program { number, ways: ways(&program.path), probe: probe_path(program), upstream })
+    }
+}
+
+/// Where requests to a program are, as nginx writes it: `^~` keeps expressions of other locations away from what is the program's.
+pub(crate) fn ways(path: &str) -> Vec<String> {
+    match path.strip_suffix('/') {
+        Some(bare) if !bare.is_empty() => vec![format!("= {bare}"), format!("^~ {path}")],
+        _ => vec![path.to_owned()],
+    }
+}
+
+/// Where a load balancer asks whether a request comes through all tiers to an app host of `program`.
+pub(crate) fn probe_path(program: &AppProgram) -> String {
+    format!("{PROBE}{}", program.path.trim_end_matches('/'))
 }
 
 /// The folder of a site's files is there; who puts them there may come after us.
@@ -158,5 +242,6 @@ fn files(files: &StaticFiles, site: &DnsName) -> Result<Files, Diagnostic> {
             .help("nginx cannot name such a path; choose another one"));
         }
     }
-    Ok(Files { root: format!("\"{root}\""), prefix: if prefix == "/" { prefix } else { format!("\"{prefix}\"") } })
+    let is_root = prefix == "/";
+    Ok(Files { root: format!("\"{root}\""), prefix: if is_root { prefix } else { format!("\"{prefix}\"") }, is_root })
 }

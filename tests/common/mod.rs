@@ -41,9 +41,23 @@ pub fn web_site(name: &str, aliases: &[&str], files: Option<(&str, &str)>, port:
         name: name.parse().unwrap(),
         aliases: aliases.iter().map(|a| a.parse().unwrap()).collect(),
         addresses: Vec::new(),
-        r#static: files.map(|(root, prefix)| StaticFiles { root: root.into(), prefix: prefix.into() }),
-        app: port.map(|p| AppProgram { port: p.try_into().unwrap(), health: "/healthz".into() }),
+        files: files.map(|(root, prefix)| folder(root, prefix)).into_iter().collect(),
+        programs: port.map(|port| program("/", port)).into_iter().collect(),
         hsts: 300,
+        place: Place::default(),
+    }
+}
+
+pub fn folder(root: &str, prefix: &str) -> StaticFiles {
+    StaticFiles { root: root.into(), prefix: prefix.into() }
+}
+
+pub fn program(path: &str, port: u64) -> AppProgram {
+    AppProgram {
+        path: path.into(),
+        port: port.try_into().unwrap(),
+        health: "/healthz".into(),
+        hosts: BTreeSet::new(),
         place: Place::default(),
     }
 }
@@ -95,7 +109,7 @@ pub fn three_tier(state: &Path) -> Site {
 /// Everything on one machine, IPv4 only; its site is asked for by address too.
 pub fn single(state: &Path) -> Site {
     let hosts = vec![host("one", &["192.0.2.10"], &[Role::Lb, Role::Web, Role::App])];
-    let mut tiny = web_site("tiny.example.com", &[], Some(("/srv/tiny", "/")), Some(3000));
+    let mut tiny = web_site("tiny.example.com", &[], Some(("/srv/tiny", "/static/")), Some(3000));
     tiny.addresses = ["192.0.2.10", "2001:db8::10"].map(|a| a.parse().unwrap()).to_vec();
     site("tiny", hosts, vec![tiny], state)
 }

@@ -1,6 +1,7 @@
 """A user's program for the tests of the edge: says what it was told, and answers as real applications do.
 
-usage: program.py PORT [ADDRESS]
+usage: program.py PORT [ADDRESS], with its name in the environment's WHO
+  …/who                   its port and name, and the path as it came
   /told                   the request's first line and head, as they came
   /cookies?BYTES          an answer whose `Set-Cookie` lines take so many bytes
   /says?NAME=VALUE&…      an answer with these header lines
@@ -8,7 +9,7 @@ usage: program.py PORT [ADDRESS]
   /events, /chunks        one event or chunk, and another one once there is a file /run/go; the events with `X-Accel-Buffering: no`
   /close                  takes the request, and ends the connection without an answer
   /sink                   takes a body, says how many bytes it had
-  /ws                     speaks the websocket protocol's handshake, then says back what it gets
+  …/ws                    speaks the websocket protocol's handshake, then says back what it gets
 """
 
 import base64
@@ -59,7 +60,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         path, _, query = self.path.partition("?")
-        if path == "/told":
+        if path.endswith("/who"):
+            self.answer(f"{sys.argv[1]} {os.environ.get('WHO')} {self.path}\n".encode())
+        elif path == "/told":
             self.answer((self.requestline + "\n" + str(self.headers)).encode())
         elif path == "/cookies":
             line = "x" * 1000
@@ -76,7 +79,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.flow([("Content-Type", "text/html")], [b"part %d\n" % n for n in range(2)])
         elif path == "/close":
             self.close_connection = True
-        elif path == "/ws" and self.headers.get("Upgrade"):
+        elif path.endswith("/ws") and self.headers.get("Upgrade"):
             self.websocket()
         else:
             self.answer(b"well\n")

@@ -54,13 +54,14 @@ pub(crate) fn site(backend: Backend) -> Site {
         host("db1", &["10.99.0.41", "fd99::41"], &[Role::Db]),
         host("db2", &["10.99.0.42", "fd99::42"], &[Role::Db]),
     ];
-    let program = AppProgram { port: port(8080), health: "/".into() };
+    let program =
+        AppProgram { path: "/".into(), port: port(8080), health: "/".into(), hosts: BTreeSet::new(), place: place(51) };
     let shop = WebSite {
         name: "shop.example.com".parse().unwrap(),
         aliases: Vec::new(),
         addresses: Vec::new(),
-        r#static: None,
-        app: Some(program),
+        files: Vec::new(),
+        programs: vec![program],
         hsts: 300,
         place: place(50),
     };

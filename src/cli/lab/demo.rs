@@ -282,7 +282,7 @@ fn client(lab: &Lab, site: &Site, release: Release) -> Result<(), Stop> {
 
 /// The user's own content: infra serves it and does not make it.
 fn page(lab: &Lab, site: &Site) -> Result<(), Stop> {
-    for files in site.sites.values().filter_map(|s| s.r#static.as_ref()) {
+    for files in site.sites.values().flat_map(|s| &s.files) {
         let script =
             format!("mkdir -p '{0}' && printf 'a static file of %s\\n' \"$(hostname)\" >'{0}/index.html'", files.root);
         for host in site.with_role(Role::Web) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::hosts::Hosts;
+use super::programs::Said;
 use super::sites::Sites;
 use crate::base::diagnostic::Diagnostic;
 use crate::base::net::Port;
@@ -64,11 +65,16 @@ pub(super) fn check(
     problems: &mut Problems,
 ) {
     let watched = monitoring == MonitoringService::Prometheus;
+    // Programs that run on some hosts only make these a kind of their own.
+    let each = sites.programs.iter().flat_map(|(port, said)| said.iter().map(|one| (*port, one)));
+    let chosen: Vec<(Port, &Said<'_>)> = each.filter(|(_, said)| !said.hosts.is_empty()).collect();
     let mut kinds = BTreeSet::new();
     let mut told = BTreeSet::new();
     for host in hosts.whole.values() {
         let ssh = host.ssh.port.map_or(SSH, Port::get);
-        if !kinds.insert((&host.roles, ssh)) {
+        let own: Vec<Port> =
+            chosen.iter().filter(|(_, said)| said.hosts.contains(&host.name)).map(|one| one.0).collect();
+        if !kinds.insert((&host.roles, ssh, own)) {
             continue; // such a host was looked at
         }
         let mut uses = vec![Use { port: ssh, what: "SSH".into(), mark: None }];
@@ -108,8 +114,11 @@ pub(super) fn check(
             }
             let mark = ports.app.map(|node| &node.mark);
             uses.push(Use { port: ports.ports.app.get(), what: "the TLS front (`ports.app`)".into(), mark });
-            for (port, (name, node)) in &sites.programs {
-                uses.push(Use { port: port.get(), what: format!("the program of `{name}`"), mark: Some(&node.mark) });
+            for (port, said) in &sites.programs {
+                let here = |one: &&Said<'_>| one.hosts.is_empty() || one.hosts.contains(&host.name);
+                let Some(one) = said.iter().find(here) else { continue };
+                let what = format!("the program of `{}`", one.site);
+                uses.push(Use { port: port.get(), what, mark: Some(&one.port.mark) });
             }
         }
         for (index, second) in uses.iter().enumerate() {

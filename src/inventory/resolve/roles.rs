@@ -16,7 +16,7 @@ pub(super) fn check(root: Fields<'_>, hosts: &Hosts<'_>, sites: &Sites<'_>, prob
         if !hosts.lacks(role) {
             continue;
         }
-        let site = sites.whole.values().find(|site| role != Role::App || site.app.is_some());
+        let site = sites.whole.values().find(|site| role != Role::App || !site.programs.is_empty());
         let needer = match role {
             Role::Lb => Some(Role::Web),
             Role::Web => Some(Role::Lb).filter(|role| hosts.roles.contains_key(role)).or(Some(Role::App)),
@@ -38,7 +38,7 @@ pub(super) fn check(root: Fields<'_>, hosts: &Hosts<'_>, sites: &Sites<'_>, prob
     }
     if let Some(entry) = hosts.roles.get(&Role::App).and_then(|entries| entries.first())
         && sites.complete
-        && !sites.whole.values().any(|site| site.app.is_some())
+        && !sites.whole.values().any(|site| !site.programs.is_empty())
     {
         problems.push(
             Diagnostic::warning(Warning::NoProgram, "there are app hosts, but no site has a program for them")

@@ -83,7 +83,7 @@ pub struct Deviation {
 pub fn ports(site: &Site, flows: &[Flow]) -> BTreeSet<Port> {
     let mut ports: BTreeSet<Port> = flows.iter().filter(|f| f.proto == Proto::Tcp).filter_map(|f| f.port).collect();
     ports.extend([site.ports.web, site.ports.app]);
-    ports.extend(site.sites.values().filter_map(|s| s.app.as_ref()).map(|app| app.port));
+    ports.extend(site.programs().map(|(_, program)| program.port));
     ports.extend(Port::try_from(u64::from(SSH)));
     ports
 }

@@ -58,12 +58,9 @@ fn loopback(port: u16) -> SocketAddr {
 /// What cannot be rendered, or is claimed by another.
 pub(super) fn want(context: &Context<'_>, out: &mut Claims) -> Result<(), Diagnostic> {
     let (site, host) = (context.site, context.host);
-    let app = host.has(Role::App);
-    let programs = site.sites.values().filter_map(|s| s.app.as_ref().map(|program| (s, program)));
-    let programs = programs.filter(|_| app).map(|(s, program)| Program {
-        site: s.name.as_str().replace('*', "infra-probe"),
-        port: program.port.get(),
-        health: &program.health,
+    let here = site.programs_on(host);
+    let programs = here.values().flat_map(|one| one.sites.iter().map(|s| (s, one.program))).map(|(s, program)| {
+        Program { site: s.name.as_str().replace('*', "infra-probe"), port: program.port.get(), health: &program.health }
     });
     let uses = site.database.as_ref().is_some_and(|database| is_client(database, host));
     let listeners = [("database, writes", traffic::WRITE), ("database, reads", traffic::READ)];

@@ -94,10 +94,12 @@ pub(super) fn want<'a>(context: &Context<'a>, out: &mut Claims) -> Result<Vec<As
 fn pages<'a>(context: &Context<'a>) -> impl Iterator<Item = Page<'a>> {
     let page = |site: &'a WebSite| {
         let name = site.names().find(|name| !name.is_wildcard())?;
-        let (path, codes) = match (&site.app, &site.r#static) {
-            (Some(app), _) => (app.health.as_str(), "200"),
-            (None, Some(files)) => (files.prefix.as_str(), "200, 301, 302, 304, 307, 308, 401, 403, 404"),
-            (None, None) => ("/", "200, 301, 302, 304, 307, 308, 401, 403, 404"),
+        let health = site.programs.iter().find(|one| site.program_at(&one.health) == Some(one));
+        let path = site.programs.first().map(|one| one.path.as_str());
+        let path = path.or(site.files.first().map(|files| files.prefix.as_str())).unwrap_or("/");
+        let (path, codes) = match health {
+            Some(program) => (program.health.as_str(), "200"),
+            None => (path, "200, 301, 302, 304, 307, 308, 401, 403, 404"),
         };
         Some(Page { name, codes, path })
     };
