@@ -10,7 +10,7 @@ use std::time::Duration;
 use common::tiers::Tiers;
 use common::twin::{OUTSIDE, text, wait};
 use infra::base::net::Port;
-use infra::inventory::site::{ClientAddress, Edge, EdgeLimits};
+use infra::inventory::site::{ClientAddress, Edge, EdgeLimits, Manner};
 
 const PROGRAM: &str = include_str!("common/program.py");
 
@@ -33,6 +33,41 @@ fn start(change: impl FnOnce(&mut infra::inventory::site::Site)) -> (Tiers, temp
         }
     });
     (tiers, state)
+}
+
+/// What an inventory says of a site with these lines, whose pages are in `folder`.
+fn manner(folder: &std::path::Path, lines: &str) -> Manner {
+    let text = format!(
+        "name: shop\nhosts:\n  one: {{ address: 10.0.1.11, roles: [lb, web, app], allow_mixed_roles: a test }}\n\
+         firewall: {{ manage_from: [10.0.0.0/24] }}\ncertificates: {{ issuer: internal }}\nsites:\n  shop.example.com:\n    \
+         aliases: [www.shop.example.com]\n    app: {{ port: 8080, health: /healthz }}\n{lines}"
+    );
+    let read = infra::inventory::load::load_text(&text, &folder.join("inventory.yml"));
+    let (site, _) = read.unwrap_or_else(|errors| panic!("{}", infra::base::diagnostic::draw(&errors, false)));
+    site.sites.into_values().next().unwrap().manner
+}
+
+/// Tiers of which the shop answers as these lines say.
+fn start_with(lines: &str, pages: &[(&str, &str)]) -> (Tiers, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in pages {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let manner = manner(folder.path(), lines);
+    start(|site| site.sites.get_mut(&"shop.example.com".parse().unwrap()).unwrap().manner = manner)
+}
+
+/// Asks the load balancer; gives the status, the head in lower-case names, and the body.
+fn asked(tiers: &Tiers, args: &str) -> (String, String) {
+    let answer = tiers.edge(&format!("-i -m 20 {args}"));
+    // What is said beforehand is not the answer.
+    let whole = answer.strip_prefix("HTTP/1.1 100 Continue\r\n\r\n").unwrap_or(&answer);
+    let (head, body) = whole.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{args}: {answer}"));
+    let head = head.lines().enumerate().map(|(at, line)| match line.split_once(':') {
+        Some((name, value)) if at > 0 => format!("{}:{value}\n", name.to_ascii_lowercase()),
+        _ => format!("{line}\n"),
+    });
+    (head.collect(), body.to_owned())
 }
 
 /// All access and error logs of a tier's daemons.
@@ -195,7 +230,7 @@ fn a_name_belongs_to_the_site_that_says_it_best() {
         let name = "docs.example.org".parse().unwrap();
         let docs = site.sites.get_mut(&name).unwrap();
         docs.aliases.push("*.example.com".parse().unwrap());
-        docs.hsts = 500;
+        docs.manner.hsts.max_age = 500;
     });
     let age = |host: &str| {
         let head = tiers.edge(&format!("-o /dev/null -D - --resolve '{host}:443:10.0.1.11' 'https://{host}/'"));
@@ -466,4 +501,211 @@ fn a_client_has_limits_behind_a_proxy_too_and_an_exempt_one_has_none() {
     // The next client of the same proxy is none of it, and an office has no limit.
     assert!(codes("192.0.2.8").starts_with("200"), "{}", codes("192.0.2.8"));
     assert!(!codes("192.0.2.65").contains("429"));
+}
+
+#[test]
+fn the_inner_tier_gives_up_first_and_events_may_be_silent_for_longer() {
+    let (tiers, _state) = start_with("    timeouts: { response: 1s, idle: 9s }\n", &[]);
+    let slow =
+        |seconds: &str, more: &str| asked(&tiers, &format!("{more} 'https://shop.example.com/slow?{seconds}'")).0;
+    assert!(slow("0.2", "").starts_with("HTTP/2 200"), "{}", slow("0.2", ""));
+    for version in ["--http1.1", "--http2"] {
+        let said = slow("4", version);
+        assert!(said.lines().next().unwrap().contains(" 504"), "{version}: {said}");
+    }
+    let (apps, webs) = (logs(&tiers, &["app1", "app2"]), logs(&tiers, &["web1", "web2"]));
+    assert!(apps.contains(r#""why":"no answer in time""#), "{apps}");
+    assert!(webs.contains(r#""upstream_status":"504""#), "{webs}");
+    // Who asks for events, by any method, waits as long as they may be silent.
+    for more in ["-H 'Accept: text/event-stream'", "--http1.1 -H 'Accept: Text/Event-Stream;q=1, */*'"] {
+        let said = slow("4", more);
+        assert!(said.lines().next().unwrap().contains(" 200"), "{more}: {said}");
+    }
+    let said = slow("14", "-H 'Accept: text/event-stream'");
+    assert!(said.lines().next().unwrap().contains(" 504"), "{said}");
+}
+
+#[test]
+fn a_body_over_the_limit_is_413_and_says_why() {
+    let (tiers, _state) = start_with("    body: 300k\n", &[]);
+    let (free, _state) = start_with("    body: unlimited\n", &[]);
+    let send = |tiers: &Tiers, bytes: usize, more: &str| {
+        let body = tiers.twin.shared().join("body");
+        std::fs::write(&body, vec![b'b'; bytes]).unwrap();
+        let (head, said) =
+            asked(tiers, &format!("{more} --data-binary @{} https://shop.example.com/sink", body.display()));
+        (head.split(' ').nth(1).unwrap().to_owned(), said)
+    };
+    for version in ["--http1.1", "--http2", "--http1.1 -H Expect:"] {
+        for way in ["", "-H 'Transfer-Encoding: chunked'"] {
+            let more = format!("{version} {way}");
+            assert_eq!(send(&tiers, 300 << 10, &more).0, "200", "{more}");
+            assert_eq!(send(&tiers, (300 << 10) + 1, &more).0, "413", "{more}");
+            assert_eq!(send(&tiers, 3 << 20, &more).0, "413", "{more}");
+            // More than the usual limit, and nothing of it is kept on the web host.
+            let (status, said) = send(&free, 101 << 20, &more);
+            assert_eq!((status.as_str(), said.as_str()), ("200", "105906176 bytes\n"), "{more}");
+        }
+    }
+    let webs = logs(&tiers, &["web1", "web2"]);
+    assert!(webs.contains(r#""why":"the body is over the limit""#), "{webs}");
+    // The other site has the usual limit.
+    let other = tiers.edge(
+        "-o /dev/null -w '%{http_code}' --http1.1 -H 'Content-Length: 104857601' -X POST https://docs.example.org/",
+    );
+    assert_eq!(other, "413");
+}
+
+#[test]
+fn a_site_adds_its_own_words_to_each_answer() {
+    let hostile = r#"a  b 100% %[src] %{x} %% "q" 'sq' \ \" $HOME $(id) # ; {y} , ü"#.replace('ü', "~");
+    let yaml = hostile.replace('\'', "''");
+    let (tiers, _state) = start_with(
+        &format!(
+            "    redirect: www-to-apex\n    hsts: {{ max_age: 63072000, include_subdomains: true, preload: true }}\n    headers:\n      \
+             X-Hostile: '{yaml}'\n      X-100%'#: '%'\n      X-Frame-Options: DENY\n      X-Content-Type-Options: null\n      \
+             x-program: null\n      Content-Security-Policy: \"default-src 'self'; report-uri /r?a=1&b=2\"\n      X-Long: {}\n",
+            "l".repeat(7000)
+        ),
+        &[],
+    );
+    let long = format!("\nx-long: {}\n", "l".repeat(7000));
+    for (args, status) in [
+        ("'https://shop.example.com/says?X-Program=secret&X-Frame-Options=SAMEORIGIN'", "200"),
+        ("--http1.1 https://shop.example.com/static/x.txt", "200"),
+        ("https://shop.example.com/static/none", "404"),
+        ("'https://shop.example.com/answers?500'", "500"),
+        ("'https://shop.example.com/cookies?31000'", "200"),
+        ("https://www.shop.example.com/", "308"),
+    ] {
+        let (head, _) = asked(&tiers, args);
+        assert!(head.lines().next().unwrap().contains(&format!(" {status}")), "{args}: {head}");
+        for line in [
+            format!("\nx-hostile: {hostile}\n").as_str(),
+            "\nx-100%'#: %\n",
+            "\nx-frame-options: DENY\n",
+            "\ncontent-security-policy: default-src 'self'; report-uri /r?a=1&b=2\n",
+            "\nstrict-transport-security: max-age=63072000; includeSubDomains; preload\n",
+            &long,
+        ] {
+            assert_eq!(head.matches(line).count(), 1, "{args}: {line}: {head}");
+        }
+        for absent in ["x-content-type-options", "x-program", "SAMEORIGIN", "x-infra"] {
+            assert!(!head.contains(absent), "{args}: {absent}: {head}");
+        }
+    }
+    // Another site has none of it.
+    let (head, _) = asked(&tiers, "https://docs.example.org/");
+    assert!(!head.contains("x-hostile") && head.contains("\nstrict-transport-security: max-age=300\n"), "{head}");
+    // The other name leads to the site's own in one hop, with all that was asked for.
+    for (url, to) in [
+        ("https://www.shop.example.com/a%20b/?x=1&y=%25", "https://shop.example.com/a%20b/?x=1&y=%25"),
+        ("http://www.shop.example.com/a?x=1", "https://shop.example.com/a?x=1"),
+        ("http://shop.example.com/a?x=1", "https://shop.example.com/a?x=1"),
+    ] {
+        assert_eq!(
+            tiers.edge(&format!("-o /dev/null -w '%{{http_code}} %{{redirect_url}}' '{url}'")),
+            format!("308 {to}")
+        );
+    }
+}
+
+const PAGES: &str =
+    "    pages: { 404: 404.html, 413: 413.txt, 429: 429.txt, 502: 502.html, 503: 503.json, 504: 504.htm }\n";
+
+#[test]
+fn errors_of_the_tiers_have_the_sites_pages_and_those_of_a_program_are_its_own() {
+    let big = format!("<!doctype html>\n<p>bad \"gateway\" 100% %[src] 'ü' \\ </p>\n<!-- {} -->\n", "x".repeat(32_000));
+    let (tiers, _state) = start_with(
+        PAGES,
+        &[
+            ("404.html", "<p>not here</p>\n"),
+            ("413.txt", "too much\n"),
+            ("429.txt", "too often\n"),
+            ("502.html", &big),
+            ("503.json", "{\"page\": \"closed\"}\n"),
+            ("504.htm", "<p>too late</p>\n"),
+        ],
+    );
+    let is = |args: &str, status: u16, media: &str, body: &str| {
+        for version in ["--http1.1", "--http2"] {
+            let (head, said) = asked(&tiers, &format!("{version} {args}"));
+            assert!(head.lines().next().unwrap().contains(&format!(" {status}")), "{args}: {head}");
+            assert_eq!(
+                (said.as_str(), head.contains(&format!("\ncontent-type: {media}\n"))),
+                (body, true),
+                "{args}: {head}"
+            );
+            assert!(head.contains("\nstrict-transport-security: ") && !head.contains("x-infra"), "{args}: {head}");
+        }
+    };
+    for status in [404, 413, 500, 502, 503, 504] {
+        let own = format!("'https://shop.example.com/answers?{status}'");
+        is(&own, status, "application/json", "{\"program\": \"words of its own\"}\n");
+    }
+    is("https://shop.example.com/static/none", 404, "text/html; charset=utf-8", "<p>not here</p>\n");
+    is("https://shop.example.com/static/.env", 404, "text/html; charset=utf-8", "<p>not here</p>\n");
+    is(
+        "-H 'Content-Length: 104857601' -X POST https://shop.example.com/sink",
+        413,
+        "text/plain; charset=utf-8",
+        "too much\n",
+    );
+    is("https://shop.example.com/close", 502, "text/html; charset=utf-8", &big);
+    let head = tiers.edge("-I https://shop.example.com/static/none");
+    assert!(head.starts_with("HTTP/2 404") && !head.contains("not here"), "{head}");
+    // Other sites have none.
+    let (head, body) = asked(&tiers, "https://docs.example.org/none");
+    assert!(head.starts_with("HTTP/2 404") && !body.contains("not here"), "{head}{body}");
+    for app in ["app1", "app2"] {
+        assert!(tiers.twin.run(app, "pkill -f /run/program.py").status.success());
+    }
+    is("https://shop.example.com/told", 502, "text/html; charset=utf-8", &big);
+    for web in ["web1", "web2"] {
+        assert!(tiers.twin.run(web, "nginx -s stop").status.success());
+    }
+    // At once, before any check has seen it, and from then on.
+    is("https://shop.example.com/told", 503, "application/json", "{\"page\": \"closed\"}\n");
+    let gone = "echo 'show stat' | socat - UNIX-CONNECT:/run/haproxy/admin.sock | grep '^web,BACKEND' | cut -d, -f18";
+    let seen = wait(Duration::from_secs(20), || (text(&tiers.twin.run("lb1", gone)).trim() == "DOWN").then_some(()));
+    assert!(seen.is_some());
+    is("https://shop.example.com/told", 503, "application/json", "{\"page\": \"closed\"}\n");
+}
+
+#[test]
+fn a_closed_site_says_when_to_come_again_and_infra_goes_on() {
+    let page = [("closed.html", "<p>closed</p>\n")];
+    let (tiers, _state) = start_with(
+        "    maintenance: { page: closed.html, retry_after: 30m, allow: [10.0.2.12, 'fd00:9::/64'] }\n",
+        &page,
+    );
+    for args in
+        ["https://shop.example.com/", "-d a https://shop.example.com/sink", "https://shop.example.com/static/x.txt"]
+    {
+        let (head, body) = asked(&tiers, args);
+        assert!(head.starts_with("HTTP/2 503"), "{args}: {head}");
+        assert!(
+            head.contains("\nretry-after: 1800\n") && head.contains("\ncontent-type: text/html; charset=utf-8\n"),
+            "{head}"
+        );
+        assert_eq!(body, "<p>closed</p>\n");
+    }
+    assert_eq!(tiers.edge("https://docs.example.org/"), "the docs\n");
+    let from_web = "curl -q -s -m 5 --noproxy '*' -k --resolve shop.example.com:443:10.0.1.11 https://shop.example.com/static/x.txt";
+    assert_eq!(text(&tiers.twin.run("web2", from_web)), "static file\n");
+    assert_eq!(text(&tiers.twin.run("web1", from_web)), "<p>closed</p>\n");
+    // Every probe of a load balancer holds, and nobody takes its mark from outside.
+    assert!(
+        asked(&tiers, "-H 'X-Infra-Probe: yes' https://shop.example.com/.well-known/infra/health")
+            .0
+            .starts_with("HTTP/2 503")
+    );
+    let probes = &tiers.desired[&"lb1".parse().unwrap()].probes;
+    let through: Vec<_> = probes.iter().filter(|probe| probe.command.contains("https://shop.example.com")).collect();
+    assert!(through.len() >= 2, "{probes:?}");
+    for probe in through {
+        let out = tiers.twin.run("lb1", &probe.command);
+        assert!(out.status.success(), "{}: {}", probe.title, text(&out));
+    }
+    assert_eq!(tiers.edge("-o /dev/null -w '%{http_code}' http://shop.example.com/"), "308");
 }

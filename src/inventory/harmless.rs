@@ -2,6 +2,7 @@
 //! secret. Where a section can hold secrets, what is not known is hidden: people put them under the wrong key, and in the wrong shape.
 
 use crate::base::diagnostic::did_you_mean;
+use crate::inventory::site::KeyKind;
 
 /// The sections in which no secret has a place.
 const OPEN: [&str; 11] =
@@ -13,7 +14,7 @@ const SECRET_KEYS: [&str; 4] = ["password", "token", "source", "key"];
 /// The places of a secret.
 const REFERENCE: [&str; 3] = ["env", "file", "command"];
 /// All keys whose values are no secrets, wherever they stand.
-const KEYS: [&str; 61] = [
+const KEYS: [&str; 71] = [
     "address",
     "after",
     "agent",
@@ -25,6 +26,7 @@ const KEYS: [&str; 61] = [
     "backend",
     "become",
     "block",
+    "body",
     "category",
     "challenge",
     "check_dns",
@@ -42,25 +44,34 @@ const KEYS: [&str; 61] = [
     "hot_swap",
     "hsts",
     "identity",
+    "idle",
+    "include_subdomains",
     "issuer",
     "jump",
     "kid",
     "logs",
     "manage_from",
+    "maintenance",
+    "max_age",
     "max_lag",
     "multiline",
     "on",
+    "page",
     "path",
     "port",
     "prefix",
+    "preload",
     "primary",
     "profile",
     "proto",
     "public",
+    "redirect",
     "reload",
     "remove",
     "repository",
     "resolvers",
+    "response",
+    "retry_after",
     "roles",
     "root",
     "schema",
@@ -87,8 +98,16 @@ pub(super) fn is_known(key: &str) -> bool {
     KEYS.contains(&key)
 }
 
+/// Whether a text is what a site's `key` says, which is no key.
+fn is_kind_of_key(text: &str) -> bool {
+    [KeyKind::EcdsaP256, KeyKind::Rsa2048].iter().any(|kind| kind.as_str() == text)
+}
+
 /// Whether a value may be shown. `listed`: it is an item of a list.
 pub(super) fn value(path: &[&str], text: &str, listed: bool) -> bool {
+    if matches!(path, ["sites", _, "key"]) && is_kind_of_key(text) {
+        return true;
+    }
     if let Some(at) = secret(path) {
         return match (path.get(at + 1..).unwrap_or_default(), listed) {
             (["env"], false) => is_variable(text),
@@ -187,6 +206,7 @@ mod tests {
             (&["database", "users", "shop", "password", "env"], "DB_PASSWORD"),
             (&["certificates", "issuer"], "https://acme.example.com/directory"),
             (&["x-admin", "user"], "ops"),
+            (&["sites", "shop.example.com", "key"], "rsa-2048"),
         ] {
             assert!(value(path, text, false), "{path:?}");
         }
@@ -203,6 +223,8 @@ mod tests {
             (&["certificates", "issuer"], "https://ops:hunter2@acme.example.com/"),
             (&["monitorig", "sorce"], "https://collectors.example.com/hunter2"),
             (&["x-any", "thing"], "hunter2"),
+            (&["sites", "shop.example.com", "key"], "hunter2"),
+            (&["certificates", "key"], "rsa-2048"),
             (&[], "hunter2"),
         ] {
             assert!(!value(path, text, false), "{path:?}");

@@ -369,7 +369,7 @@ mod tests {
         assert_eq!(site.certificates.challenge, Challenge::Http01);
         assert_eq!((site.state, site.folder), (PathBuf::from("some/state"), PathBuf::from("some")));
         let sites: Vec<_> = site.sites.values().collect();
-        assert_eq!((sites[0].hsts, sites[0].place.line), (300, 4));
+        assert_eq!((sites[0].manner.hsts.max_age, sites[0].place.line), (300, 4));
         assert_eq!(sites[0].programs.first().map(|one| one.health.as_str()), Some("/"));
         let files = sites[1].files.first().unwrap();
         assert_eq!((files.root.as_str(), files.prefix.as_str()), ("/srv/y", "/"));

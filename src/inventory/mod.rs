@@ -5,6 +5,7 @@ mod content;
 mod harmless;
 mod issuer;
 pub mod load;
+mod manner;
 mod mask;
 mod origin;
 pub mod owner;

@@ -83,9 +83,10 @@ pub(crate) fn any_of(words: &[&str]) -> String {
     }
 }
 
-/// Whole seconds or minutes: `30s`, `2m`.
+/// Whole seconds, minutes or hours: `30s`, `2m`, `1h`.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
-    let unit = text.strip_suffix('s').map(|number| (number, 1)).or(text.strip_suffix('m').map(|number| (number, 60)));
+    let units = [('s', 1), ('m', 60), ('h', 3600)];
+    let unit = units.into_iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)));
     let (number, seconds) = unit.filter(|(number, _)| number.bytes().all(|b| b.is_ascii_digit()))?;
     number.parse::<u64>().ok()?.checked_mul(seconds).map(Duration::from_secs)
 }
@@ -93,6 +94,7 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
 /// As the inventory writes it.
 pub(crate) fn shown(time: Duration) -> String {
     match time.as_secs() {
+        seconds if seconds > 3600 && seconds % 3600 == 0 => format!("{}h", seconds / 3600),
         seconds if seconds > 0 && seconds % 60 == 0 => format!("{}m", seconds / 60),
         seconds => format!("{seconds}s"),
     }
@@ -440,15 +442,17 @@ mod tests {
 
     #[test]
     fn durations_are_whole_seconds_or_minutes() {
-        for (text, seconds) in [("0s", 0), ("30s", 30), ("2m", 120), ("300s", 300), ("07s", 7)] {
+        for (text, seconds) in [("0s", 0), ("30s", 30), ("2m", 120), ("300s", 300), ("07s", 7), ("1h", 3600)] {
             assert_eq!(duration(text), Some(Duration::from_secs(seconds)), "{text}");
         }
         for text in
-            ["", "s", "30", "30 s", "1.5m", "-1s", "+1s", "1h", "m5", "99999999999999999999s", "999999999999999999m"]
+            ["", "s", "30", "30 s", "1.5m", "-1s", "+1s", "1d", "m5", "99999999999999999999s", "999999999999999999m"]
         {
             assert_eq!(duration(text), None, "{text}");
         }
-        for (seconds, text) in [(0, "0s"), (59, "59s"), (60, "1m"), (90, "90s"), (300, "5m")] {
+        for (seconds, text) in
+            [(0, "0s"), (59, "59s"), (60, "1m"), (90, "90s"), (300, "5m"), (3600, "60m"), (86_400, "24h")]
+        {
             assert_eq!(shown(Duration::from_secs(seconds)), text);
         }
     }

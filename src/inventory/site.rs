@@ -18,6 +18,7 @@ use crate::base::warning::Warning;
 
 pub use super::content::{AppProgram, StaticFiles, leads};
 pub use super::issuer::{Certificates, Challenge, Fallback, Issuer};
+pub use super::manner::{BodyLimit, Hsts, KeyKind, Maintenance, Manner, Media, Page, Timeouts};
 pub use super::origin::{Place, SecretRef};
 
 /// What a host does.
@@ -222,8 +223,8 @@ pub struct WebSite {
     pub files: Vec<StaticFiles>,
     /// The programs, in order. A site has at least one of the two.
     pub programs: Vec<AppProgram>,
-    /// `Strict-Transport-Security: max-age`, in seconds (300 where nothing is said: HSTS starts short).
-    pub hsts: u64,
+    /// How it answers.
+    pub manner: Manner,
     /// Its line.
     pub place: Place,
 }

@@ -36,6 +36,9 @@ struct SiteModel {
     ports: BTreeSet<u16>,
     /// Whether a program has the paths that are nobody else's.
     has_root: bool,
+    /// Seconds that a program may think, and that a stream of its may be silent.
+    response: u64,
+    idle: u64,
 }
 
 #[derive(Serialize)]
@@ -88,6 +91,8 @@ fn led(site: &WebSite, host: &Host) -> Option<SiteModel> {
         programs,
         ports: here().map(|one| one.port.get()).collect(),
         has_root: here().any(|one| one.path == "/"),
+        response: site.manner.timeouts.response.as_secs(),
+        idle: site.manner.timeouts.idle.as_secs(),
     })
 }
 
@@ -140,7 +145,7 @@ mod tests {
             addresses: Vec::new(),
             files: Vec::new(),
             programs: Vec::new(),
-            hsts: 300,
+            manner: crate::inventory::site::Manner::default(),
             place: Place::default(),
         };
         let look = program_look(&Listening { program: &program, sites: vec![&site] });

@@ -19,7 +19,9 @@ use crate::service::product::Product;
 use crate::service::render::{Template, template};
 use crate::service::status::{Gauge, Seen};
 use crate::service::{Context, Service, drain, nginx, ports, prometheus, web};
+use manner::{Backend, SiteModel, Usual};
 
+mod manner;
 mod status;
 
 /// See the module.
@@ -76,6 +78,11 @@ struct Model<'a> {
     names: Vec<Named<'a>>,
     /// The one that is asked for by address comes first: a client that gives no name is shown the first certificate.
     sites: Vec<SiteModel<'a>>,
+    /// What holds where a site says nothing.
+    usual: Usual,
+    /// What is kept free of a buffer for the sites' own headers, where they have any.
+    more_head: Option<usize>,
+    backends: Vec<Backend>,
     /// The one that is asked for by address, if any.
     addressed: Option<&'a DnsName>,
     servers: Vec<Server<'a>>,
@@ -118,13 +125,6 @@ struct Head {
 struct Named<'a> {
     name: String,
     site: &'a DnsName,
-}
-
-#[derive(Serialize)]
-struct SiteModel<'a> {
-    name: &'a DnsName,
-    pem: String,
-    hsts: u64,
 }
 
 #[derive(Serialize)]
@@ -179,6 +179,7 @@ impl Service for Haproxy {
             let server = [Material::Certificate(server.clone()), Material::Key(server)];
             holder.file(context, out, "/etc/haproxy/tls/server.pem", &server)?;
         }
+        manner::files(context, out)?;
         config("/etc/haproxy/crt.list", context.render("haproxy/crt.list", &model)?, out)?;
         config("/etc/haproxy/names.map", context.render("haproxy/names.map", &model)?, out)?;
         let body = context.render("haproxy/haproxy.cfg", &model)?;
@@ -201,8 +202,7 @@ fn model<'a>(context: &Context<'a>) -> Model<'a> {
         let socket = SocketAddr::new(nginx::reach(host, web)?, site.ports.web.get());
         Some(Server { host: web.name.as_str(), name: site.internal_name(&web.name), socket })
     });
-    let sites = site.sites.values().map(|s| SiteModel { name: &s.name, pem: site_pem(&s.name), hsts: s.hsts });
-    let mut sites: Vec<_> = sites.collect();
+    let mut sites: Vec<_> = site.sites.values().map(SiteModel::new).collect();
     let addressed = site.sites.values().find(|s| !s.addresses.is_empty()).map(|s| &s.name);
     sites.sort_by_key(|s| Some(s.name) != addressed);
     Model {
@@ -232,6 +232,9 @@ fn model<'a>(context: &Context<'a>) -> Model<'a> {
         counted_sites: site.sites.len().next_multiple_of(100),
         role_name: site.role_name(Role::Web),
         names: site.sites.values().flat_map(names).collect(),
+        usual: Usual::new(),
+        more_head: manner::room(&sites),
+        backends: manner::backends(&sites),
         sites,
         addressed,
         servers: servers.collect(),

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::base::diagnostic::Diagnostic;
 use crate::base::net::{DnsName, HostName, Port, bracketed};
 use crate::base::sh::quote;
-use crate::inventory::site::{AppProgram, Host, Role, StaticFiles};
+use crate::inventory::site::{AppProgram, BodyLimit, Host, Role, StaticFiles};
 use crate::plan::state::{Look, Phase, Probe};
 use crate::service::claims::Claims;
 use crate::service::nginx::{self, Front};
@@ -57,6 +57,14 @@ struct SiteModel {
     has_root: bool,
     /// Whether nothing behind this host answers for the site as a whole.
     is_probed_here: bool,
+    /// Seconds that a program may think, with what a web host waits for longer than an app host.
+    response: u64,
+    /// Seconds that a stream may be silent, the same.
+    idle: u64,
+    /// The largest body in bytes, where it is not the usual one; 0 is no limit.
+    body: Option<String>,
+    /// Whether bodies flow through this host as they come.
+    flows: bool,
 }
 
 #[derive(Serialize)]
@@ -112,7 +120,21 @@ impl Service for Web {
             let programs: Vec<Program> = (1..).zip(&s.programs).filter_map(|(n, one)| programs.model(n, one)).collect();
             let is_probed_here = !programs.iter().any(|one| one.probe == PROBE);
             let has_root = !is_probed_here || files.iter().any(|one| one.is_root);
-            sites.push(SiteModel { names: s.hosts().collect(), programs, files, has_root, is_probed_here });
+            let timeouts = s.manner.timeouts.outside(1);
+            sites.push(SiteModel {
+                names: s.hosts().collect(),
+                programs,
+                files,
+                has_root,
+                is_probed_here,
+                response: timeouts.response.as_secs(),
+                idle: timeouts.idle.as_secs(),
+                body: (s.manner.body != BodyLimit::default()).then(|| match s.manner.body {
+                    BodyLimit::Bytes(bytes) => bytes.to_string(),
+                    BodyLimit::Unlimited => "0".to_owned(),
+                }),
+                flows: s.manner.body.flows(),
+            });
         }
         for (s, f) in site.sites.values().flat_map(|s| s.files.iter().map(move |f| (s, f))) {
             out.look(Look { command: root_look(f, &s.name), binding: false });

@@ -19,7 +19,8 @@ use std::time::Duration;
 
 use infra::base::net::HostName;
 use infra::inventory::site::{
-    AppProgram, Backend, Certificates, FirewallPolicy, Host, Place, Ports, Role, Site, Ssh, StaticFiles, WebSite,
+    AppProgram, Backend, Certificates, FirewallPolicy, Host, Manner, Place, Ports, Role, Site, Ssh, StaticFiles,
+    WebSite,
 };
 
 pub fn host(name: &str, addresses: &[&str], roles: &[Role]) -> (HostName, Host) {
@@ -43,7 +44,7 @@ pub fn web_site(name: &str, aliases: &[&str], files: Option<(&str, &str)>, port:
         addresses: Vec::new(),
         files: files.map(|(root, prefix)| folder(root, prefix)).into_iter().collect(),
         programs: port.map(|port| program("/", port)).into_iter().collect(),
-        hsts: 300,
+        manner: Manner::default(),
         place: Place::default(),
     }
 }

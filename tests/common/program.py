@@ -7,6 +7,8 @@ usage: program.py PORT [ADDRESS], with its name in the environment's WHO
   /says?NAME=VALUE&…      an answer with these header lines
   /type?MEDIA-TYPE        an answer of this type
   /events, /chunks        one event or chunk, and another one once there is a file /run/go; the events with `X-Accel-Buffering: no`
+  /answers?STATUS         this status, with words of its own as JSON
+  /slow?SECONDS           an answer after so long
   /close                  takes the request, and ends the connection without an answer
   /sink                   takes a body, says how many bytes it had
   …/ws                    speaks the websocket protocol's handshake, then says back what it gets
@@ -27,8 +29,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
-    def answer(self, body, head=(), media="text/plain"):
-        self.send_response(200)
+    def answer(self, body, head=(), media="text/plain", status=200):
+        self.send_response(status)
         for name, value in (("Content-Type", media), ("Content-Length", str(len(body))), *head):
             self.send_header(name, value)
         self.end_headers()
@@ -77,6 +79,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.flow(head, [b"data: %d\n\n" % n for n in range(2)])
         elif path == "/chunks":
             self.flow([("Content-Type", "text/html")], [b"part %d\n" % n for n in range(2)])
+        elif path == "/answers":
+            self.answer(b'{"program": "words of its own"}\n', media="application/json", status=int(query))
+        elif path == "/slow":
+            time.sleep(float(query))
+            self.answer(b"at last\n")
         elif path == "/close":
             self.close_connection = True
         elif path.endswith("/ws") and self.headers.get("Upgrade"):
@@ -85,9 +92,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(b"well\n")
 
     def do_POST(self):
-        left = total = int(self.headers.get("Content-Length", 0))
-        while left:
-            left -= len(self.rfile.read(min(left, 65536)))
+        total = 0
+        if self.headers.get("Transfer-Encoding"):
+            while size := int(self.rfile.readline(), 16):
+                total += len(self.rfile.read(size))
+                self.rfile.readline()
+            self.rfile.readline()
+        else:
+            left = total = int(self.headers.get("Content-Length", 0))
+            while left:
+                left -= len(self.rfile.read(min(left, 65536)))
         self.answer(b"%d bytes\n" % total)
 
 

@@ -62,7 +62,7 @@ pub(crate) fn site(backend: Backend) -> Site {
         addresses: Vec::new(),
         files: Vec::new(),
         programs: vec![program],
-        hsts: 300,
+        manner: infra::inventory::site::Manner::default(),
         place: place(50),
     };
     let manage = ["10.99.0.1", "fd99::1"].map(|net| (net.parse().unwrap(), place(20)));

@@ -2,22 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::Path;
 
 use super::files::files;
 use super::hosts::Hosts;
-use super::missing;
 use super::paths::Paths;
 use super::programs::{Said, programs};
+use super::{manner, missing};
 use crate::base::diagnostic::Diagnostic;
 use crate::base::net::{DnsName, Port};
 use crate::inventory::raw::{Entry, Mark, Node};
 use crate::inventory::read::{Fields, Problems};
 use crate::inventory::site::WebSite;
 
-/// HSTS starts short: a mistake is over after five minutes.
-const HSTS: u64 = 300;
-/// Two years, the longest that the preload list asks for (hstspreload.org).
-const MAX_HSTS: u64 = 63_072_000;
+/// What a site can say.
+const KEYS: [&str; 11] =
+    ["aliases", "static", "app", "timeouts", "body", "hsts", "redirect", "headers", "pages", "maintenance", "key"];
+
 /// All that is known of the sites.
 #[derive(Default)]
 pub(super) struct Sites<'a> {
@@ -36,7 +37,7 @@ pub(super) struct Sites<'a> {
 }
 
 /// Reads all sites.
-pub(super) fn sites<'a>(root: Fields<'a>, hosts: &Hosts<'a>, problems: &mut Problems) -> Sites<'a> {
+pub(super) fn sites<'a>(root: Fields<'a>, around: (&Hosts<'a>, &Path), problems: &mut Problems) -> Sites<'a> {
     let mut out = Sites { complete: true, ..Sites::default() };
     let help = "write a DNS name and below it `static` or `app`";
     let Some(section) = root.get("sites") else { return out };
@@ -55,7 +56,7 @@ pub(super) fn sites<'a>(root: Fields<'a>, hosts: &Hosts<'a>, problems: &mut Prob
     }
     for entry in entries {
         let name = mains.get(entry.key.text.as_str());
-        match site(entry, name, hosts, &mut out, problems) {
+        match site(entry, name, around, &mut out, problems) {
             Some(site) => {
                 out.whole.insert(site.name.clone(), site);
             }
@@ -68,12 +69,12 @@ pub(super) fn sites<'a>(root: Fields<'a>, hosts: &Hosts<'a>, problems: &mut Prob
 fn site<'a>(
     entry: &'a Entry,
     name: Option<&DnsName>,
-    machines: &Hosts<'a>,
+    (machines, folder): (&Hosts<'a>, &Path),
     out: &mut Sites<'a>,
     problems: &mut Problems,
 ) -> Option<WebSite> {
     let what = format!("site `{}`", entry.key.text);
-    let fields = problems.fields(entry, &what, &["aliases", "static", "app", "hsts"])?;
+    let fields = problems.fields(entry, &what, &KEYS)?;
     let before = problems.0.len();
     let (mut aliases, mut addresses) = (Vec::new(), Vec::new());
     if let Some(node) = fields.value("aliases") {
@@ -100,7 +101,8 @@ fn site<'a>(
             "write `static: { root: /srv/shop/public }` or `app: { port: 8080, health: /healthz }`; where both stand, `static` has a `prefix`",
         ));
     }
-    let hsts = fields.value("hsts").map_or(Some(HSTS), |node| hsts(node, problems));
+    let names: Vec<&DnsName> = name.into_iter().chain(&aliases).collect();
+    let manner = manner::manner(fields, &names, folder, problems);
     let failed = problems.0.iter().skip(before).any(Diagnostic::is_error);
     if failed {
         return None;
@@ -111,7 +113,7 @@ fn site<'a>(
         addresses,
         files: folders.unwrap_or_default(),
         programs: programs.unwrap_or_default(),
-        hsts: hsts?,
+        manner: manner?,
         place: entry.key.mark.place(),
     })
 }
@@ -129,17 +131,4 @@ fn alias<'a>(item: &'a Node, out: &mut Sites<'a>, problems: &mut Problems) -> Op
     }
     out.names.insert(alias.clone(), &item.mark);
     Some(alias)
-}
-
-fn hsts(node: &Node, problems: &mut Problems) -> Option<u64> {
-    let seconds = problems.number(node, "hsts")?;
-    if seconds > MAX_HSTS {
-        problems.push(
-            Diagnostic::error(format!("`hsts` is longer than two years ({MAX_HSTS} s)"))
-                .at(&node.span())
-                .help("write seconds: 300 to begin with, 31536000 (a year) when HTTPS has stood the test"),
-        );
-        return None;
-    }
-    Some(seconds)
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::NAME;
+use super::manner::closed;
 use crate::base::net::{DnsName, HostName};
 use crate::inventory::site::{Role, Site};
 use crate::plan::said::{Classes, Lately, Passes, Said, Shown, Traffic};
@@ -24,7 +25,7 @@ fn script() -> String {
 say() { socat -T 5 -t 5 - UNIX-CONNECT:run/haproxy/admin.sock 2>/dev/null; }
 counters() {
 	[ -r proc/uptime ] && read -r now rest <proc/uptime && echo "at $now"
-	echo 'show info;show table per_site;show stat -1 4 -1' | say | grep -E '^(Pid|Uptime_sec|Start_time_sec): |^# table: per_site|^0x|^web,'
+	echo 'show info;show table per_site;show stat -1 4 -1' | say | grep -E '^(Pid|Uptime_sec|Start_time_sec): |^# table: per_site|^0x|^web(\.[^,]*)?,'
 }
 [ "$twice" = yes ] && counters && sleep 1
 counters
@@ -103,13 +104,14 @@ fn counter(line: &str, reading: &mut Reading, down: &mut BTreeMap<String, String
             let answers = ["gpc0", "gpc1", "gpc2", "gpc3", "gpc4"].map(number);
             reading.sites.insert((*site).to_owned(), (number("http_req_cnt"), answers));
         }
-    } else if let Some(server) = line.strip_prefix("web,") {
+    } else if let Some((backend, server)) = line.split_once(',').filter(|(name, _)| is_web(name)) {
         // The columns are those of its management guide, section 9.1, of which new ones come at the end.
         let fields: Vec<&str> = server.split(',').collect();
         let field = |at: usize| fields.get(at - 1).copied().unwrap_or("");
         reading.passed = reading.passed.saturating_add(field(7).parse().unwrap_or(0));
         let (state, check) = (field(17), field(36));
-        if !state.starts_with("UP") && state != "no check" {
+        // Those of a site follow the checks of that of all sites.
+        if backend == "web" && !state.starts_with("UP") && state != "no check" {
             down.insert(field(1).to_owned(), format!("{state} {check}").trim().to_owned());
         }
     } else if let Some((name, Ok(number))) = line.split_once(": ").map(|(name, text)| (name, text.trim().parse())) {
@@ -120,6 +122,11 @@ fn counter(line: &str, reading: &mut Reading, down: &mut BTreeMap<String, String
             _ => {}
         }
     }
+}
+
+/// Whether a backend is that of the web hosts, of all sites or of one.
+fn is_web(backend: &str) -> bool {
+    backend.strip_prefix("web").is_some_and(|site| site.is_empty() || site.starts_with('.'))
 }
 
 /// What was counted before `last`: by a read of the same worker, or since that worker began, whose counters began with it.
@@ -182,6 +189,10 @@ pub(super) fn tell(seen: &Seen<'_>) -> Said {
             );
             said.find(Some(&host.name), false, format!("sends nothing to {server}, which it sees as {words}"), help);
         }
+    }
+    for name in closed(seen.site) {
+        let what = format!("{name} is under maintenance: visitors get 503");
+        said.find(None, true, what, "take `maintenance` out of the inventory, and run `infra apply`, to open it again");
     }
     let mut passes = |from, to, rates: &[f64]| {
         if !rates.is_empty() {
