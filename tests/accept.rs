@@ -168,8 +168,12 @@ fn what_a_daemon_refuses_is_seen() {
     let site = common::single(state.path());
     let (desired, materials) = common::built(&site, &platform::oldest());
     let twin = Twin::new(&site, &desired, &materials);
-    for (path, command) in [("/etc/haproxy/haproxy.cfg", "haproxy -c"), ("/etc/nginx/nginx.conf", "nginx -t")] {
-        let check = desired.values().flat_map(|h| &h.checks).find(|c| c.title == command).unwrap();
+    for (path, command) in [
+        ("/etc/haproxy/haproxy.cfg", "haproxy -c -q -f /etc/haproxy/haproxy.cfg"),
+        ("/etc/infra/programs/programs.cfg", "haproxy -c -q -f /etc/infra/programs/programs.cfg"),
+        ("/etc/nginx/nginx.conf", "nginx -t -q"),
+    ] {
+        let check = desired.values().flat_map(|h| &h.checks).find(|c| c.command == command).unwrap();
         twin.put("one", path, "nonsense\n");
         assert!(!twin.run("one", &check.command).status.success(), "{command} took nonsense");
     }

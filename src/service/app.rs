@@ -1,7 +1,7 @@
 //! The TLS front of the user's programs: takes a context, adds nginx on the app hosts, which lets web hosts in and passes
 //! their requests to loopback.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -25,6 +25,8 @@ const TEMPLATES: &[Template] = &[nginx::TEMPLATE, nginx::TYPES, template!("app/a
 struct Model<'a> {
     #[serde(flatten)]
     front: Front<'a>,
+    /// Their ports.
+    programs: BTreeSet<u16>,
     sites: Vec<SiteModel>,
 }
 
@@ -32,8 +34,8 @@ struct Model<'a> {
 struct SiteModel {
     names: Vec<String>,
     programs: Vec<Program>,
-    /// Those of its programs, each once.
-    ports: BTreeSet<u16>,
+    /// Those of its programs, each once, with the path that tells whether it is well.
+    ports: Vec<(u16, String)>,
     /// Whether a program has the paths that are nobody else's.
     has_root: bool,
     /// Seconds that a program may think, and that a stream of its may be silent.
@@ -73,6 +75,7 @@ impl Service for App {
         let model = Model {
             front: Front::new(context, Role::App, &[Role::Web], port),
             sites: site.sites.values().filter_map(|s| led(s, host)).collect(),
+            programs: site.programs_on(host).keys().map(|port| port.get()).collect(),
         };
         let body = context.render("app/app.conf", &model)?;
         nginx::config(NAME, Phase::App, &format!("/etc/nginx/conf.d/{}-app-{port}.conf", site.name), body, out)?;
@@ -89,7 +92,7 @@ fn led(site: &WebSite, host: &Host) -> Option<SiteModel> {
     (!programs.is_empty()).then(|| SiteModel {
         names: site.hosts().collect(),
         programs,
-        ports: here().map(|one| one.port.get()).collect(),
+        ports: here().map(|one| (one.port.get(), one.health.clone())).collect::<BTreeMap<_, _>>().into_iter().collect(),
         has_root: here().any(|one| one.path == "/"),
         response: site.manner.timeouts.response.as_secs(),
         idle: site.manner.timeouts.idle.as_secs(),
@@ -104,7 +107,15 @@ my $at = "127.0.0.1:$port";
 $SIG{ALRM} = sub { print "does not answer on $at within 5 s at $path\n"; exit 1 };
 alarm 5;
 my $socket = IO::Socket::INET->new(PeerAddr => "127.0.0.1", PeerPort => $port, Proto => "tcp");
-if (!$socket) { print "does not answer on $at: $!\n"; exit 1 }
+if (!$socket) {
+	my $why = $!;
+	# it may listen on loopback of IPv6 alone
+	if (eval { require IO::Socket::IP }) {
+		$socket = IO::Socket::IP->new(PeerHost => "::1", PeerPort => $port, Proto => "tcp");
+		$at = "[::1]:$port" if $socket;
+	}
+	if (!$socket) { print "does not answer on $at: $why\n"; exit 1 }
+}
 local $SIG{PIPE} = "IGNORE";
 print $socket "GET $path HTTP/1.1\r\nHost: $host\r\nConnection: close\r\n\r\n";
 my $line = <$socket> // "";

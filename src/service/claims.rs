@@ -143,6 +143,11 @@ impl Claims {
         self.host.units.contains_key(name)
     }
 
+    /// Whether a service has claimed the file so far.
+    pub fn has_file(&self, path: &str) -> bool {
+        self.host.files.contains_key(path)
+    }
+
     /// A package.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! Workers of before a reload, which live on with what they hold: takes a daemon and how it tells them, gives the drain that a
 //! run waits for before it closes what they may still use.
 
+use crate::base::sh::quote;
 use crate::plan::state::Drain;
 use crate::service::claims::Claims;
 
@@ -24,5 +25,5 @@ exit 1"#;
 /// Adds the drain of `daemon`: `former` is sh text that sets `$former` to the process ids of its workers of before a reload,
 /// and exits 0 where the daemon does not run, or otherwise than 0 with words where it does not tell.
 pub(crate) fn add(service: &'static str, daemon: &str, former: &str, out: &mut Claims) {
-    out.drain(Drain { service, command: format!("daemon={daemon}\n{former}\n{HELD}") });
+    out.drain(Drain { service, command: format!("daemon={}\n{former}\n{HELD}", quote(daemon)) });
 }

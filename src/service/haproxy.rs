@@ -34,6 +34,8 @@ const TEMPLATES: &[Template] = &[
     template!("haproxy/names.map"),
     template!("haproxy/sources.cfg"),
 ];
+/// What [`idle`] renders.
+pub(crate) const IDLE: Template = template!("haproxy/idle.conf");
 /// `HAProxy`.
 pub(crate) const HAPROXY: Product = Product {
     name: "haproxy",
@@ -194,6 +196,25 @@ impl Service for Haproxy {
         }
         Ok(())
     }
+}
+
+/// Adds what keeps the package's own unit from a port where it has nothing to serve: on hosts with a `HAProxy` of another unit, that are
+/// no load balancers. A further call changes nothing.
+///
+/// # Errors
+/// What cannot be rendered, or is claimed by another.
+pub(crate) fn idle(
+    context: &Context<'_>,
+    service: &'static str,
+    phase: Phase,
+    out: &mut Claims,
+) -> Result<(), Diagnostic> {
+    let path = "/etc/systemd/system/haproxy.service.d/infra.conf";
+    if context.host.has(Role::Lb) || out.has_file(path) {
+        return Ok(());
+    }
+    let body = context.render("haproxy/idle.conf", &BTreeMap::<&str, &str>::new())?;
+    out.file(path, File { service, phase, access: Access::root(0o644), body, then: BTreeMap::new(), about: None })
 }
 
 fn model<'a>(context: &Context<'a>) -> Model<'a> {

@@ -35,6 +35,7 @@ mod nginx;
 pub mod platform;
 mod ports;
 pub mod product;
+pub mod programs;
 pub mod prometheus;
 pub mod recovery;
 pub mod render;
@@ -260,6 +261,7 @@ pub const ALL: Services = Services(&[
     &recovery::Recovery,
     &database::Database,
     &app::App,
+    &programs::Programs,
     &web::Web,
     &edge_certificates::EdgeCertificates,
     &haproxy::Haproxy,

@@ -10,11 +10,12 @@ use serde::Serialize;
 use crate::base::diagnostic::Diagnostic;
 use crate::base::net::{DnsName, HostName, Port, bracketed};
 use crate::base::sh::quote;
-use crate::inventory::site::{AppProgram, BodyLimit, Host, Role, StaticFiles};
+use crate::inventory::site::{AppProgram, BodyLimit, Role, StaticFiles};
 use crate::plan::state::{Look, Phase, Probe};
 use crate::service::claims::Claims;
 use crate::service::nginx::{self, Front};
 use crate::service::product::Product;
+use crate::service::programs;
 use crate::service::render::{Template, template};
 use crate::service::{Context, Service};
 
@@ -31,21 +32,11 @@ struct Model<'a> {
     #[serde(flatten)]
     front: Front<'a>,
     app_name: String,
-    upstreams: Vec<Upstream<'a>>,
+    /// Each has upstreams of its own, so that one that fails on a host takes no other from it.
+    programs: Vec<programs::Program>,
+    /// Whose upstream is asked after a program on a host.
+    nexts: Vec<(String, String)>,
     sites: Vec<SiteModel>,
-}
-
-/// The app hosts on which one program runs. Each program has its own, so that one that fails on a host takes no other from it.
-#[derive(Serialize)]
-struct Upstream<'a> {
-    name: String,
-    servers: Vec<Target<'a>>,
-}
-
-#[derive(Serialize)]
-struct Target<'a> {
-    host: &'a str,
-    socket: SocketAddr,
 }
 
 #[derive(Serialize)]
@@ -112,7 +103,7 @@ impl Service for Web {
         }
         nginx::want(context, NAME, out)?;
         let port = site.ports.web;
-        let apps = targets(context, |_| true);
+        let apps = targets(context);
         let programs = Programs::of(context);
         let mut sites = Vec::new();
         for s in site.sites.values() {
@@ -143,7 +134,8 @@ impl Service for Web {
         let model = Model {
             front: Front::new(context, Role::Web, &[Role::Lb], port),
             app_name: site.role_name(Role::App),
-            upstreams: programs.upstreams,
+            nexts: programs::nexts(&programs.all),
+            programs: programs.all,
             sites,
         };
         let body = context.render("web/web.conf", &model)?;
@@ -153,48 +145,28 @@ impl Service for Web {
     }
 }
 
-/// Where hosts of the role `app` are reached from the context's host, those of them that `is_meant`.
-fn targets<'a>(context: &Context<'a>, is_meant: impl Fn(&Host) -> bool) -> Vec<Target<'a>> {
+/// Where the app hosts are reached from the context's host.
+fn targets(context: &Context<'_>) -> Vec<SocketAddr> {
     let (site, host) = (context.site, context.host);
-    let hosts = site.with_role(Role::App).filter(|app| is_meant(app));
-    let reached = hosts.filter_map(|app| Some((app, nginx::reach(host, app)?)));
-    let target = |(app, address): (&'a Host, _)| Target {
-        host: app.name.as_str(),
-        socket: SocketAddr::new(address, site.ports.app.get()),
-    };
-    reached.map(target).collect()
+    let reached = site.with_role(Role::App).filter_map(|app| nginx::reach(host, app));
+    reached.map(|address| SocketAddr::new(address, site.ports.app.get())).collect()
 }
 
-/// All programs that this web host leads to: a port, and the hosts on which the program runs.
-struct Programs<'a> {
-    by_port: BTreeMap<(Port, &'a BTreeSet<HostName>), String>,
-    upstreams: Vec<Upstream<'a>>,
+/// All programs that this web host leads to, and the names of their upstreams by port and the hosts on which they run.
+struct Programs {
+    by_port: BTreeMap<(Port, BTreeSet<HostName>), String>,
+    all: Vec<programs::Program>,
 }
 
-impl<'a> Programs<'a> {
-    fn of(context: &Context<'a>) -> Self {
-        let mut out = Self { by_port: BTreeMap::new(), upstreams: Vec::new() };
-        let mut programs: BTreeMap<_, _> = BTreeMap::new();
-        for (_, program) in context.site.programs() {
-            programs.entry((program.port, &program.hosts)).or_insert(program);
-        }
-        for ((port, hosts), program) in programs {
-            let servers = targets(context, |app| app.runs(program));
-            if servers.is_empty() {
-                continue;
-            }
-            // Two programs may have one port, on hosts of their own.
-            let before = out.by_port.keys().filter(|(known, _)| *known == port).count();
-            let more = if before == 0 { String::new() } else { format!("_{}", before + 1) };
-            let name = format!("infra_web_{}_app_{port}{more}", context.site.ports.web);
-            out.by_port.insert((port, hosts), name.clone());
-            out.upstreams.push(Upstream { name, servers });
-        }
-        out
+impl Programs {
+    fn of(context: &Context<'_>) -> Self {
+        let all = programs::reached(context);
+        let name = |one: &programs::Program| format!("infra_web_{}_app_{}", context.site.ports.web, one.key);
+        Self { by_port: all.iter().map(|one| ((one.at, one.hosts.clone()), name(one))).collect(), all }
     }
 
     fn model(&self, number: usize, program: &AppProgram) -> Option<Program> {
-        let upstream = self.by_port.get(&(program.port, &program.hosts))?.clone();
+        let upstream = self.by_port.get(&(program.port, program.hosts.clone()))?.clone();
         Some(Program { number, ways: ways(&program.path), probe: probe_path(program), upstream })
     }
 }
@@ -225,12 +197,12 @@ fn root_look(files: &StaticFiles, site: &DnsName) -> String {
 }
 
 /// At least one app host answers this web host's client certificate.
-fn reach_probe(context: &Context<'_>, apps: &[Target<'_>], out: &mut Claims) {
+fn reach_probe(context: &Context<'_>, apps: &[SocketAddr], out: &mut Claims) {
     if apps.is_empty() {
         return;
     }
     let (name, port) = (context.site.role_name(Role::App), context.site.ports.app);
-    let addresses: Vec<String> = apps.iter().map(|a| format!("'{}'", bracketed(a.socket.ip()))).collect();
+    let addresses: Vec<String> = apps.iter().map(|a| format!("'{}'", bracketed(a.ip()))).collect();
     let command = format!(
         "for address in {}; do\n\
          code=$(curl -q -s -m 5 --noproxy '*' -o /dev/null -w '%{{http_code}}' --cacert /etc/nginx/tls/ca.crt \

@@ -9,6 +9,9 @@ usage: program.py PORT [ADDRESS], with its name in the environment's WHO
   /events, /chunks        one event or chunk, and another one once there is a file /run/go; the events with `X-Accel-Buffering: no`
   /answers?STATUS         this status, with words of its own as JSON
   /slow?SECONDS           an answer after so long
+  /who                    what a file /run/who holds
+  /healthz                200, but 503 where there is a file /run/unwell, and 404 for another host than /run/host names
+  /busy                   503 of its own
   /close                  takes the request, and ends the connection without an answer
   /sink                   takes a body, says how many bytes it had
   …/ws                    speaks the websocket protocol's handshake, then says back what it gets
@@ -18,9 +21,19 @@ import base64
 import hashlib
 import http.server
 import os
+import socket
 import sys
 import time
 import urllib.parse
+
+
+def read(path):
+    with open(path, "rb") as file:
+        return file.read().strip()
+
+
+def who():
+    return read("/run/who") + b"\n"
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -84,6 +97,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif path == "/slow":
             time.sleep(float(query))
             self.answer(b"at last\n")
+        elif path == "/who":
+            self.answer(who())
+        elif path == "/healthz" and os.path.exists("/run/unwell"):
+            self.send_error(503)
+        elif path == "/healthz" and os.path.exists("/run/host") and read("/run/host") != self.headers["Host"].encode():
+            self.send_error(404)
+        elif path == "/busy":
+            self.send_error(503, "of its own")
         elif path == "/close":
             self.close_connection = True
         elif path.endswith("/ws") and self.headers.get("Upgrade"):
@@ -102,12 +123,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
             left = total = int(self.headers.get("Content-Length", 0))
             while left:
                 left -= len(self.rfile.read(min(left, 65536)))
-        self.answer(b"%d bytes\n" % total)
+        if self.path == "/close":
+            self.close_connection = True
+            return
+        said = b"%d bytes\n" % total
+        self.answer(who() + said if self.path == "/who" else said)
 
 
 class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 1024
+    address_family = socket.AF_INET6 if ":" in "".join(sys.argv[2:]) else socket.AF_INET
 
 
 if __name__ == "__main__":

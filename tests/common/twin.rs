@@ -202,6 +202,11 @@ impl Twin {
     /// Starts the daemons of a host as their units do.
     pub fn start(&self, host: &str, wanted: &DesiredHost) {
         for (unit, command) in [
+            (
+                "infra-programs.service",
+                "mkdir -p /run/infra/programs && haproxy -W -D -f /etc/infra/programs/programs.cfg -p /run/infra/programs/pid \
+                 -S /run/infra/programs/master.sock",
+            ),
             ("nginx.service", "nginx"),
             (
                 "haproxy.service",

@@ -41,7 +41,8 @@ fn traffic_follows_the_writer() {
     for app in ["app1", "app2"] {
         world.bench.sh(app, "DEBIAN_FRONTEND=noninteractive apt-get install -qy mariadb-client").expect(0);
     }
-    let all: [Check<World>; 9] = [
+    let all: [Check<World>; 10] = [
+        ("a program stops", program),
         ("a row goes through", row),
         ("nobody asks by plain TCP", asked),
         ("a fence", fence),
@@ -126,6 +127,33 @@ impl World {
             (said, ended.saturating_duration_since(done))
         })
     }
+}
+
+/// The user's own program: web hosts go to the other one at once, and `infra status` names it.
+fn program(world: &World) {
+    let ca = world.bench.sites_ca();
+    let ask = format!(
+        "curl -q -s -m 20 --cacert '{}' -o /dev/null -w '%{{http_code}} ' 'https://shop.example.com/[1-40]'",
+        ca.display()
+    );
+    world.sh("app1", "systemctl stop demo-app@8080").expect(0);
+    let codes = world.sh("outside", &ask).out;
+    assert_eq!(codes.split_whitespace().filter(|code| *code == "200").count(), 40, "{codes}");
+    let state = "echo 'show stat' | socat -t 5 - UNIX-CONNECT:/run/infra/programs/admin.sock | awk -F, '$1 == \"program-8080\" && $2 == \"app1\" { print $18 }'";
+    wait("web1 sees it", Duration::from_secs(10), || (world.sh("web1", state).out == "DOWN\n").then_some(()));
+    let told = world.bench.infra(&["status"]);
+    assert!(
+        told.out.contains("the program of shop.example.com on port 8080 is unwell since")
+            && told.out.contains("it takes no connection"),
+        "{told:?}"
+    );
+    // A reload forgets nothing.
+    world.sh("web1", "systemctl reload infra-programs").expect(0);
+    assert_eq!(world.sh("web1", state).out, "DOWN\n");
+    world.sh("app1", "systemctl start demo-app@8080").expect(0);
+    wait("web1 sees it again", Duration::from_secs(10), || world.sh("web1", state).out.starts_with("UP").then_some(()));
+    let codes = world.sh("outside", &ask).out;
+    assert_eq!(codes.split_whitespace().filter(|code| *code == "200").count(), 40, "{codes}");
 }
 
 fn row(world: &World) {

@@ -16,7 +16,7 @@ use crate::plan::plan::Action;
 use crate::plan::state::{Access, Check, File, Folder, Follow, Phase, Probe, UnitWanted};
 use crate::service::certificates::{CIPHERS, CIPHERSUITES, Holder, curves};
 use crate::service::claims::Claims;
-use crate::service::haproxy::HAPROXY;
+use crate::service::haproxy::{self, HAPROXY};
 use crate::service::render::{Template, template};
 use crate::service::{Context, drain, nginx, ports};
 
@@ -53,7 +53,7 @@ pub(super) const TEMPLATES: [Template; 5] = [
     template!("database/proxy.lua"),
     template!("database/proxy.state"),
     template!("database/proxy.service"),
-    template!("database/haproxy-idle.conf"),
+    haproxy::IDLE,
 ];
 
 #[derive(Serialize)]
@@ -117,20 +117,18 @@ pub(super) fn want(context: &Context<'_>, closed: &BTreeSet<HostName>, out: &mut
         role_name: site.role_name(Role::Db),
         servers: servers.collect(),
     };
-    let mut file = |path: &str, template: &str, follow: Option<Follow>| {
+    let mut file = |path: &str, template: &str, follow: Follow| {
         let body = context.render(template, &model)?;
         ports::check(UNIT, "bind", &body.text, out);
-        let then = follow.map(|follow| (UNIT.to_owned(), follow)).into_iter().collect::<BTreeMap<_, _>>();
+        let then = BTreeMap::from([(UNIT.to_owned(), follow)]);
         let access = Access::root(0o644);
         out.file(path, File { service: NAME, phase: PHASE, access, body, then, about: None })
     };
     for name in ["proxy.cfg", "proxy.lua", "proxy.state"] {
-        file(&format!("{FOLDER}/{name}"), &format!("database/{name}"), Some(Follow::Reload))?;
+        file(&format!("{FOLDER}/{name}"), &format!("database/{name}"), Follow::Reload)?;
     }
-    file(&format!("/etc/systemd/system/{UNIT}"), "database/proxy.service", Some(Follow::Restart))?;
-    if !host.has(Role::Lb) {
-        file("/etc/systemd/system/haproxy.service.d/infra.conf", "database/haproxy-idle.conf", None)?;
-    }
+    file(&format!("/etc/systemd/system/{UNIT}"), "database/proxy.service", Follow::Restart)?;
+    haproxy::idle(context, NAME, PHASE, out)?;
     out.check(Check { title: "haproxy -c".into(), command: format!("haproxy -c -q -f {FOLDER}/proxy.cfg") });
     drain::add(NAME, "the database proxy", FORMER, out);
     probes(out);

@@ -1,0 +1,307 @@
+//! Which of the user's programs are well, and the way of a web host to them: takes a context, adds a `HAProxy` of its own on the web
+//! hosts, which asks every program on every app host for its health.
+//!
+//! nginx as Debian has it asks nobody, and learns that a program is gone from the requests that it loses. So it reaches an app host by
+//! a socket of this `HAProxy`, one for each program there. While the program is unwell the connection is refused before its handshake:
+//! nothing of a request was sent, whatever its method and however large its body, and nginx takes it to the next host. TLS stays
+//! between nginx and the app host, which is verified there as before; the health, too, is asked through the app host's front over
+//! verified TLS, as a request would go. The app hosts' own addresses stand behind the sockets, in case that this `HAProxy` is gone.
+//!
+//! What a program refuses before that is noticed, the app host's front tells the web host by a status of its own (see
+//! `templates/app/app.conf`), and it is asked of the next host by what nginx of the web host has of it: all of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::base::diagnostic::Diagnostic;
+use crate::base::material::{CertificateId, Material, Purpose};
+use crate::base::net::{HostName, Port, bracketed};
+use crate::inventory::site::{Host, Role, WebSite};
+use crate::plan::said::Said;
+use crate::plan::state::{Access, Check, File, Folder, Follow, Phase, Probe, UnitWanted};
+use crate::service::certificates::{CIPHERS, CIPHERSUITES, Holder, curves};
+use crate::service::claims::Claims;
+use crate::service::haproxy::{self, HAPROXY};
+use crate::service::product::Product;
+use crate::service::render::{Template, template};
+use crate::service::status::{Gauge, Seen};
+use crate::service::{Context, Service, drain, nginx};
+
+mod status;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Programs;
+
+const NAME: &str = "programs";
+const TEMPLATES: &[Template] =
+    &[template!("programs/programs.cfg"), template!("programs/programs.service"), haproxy::IDLE];
+/// Its unit.
+pub(crate) const UNIT: &str = "infra-programs.service";
+/// Where its configuration and its certificates are.
+const FOLDER: &str = "/etc/infra/programs";
+const CONFIG: &str = "/etc/infra/programs/programs.cfg";
+/// Where its sockets are.
+const SOCKETS: &str = "/run/infra/programs";
+const PHASE: Phase = Phase::Web;
+/// Connections of nginx at one time; each needs one to an app host too.
+const MAXCONN: u32 = 20_000;
+/// Questions a second that a web host asks at most: each is a handshake of its own.
+const QUESTIONS: usize = 500;
+/// How many others a host's share is taken to where its program has refused it or is just back.
+const NEXT: usize = 2;
+
+/// The master alone knows which of its workers is the newest.
+const FORMER: &str = r#"systemctl -q is-active infra-programs.service || exit 0
+said=$(echo 'show proc' | socat -t 5 - UNIX-CONNECT:/run/infra/programs/master.sock 2>&1) && [ -n "$said" ] ||
+	{ echo "the master of what leads to the programs does not tell of its former workers: $said"; exit 1; }
+former=$(printf '%s\n' "$said" | awk '/^#/ { part = $2 " " $3 } part == "old workers" && $2 == "worker" { print $1 }')"#;
+
+/// A program, and the app hosts on which it runs, as a web host reaches them.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Program {
+    /// `8080`, or `8080_2` where another program has that port on hosts of its own.
+    pub(crate) key: String,
+    /// `program-8080`.
+    name: String,
+    /// On loopback of its hosts.
+    port: u16,
+    /// The same.
+    #[serde(skip)]
+    pub(crate) at: Port,
+    /// As the inventory names its hosts.
+    #[serde(skip)]
+    pub(crate) hosts: BTreeSet<HostName>,
+    /// Those that it serves.
+    sites: Vec<String>,
+    /// The host that is asked for it, as some programs know only the names of their sites.
+    asked: String,
+    /// One for each host.
+    servers: Vec<Server>,
+}
+
+/// A program on a host.
+#[derive(Debug, Clone, Serialize)]
+struct Server {
+    /// The app host.
+    host: String,
+    /// The name in its certificate.
+    name: String,
+    /// Its front.
+    socket: SocketAddr,
+    /// The socket by which nginx is led there while the program is well.
+    door: String,
+    /// The hosts that come after it.
+    next: Vec<String>,
+    /// Who is asked after it: those, or it itself where there is no other.
+    after: Vec<Way>,
+}
+
+/// A way to a host: by its socket here, or by its address.
+#[derive(Debug, Clone, Serialize)]
+struct Way {
+    door: String,
+    socket: SocketAddr,
+}
+
+/// What leads `context.host`, a web host, to the programs: each once, with the hosts that are reached from there.
+pub(crate) fn reached(context: &Context<'_>) -> Vec<Program> {
+    let site = context.site;
+    let mut sites: BTreeMap<(Port, &BTreeSet<HostName>), Vec<&WebSite>> = BTreeMap::new();
+    for (web, program) in site.programs() {
+        let of_program = sites.entry((program.port, &program.hosts)).or_default();
+        if !of_program.iter().any(|known| known.name == web.name) {
+            of_program.push(web);
+        }
+    }
+    let mut programs: Vec<Program> = Vec::new();
+    for ((at, hosts), sites) in sites {
+        // Two programs may have one port, on hosts of their own, or one program be meant on more hosts by one site than by another.
+        let before = programs.iter().filter(|known| known.at == at).count();
+        let key = if before == 0 { at.to_string() } else { format!("{at}_{}", before + 1) };
+        let servers = servers(context, &key, hosts);
+        let Some(first) = sites.first().filter(|_| !servers.is_empty()) else { continue };
+        programs.push(Program {
+            name: format!("program-{key}"),
+            key,
+            port: at.get(),
+            at,
+            hosts: hosts.clone(),
+            asked: first.name.as_str().replace('*', "infra-probe"),
+            sites: sites.iter().map(|web| web.name.to_string()).collect(),
+            servers,
+        });
+    }
+    programs
+}
+
+fn servers(context: &Context<'_>, key: &str, on: &BTreeSet<HostName>) -> Vec<Server> {
+    let (site, from) = (context.site, context.host);
+    let apps = site.with_role(Role::App).filter(|app| on.is_empty() || on.contains(&app.name));
+    let hosts: Vec<(&Host, SocketAddr)> =
+        apps.filter_map(|app| Some((app, SocketAddr::new(nginx::reach(from, app)?, site.ports.app.get())))).collect();
+    let door = |host: &Host| format!("{SOCKETS}/{key}-{}.sock", host.name);
+    let others = |at: usize, most: usize| hosts.iter().cycle().skip(at + 1).take(most);
+    let server = |(at, (host, socket)): (usize, &(&Host, SocketAddr))| Server {
+        host: host.name.to_string(),
+        name: site.internal_name(&host.name),
+        socket: *socket,
+        door: door(host),
+        next: others(at, (hosts.len() - 1).min(NEXT)).map(|(host, _)| host.name.to_string()).collect(),
+        after: others(at, (hosts.len() - 1).clamp(1, NEXT))
+            .map(|(host, socket)| Way { door: door(host), socket: *socket })
+            .collect(),
+    };
+    hosts.iter().enumerate().map(server).collect()
+}
+
+/// By a program's port and a host, as its front tells it: the end of the name of the upstream that is asked next. Where sites mean
+/// different hosts by it, those that all of them mean.
+pub(crate) fn nexts(programs: &[Program]) -> Vec<(String, String)> {
+    let mut programs: Vec<&Program> = programs.iter().collect();
+    programs.sort_by_key(|program| std::cmp::Reverse(program.servers.len()));
+    let each = programs.into_iter().flat_map(|program| {
+        let of =
+            |server: &Server| (format!("{}-{}", program.port, server.host), format!("{}_{}", program.key, server.host));
+        program.servers.iter().map(of)
+    });
+    // In order: a template goes through a map as it likes.
+    each.collect::<BTreeMap<_, _>>().into_iter().collect()
+}
+
+#[derive(Serialize)]
+struct Model<'a> {
+    name: &'a str,
+    host: &'a str,
+    folder: &'a str,
+    tls: &'a str,
+    maxconn: u32,
+    curves: &'a str,
+    server_curves: bool,
+    ciphers: &'a str,
+    ciphersuites: &'a str,
+    /// Between two questions.
+    interval: String,
+    programs: Vec<Program>,
+    hosts: Vec<Hop>,
+}
+
+/// The front of an app host.
+#[derive(Serialize)]
+struct Hop {
+    name: String,
+    socket: SocketAddr,
+}
+
+impl Service for Programs {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn templates(&self) -> &'static [Template] {
+        TEMPLATES
+    }
+
+    fn products(&self) -> &'static [Product] {
+        &[HAPROXY]
+    }
+
+    fn gauge(&self) -> Option<Gauge> {
+        Some(status::GAUGE)
+    }
+
+    fn status(&self, seen: &Seen<'_>) -> Said {
+        status::tell(seen)
+    }
+
+    fn want(&self, context: &Context<'_>, out: &mut Claims) -> Result<(), Diagnostic> {
+        let (site, host) = (context.site, context.host);
+        if !host.has(Role::Web) {
+            return Ok(());
+        }
+        let programs = reached(context);
+        if programs.is_empty() {
+            return Ok(());
+        }
+        out.package("haproxy")?;
+        out.unit(UNIT, UnitWanted { phase: PHASE })?;
+        out.folder(FOLDER, Folder { phase: PHASE, access: Access::root(0o755) })?;
+        let holder = Holder { service: NAME, phase: PHASE, unit: UNIT, follow: Follow::Reload };
+        holder.file(context, out, &format!("{FOLDER}/ca.crt"), &[Material::HopAuthorities])?;
+        let client = CertificateId::Hop { host: host.name.clone(), purpose: Purpose::Client };
+        let client = [Material::Certificate(client.clone()), Material::Key(client)];
+        holder.file(context, out, &format!("{FOLDER}/client.pem"), &client)?;
+        let questions: usize = programs.iter().map(|program| program.servers.len()).sum();
+        let hops: BTreeMap<String, SocketAddr> = programs
+            .iter()
+            .flat_map(|program| &program.servers)
+            .map(|server| (server.host.clone(), server.socket))
+            .collect();
+        let model = Model {
+            name: site.name.as_str(),
+            host: host.name.as_str(),
+            folder: SOCKETS,
+            tls: FOLDER,
+            maxconn: MAXCONN,
+            curves: curves(context),
+            server_curves: HAPROXY.of(context.facts).minor() >= (2, 9),
+            ciphers: CIPHERS,
+            ciphersuites: CIPHERSUITES,
+            interval: format!("{}s", questions.div_ceil(QUESTIONS).max(1)),
+            programs,
+            hosts: hops.into_iter().map(|(name, socket)| Hop { name, socket }).collect(),
+        };
+        let mut file = |path: &str, template: &str, follow: Follow| {
+            let body = context.render(template, &model)?;
+            let then = BTreeMap::from([(UNIT.to_owned(), follow)]);
+            out.file(path, File { service: NAME, phase: PHASE, access: Access::root(0o644), body, then, about: None })
+        };
+        file(CONFIG, "programs/programs.cfg", Follow::Reload)?;
+        file(&format!("/etc/systemd/system/{UNIT}"), "programs/programs.service", Follow::Restart)?;
+        haproxy::idle(context, NAME, PHASE, out)?;
+        out.check(Check { title: "haproxy -c".into(), command: format!("haproxy -c -q -f {CONFIG}") });
+        drain::add(NAME, "what leads to the programs", FORMER, out);
+        probes(context, &model, out);
+        Ok(())
+    }
+}
+
+fn probes(context: &Context<'_>, model: &Model<'_>, out: &mut Claims) {
+    let mut add = |title: &str, command: String, within: u64| {
+        let (title, within) = (title.to_owned(), Duration::from_secs(within));
+        out.probe(Probe { phase: PHASE, title, command, within, advisory: false });
+    };
+    // `systemctl reload` succeeds even if the new worker dies: only the master knows.
+    add(
+        "the newest worker of what leads to the programs serves",
+        format!(
+            "echo 'show proc' | socat -t 5 - UNIX-CONNECT:{SOCKETS}/master.sock | awk '\
+             /failed: [1-9]/ {{ bad = 1 }} /^#/ {{ part = $2 }} part == \"workers\" && $2 == \"worker\" && $3 == 0 {{ good = 1 }} \
+             END {{ if (bad || !good) {{ print \"the master reports a failed reload\"; exit 1 }} }}'"
+        ),
+        20,
+    );
+    let port = context.site.ports.app;
+    for program in &model.programs {
+        let doors: Vec<String> = program
+            .servers
+            .iter()
+            .map(|server| format!("'{} {} {}'", server.name, bracketed(server.socket.ip()), server.door))
+            .collect();
+        let command = format!(
+            "for server in {}; do\n\
+             set -- $server\n\
+             code=$(curl -q -s -m 5 --noproxy '*' -o /dev/null -w '%{{http_code}}' --cacert {FOLDER}/ca.crt \
+             --cert {FOLDER}/client.pem --unix-socket \"$3\" \"https://$1:{port}/infra-health\")\n\
+             [ \"$code\" != 200 ] || exit 0\n\
+             echo \"$1 at $2 answered $code\"\n\
+             done\n\
+             exit 1",
+            doors.join(" ")
+        );
+        add(&format!("a way to the program on port {} is open", program.port), command, 20);
+    }
+}

@@ -1,0 +1,149 @@
+//! The programs as web hosts see them: takes the answer of the admin socket, gives those that are not well.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{NAME, SOCKETS};
+use crate::base::net::HostName;
+use crate::inventory::site::{AppProgram, Role};
+use crate::plan::said::Said;
+use crate::plan::state::{Observed, Part};
+use crate::service::status::{Gauge, Seen};
+
+/// What was read: of each program that is not well its port and host, since how many seconds, and what it answered.
+const READ: Part<Vec<Unwell>> = Part::passing(NAME);
+
+/// One call of the socket.
+pub(super) const GAUGE: Gauge = Gauge { script, read };
+
+fn script() -> String {
+    let socket = SOCKETS.trim_start_matches('/');
+    format!(
+        "[ -S {socket}/admin.sock ] || exit 0\n\
+         echo 'show stat -1 4 -1' | socat -T 5 -t 5 - UNIX-CONNECT:{socket}/admin.sock 2>/dev/null | grep '^program-'"
+    )
+}
+
+/// A program on a host that is not well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Unwell {
+    /// Of the program.
+    port: u16,
+    /// The app host.
+    host: String,
+    /// For so long, seconds.
+    seconds: u64,
+    /// Its words.
+    words: String,
+}
+
+fn read(answer: &str, observed: &mut Observed) {
+    let unwell: Vec<Unwell> = answer.lines().filter_map(line).collect();
+    READ.put(&unwell, observed);
+}
+
+/// A server's line; the columns are those of `HAProxy`'s management guide, section 9.1.
+fn line(line: &str) -> Option<Unwell> {
+    let fields: Vec<&str> = line.split(',').collect();
+    let field = |at: usize| fields.get(at).copied().unwrap_or("");
+    let port = field(0).strip_prefix("program-")?.split('_').next()?.parse().ok()?;
+    if field(1).is_empty() || !field(17).starts_with("DOWN") {
+        return None;
+    }
+    let words = match (field(36).trim_start_matches("* "), field(37)) {
+        (check, "568") if check.starts_with("L7") => "it takes no connection".to_owned(),
+        (check, "569") if check.starts_with("L7") => "it ends the connection without an answer".to_owned(),
+        (check, code) if check.starts_with("L7STS") => format!("it answers {code}, where 200 says that it is well"),
+        (check, _) if check.starts_with("L7TOUT") => "it does not answer in time".to_owned(),
+        (check, code) => format!("the app host is not reached: {check} {code}").trim_end().to_owned(),
+    };
+    Some(Unwell { port, host: field(1).to_owned(), seconds: field(23).parse().unwrap_or(0), words })
+}
+
+/// What the web hosts tell: each program that one of them takes no requests to, once.
+pub(super) fn tell(seen: &Seen<'_>) -> Said {
+    let mut said = Said::default();
+    let mut all: BTreeMap<(String, u16), (Unwell, usize)> = BTreeMap::new();
+    let mut asked = 0;
+    for web in seen.site.with_role(Role::Web) {
+        let Some(unwell) = seen.observed.get(&web.name).and_then(|observed| READ.of(observed)) else { continue };
+        asked += 1;
+        for one in unwell {
+            let entry = all.entry((one.host.clone(), one.port)).or_insert_with(|| (one.clone(), 0));
+            entry.1 += 1;
+            if one.seconds > entry.0.seconds {
+                entry.0 = one;
+            }
+        }
+    }
+    for ((host, port), (unwell, count)) in all {
+        let Ok(name) = host.parse::<HostName>() else { continue };
+        let is_on = |one: &AppProgram| one.hosts.is_empty() || one.hosts.contains(&name);
+        let sites: Vec<String> = seen
+            .site
+            .sites
+            .values()
+            .filter(|web| web.programs.iter().any(|one| one.port.get() == port && is_on(one)))
+            .map(|web| web.name.to_string())
+            .collect();
+        let by = if count == asked {
+            "gets no requests".to_owned()
+        } else {
+            format!("gets none from {count} of {asked} web hosts")
+        };
+        said.find(
+            Some(&name),
+            false,
+            format!(
+                "the program of {} on port {port} is unwell since {} and {by}: {}",
+                sites.join(", "),
+                duration(unwell.seconds),
+                unwell.words
+            ),
+            "start it or mend it; it gets requests again by itself when it answers 200 on its health path",
+        );
+    }
+    said
+}
+
+fn duration(seconds: u64) -> String {
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7199 => format!("{} min", seconds / 60),
+        _ => format!("{} h", seconds / 3600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_down_is_told_with_what_it_answers() {
+        let of = |state: &str, seconds: u32, check: &str, code: &str| {
+            format!(
+                "program-8080,app1,0,0,0,0,,0,0,0,,0,,0,0,0,0,{state},100,1,0,4,1,{seconds},3,,1,7,1,,0,,2,0,,0,{check},{code},1,0,0"
+            )
+        };
+        for (text, expected) in [
+            (of("UP", 5, "L7OK", "200"), None),
+            (of("UP 1/2", 5, "* L7STS", "503"), None),
+            (of("DOWN", 65, "L7STS", "503"), Some("it answers 503, where 200 says that it is well")),
+            (of("DOWN 1/2", 65, "* L7STS", "568"), Some("it takes no connection")),
+            (of("DOWN", 65, "L7STS", "569"), Some("it ends the connection without an answer")),
+            (of("DOWN", 65, "L7TOUT", ""), Some("it does not answer in time")),
+            (of("DOWN", 65, "L4CON", ""), Some("the app host is not reached: L4CON")),
+            (of("DOWN", 65, "L6RSP", ""), Some("the app host is not reached: L6RSP")),
+            ("".into(), None),
+            ("program-,app1,DOWN".into(), None),
+        ] {
+            let seen = line(&text);
+            assert_eq!(seen.as_ref().map(|unwell| unwell.words.as_str()), expected, "{text}");
+            if let Some(unwell) = seen {
+                assert_eq!((unwell.port, unwell.host.as_str(), unwell.seconds), (8080, "app1", 65));
+            }
+        }
+        assert_eq!([119, 120, 7200].map(duration), ["119 s", "2 min", "2 h"]);
+    }
+}
