@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use infra::inventory::site::{Challenge, SecretRef};
+use infra::inventory::site::{Challenge, KeyKind, SecretRef};
 use infra::pki::acme::{Kind, Reason};
 use infra::pki::fulfil::{self, Fate};
 use infra::pki::internal_ca::{Authority, Permitted, Purpose, Wish};
@@ -32,7 +32,12 @@ fn trusting(name: &str) -> Option<PathBuf> {
     let now = OffsetDateTime::now_utc();
     let permitted = Permitted { domains: vec!["localhost".to_owned()], networks: vec![] };
     let authority = Authority::new("loopback", permitted, now).unwrap();
-    let wish = Wish { names: vec!["localhost".to_owned()], addresses: vec![], purpose: Purpose::Server };
+    let wish = Wish {
+        names: vec!["localhost".to_owned()],
+        addresses: vec![],
+        purpose: Purpose::Server,
+        key: KeyKind::default(),
+    };
     let leaf = authority.signer().unwrap().issue(&wish, now).unwrap();
     std::fs::write(dir.path().join("ca.crt"), &authority.certificate).unwrap();
     std::fs::write(dir.path().join("server.crt"), &leaf.certificate).unwrap();
@@ -156,6 +161,7 @@ fn wanted(folder: &Path, sources: Vec<Source>) -> Wanted {
         names: vec![SITE.to_owned(), "www.shop.example.com".to_owned()],
         contact: Some("ops@example.com".to_owned()),
         profile: None,
+        key: KeyKind::default(),
         challenge: Challenge::Http01,
         sources,
         folder: folder.to_owned(),

@@ -14,6 +14,7 @@ use super::spec::{Outside, Spec};
 use super::{Error, command, net};
 use crate::base::fsx;
 use crate::inventory::reveal::reveal;
+use crate::inventory::site::KeyKind;
 use crate::pki::internal_ca::{Authority, Permitted, Purpose, Wish};
 use crate::service::certificates::wanted::LETS_ENCRYPT_STAGING;
 
@@ -133,7 +134,8 @@ impl Server<'_> {
         let host = &self.place.host;
         let permitted = Permitted { domains: vec![host.clone()], networks: vec![] };
         let authority = Authority::new(&format!("infra lab {host}"), permitted, now).map_err(|e| failed(&e))?;
-        let wish = Wish { names: vec![host.clone()], addresses: vec![], purpose: Purpose::Server };
+        let wish =
+            Wish { names: vec![host.clone()], addresses: vec![], purpose: Purpose::Server, key: KeyKind::default() };
         let leaf = authority.signer().and_then(|signer| signer.issue(&wish, now)).map_err(|e| failed(&e))?;
         let put = |name: &str, text: &str| fsx::write_atomic(&self.folder.join(name), text.as_bytes(), 0o600);
         put("ca.crt", &authority.certificate)?;

@@ -16,7 +16,7 @@ use super::spec::{Endpoint, Outside, Spec};
 use super::{Error, Lab, command, net};
 use crate::base::fsx;
 use crate::inventory::reveal::reveal;
-use crate::inventory::site::Site;
+use crate::inventory::site::{KeyKind, Site};
 use crate::pki::internal_ca::{Authority, Permitted, Purpose, Wish};
 
 const PROGRAM: &str = include_str!("endpoint.py");
@@ -114,7 +114,7 @@ fn certify(endpoint: &Endpoint, folder: &Path) -> Result<(), Error> {
     let now = OffsetDateTime::now_utc();
     let names = hosts(endpoint);
     let permitted = Permitted { domains: names.clone(), networks: vec![] };
-    let wish = Wish { names, addresses: vec![], purpose: Purpose::Server };
+    let wish = Wish { names, addresses: vec![], purpose: Purpose::Server, key: KeyKind::default() };
     let put = |name: &str, text: &str| fsx::write_atomic(&folder.join(name), text.as_bytes(), 0o600);
     for (name, ca) in [("server", "ca.crt"), ("stranger", "stranger-ca.crt")] {
         let authority = Authority::new("infra lab monitoring", permitted.clone(), now).map_err(|e| failed(&e))?;

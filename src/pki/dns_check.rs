@@ -415,6 +415,7 @@ mod tests {
             names: names(&["a.example.com", "b.example.com"]),
             contact: None,
             profile: None,
+            key: crate::inventory::site::KeyKind::default(),
             challenge: crate::inventory::site::Challenge::Http01,
             sources: vec![source.clone()],
             folder: ".".into(),

@@ -10,14 +10,16 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use rcgen::{
     BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
-    GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints, PKCS_ECDSA_P256_SHA256,
-    PKCS_ECDSA_P384_SHA384, PublicKeyData as _, SanType, SerialNumber,
+    GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints, PKCS_ECDSA_P384_SHA384,
+    PublicKeyData as _, SanType, SerialNumber,
 };
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 use x509_parser::parse_x509_certificate;
 
 use crate::base::words::count;
+use crate::inventory::site::KeyKind;
+use crate::pki::key;
 use crate::plan::state::Digest;
 
 pub use crate::base::material::Purpose;
@@ -193,6 +195,9 @@ pub struct Wish {
     pub addresses: Vec<IpAddr>,
     /// Server or client.
     pub purpose: Purpose,
+    /// The kind of its key.
+    #[serde(default)]
+    pub key: KeyKind,
 }
 
 /// A leaf with its key.
@@ -248,12 +253,12 @@ pub struct Signer<'a> {
 }
 
 impl Signer<'_> {
-    /// Signs a new leaf with a new key: P-256, 60 days, but never longer than the authority.
+    /// Signs a new leaf with a new key: 60 days, but never longer than the authority.
     ///
     /// # Errors
     /// See [`Problem`].
     pub fn issue(&self, wish: &Wish, now: OffsetDateTime) -> Result<Leaf, Problem> {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let key = key::generate(wish.key)?;
         let mut params = CertificateParams::new(wish.names.clone())?;
         params.subject_alt_names.extend(wish.addresses.iter().copied().map(SanType::IpAddress));
         params.distinguished_name = DistinguishedName::new();
@@ -337,7 +342,7 @@ mod tests {
 
     fn wish(purpose: Purpose) -> Wish {
         let names = vec!["web1.shop.infra.internal".into(), "web.role.shop.infra.internal".into()];
-        Wish { names, addresses: vec!["10.0.2.11".parse().unwrap()], purpose }
+        Wish { names, addresses: vec!["10.0.2.11".parse().unwrap()], purpose, key: KeyKind::default() }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::base::material::{CertificateId, Material};
 use crate::base::materials::Materials;
 use crate::base::net::HostName;
 use crate::inventory::owner::owner;
-use crate::inventory::site::{Host, Issuer, Role, Site, WebSite};
+use crate::inventory::site::{Host, Issuer, KeyKind, Role, Site, WebSite};
 use crate::pki::internal_ca::{Authority, LEAF_LIFE, Permitted, Problem, Purpose, Signer, Wish, date};
 use crate::pki::internal_store::{Authorities, Hops, InternalStore, Leaves, Rotation, Step};
 use crate::pki::public_store::PublicStore;
@@ -26,6 +26,7 @@ pub mod guard;
 mod hook;
 pub mod internal_ca;
 pub mod internal_store;
+mod key;
 pub mod known;
 pub mod public;
 pub mod public_store;
@@ -257,7 +258,7 @@ fn site_authority<'a>(authorities: &'a Authorities, wish: &Wish, now: OffsetDate
 
 /// What the leaf of a site says.
 fn public(site: &WebSite) -> Wish {
-    Wish { names: names(site), addresses: site.addresses.clone(), purpose: Purpose::Server }
+    Wish { names: names(site), addresses: site.addresses.clone(), purpose: Purpose::Server, key: site.manner.key }
 }
 
 /// What a site authority is confined to for a name: the domain above it, so that its sisters need no new authority.
@@ -284,11 +285,21 @@ fn wishes(site: &Site, authorities: &Authorities, warnings: &mut Vec<String>) ->
                 host.name
             ));
         }
-        let client = Wish { names: vec![site.internal_name(&host.name)], addresses: vec![], purpose: Purpose::Client };
+        let client = Wish {
+            names: vec![site.internal_name(&host.name)],
+            addresses: vec![],
+            purpose: Purpose::Client,
+            key: KeyKind::default(),
+        };
         wishes.extend(hop_certificates(&host.name).into_iter().zip([client, server(site, host, addresses)]));
     }
     if let Some(host) = site.outside_watcher() {
-        let wish = Wish { names: vec![site.internal_name(&host)], addresses: vec![], purpose: Purpose::Client };
+        let wish = Wish {
+            names: vec![site.internal_name(&host)],
+            addresses: vec![],
+            purpose: Purpose::Client,
+            key: KeyKind::default(),
+        };
         wishes.insert(CertificateId::Hop { host, purpose: Purpose::Client }, wish);
     }
     if site.certificates.issuer == Issuer::Internal {
@@ -302,7 +313,7 @@ fn wishes(site: &Site, authorities: &Authorities, warnings: &mut Vec<String>) ->
 fn server(site: &Site, host: &Host, addresses: Vec<IpAddr>) -> Wish {
     let own = std::iter::once(site.internal_name(&host.name));
     let names = own.chain(host.roles.iter().map(|r| site.role_name(*r))).collect();
-    Wish { names, addresses, purpose: Purpose::Server }
+    Wish { names, addresses, purpose: Purpose::Server, key: KeyKind::default() }
 }
 
 /// Issues what is missing or stale and says what.

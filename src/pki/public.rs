@@ -13,8 +13,8 @@ use x509_parser::pem::Pem;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 use crate::base::words::count;
-use crate::pki::guard;
 use crate::pki::internal_ca::{self, Key, Problem};
+use crate::pki::{guard, key};
 use crate::service::certificates::schedule::{Held, Life};
 use crate::service::certificates::wanted::LETS_ENCRYPT;
 
@@ -82,6 +82,7 @@ impl Public {
             names: self.names.clone(),
             directory: self.directory.clone()?,
             profile: self.profile.clone(),
+            key: key::kind(self.key.reveal()),
             life: self.life,
             leaf: self.sha256.clone(),
             revoked: self.revoked,

@@ -92,6 +92,25 @@ fn leaves_are_renewed_at_a_third_left_and_when_their_names_change() {
 }
 
 #[test]
+fn another_kind_of_key_makes_a_sites_certificate_anew_and_no_other() {
+    let (mut site, state) = (site(), tempfile::tempdir().unwrap());
+    ensure(&site, state.path(), NOW).unwrap();
+    for kind in [KeyKind::Rsa2048, KeyKind::EcdsaP256] {
+        site.sites.values_mut().for_each(|web| web.manner.key = kind);
+        let issued = ensure(&site, state.path(), days(1)).unwrap();
+        assert_eq!(issued.made, ids(&["site/shop.example.com"]));
+        assert!(ensure(&site, state.path(), days(1)).unwrap().made.is_empty());
+        let leaf = InternalStore::open(state.path()).unwrap().leaves().unwrap();
+        let leaf = &leaf[&"site/shop.example.com".parse::<CertificateId>().unwrap()];
+        assert_eq!(key::kind(leaf.key.reveal()), kind);
+        let (_, pem) = x509_parser::pem::parse_x509_pem(leaf.certificate.as_bytes()).unwrap();
+        let certificate = pem.parse_x509().unwrap();
+        let is_rsa = matches!(certificate.public_key().parsed().unwrap(), x509_parser::public_key::PublicKey::RSA(_));
+        assert_eq!(is_rsa, kind == KeyKind::Rsa2048);
+    }
+}
+
+#[test]
 fn a_rotation_trusts_then_signs_then_forgets() {
     let (site, state) = (site(), tempfile::tempdir().unwrap());
     let old = ensure(&site, state.path(), NOW).unwrap();

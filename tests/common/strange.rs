@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use infra::inventory::site::KeyKind;
 use infra::lab::{Lab, Target};
 use infra::pki::internal_ca::{Authority, Permitted, Purpose, Wish};
 use serde_json::{Value, json};
@@ -47,7 +48,12 @@ impl Strange {
         let now = time::OffsetDateTime::now_utc();
         let permitted = Permitted { domains: vec!["letsencrypt.org".to_owned()], networks: vec![] };
         let nobody = Authority::new("nobody", permitted, now).unwrap();
-        let wish = Wish { names: vec![PRODUCTION.to_owned()], addresses: vec![], purpose: Purpose::Server };
+        let wish = Wish {
+            names: vec![PRODUCTION.to_owned()],
+            addresses: vec![],
+            purpose: Purpose::Server,
+            key: KeyKind::default(),
+        };
         let leaf = nobody.signer().unwrap().issue(&wish, now).unwrap();
         std::fs::write(folder.path().join("foreign.crt"), &leaf.certificate).unwrap();
         let key = serde_json::to_value(&leaf).unwrap()["key"].as_str().unwrap().to_owned();

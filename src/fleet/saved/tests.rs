@@ -138,6 +138,7 @@ fn held(site: &Site) -> Remembered {
         let life = Life { not_before: NOW.unix_timestamp(), not_after: NOW.unix_timestamp() + 90 * 86_400 };
         let held = Held {
             directory: wanted.sources[0].directory.clone(),
+            key: wanted.key,
             profile: wanted.profile_at(&wanted.sources[0]).map(ToOwned::to_owned),
             names: wanted.names,
             life,

@@ -10,16 +10,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use instant_acme::{CertificateIdentifier, Error, Identifier, NewOrder, Order, OrderStatus, RetryPolicy};
-use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256};
+use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
 
 use crate::base::crash::crash_at;
 use crate::base::words::count;
 use crate::pki::guard::Seen;
-use crate::pki::internal_ca;
 use crate::pki::public::{Expected, Public};
 use crate::pki::public_store::{Journal, PublicStore};
+use crate::pki::{internal_ca, key};
 use crate::service::certificates::wanted::{Source, Wanted};
 
 mod account;
@@ -184,6 +184,7 @@ impl Conversation<'_> {
             j.directory == *directory
                 && j.names == *names
                 && j.profile.as_deref() == profile
+                && key::kind(j.key.reveal()) == self.wanted.key
                 && (j.url.is_none() || j.url != done)
         });
         if let Some((journal, url)) = kept.as_ref().and_then(|j| Some((j, j.url.clone()?))) {
@@ -207,9 +208,7 @@ impl Conversation<'_> {
         }
         let key = match kept.filter(|j| j.url.is_none()) {
             Some(begun) => begun.key,
-            None => internal_ca::Key::of(
-                &KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|e| Failure::ours(e.to_string()))?,
-            ),
+            None => internal_ca::Key::of(&key::generate(self.wanted.key).map_err(|e| Failure::ours(e.to_string()))?),
         };
         let profile = profile.map(ToOwned::to_owned);
         let mut journal = Journal { directory: directory.clone(), names: names.clone(), profile, url: None, key };

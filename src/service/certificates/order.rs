@@ -167,6 +167,7 @@ certificates: {{ {certificates} }}
         let held = Held {
             directory: wanted.sources[0].directory.clone(),
             profile: None,
+            key: wanted.key,
             names: wanted.names,
             life: Life { not_before: NOW, not_after: NOW + 90 * DAY },
             leaf: "ab".into(),

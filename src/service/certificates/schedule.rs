@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use time::Duration;
 
+use crate::inventory::site::KeyKind;
 use crate::service::certificates::wanted::Wanted;
 
 /// Below this lifetime half of it is kept in reserve, not a third (Let's Encrypt's `shortlived` lives for 160 hours).
@@ -89,6 +90,9 @@ pub struct Held {
     pub directory: String,
     /// The profile that was asked for.
     pub profile: Option<String>,
+    /// The kind of its key.
+    #[serde(default)]
+    pub key: KeyKind,
     /// Its dates.
     pub life: Life,
     /// SHA-256 of the leaf.
@@ -211,6 +215,9 @@ fn reason(wanted: &Wanted, held: Option<&Held>, advice: Option<&Advice>, now: i6
     if held.profile.as_deref() != wanted.profile_at(source) {
         return Ok("another profile is wanted".to_owned());
     }
+    if held.key != wanted.key {
+        return Ok("another kind of key is wanted".to_owned());
+    }
     if held.revoked {
         return Ok("it was revoked".to_owned());
     }
@@ -280,6 +287,7 @@ mod tests {
             names: names(),
             contact: None,
             profile: None,
+            key: KeyKind::default(),
             challenge: Challenge::Http01,
             sources: vec![Source::new(LE)],
             folder: ".".into(),
@@ -292,7 +300,15 @@ mod tests {
     }
 
     fn held(names: &[String], life: Life) -> Held {
-        Held { names: names.to_vec(), directory: LE.into(), profile: None, life, leaf: "ab".into(), revoked: false }
+        Held {
+            names: names.to_vec(),
+            directory: LE.into(),
+            profile: None,
+            key: KeyKind::default(),
+            life,
+            leaf: "ab".into(),
+            revoked: false,
+        }
     }
 
     fn decide(
@@ -345,6 +361,11 @@ mod tests {
         assert_eq!(now(&short, Some(held(&turned, young))), order("another profile is wanted"));
         let short_held = Held { profile: Some("shortlived".into()), ..held(&turned, young) };
         assert!(matches!(now(&short, Some(short_held)), Decision::Good { .. }));
+        let for_old_clients = Wanted { key: KeyKind::Rsa2048, ..wanted() };
+        assert_eq!(now(&for_old_clients, Some(held(&turned, young))), order("another kind of key is wanted"));
+        let rsa = Held { key: KeyKind::Rsa2048, ..held(&turned, young) };
+        assert!(matches!(now(&for_old_clients, Some(rsa.clone())), Decision::Good { .. }));
+        assert_eq!(now(&wanted(), Some(rsa)), order("another kind of key is wanted"));
         let taken_back = Held { revoked: true, ..held(&turned, young) };
         assert_eq!(now(&wanted(), Some(taken_back)), order("it was revoked"));
         assert_eq!(about(life(91, 90), &Record::default()), order("it has ended"));

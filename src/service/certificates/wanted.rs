@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use time::Duration;
 
-use crate::inventory::site::{Certificates, Challenge, Issuer, SecretRef, Site, WebSite};
+use crate::inventory::site::{Certificates, Challenge, Issuer, KeyKind, SecretRef, Site, WebSite};
 
 /// Let's Encrypt's directory.
 pub const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
@@ -74,6 +74,8 @@ pub struct Wanted {
     pub contact: Option<String>,
     /// The kind of certificate, where the first issuer offers several.
     pub profile: Option<String>,
+    /// The kind of its key.
+    pub key: KeyKind,
     /// How a CA is convinced.
     pub challenge: Challenge,
     /// Whom to ask, in this order.
@@ -102,6 +104,7 @@ impl Wanted {
             names: identifiers(web),
             contact: certificates.contact.clone(),
             profile: certificates.profile.clone(),
+            key: web.manner.key,
             challenge: certificates.challenge.clone(),
             sources: Source::all(certificates),
             folder: site.folder.clone(),
