@@ -40,6 +40,29 @@ fn the_command_prints_the_schema() {
     assert!(jsonschema::meta::is_valid(&printed));
 }
 
+/// Editors are not to find fault with what `check` accepts, and are to see a key that nobody knows.
+#[test]
+fn the_schema_of_the_inventory_accepts_inventories() {
+    let (code, text) = infra(Path::new("."), &["schema", "inventory"]);
+    assert_eq!(code, 0);
+    let schema: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(jsonschema::meta::is_valid(&schema));
+    let schema = jsonschema::validator_for(&schema).unwrap();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("inventories");
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
+    let value = |text: &str| serde_yaml::from_str::<serde_json::Value>(text).unwrap();
+    for name in ["reference.yml", "full.yml", "single.yml", "three-tier.yml"] {
+        let errors: Vec<String> = schema.iter_errors(&value(&read(name))).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{name}: {errors:?}");
+    }
+    let single = read("single.yml");
+    for (from, to) in
+        [("sites:", "site:"), ("manage_from:", "manage_form:"), ("issuer:", "isuer:"), ("    roles:", "    rolls:")]
+    {
+        assert!(!schema.is_valid(&value(&single.replace(from, to))), "{to}");
+    }
+}
+
 #[test]
 fn every_verb_prints_events_of_the_schema() {
     let folder = tempfile::tempdir().unwrap();
@@ -73,6 +96,9 @@ fn every_verb_prints_events_of_the_schema() {
         "firewall verify",
         "status",
         "trust lb1",
+        "trust --all",
+        "history",
+        "history --local",
     ] {
         let words: Vec<&str> = words.split(' ').chain(["--json"]).collect();
         let (code, out) = infra(folder.path(), &words);

@@ -8,13 +8,18 @@ use super::cert::Cert;
 use super::completions::Completions;
 use super::db::Db;
 use super::diff::Diff;
+use super::docs::Docs;
+use super::exec::Exec;
 use super::exit;
 use super::firewall::Firewall;
 use super::global::{Global, Inventory};
+use super::history::History;
+use super::init::Init;
 use super::lab::Lab;
 use super::man::Man;
 use super::render::Render;
 use super::schema::Schema;
+use super::ssh::Ssh;
 use super::status::Status;
 use super::trust::Trust;
 
@@ -34,6 +39,8 @@ pub struct Args {
 /// The verbs.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Verb {
+    /// Write a first inventory, from flags, answers, an inventory of Ansible or ~/.ssh/config
+    Init(Box<Init>),
     /// Check everything that can be known without touching a host: inventory, templates, configurations, firewall
     Check(Inventory),
     /// Write every file of every host as it would be pushed, with secrets as names
@@ -55,12 +62,20 @@ pub enum Verb {
     Alerts(Alerts),
     /// Show the fleet on one screen; exits 0 all is well, 1 something is wrong, 4 a host does not answer
     Status(Status),
-    /// Accept a host's SSH key after its fingerprint was compared
+    /// Run a command of your own on hosts, with equal answers shown once
+    Exec(Exec),
+    /// Open a shell on a host by your own `ssh`, as the inventory says
+    Ssh(Ssh),
+    /// Show past runs: who ran what, when, and what became of each host
+    History(History),
+    /// Accept a host's SSH key after its fingerprint was compared, or those of all hosts
     Trust(Trust),
     /// Run a twin of the inventory on this machine: real Debian hosts in an isolated network (needs root)
     #[command(subcommand)]
     Lab(Lab),
-    /// Print the JSON Schema of the lines of `--json`
+    /// Print what a key of the inventory is for, or list all keys
+    Docs(Docs),
+    /// Print the JSON Schema of the lines of `--json`, or of the inventory
     Schema(Schema),
     /// A completion script for a shell, on stdout
     Completions(Completions),
@@ -85,6 +100,12 @@ mod tests {
     #[test]
     fn lines_that_read() {
         for line in [
+            "infra init",
+            "infra init --name shop --lb 203.0.113.10 --web 10.0.2.11,10.0.2.12 --app 10.0.3.11 --db 10.0.4.11 --domain shop.example.com",
+            "infra init --single 192.0.2.10 --domain a.example.com --manage-from 10.0.0.0/24 --contact ops@example.com x.yml",
+            "infra init --from-ansible hosts.ini --map webservers=web --map dbs=db",
+            "infra init --from-ssh-config --map www*=web",
+            "infra init --from-ssh-config=ssh.conf x.yml",
             "infra check",
             "infra check x.yml --json",
             "infra --limit web1,role:db,!db2 diff x.yml --out plan --limit failed",
@@ -95,6 +116,16 @@ mod tests {
             "infra alerts x.yml --format sumologic --to out",
             "infra alerts --to out",
             "infra trust web1 --fingerprint SHA256:n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg",
+            "infra trust --all",
+            "infra trust --all x.yml --known keys --limit role:web",
+            "infra trust --all --console web1=a.log,web2=b.log",
+            "infra exec -- uptime",
+            "infra exec x.yml --limit role:web --sudo --timeout 5 --json -- ls -l --json",
+            "infra ssh web1",
+            "infra ssh web1 x.yml -- uptime",
+            "infra history",
+            "infra history 20261123T184501-k7q2xm x.yml --json",
+            "infra history x.yml --last 3 --local",
             "infra lab up x.yml --release trixie --name twin --install",
             "infra lab exec web1 -- sh -c true",
             "infra lab exec -- infra apply",
@@ -106,6 +137,9 @@ mod tests {
             "infra cert records x.yml --json",
             "infra db status x.yml --json",
             "infra schema events",
+            "infra schema inventory",
+            "infra docs",
+            "infra docs database.max_lag",
             "infra status x.yml --watch --prometheus infra.prom --html s.html --limit role:lb",
             "infra status --watch 2 --json",
             "infra db rotate shop",
@@ -123,6 +157,12 @@ mod tests {
         for line in [
             "infra",
             "infra chek",
+            "infra init --lb 10.0.0.300",
+            "infra init --lb 127.0.0.1",
+            "infra init --single 10.0.0.1 --lb 10.0.0.2",
+            "infra init --domain shop",
+            "infra init --manage-from 10.0.0.1/24",
+            "infra init --map web",
             "infra render x.yml",
             "infra apply --wave 0",
             "infra apply --plan p --restart haproxy",
@@ -137,6 +177,12 @@ mod tests {
             "infra check --limit role:wbe",
             "infra check --limit WEB1",
             "infra firewall explain lb web 0",
+            "infra trust",
+            "infra trust --all --fingerprint SHA256:n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg",
+            "infra trust web1 --known keys",
+            "infra exec",
+            "infra exec --timeout 0 -- true",
+            "infra ssh",
             "infra trust web1 --fingerprint MD5:00",
             "infra lab exec web1",
             "infra lab up --release noble",

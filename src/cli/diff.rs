@@ -21,6 +21,9 @@ pub struct Diff {
     /// Also keep the plan in a file, for `apply --plan`
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Print the plan as Markdown, for a comment of a pull request: at most 65,000 characters, the changes folded
+    #[arg(long)]
+    pub markdown: bool,
     /// Take over hosts that belong to the infrastructure of this name: what it has there is removed
     #[arg(long, value_name = "OLD-NAME")]
     pub adopt: Option<HostName>,
@@ -57,7 +60,11 @@ pub(super) fn run(diff: &Diff, global: &Global, services: Services, reporter: &R
         unreached("there is no plan")?;
         return Err(Stop::Unreachable);
     }
-    reporter.plan(&site, &prepared.plan)?;
+    if diff.markdown && !reporter.is_json() {
+        reporter.plan_as_markdown(&site, &prepared.plan)?;
+    } else {
+        reporter.plan(&site, &prepared.plan)?;
+    }
     work.warn_of(&ahead)?;
     steps::announce(&prepared.plan, reporter)?;
     work.undecided(&prepared)?;

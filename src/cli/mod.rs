@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::report::Reporter;
 use crate::service::{ALL, Services};
@@ -15,15 +15,21 @@ mod check;
 mod completions;
 mod db;
 mod diff;
+mod docs;
+mod examples;
+mod exec;
 pub mod exit;
 mod firewall;
 pub mod global;
+mod history;
+mod init;
 mod lab;
 pub mod limit;
 mod limits;
 mod man;
 mod render;
 pub mod schema;
+mod ssh;
 mod stages;
 mod status;
 pub mod stop;
@@ -41,7 +47,8 @@ pub fn main() -> ExitCode {
 /// The whole program, with these services.
 pub fn main_with(services: Services) -> ExitCode {
     // clap prints its own errors and exits with 2, which is `exit::INPUT`.
-    let args = Args::parse();
+    let matches = examples::onto(Args::command()).get_matches();
+    let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     limits::raise();
     let choice = match args.global.color {
         clap::ColorChoice::Auto => anstream::ColorChoice::Auto,
@@ -79,10 +86,15 @@ fn run(args: &Args, services: Services, reporter: &Reporter) -> Done {
         Verb::Firewall(firewall) => firewall::run(firewall, global, reporter),
         Verb::Alerts(alerts) => alerts::run(alerts, services, reporter),
         Verb::Status(status) => status::run(status, global, services, reporter),
+        Verb::Exec(exec) => exec::run(exec, global, reporter),
+        Verb::Ssh(ssh) => ssh::run(ssh, reporter),
+        Verb::History(history) => history::run(history, global, reporter),
         Verb::Trust(trust) => trust::run(trust, global, reporter),
+        Verb::Init(init) => init::run(init, reporter),
         Verb::Lab(lab) => lab::run(lab, global, reporter),
+        Verb::Docs(docs) => docs::run(docs, reporter),
         Verb::Schema(schema) => schema::run(schema, reporter),
         Verb::Completions(completions) => completions::run(completions, Args::command(), reporter),
-        Verb::Man(man) => man::run(man, Args::command(), reporter),
+        Verb::Man(man) => man::run(man, examples::onto(Args::command()), reporter),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::exit;
 use super::stop::Done;
+use crate::inventory::manual::Manual;
 use crate::report::{Reporter, line};
 
 /// `schema`.
@@ -17,11 +18,16 @@ pub struct Schema {
 pub enum Of {
     /// The lines of `--json`
     Events,
+    /// The inventory, for an editor
+    Inventory,
 }
 
 pub(super) fn run(schema: &Schema, reporter: &Reporter) -> Done {
-    let Of::Events = schema.of;
-    let text = serde_json::to_string_pretty(&line::schema())?;
+    let schema = match schema.of {
+        Of::Events => line::schema(),
+        Of::Inventory => Manual::read()?.schema(),
+    };
+    let text = serde_json::to_string_pretty(&schema)?;
     reporter.data(&(text + "\n"))?;
     Ok(exit::DONE)
 }

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use super::global::Global;
 use super::limit::Limit;
 use super::stop::Stop;
-use crate::base::diagnostic::Diagnostic;
+use crate::base::diagnostic::{Diagnostic, did_you_mean};
 use crate::base::fsx;
 use crate::base::net::HostName;
 use crate::fleet::connect::{self, SshConnector};
@@ -80,6 +80,15 @@ pub(super) fn templates(services: Services, site: &Site, reporter: &Reporter) ->
 pub(super) fn selected(site: &Site, global: &Global) -> Result<BTreeSet<HostName>, Stop> {
     let last = history::last_undone(&site.state).unwrap_or_default();
     Ok(Limit(global.limit.clone()).select(site, &last)?)
+}
+
+/// A host that a person names.
+pub(super) fn host<'s>(site: &'s Site, name: &HostName) -> Result<&'s Host, Stop> {
+    site.hosts.get(name).ok_or_else(|| {
+        let error = Diagnostic::error(format!("`{}` has no host `{name}`", site.name));
+        let near = did_you_mean(name.as_str(), site.hosts.keys().map(HostName::as_str));
+        near.map_or(error.clone(), |near| error.help(near)).into()
+    })
 }
 
 /// What the inventory may say already, and no release of this tool does yet: told before any host is touched.

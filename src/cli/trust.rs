@@ -1,6 +1,6 @@
 //! `trust`: a host's SSH key is accepted after a person has compared its fingerprint, in place of an old one that is named before.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::Context as _;
@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use super::global::{Global, Inventory};
 use super::stop::{Done, Stop};
 use super::{exit, stages};
-use crate::base::diagnostic::{Diagnostic, did_you_mean};
+use crate::base::diagnostic::Diagnostic;
 use crate::base::net::{HostName, Invalid};
 use crate::fleet::connect;
 use crate::host::known_hosts::{HostKey, KnownHosts, Verdict};
@@ -16,17 +16,29 @@ use crate::host::ssh::{self, Options};
 use crate::host::trust::{self, revoked_by};
 use crate::report::{Reporter, prompt};
 
+mod all;
+
 /// `trust`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Trust {
-    /// A host of the inventory
-    pub host: HostName,
+    /// A host of the inventory; with `--all`, the inventory
+    #[arg(required_unless_present = "all")]
+    pub host: Option<String>,
     /// The inventory
     #[command(flatten)]
     pub inventory: Inventory,
     /// Accept only a key with this fingerprint, as `ssh-keygen -lf` prints it; without it you are asked
     #[arg(long, value_name = "SHA256:…")]
     pub fingerprint: Option<Fingerprint>,
+    /// All hosts whose keys are not known yet, in one table, accepted by one answer
+    #[arg(long, conflicts_with = "fingerprint")]
+    pub all: bool,
+    /// Compare with FILE, in the form of ssh-keyscan, instead of asking
+    #[arg(long, value_name = "FILE", requires = "all")]
+    pub known: Option<PathBuf>,
+    /// Compare with what cloud-init printed on the console at the first boot, instead of asking
+    #[arg(long, value_name = "[HOST=]FILE", requires = "all", value_delimiter = ',')]
+    pub console: Vec<all::Console>,
 }
 
 /// `SHA256:` and 43 characters of base64 without padding, as `ssh-keygen -lf` prints it (ssh-keygen(1)).
@@ -53,13 +65,18 @@ impl FromStr for Fingerprint {
     }
 }
 
-pub(super) fn run(trust: &Trust, _: &Global, reporter: &Reporter) -> Done {
+pub(super) fn run(trust: &Trust, global: &Global, reporter: &Reporter) -> Done {
+    let word = trust.host.as_deref().unwrap_or_default();
+    if trust.all {
+        let inventory = if word.is_empty() { trust.inventory.inventory.as_path() } else { Path::new(word) };
+        return all::run(trust, inventory, global, reporter);
+    }
+    let who: HostName = word.parse().map_err(|invalid: Invalid| {
+        let error = Diagnostic::error(format!("`{word}` is no name of a host: it {invalid}"));
+        error.help("`infra trust HOST INVENTORY` is for one host, `infra trust --all INVENTORY` for all of them")
+    })?;
     let site = stages::site(&trust.inventory.inventory, reporter)?;
-    let Some(host) = site.hosts.get(&trust.host) else {
-        let error = Diagnostic::error(format!("`{}` has no host `{}`", site.name, trust.host));
-        let near = did_you_mean(trust.host.as_str(), site.hosts.keys().map(HostName::as_str));
-        return Err(near.map_or(error.clone(), |near| error.help(near)).into());
-    };
+    let host = stages::host(&site, &who)?;
     let options = Options { config: connect::config(host), ..Options::default() };
     let (to, keys) = ssh::presented_keys(&connect::target(host), &options).map_err(anyhow::Error::from)?;
     let files = to.known_hosts_files();
@@ -72,16 +89,16 @@ pub(super) fn run(trust: &Trust, _: &Global, reporter: &Reporter) -> Done {
     let known = KnownHosts::read(&files).context("the known host keys cannot be read")?;
     let (name, port) = to.key_name();
     let revoked = to.revoked_host_keys.as_deref();
-    let key = match choose(trust, &keys, |key| !known.others(name, port, key).is_empty(), reporter)? {
+    let key = match choose(trust, &who, &keys, |key| !known.others(name, port, key).is_empty(), reporter)? {
         Choice::Key(key) => key,
         Choice::Nothing => return Ok(exit::FAILED),
     };
     if let Some(place) = revocation(&known, name, port, key, revoked)? {
         return Err(Stop::Refused(
-            format!("the key {} that {} shows is revoked: {place}", key.fingerprint(), trust.host),
+            format!("the key {} that {} shows is revoked: {place}", key.fingerprint(), who),
             vec![format!(
                 "do not connect, for whoever holds this key may not be {0}: give the host a new key, then `infra trust {0}`",
-                trust.host
+                who
             )],
         ));
     }
@@ -91,10 +108,10 @@ pub(super) fn run(trust: &Trust, _: &Global, reporter: &Reporter) -> Done {
         let keep = if names.is_empty() { String::new() } else { format!("; {names} keep it") };
         reporter.note(&format!(
             "{} is known by another {kind} key, {} in {}, which this one takes the place of{keep}",
-            trust.host, other.fingerprint, other.place
+            who, other.fingerprint, other.place
         ));
     }
-    if trust.fingerprint.is_none() && !confirmed(trust, key, !others.is_empty())? {
+    if trust.fingerprint.is_none() && !confirmed(&who, key, !others.is_empty())? {
         reporter.note("nothing was written");
         return Ok(exit::FAILED);
     }
@@ -103,12 +120,12 @@ pub(super) fn run(trust: &Trust, _: &Global, reporter: &Reporter) -> Done {
         trust::forget(&other.place.file, name, port, key).map_err(anyhow::Error::from)?;
     }
     trust::trust(file, name, port, key, &key.fingerprint()).map_err(anyhow::Error::from)?;
-    reporter.note(&format!("{}: {} {} is in {}", trust.host, key.kind(), key.fingerprint(), file.display()));
+    reporter.note(&format!("{}: {} {} is in {}", who, key.kind(), key.fingerprint(), file.display()));
     for changed in keys.iter().filter(|other| *other != key && !known.others(name, port, other).is_empty()) {
         reporter.note(&format!(
             "its {} key has changed too: compare it, then `infra trust {} --fingerprint {}`",
             changed.kind(),
-            trust.host,
+            who,
             changed.fingerprint()
         ));
     }
@@ -145,6 +162,7 @@ enum Choice<'a> {
 /// that is what keeps us out, else the first.
 fn choose<'a>(
     trust: &Trust,
+    name: &HostName,
     keys: &'a [HostKey],
     changed: impl Fn(&HostKey) -> bool,
     reporter: &Reporter,
@@ -153,23 +171,23 @@ fn choose<'a>(
         let found = keys.iter().find(|key| key.fingerprint() == wanted.as_str());
         return found.map(Choice::Key).ok_or_else(|| {
             let shown = keys.iter().map(|key| format!("it shows {} {}", key.kind(), key.fingerprint())).collect();
-            Stop::Refused(format!("{} shows no key with the fingerprint {}", trust.host, wanted.as_str()), shown)
+            Stop::Refused(format!("{} shows no key with the fingerprint {}", name, wanted.as_str()), shown)
         });
     }
     for key in keys {
-        reporter.note(&format!("{} shows {} {}", trust.host, key.kind(), key.fingerprint()));
+        reporter.note(&format!("{} shows {} {}", name, key.kind(), key.fingerprint()));
     }
     let key = keys.iter().find(|key| changed(key)).or(keys.first());
     Ok(key.map_or(Choice::Nothing, Choice::Key))
 }
 
 /// Whether the person has compared the key.
-fn confirmed(trust: &Trust, key: &HostKey, replaces: bool) -> Result<bool, Stop> {
+fn confirmed(name: &HostName, key: &HostKey, replaces: bool) -> Result<bool, Stop> {
     let then = if replaces { ", and shall it take the place of the old one" } else { "" };
     let question =
-        format!("is {} what `ssh-keygen -lf` prints on {}, seen by another way{then}?", key.fingerprint(), trust.host);
+        format!("is {} what `ssh-keygen -lf` prints on {}, seen by another way{then}?", key.fingerprint(), name);
     prompt::confirm(&question).map_err(|error| {
-        let help = format!("compare, then: infra trust {} --fingerprint {}", trust.host, key.fingerprint());
+        let help = format!("compare, then: infra trust {} --fingerprint {}", name, key.fingerprint());
         Stop::Refused(error.to_string(), vec![help])
     })
 }

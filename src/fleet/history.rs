@@ -13,6 +13,8 @@ use crate::base::fsx;
 use crate::base::net::HostName;
 use crate::base::visible;
 use crate::fleet::event::{HostOutcome, Outcome};
+use crate::fleet::identity;
+use crate::fleet::journals::Record;
 use crate::inventory::site::Site;
 use crate::plan::state::{Facts, ObservedFleet, Version};
 
@@ -159,7 +161,7 @@ pub fn forget(site: &Site) -> io::Result<()> {
     fsx::write_atomic(&seen_file(&site.state), &serde_json::to_vec_pretty(&kept)?, 0o600)
 }
 
-/// Writes a run's outcome to `runs/RUN.json`.
+/// Writes a run's outcome to `runs/RUN.json`, with who ran it by which command.
 ///
 /// # Errors
 /// Any error of the file system.
@@ -167,7 +169,8 @@ pub fn save_outcome(state: &Path, outcome: &Outcome) -> io::Result<()> {
     let folder = state.join("runs");
     fsx::private_dir(&folder)?;
     // A person may look at it with `cat`.
-    let text = serde_json::to_string_pretty(outcome)?;
+    let (who, command) = (Some(identity::who()), Some(identity::command()));
+    let text = serde_json::to_string_pretty(&Record { outcome: outcome.clone(), who, command })?;
     fsx::write_atomic(&folder.join(format!("{}.json", outcome.run)), visible::json(&text).as_bytes(), 0o600)
 }
 

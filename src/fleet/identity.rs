@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use time::OffsetDateTime;
+
+use crate::base::sh::quote;
+use crate::base::visible;
 use time::macros::format_description;
 
 /// `20261123T184501-k7q2xm`: the time, UTC, so that names sort as time does; then chance, so that two runs of one second, on two
@@ -29,6 +32,17 @@ pub fn who() -> String {
     let machine = fs_err::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let clean = |text: &str| text.chars().filter(char::is_ascii_graphic).take(64).collect::<String>();
     format!("{}@{}", clean(&user.unwrap_or_else(|| "someone".into())), clean(&machine))
+}
+
+/// The command line of this program as a shell reads it, in one line of at most 300 characters.
+pub fn command() -> String {
+    let words = std::env::args_os().skip(1).map(|word| {
+        let word = word.to_string_lossy().into_owned();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,%@+".contains(c);
+        if !word.is_empty() && word.chars().all(plain) { word } else { quote(&word) }
+    });
+    let text = std::iter::once("infra".to_owned()).chain(words).collect::<Vec<_>>().join(" ");
+    visible::short(&visible::line(&text), 300).into_owned()
 }
 
 #[cfg(test)]

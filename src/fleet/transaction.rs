@@ -13,6 +13,7 @@ use crate::base::materials::Materials;
 use crate::base::net::HostName;
 use crate::fleet::drain::{self, Left, Patience};
 use crate::fleet::event::{Event, Failure, HostOutcome, OpenFlow, Outcome};
+use crate::fleet::identity;
 use crate::fleet::member::{Member, failure};
 use crate::fleet::memory;
 use crate::fleet::run::{self, Wave};
@@ -192,7 +193,8 @@ impl<'a> Run<'a> {
                 executor: Executor {
                     host: host.name.clone(),
                     run: this.options.run.clone(),
-                    who: this.options.who.clone(),
+                    // The host's journal tells both; the lock tells who.
+                    who: format!("{}: {}", this.options.who, identity::command()),
                     materials,
                     transport,
                     reconnect: Box::new(move || connector.connect(host)),

@@ -82,7 +82,7 @@ impl Names {
 }
 
 /// `*` and `?` as in `ssh_config(5)` PATTERNS, in time of at most the product of both lengths.
-pub(super) fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
+pub(crate) fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
     while let Some(byte) = text.get(t) {

@@ -190,6 +190,14 @@ impl Effective {
         Ok(effective)
     }
 
+    /// How the configuration calls a target: by its name, or by its address where only that has a block.
+    ///
+    /// # Errors
+    /// As for [`Effective::of`].
+    pub fn called(target: &Target, config: &Config, asked: &Asked) -> Result<String, TransportError> {
+        Ok(asked.about(target, config)?.called)
+    }
+
     /// Takes what `ssh -G` prints (or nothing) for a target that is `called` so, and what it prints of an empty configuration.
     fn parse(settings: &Settings, usual: &Settings, target: &Target, called: &str, home: &Path) -> Self {
         let one = |key: &str| settings.one(key);

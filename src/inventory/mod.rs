@@ -2,10 +2,12 @@
 
 pub mod alerts;
 mod content;
+pub mod draft;
 mod harmless;
 mod issuer;
 pub mod load;
 mod manner;
+pub mod manual;
 mod mask;
 mod origin;
 pub mod owner;

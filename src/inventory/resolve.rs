@@ -25,6 +25,8 @@ mod silence;
 mod sites;
 mod ssh;
 
+pub(super) use hosts::{RESERVED, unfit};
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

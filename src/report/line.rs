@@ -8,10 +8,13 @@ use serde_json::Value;
 
 use super::certificates::{AuthorityLine, CertificateLine};
 use super::json::{DiagnosticLine, OutcomeLine, PlanLine};
+use super::keys::KeyLine;
 use super::status::lines::{HostLine, StatusLine};
 use crate::base::net::HostName;
 use crate::fleet::beforehand::Closes;
 use crate::fleet::event::Event;
+use crate::fleet::exec::End;
+use crate::fleet::journals::Past;
 use crate::fleet::measure::Measured;
 use crate::fleet::status::SiteView;
 use crate::lab::HostStatus;
@@ -123,6 +126,18 @@ pub enum Line<'a> {
     Finding(&'a Finding),
     /// The fleet as it is, after all of its hosts, sites and findings: `status`.
     Status(StatusLine<'a>),
+    /// What a command said on hosts, all the same: `exec`.
+    Executed {
+        /// The hosts.
+        hosts: &'a [&'a HostName],
+        /// What came of it.
+        #[serde(flatten)]
+        end: &'a End,
+    },
+    /// A key that a host shows: `trust --all`.
+    HostKey(&'a KeyLine<'a>),
+    /// A past run: `history`.
+    Run(&'a Past),
     /// A lab that is up: `lab status`.
     Lab {
         /// Its name.

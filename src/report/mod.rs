@@ -1,6 +1,7 @@
 //! The only printers: takes plans, events, outcomes and diagnostics, gives text for a person or JSON for a program. Data (plan,
 //! outcome, JSON) goes to stdout; progress, diagnostics and questions go to stderr.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -13,6 +14,8 @@ use crate::base::visible;
 use crate::fleet::beforehand::Closes;
 use crate::fleet::certificates::View;
 use crate::fleet::event::{Event, Outcome};
+use crate::fleet::exec::End;
+use crate::fleet::journals::Past;
 use crate::fleet::status::View as Status;
 use crate::inventory::site::Site;
 use crate::plan::plan::Plan;
@@ -24,9 +27,13 @@ use crate::service::database::status::View as DatabaseView;
 pub mod certificates;
 mod change;
 pub mod database;
+pub mod hand;
+pub mod history;
 pub mod interrupt;
 pub mod json;
+pub mod keys;
 pub mod line;
+mod markdown;
 pub mod outcome;
 pub mod passwords;
 pub mod plain;
@@ -116,6 +123,16 @@ impl Reporter {
         self.data(&plan::draw(site, plan, view))
     }
 
+    /// Shows a plan on stdout as Markdown, for a comment of a pull request.
+    ///
+    /// # Errors
+    /// As for [`Reporter::plan`].
+    pub fn plan_as_markdown(&self, site: &Site, plan: &Plan) -> io::Result<()> {
+        let view =
+            plan::View { width: WIDTH, verbose: self.verbose > 0, paint: Paint::default(), services: self.services };
+        self.data(&markdown::document(&plan::draw(site, plan, view)))
+    }
+
     /// Shows what became of a run: failures on stderr, the summary on stdout. `exit` is for JSON.
     ///
     /// # Errors
@@ -196,6 +213,39 @@ impl Reporter {
             _ => {}
         }
         self.data(&text)
+    }
+
+    /// Shows what a command said on each host.
+    ///
+    /// # Errors
+    /// As for [`Reporter::plan`].
+    pub fn ends(&self, ends: &BTreeMap<HostName, End>) -> io::Result<()> {
+        if self.json {
+            return hand::alike(ends).iter().try_for_each(|(hosts, end)| self.line(&Line::Executed { hosts, end }));
+        }
+        self.data(&hand::draw(ends, self.out))
+    }
+
+    /// Shows host keys.
+    ///
+    /// # Errors
+    /// As for [`Reporter::plan`].
+    pub fn keys(&self, keys: &[keys::KeyLine<'_>]) -> io::Result<()> {
+        if self.json {
+            return keys.iter().try_for_each(|key| self.line(&Line::HostKey(key)));
+        }
+        self.data(&keys::draw(keys, self.out))
+    }
+
+    /// Shows past runs; with `whole`, all that is known of each.
+    ///
+    /// # Errors
+    /// As for [`Reporter::plan`].
+    pub fn runs(&self, runs: &[Past], whole: bool) -> io::Result<()> {
+        if self.json {
+            return runs.iter().try_for_each(|run| self.line(&Line::Run(run)));
+        }
+        self.data(&history::draw(runs, whole, self.out))
     }
 
     /// Shows diagnostics, all of them.

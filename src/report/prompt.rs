@@ -40,6 +40,23 @@ pub fn typed(question: &str, word: &str) -> Result<bool, NoTerminal> {
     Ok(answer.is_ok_and(|answer| answer.trim() == word))
 }
 
+/// Asks `QUESTION [USUAL]: ` in the same way; an empty answer means the usual one. `None` is the end of input.
+///
+/// # Errors
+/// As for [`confirm`].
+pub fn answer(question: &str, usual: Option<&str>) -> Result<Option<String>, NoTerminal> {
+    if !possible() {
+        return Err(NoTerminal);
+    }
+    let usual_shown = usual.map_or(String::new(), |usual| format!(" [{usual}]"));
+    let given = line(&format!("{question}{usual_shown}: "), &mut io::stdin().lock(), &mut io::stderr().lock());
+    let given = given.ok().filter(|given| !given.is_empty());
+    Ok(given.map(|given| match given.trim() {
+        "" => usual.unwrap_or_default().to_owned(),
+        given => given.to_owned(),
+    }))
+}
+
 /// Whether a person sits at the terminal.
 pub fn possible() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()

@@ -32,6 +32,9 @@ fn hosts_behind_a_host_hosts_that_left_and_hosts_of_others() {
     let config = "old=$(cat /etc/ssh/ssh_config) && printf 'Host web1 app1\\n  ProxyJump lb1\\n%s\\n' \"$old\" >/etc/ssh/ssh_config";
     bench.sh("controller", config).expect(0);
     behind_a_host(&bench);
+    keys_that_nobody_knows(&bench);
+    by_hand(&bench);
+    past_runs(&bench);
     one_that_left(&bench);
     of_another(&bench);
     println!("{} s", began.elapsed().as_secs());
@@ -48,6 +51,97 @@ fn behind_a_host(bench: &Bench) {
     assert!(bench.infra(&["firewall", "verify"]).expect(0).out.contains("exactly what is declared"));
 }
 
+/// The keys of all hosts, two of them behind another one, compared with a file and with a console.
+fn keys_that_nobody_knows(bench: &Bench) {
+    let find = "sed -n 's/.*UserKnownHostsFile \"\\(.*\\)\"/\\1/p' /etc/ssh/ssh_config | head -n 1";
+    let real = std::fs::read_to_string(bench.sh("controller", find).expect(0).out.trim()).unwrap();
+    let file = |name: &str| bench.dir.path().join(name);
+    let own = format!("UserKnownHostsFile \"{}\"", file("known").display());
+    let config = format!("old=$(cat /etc/ssh/ssh_config) && printf '%s\\n%s\\n' '{own}' \"$old\" >/etc/ssh/ssh_config");
+    bench.sh("controller", &config).expect(0);
+    let said = bench.infra(&["trust", "--all"]).expect(2);
+    assert_eq!(said.out.matches("not known").count(), 2, "{}{}", said.out, said.err);
+    assert!(said.err.contains("--known FILE") && !file("known").exists(), "{}", said.err);
+    // Somebody has put another host's keys in the place of web2's.
+    let keys = |host: &str| -> Vec<String> {
+        let lines = real.lines().filter(|line| line.split([',', ' ']).next() == Some(host));
+        lines.map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
+    };
+    let mut wrong = real.clone();
+    for (web2, lb1) in keys("web2").iter().zip(keys("lb1")) {
+        wrong = wrong.replace(web2, &lb1);
+    }
+    std::fs::write(file("scan"), &wrong).unwrap();
+    let said = bench.infra(&["trust", "--all", "--known", "scan"]).expect(1);
+    println!("{}{}", said.out, said.err);
+    assert_eq!(said.out.matches("as compared").count(), 3, "{}{}", said.out, said.err);
+    assert!(said.out.lines().any(|line| line.contains("web2") && line.contains("changed")), "{}", said.out);
+    assert!(!std::fs::read_to_string(file("known")).unwrap().contains("10.0.2.12"));
+    let console = |host: &str| {
+        let keys = keys(host).join(" root@x\r\nec2: ");
+        let text = format!("-----BEGIN SSH HOST KEY KEYS-----\r\nec2: {keys}\r\n-----END SSH HOST KEY KEYS-----\r\n");
+        std::fs::write(file("console.log"), text).unwrap();
+    };
+    console("lb1");
+    bench.infra(&["trust", "--all", "--console", "web2=console.log"]).expect(1);
+    console("web2");
+    bench.infra(&["trust", "--all", "--console", "web1=console.log"]).expect(1);
+    let said = bench.infra(&["trust", "--all", "--json", "--console", "web2=console.log"]).expect(0);
+    assert!(said.out.contains("\"confirmed\""), "{}", said.out);
+    let said = bench.infra(&["trust", "--all", "inventory.yml"]).expect(0);
+    assert!(said.err.contains("4 hosts known already, 0 accepted"), "{}", said.err);
+    assert!(bench.infra(&["diff"]).expect(0).out.contains("nothing to do"));
+}
+
+/// Commands of a person's own.
+fn by_hand(bench: &Bench) {
+    let said = bench.infra(&["exec", "--sudo", "--", "id -u"]).expect(0);
+    assert_eq!(said.out, "app1, lb1, web1, web2: done\n  0\n");
+    assert_eq!(said.err.matches("shows as drift").count(), 1, "{}", said.err);
+    let said =
+        bench.infra(&["exec", "--limit", "role:web", "--", "sh", "-c", "cat; id -un; echo \"a  b\" >&2"]).expect(0);
+    assert_eq!(said.out, "web1, web2: done\n  ops\n  stderr: a  b\n");
+    let said = bench.infra(&["exec", "--json", "--limit", "lb1,web1", "--", "test \"$(hostname)\" = lb1"]).expect(1);
+    assert!(said.out.contains("[\"lb1\"]") && said.out.contains("\"code\":1"), "{}", said.out);
+    for (command, words) in [("sleep 30", "took longer than 2 s"), ("yes", "more than 1 MiB")] {
+        let said = bench.infra(&["exec", "--limit", "lb1", "--timeout", "2", "--", command]).expect(1);
+        assert!(said.out.contains(words), "{command}: {}", said.out);
+    }
+    // By way of lb1, as the configuration of ssh says.
+    let said = bench.infra(&["ssh", "web1", "--", "id -un; hostname; exit 7"]).expect(7);
+    assert!(said.out == "ops\nweb1\n" && said.err.contains("shows as drift"), "{}{}", said.out, said.err);
+    assert!(bench.infra(&["ssh", "web3"]).expect(2).err.contains("did you mean `web"));
+    assert!(bench.infra(&["ssh", "web1", "uptime"]).expect(2).err.contains("infra ssh web1 -- uptime"));
+}
+
+/// What was run is told by the hosts too.
+fn past_runs(bench: &Bench) {
+    let (runs, kept) = (bench.dir.path().join("state/runs"), bench.dir.path().join("state/kept"));
+    let said = bench.infra(&["history"]).expect(0);
+    println!("{}", said.out);
+    assert!(
+        said.out.contains("  infra apply --yes\n") && said.out.contains("app1, lb1, web1, web2: changed\n"),
+        "{}",
+        said.out
+    );
+    std::fs::rename(&runs, &kept).unwrap();
+    assert!(bench.infra(&["history", "--local"]).expect(0).out.contains("no run is known"));
+    let said = bench.infra(&["history", "inventory.yml"]).expect(0);
+    println!("{}", said.out);
+    assert!(said.out.contains(" UTC by ") && said.out.contains("  infra apply --yes\n"), "{}", said.out);
+    assert!(said.out.contains("phases done"), "{}", said.out);
+    let run = said.out.split_whitespace().next().unwrap();
+    let said = bench.infra(&["history", run.split('-').next().unwrap()]).expect(0);
+    assert!(
+        said.out.contains("app1, journal:") && said.out.contains("only the hosts tell of this run"),
+        "{}",
+        said.out
+    );
+    bench.infra(&["history", run, "--json"]).expect(0);
+    bench.infra(&["history", "20200101T000000"]).expect(2);
+    std::fs::rename(&kept, &runs).unwrap();
+}
+
 fn one_that_left(bench: &Bench) {
     let certificates = || bench.sh("web2", "sha256sum /etc/nginx/tls/*").expect(0).out;
     let before = certificates();
@@ -55,6 +149,8 @@ fn one_that_left(bench: &Bench) {
     bench.edit(line, "");
     let words = "web2 is not in the inventory any more: it stays as infra left it";
     assert!(bench.infra(&["diff"]).expect(3).err.contains(words));
+    let comment = bench.infra(&["diff", "--markdown"]).expect(3).out;
+    assert!(comment.starts_with("**plan for shop: 3 hosts") && comment.contains("<details>"), "{comment}");
     let said = bench.apply().expect(0);
     assert!(said.err.contains(words), "{}", said.err);
     assert!(!said.out.contains("/etc/nginx/tls/"), "{}", said.out);

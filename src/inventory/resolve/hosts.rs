@@ -16,7 +16,7 @@ use crate::inventory::site::{Become, Host, Role, Ssh};
 pub(super) const ROLES: [(&str, Role); 5] =
     [("lb", Role::Lb), ("web", Role::Web), ("app", Role::App), ("db", Role::Db), ("monitor", Role::Monitor)];
 /// Words that mean something else where a host may be named: in rules, in `--limit`, in the lab.
-const RESERVED: [&str; 10] =
+pub(in crate::inventory) const RESERVED: [&str; 10] =
     ["lb", "web", "app", "db", "monitor", "all", "internet", "failed", "controller", "outside"];
 /// `HOST.NAME.infra.internal` is a common name, which has room for 64 characters (RFC 5280 appendix A.1).
 const MAX_INTERNAL: usize = 64;
@@ -205,7 +205,7 @@ fn address(node: &Node, key: &str, problems: &mut Problems) -> Option<IpAddr> {
 }
 
 /// Why no host can have an address by which others reach it.
-fn unfit(address: IpAddr) -> Option<&'static str> {
+pub(in crate::inventory) fn unfit(address: IpAddr) -> Option<&'static str> {
     match address {
         _ if address.is_loopback() => Some("is a loopback address"),
         _ if address.is_unspecified() => Some("is the unspecified address"),

@@ -1,0 +1,59 @@
+//! `history`: past runs, from the controller's state and from the hosts' own journals, which survive the loss of the state.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::global::{Global, Inventory};
+use super::stop::{Done, Stop};
+use super::{exit, stages};
+use crate::fleet::journals::{self, Past};
+use crate::inventory::site::Host;
+use crate::report::Reporter;
+
+/// `history`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct History {
+    /// A run, by its name or how that begins; without it a list of all
+    #[arg(value_name = "RUN")]
+    pub run: Option<String>,
+    /// The inventory
+    #[command(flatten)]
+    pub inventory: Inventory,
+    /// How many runs the list has, the latest first
+    #[arg(long, value_name = "N", default_value = "20")]
+    pub last: usize,
+    /// Ask no host: only what this controller remembers
+    #[arg(long)]
+    pub local: bool,
+}
+
+pub(super) fn run(history: &History, global: &Global, reporter: &Reporter) -> Done {
+    // A word that is no run is the inventory.
+    let word = history.run.as_deref();
+    let run = word.filter(|word| journals::is_run(word));
+    let inventory = word.filter(|_| run.is_none()).map_or(history.inventory.inventory.as_path(), Path::new);
+    let site = stages::site(inventory, reporter)?;
+    let selected = stages::selected(&site, global)?;
+    let mut runs = journals::remembered(&site.state);
+    let away = if history.local {
+        BTreeMap::new()
+    } else {
+        let hosts: Vec<&Host> = selected.iter().filter_map(|name| site.hosts.get(name)).collect();
+        let connector = stages::connector(reporter, &site, &selected);
+        journals::join(&mut runs, hosts, &connector, global.parallel.get())
+    };
+    for (host, why) in &away {
+        reporter.error(&format!("{host} was not asked: {why}"), &[], &[])?;
+    }
+    let wanted = |past: &&Past| run.is_none_or(|run| past.run.starts_with(run));
+    let mut shown: Vec<Past> = runs.values().rev().filter(wanted).cloned().collect();
+    if let Some(run) = run.filter(|_| shown.is_empty()) {
+        let help = "`infra history` lists those that are known; a host keeps its last ten".to_owned();
+        return Err(Stop::Refused(format!("no run `{run}` is known"), vec![help]));
+    }
+    if run.is_none() {
+        shown.truncate(history.last);
+    }
+    reporter.runs(&shown, run.is_some())?;
+    Ok(if away.is_empty() { exit::DONE } else { exit::UNREACHABLE })
+}

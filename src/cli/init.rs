@@ -1,0 +1,394 @@
+//! `init`: takes flags, answers of a person, or another tool's list of hosts; writes a first inventory that passes `check`. No host is
+//! touched, and no file that is there already is replaced.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use super::exit;
+use super::stop::{Done, Stop};
+use crate::base::diagnostic::Diagnostic;
+use crate::base::fsx;
+use crate::base::net::{Cidr, DnsName, HostName, Port};
+use crate::base::words::count;
+use crate::fleet::measure;
+use crate::inventory::draft::{self, Draft, DraftHost, Login};
+use crate::inventory::load;
+use crate::inventory::site::{Engine, Role};
+use crate::report::Reporter;
+
+mod questions;
+mod sources;
+
+use questions::Questions;
+use sources::Mapping;
+
+/// Most bytes of another tool's file.
+const SOURCE: u64 = 10 << 20;
+
+/// The configuration of ssh where no other is named.
+const DEFAULT_SSH: &str = "~/.ssh/config";
+
+/// `init`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Init {
+    /// The inventory to write
+    #[arg(value_name = "FILE", default_value = "inventory.yml")]
+    pub file: PathBuf,
+    /// The name of the infrastructure: one DNS label (the first label of the site)
+    #[arg(long)]
+    pub name: Option<HostName>,
+    /// The first site, by its name
+    #[arg(long, value_name = "NAME")]
+    pub domain: Option<DnsName>,
+    /// One machine for everything: load balancer, web and application
+    #[arg(long, value_name = "ADDRESS", value_parser = address, conflicts_with_all = ["lb", "web", "app", "from_ansible", "from_ssh_config"])]
+    pub single: Option<IpAddr>,
+    /// Load balancers
+    #[arg(long, value_name = "ADDRESS", value_parser = address, value_delimiter = ',')]
+    pub lb: Vec<IpAddr>,
+    /// Web hosts
+    #[arg(long, value_name = "ADDRESS", value_parser = address, value_delimiter = ',')]
+    pub web: Vec<IpAddr>,
+    /// Hosts of your program; none for a site of files alone
+    #[arg(long, value_name = "ADDRESS", value_parser = address, value_delimiter = ',')]
+    pub app: Vec<IpAddr>,
+    /// Database hosts, the writer first
+    #[arg(long, value_name = "ADDRESS", value_parser = address, value_delimiter = ',')]
+    pub db: Vec<IpAddr>,
+    /// Networks that may open SSH (the address by which this machine reaches the hosts)
+    #[arg(long, value_name = "NETWORK", value_delimiter = ',')]
+    pub manage_from: Vec<Cidr>,
+    /// Who logs in: root, or a user with sudo (as ~/.ssh/config decides)
+    #[arg(long)]
+    pub user: Option<String>,
+    /// Who signs certificates: letsencrypt, letsencrypt-staging, internal, or the URL of an ACME directory
+    #[arg(long)]
+    pub issuer: Option<String>,
+    /// The mail address of the account at the issuer (hostmaster at the site)
+    #[arg(long, value_name = "MAIL")]
+    pub contact: Option<String>,
+    /// The port at which your program listens on loopback
+    #[arg(long, value_name = "PORT", default_value = "8080")]
+    pub app_port: Port,
+    /// The path at which your program answers 200 when it is well
+    #[arg(long, value_name = "PATH", default_value = "/")]
+    pub health: String,
+    /// The database: mariadb or mysql
+    #[arg(long, value_enum, default_value = "mariadb")]
+    pub engine: EngineWord,
+    /// Take the hosts from an inventory of Ansible (INI or YAML)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["lb", "web", "app", "db", "from_ssh_config"])]
+    pub from_ansible: Option<PathBuf>,
+    /// Take the hosts from ~/.ssh/config, or from `=FILE`
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = DEFAULT_SSH, conflicts_with_all = ["lb", "web", "app", "db"])]
+    pub from_ssh_config: Option<PathBuf>,
+    /// Which role a group of Ansible has, or hosts whose name fits a pattern: webservers=web, 'www*=web'
+    #[arg(long, value_name = "GROUP=ROLE", value_delimiter = ',')]
+    pub map: Vec<Mapping>,
+}
+
+/// The engines by their words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum EngineWord {
+    /// `MariaDB`
+    Mariadb,
+    /// `MySQL`
+    Mysql,
+}
+
+fn address(text: &str) -> Result<IpAddr, String> {
+    draft::address(text).map_err(|invalid| invalid.to_string())
+}
+
+/// Names that no public authority signs for (RFC 2606, RFC 6762, RFC 8375, ICANN's `.internal`); examples are taken for what they stand for.
+const INSIDE: [&str; 8] = ["test", "invalid", "localhost", "local", "internal", "lan", "home", "arpa"];
+
+pub(super) fn run(init: &Init, reporter: &Reporter) -> Done {
+    if fs_err::symlink_metadata(&init.file).is_ok() {
+        return Err(Stop::Refused(
+            format!("`{}` is there already, and nothing is overwritten", init.file.display()),
+            vec!["name another file: `infra init … OTHER.yml`".to_owned()],
+        ));
+    }
+    let mut questions = Questions::new(reporter);
+    let draft = gather(init, &mut questions, reporter)?;
+    let text = draft.text();
+    let loaded = load::load_text(&text, &init.file);
+    // What the answers make is judged like any inventory, before a file has it.
+    let (site, warnings) = loaded.map_err(Stop::Input)?;
+    write_new(&init.file, &text)?;
+    let ignored = ignore(&init.file)?;
+    if !warnings.is_empty() {
+        reporter.diagnostics(&warnings)?;
+    }
+    let file = init.file.display();
+    reporter.note(&format!("{file} is written: {}, {}, {}", site.name, count(site.hosts.len(), "host"), draft.domain));
+    reporter.note(&ignored);
+    reporter.note(&format!(
+        "next: read it, then `infra check {file}`; `infra trust --all {file}` accepts the hosts' SSH keys, `infra diff {file}` shows what would change"
+    ));
+    Ok(exit::DONE)
+}
+
+/// All answers, from wherever they come; what is missing where nobody can be asked is told at once.
+fn gather(init: &Init, questions: &mut Questions<'_>, reporter: &Reporter) -> Result<Draft, Stop> {
+    let domain = questions.needed(
+        init.domain.clone(),
+        "--domain shop.example.com",
+        "the name of the first site, such as shop.example.com",
+        None,
+        |text| text.parse::<DnsName>().map_err(|invalid| format!("`{text}` {invalid}")),
+    )?;
+    let usual = domain.as_ref().and_then(usual_name);
+    let name = questions.usual(init.name.clone(), "a short name for the infrastructure", usual, |text| {
+        text.parse::<HostName>().map_err(|invalid| format!("`{text}` {invalid}"))
+    })?;
+    let (Some(domain), Some(name)) = (domain, name) else { return Err(questions.missing()) };
+    let mut hosts = if let Some(file) = &init.from_ansible {
+        let bytes = fsx::read_named(file, SOURCE).map_err(|error| unread(file, &error.to_string()))?;
+        sources::ansible(file, &String::from_utf8_lossy(&bytes), &init.map, &name, questions, reporter)?
+    } else if let Some(file) = &init.from_ssh_config {
+        let file = Some(file.as_path()).filter(|file| *file != Path::new(DEFAULT_SSH));
+        sources::ssh_config(file, &init.map, &name, questions, reporter)?
+    } else {
+        if !init.map.is_empty() {
+            return Err(Stop::Refused(
+                "`--map` says which role the hosts of another tool's file have, and no file is named".to_owned(),
+                vec!["add `--from-ansible FILE` or `--from-ssh-config`".to_owned()],
+            ));
+        }
+        by_flags(init, &name, questions)?
+    };
+    if let Some(user) = &init.user {
+        for host in &mut hosts {
+            host.login.user = Some(user.clone());
+        }
+    } else if init.from_ansible.is_none() && init.from_ssh_config.is_none() && questions.can() {
+        let user = questions.usual(
+            None,
+            "who logs in by SSH: root, or a user with sudo",
+            Some("root".to_owned()),
+            |text| {
+                let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+                if text.chars().all(plain) { Ok(text.to_owned()) } else { Err(format!("`{text}` is not a user name")) }
+            },
+        )?;
+        for host in &mut hosts {
+            host.login.user.clone_from(&user);
+        }
+    }
+    let manage_from = manage_from(init, &hosts, questions, reporter)?;
+    let (issuer, contact) = certificates(init, &domain, questions)?;
+    if questions.lacks() {
+        return Err(questions.missing());
+    }
+    let engine = match init.engine {
+        EngineWord::Mariadb => Engine::Mariadb,
+        EngineWord::Mysql => Engine::Mysql,
+    };
+    let (app_port, health) = (init.app_port, init.health.clone());
+    Ok(Draft { name, hosts, domain, app_port, health, manage_from, issuer, contact, engine })
+}
+
+fn unread(file: &Path, why: &str) -> Stop {
+    Diagnostic::error(format!("`{}` cannot be read: {why}", file.display())).into()
+}
+
+/// The first label of a site that says something.
+fn usual_name(domain: &DnsName) -> Option<String> {
+    let labels = domain.as_str().split('.').filter(|label| !["www", "*"].contains(label));
+    labels.map(|label| label.chars().take(40).collect::<String>()).find(|label| label.parse::<HostName>().is_ok())
+}
+
+/// The hosts that flags or a person name by their addresses.
+fn by_flags(init: &Init, name: &HostName, questions: &mut Questions<'_>) -> Result<Vec<DraftHost>, Stop> {
+    let given = [(Role::Lb, &init.lb), (Role::Web, &init.web), (Role::App, &init.app), (Role::Db, &init.db)];
+    let mut single = init.single;
+    let none = given.iter().take(3).all(|(_, addresses)| addresses.is_empty());
+    if single.is_none() && none && questions.can() && Questions::yes("is all of it on one machine?")? {
+        single = questions.needed(None, "--single 192.0.2.10", "its address", None, address)?;
+    }
+    if let Some(address) = single {
+        let roles = [Role::Lb, Role::Web, Role::App].into();
+        let reason = Some("one machine for everything, until there are more".to_owned());
+        let host = host("one", Role::Lb, vec![address], roles, reason, (name, &BTreeSet::new()))?;
+        let mut hosts = vec![host];
+        let taken = hosts.iter().map(|host| host.name.clone()).collect();
+        hosts.extend(of_role(Role::Db, init.db.clone(), name, taken)?);
+        return Ok(once(hosts)?);
+    }
+    let mut hosts: Vec<DraftHost> = Vec::new();
+    for (role, addresses) in given {
+        let (needed, question) = match role {
+            Role::Lb => (true, "addresses of the load balancers, with commas"),
+            Role::Web => (true, "addresses of the web hosts"),
+            Role::App => (false, "addresses of the hosts of your program (none: a site of files)"),
+            _ => (false, "addresses of the database hosts, the writer first (none)"),
+        };
+        let all = Some(addresses.clone()).filter(|all| !all.is_empty());
+        let read = |text: &str| {
+            let words = text.split([',', ' ']).filter(|word| !word.is_empty());
+            let all: Result<Vec<IpAddr>, String> =
+                words.map(|word| address(word).map_err(|why| format!("`{word}` {why}"))).collect();
+            all.and_then(
+                |all| if needed && all.is_empty() { Err("at least one is needed".to_owned()) } else { Ok(all) },
+            )
+        };
+        let all = if needed {
+            questions.needed(all, &format!("--{role} ADDRESS, or --single ADDRESS"), question, None, read)?
+        } else if questions.can() && none {
+            questions.usual(all, question, Some(String::new()), read)?
+        } else {
+            all
+        };
+        let taken = hosts.iter().map(|host| host.name.clone()).collect();
+        hosts.extend(of_role(role, all.unwrap_or_default(), name, taken)?);
+    }
+    Ok(once(hosts)?)
+}
+
+/// `web1`, `web2` …
+fn of_role(
+    role: Role,
+    addresses: Vec<IpAddr>,
+    site: &HostName,
+    mut taken: BTreeSet<HostName>,
+) -> Result<Vec<DraftHost>, Stop> {
+    let mut hosts = Vec::new();
+    for (number, address) in addresses.into_iter().enumerate() {
+        let given = format!("{role}{}", number + 1);
+        let host = host(&given, role, vec![address], [role].into(), None, (site, &taken))?;
+        taken.insert(host.name.clone());
+        hosts.push(host);
+    }
+    Ok(hosts)
+}
+
+/// A host by the name that it has elsewhere.
+fn host(
+    given: &str,
+    role: Role,
+    addresses: Vec<IpAddr>,
+    roles: BTreeSet<Role>,
+    reason: Option<String>,
+    (site, taken): (&HostName, &BTreeSet<HostName>),
+) -> Result<DraftHost, Stop> {
+    let name = draft::host_name(given, role, site, taken)
+        .ok_or_else(|| Diagnostic::error(format!("no name can be made for the host `{given}` beside `{site}`")))?;
+    Ok(DraftHost { name, addresses, roles, reason, login: Login::default() })
+}
+
+/// Refuses an address that two hosts have.
+fn once(hosts: Vec<DraftHost>) -> Result<Vec<DraftHost>, Diagnostic> {
+    for (at, host) in hosts.iter().enumerate() {
+        for other in hosts.iter().take(at) {
+            if let Some(twice) = host.addresses.iter().find(|address| other.addresses.contains(address)) {
+                let error =
+                    Diagnostic::error(format!("`{twice}` is given for `{}` and for `{}`", other.name, host.name));
+                return Err(
+                    error.help("each role has hosts of its own; `--single ADDRESS` puts everything on one machine")
+                );
+            }
+        }
+    }
+    Ok(hosts)
+}
+
+/// Who may open SSH: what was said, or the addresses by which this machine reaches the hosts.
+fn manage_from(
+    init: &Init,
+    hosts: &[DraftHost],
+    questions: &mut Questions<'_>,
+    reporter: &Reporter,
+) -> Result<Vec<Cidr>, Stop> {
+    let reached = || hosts.iter().filter(|host| host.login.jump.is_none()).flat_map(|host| &host.addresses);
+    let ways = || reached().filter_map(|to| Some((*to, measure::local_address(*to)?)));
+    let local: BTreeSet<IpAddr> = ways().map(|(_, from)| from).filter(|from| !from.is_loopback()).collect();
+    let usual = local.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let given = Some(init.manage_from.clone()).filter(|given| !given.is_empty());
+    let asked = given.is_none();
+    let usual = Some(usual).filter(|usual| !usual.is_empty());
+    let question = "networks that may open SSH, with commas; this machine's must be among them";
+    let read = |text: &str| {
+        let words = text.split([',', ' ']).filter(|word| !word.is_empty());
+        let all: Result<Vec<Cidr>, String> =
+            words.map(|word| word.parse().map_err(|invalid| format!("`{word}` {invalid}"))).collect();
+        all.and_then(|all| if all.is_empty() { Err("at least one is needed".to_owned()) } else { Ok(all) })
+    };
+    let nets = questions.needed(given, "--manage-from 198.51.100.0/24", question, usual.as_deref(), read)?;
+    // Behind NAT the hosts see another address than this machine has.
+    if asked && !questions.can() && ways().any(|(to, from)| draft::is_public(to) && !draft::is_public(from)) {
+        reporter.note(
+            "warning: hosts on the internet see this machine by another address than its own: put that one under \
+             `manage_from`; `infra diff` names it, and nothing is applied that would cut this machine off",
+        );
+    }
+    Ok(nets.unwrap_or_default())
+}
+
+/// Who signs, and the account's address.
+fn certificates(
+    init: &Init,
+    domain: &DnsName,
+    questions: &mut Questions<'_>,
+) -> Result<(String, Option<String>), Stop> {
+    let inside = domain.as_str().rsplit('.').next().is_some_and(|top| INSIDE.contains(&top));
+    let issuer = init.issuer.clone().unwrap_or_else(|| {
+        let public = !inside && !domain.is_wildcard();
+        if public || init.contact.is_some() { "letsencrypt" } else { "internal" }.to_owned()
+    });
+    if issuer == "internal" {
+        return Ok((issuer, None));
+    }
+    let bare = domain.as_str().trim_start_matches("*.");
+    let bare = bare.strip_prefix("www.").unwrap_or(bare);
+    let usual = Some(format!("hostmaster@{bare}"));
+    let contact = questions.usual(
+        init.contact.clone(),
+        "your mail address, for the account at the certificate authority",
+        usual,
+        |text| {
+            let parts = text.split_once('@').filter(|(local, domain)| !local.is_empty() && domain.contains('.'));
+            parts.map(|_| text.to_owned()).ok_or_else(|| format!("`{text}` is not a mail address"))
+        },
+    )?;
+    Ok((issuer, contact))
+}
+
+/// Writes a file that is not there.
+fn write_new(file: &Path, text: &str) -> Result<(), Stop> {
+    let written = fs_err::OpenOptions::new().write(true).create_new(true).open(file).and_then(|mut open| {
+        open.write_all(text.as_bytes())?;
+        open.sync_all()
+    });
+    written.map_err(|error| {
+        Stop::Refused(
+            format!("the inventory cannot be written: {error}"),
+            vec!["name a file in a folder that is there".to_owned()],
+        )
+    })
+}
+
+/// Sees to it that the state, which holds keys, does not come into git; gives a sentence about that.
+fn ignore(inventory: &Path) -> Result<String, Stop> {
+    let folder = inventory.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let file = folder.join(".gitignore");
+    let old = match fsx::read_bounded(&file, SOURCE) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            write_new(
+                &file,
+                "# Keys, certificates and passwords that infra makes: back this folder up, never commit it.\nstate/\n",
+            )?;
+            return Ok(format!("{} keeps `state/` out of git: keys and passwords will be there", file.display()));
+        }
+        Err(error) => return Ok(format!("warning: {error}; see to it that `state/` does not come into git")),
+    };
+    let text = String::from_utf8_lossy(&old);
+    if text.lines().any(|line| ["state/", "/state/", "state", "/state"].contains(&line.trim())) {
+        return Ok(format!("{} keeps `state/` out of git already", file.display()));
+    }
+    Ok(format!("add `state/` to {}: keys and passwords will be there, and that file is yours", file.display()))
+}

@@ -1,0 +1,69 @@
+//! Past runs for a person: takes them, gives a list, the latest first, or all that is known of one.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::text::{Paint, clean, names, natural, seconds};
+use crate::base::net::HostName;
+use crate::base::words::count;
+use crate::fleet::journals::Past;
+
+/// The time of a run as a person reads it, UTC.
+fn time(run: &str) -> String {
+    let at = |from: usize, to: usize| run.get(from..to).unwrap_or_default();
+    format!("{}-{}-{} {}:{}:{}", at(0, 4), at(4, 6), at(6, 8), at(9, 11), at(11, 13), at(13, 15))
+}
+
+pub(super) fn draw(runs: &[Past], whole: bool, paint: Paint) -> String {
+    let mut out = String::new();
+    if runs.is_empty() {
+        return "no run is known, neither here nor on the hosts\n".to_owned();
+    }
+    for past in runs {
+        let took = past.seconds.map_or(String::new(), |took| format!(", {}", seconds(took)));
+        let by = past.who.as_ref().map_or(String::new(), |who| format!(" by {}", clean(who)));
+        let _ = writeln!(out, "{}  {} UTC{by}{took}", paint.strong(&clean(&past.run)), time(&past.run));
+        if let Some(command) = &past.command {
+            let _ = writeln!(out, "  {}", clean(command));
+        }
+        let mut fates: BTreeMap<&str, Vec<&HostName>> = BTreeMap::new();
+        for (host, fate) in &past.hosts {
+            fates.entry(&fate.verdict).or_default().push(host);
+        }
+        for (verdict, mut hosts) in fates {
+            hosts.sort_by_cached_key(|host| natural(host.as_str()));
+            // A list is for looking through: which hosts is told where something is odd, or where they are few.
+            let who = if whole || hosts.len() <= 4 || verdict.starts_with("failed") {
+                names(&hosts)
+            } else {
+                count(hosts.len(), "host")
+            };
+            let verdict = if verdict.starts_with("failed") { paint.bad(&clean(verdict)) } else { clean(verdict) };
+            let _ = writeln!(out, "  {who}: {verdict}");
+        }
+        if !whole {
+            continue;
+        }
+        for words in &past.words {
+            let _ = writeln!(out, "  {}", clean(words));
+        }
+        for (host, fate) in &past.hosts {
+            for (title, lines) in [("words", &fate.words), ("journal", &fate.journal)] {
+                if !lines.is_empty() {
+                    let _ = writeln!(out, "  {host}, {title}:");
+                }
+                for line in lines {
+                    let _ = writeln!(out, "    {}", clean(line));
+                }
+            }
+        }
+        if !past.remembered {
+            let _ = writeln!(
+                out,
+                "  {}",
+                paint.faint("only the hosts tell of this run: the state of this controller does not have it")
+            );
+        }
+    }
+    out
+}
