@@ -9,7 +9,7 @@ usage: program.py PORT [ADDRESS], with its name in the environment's WHO
   /events, /chunks        one event or chunk, and another one once there is a file /run/go; the events with `X-Accel-Buffering: no`
   /answers?STATUS         this status, with words of its own as JSON
   /slow?SECONDS           an answer after so long
-  /who                    what a file /run/who holds
+  /host                   what a file /run/who holds
   /healthz                200, but 503 where there is a file /run/unwell, and 404 for another host than /run/host names
   /busy                   503 of its own
   /close                  takes the request, and ends the connection without an answer
@@ -97,7 +97,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif path == "/slow":
             time.sleep(float(query))
             self.answer(b"at last\n")
-        elif path == "/who":
+        elif path == "/host":
             self.answer(who())
         elif path == "/healthz" and os.path.exists("/run/unwell"):
             self.send_error(503)
@@ -127,7 +127,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             return
         said = b"%d bytes\n" % total
-        self.answer(who() + said if self.path == "/who" else said)
+        self.answer(who() + said if self.path == "/host" else said)
 
 
 class Server(http.server.ThreadingHTTPServer):
