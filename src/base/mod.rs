@@ -1,5 +1,6 @@
 //! What every stage leans on and what leans on nothing: newtypes, secrets, diagnostics, atomic files.
 
+pub mod chain;
 pub mod crash;
 pub mod diagnostic;
 pub mod fsx;

@@ -53,6 +53,14 @@ warnings! {
     UnknownSetting = "unknown-setting",
     /// A file that is to hold a secret is not there.
     AbsentSecret = "absent-secret",
+    /// A certificate that was bought ends soon.
+    CertificateEnds = "certificate-ends",
+    /// A certificate asks for what the load balancers do not give.
+    MustStaple = "must-staple",
+    /// No authority that this machine trusts vouches for a certificate.
+    Untrusted = "untrusted",
+    /// Browsers trust the certificate that a site shows, and not the one that replaces it.
+    TrustLost = "trust-lost",
     /// A template beside the inventory that takes the place of none.
     StrayTemplate = "stray-template",
     /// As far as this machine can tell, the new firewall does not let it in.

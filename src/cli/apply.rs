@@ -104,6 +104,7 @@ pub(super) fn run(apply: &Apply, global: &Global, services: Services, reporter: 
     reporter.plan(&site, &prepared.plan)?;
     work.warn_of(&ahead)?;
     own_way_in(&site, &prepared, apply.force, reporter)?;
+    work.keeps_trust(&prepared)?;
     steps::announce(&prepared.plan, reporter)?;
     let all = prepared.survey.unreachable.is_empty() && hosts.len() == site.hosts.len();
     let options = Options { settle: all && issued.step.is_some(), ..work.options.clone() };

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use time::OffsetDateTime;
+
 use super::global::Inventory;
 use super::stop::{Done, Stop};
 use super::{exit, stages};
@@ -11,8 +13,9 @@ use crate::base::diagnostic::{Diagnostic, Severity, gathered};
 use crate::base::net::HostName;
 use crate::base::warning::Warning;
 use crate::fleet::history::LastSeen;
-use crate::fleet::way_in;
+use crate::fleet::{trust, way_in};
 use crate::inventory::site::{SecretRef, Site};
+use crate::material::bought;
 use crate::report::Reporter;
 use crate::report::line::Line;
 use crate::report::text::count;
@@ -110,6 +113,12 @@ fn look(
         return Err(Stop::Input(errors));
     }
     warnings.extend(site.told(absent_secrets(&site, services)));
+    let (wrong, absent): (Vec<_>, Vec<_>) = bought::look(&site).into_iter().partition(Diagnostic::is_error);
+    warnings.extend(site.told(absent));
+    warnings.extend(site.told(trust::doubts(&site, OffsetDateTime::now_utc())));
+    if !wrong.is_empty() {
+        return Err(Stop::Input(wrong));
+    }
     // Last, so that it hides nothing else.
     stages::unbuilt(&site)?;
     let files = looked.values().map(|(files, _)| files).sum();

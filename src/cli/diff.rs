@@ -72,6 +72,7 @@ pub(super) fn run(diff: &Diff, global: &Global, services: Services, reporter: &R
     if !cut.is_empty() {
         return Err(Stop::Input(cut));
     }
+    work.keeps_trust(&prepared)?;
     if let Some((file, saved)) = saved {
         saved.write(file)?;
     }

@@ -12,7 +12,7 @@ use crate::fleet::run;
 use crate::fleet::survey::{Prepared, Survey};
 use crate::host::transport::{Transport, TransportError};
 use crate::host::wire;
-use crate::inventory::site::{Issuer, Site};
+use crate::inventory::site::Site;
 use crate::pki::fulfil;
 use crate::pki::internal_store;
 use crate::pki::public_store::PublicStore;
@@ -55,11 +55,12 @@ pub fn written<'a>(site: &'a Site, plan: &HostPlan) -> BTreeMap<&'a DnsName, Cha
 /// The files of public certificates that a plan would replace by others.
 pub fn replaced(site: &Site, plan: &Plan) -> Places {
     let mut places = Places::new();
-    for (host, plan) in plan.hosts.iter().filter(|_| site.certificates.issuer != Issuer::Internal) {
+    let ordered = |name: &DnsName| site.sites.get(name).is_some_and(|web| site.orders(web));
+    for (host, plan) in &plan.hosts {
         let stands = |change: Change| !matches!(change, Change::New | Change::Access);
         let sites: BTreeSet<DnsName> = written(site, plan)
             .into_iter()
-            .filter(|(_, change)| stands(*change))
+            .filter(|(name, change)| stands(*change) && ordered(name))
             .map(|(name, _)| name.clone())
             .collect();
         if !sites.is_empty() {
@@ -108,7 +109,7 @@ pub fn take(
     for (host, files) in read {
         let files = files.map_err(|why| Error::Unread { host: host.clone(), why })?;
         for (name, file) in files {
-            let Some(web) = site.sites.get(&name) else { continue };
+            let Some(web) = site.sites.get(&name).filter(|web| site.orders(web)) else { continue };
             if let Some(about) = fulfil::adopt(&store, &Wanted::of(site, web), file.reveal(), now)? {
                 told.insert(
                     name.to_string(),
@@ -216,7 +217,7 @@ certificates: { issuer: letsencrypt, contact: ops@example.com }
         ] {
             assert_eq!(replaced(&site, &plan(path, change)).len(), count, "{change:?}");
         }
-        site.certificates.issuer = Issuer::Internal;
+        site.certificates.issuer = crate::inventory::site::Issuer::Internal;
         assert!(replaced(&site, &plan(pem, Change::Content)).is_empty());
     }
 }

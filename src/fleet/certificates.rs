@@ -146,6 +146,7 @@ pub(crate) mod tests {
             next: Decision::Good { until: NOW + 39 * DAY, why: "a third of its life is left then".to_owned() },
             failures: 0,
             last_failure: None,
+            by_hand: None,
         }
     }
 

@@ -9,7 +9,7 @@ use crate::base::secret::{held, sentinel};
 use crate::fleet::adopt;
 use crate::fleet::event::{HostOutcome, Outcome};
 use crate::fleet::survey::Away;
-use crate::inventory::site::{Issuer, Role, Site};
+use crate::inventory::site::{Role, Site};
 use crate::plan::plan::{Action, HostPlan, Plan};
 
 /// Hosts that lack certificates: of which sites, where that is known, and why.
@@ -76,8 +76,8 @@ fn actions(plan: &HostPlan) -> impl Iterator<Item = &Action> {
 /// Whether an action brings a certificate of our own authorities.
 fn is_ours(site: &Site, action: &Action) -> bool {
     let Action::Write { file, .. } = action else { return false };
-    let public = site.certificates.issuer != Issuer::Internal;
-    held(&file.body.text).iter().any(|material| !(public && material.site().is_some()))
+    let ours = |name| site.sites.get(name).is_none_or(|web| site.signs(web));
+    held(&file.body.text).iter().any(|material| material.site().is_none_or(ours))
 }
 
 /// Whether an action only brings certificates: a file made of nothing but those, and what follows.

@@ -25,4 +25,5 @@ pub mod served;
 pub mod status;
 pub mod survey;
 pub mod transaction;
+pub mod trust;
 pub mod way_in;

@@ -90,11 +90,14 @@ pub fn look(
 /// The orders that would be begun, each from whom.
 fn due<'a>(site: &Site, wanted: &'a [Wanted], force: &BTreeSet<String>) -> Result<Vec<Due<'a>>, Error> {
     let store = PublicStore::open(&site.state)?;
-    let now = OffsetDateTime::now_utc().unix_timestamp();
+    let now = OffsetDateTime::now_utc();
     let mut due = Vec::new();
     for wanted in wanted {
         let decide = if force.contains(&wanted.site) { schedule::forced } else { schedule::decide };
-        let Decision::Order { from, .. } = decide(wanted, &fulfil::past(&store, wanted)?, now) else { continue };
+        let Decision::Order { from, .. } = decide(wanted, &fulfil::past(&store, wanted, now)?, now.unix_timestamp())
+        else {
+            continue;
+        };
         let Some(source) = wanted.sources.get(from) else { continue };
         let account = store.account(&source.directory)?.map(|account| account.url);
         let web = site.sites.values().find(|web| web.name.as_str() == wanted.site);

@@ -240,6 +240,7 @@ fn facts(one: &BTreeMap<&str, &str>) -> (Facts, Option<String>) {
     let kib = one.get("memory").and_then(|kib| kib.trim().parse::<u64>().ok()).unwrap_or(0);
     facts.memory = kib / 1024 / Facts::MEMORY_STEP * Facts::MEMORY_STEP;
     facts.cores = one.get("cores").map_or(0, |list| cores(list.trim()));
+    facts.files = one.get("files").and_then(|files| files.trim().parse().ok()).unwrap_or(0);
     (facts, refusal)
 }
 

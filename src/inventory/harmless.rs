@@ -117,6 +117,11 @@ pub(super) fn value(path: &[&str], text: &str, listed: bool) -> bool {
         };
     }
     let Some((last, [section, ..])) = path.last().zip(Some(path)) else { return false };
+    // A key may have come into the place of its file's name.
+    if let ["sites", _, "certificate", within @ ..] = path {
+        let known = |key: &str| did_you_mean(key, ["cert", "ca"]).is_some() || matches!(key, "cert" | "ca");
+        return matches!(within, [key] if known(key)) && !text.contains("-----") && !text.contains("://");
+    }
     if is_open(section) {
         return true;
     }

@@ -1,6 +1,7 @@
 //! From the inventory file to a [`Site`](site::Site) that is valid by construction.
 
 pub mod alerts;
+pub mod bought;
 mod content;
 pub mod draft;
 mod harmless;

@@ -3,6 +3,7 @@
 
 mod addresses;
 mod alerts;
+mod bought;
 mod certificates;
 mod database;
 mod drain;

@@ -16,6 +16,7 @@ use crate::base::proto::Proto;
 use crate::base::sh::UnitName;
 use crate::base::warning::Warning;
 
+pub use super::bought::Bought;
 pub use super::content::{AppProgram, StaticFiles, leads};
 pub use super::issuer::{Certificates, Challenge, Fallback, Issuer};
 pub use super::manner::{BodyLimit, Hsts, KeyKind, Maintenance, Manner, Media, Page, Timeouts};
@@ -225,6 +226,8 @@ pub struct WebSite {
     pub programs: Vec<AppProgram>,
     /// How it answers.
     pub manner: Manner,
+    /// Its certificate, where that is neither ordered nor made.
+    pub certificate: Option<Bought>,
     /// Its line.
     pub place: Place,
 }
@@ -557,6 +560,16 @@ impl Site {
     /// All programs of all sites.
     pub fn programs(&self) -> impl Iterator<Item = (&WebSite, &AppProgram)> {
         self.sites.values().flat_map(|site| site.programs.iter().map(move |program| (site, program)))
+    }
+
+    /// Whether a public CA is asked for the certificate of `web`.
+    pub fn orders(&self, web: &WebSite) -> bool {
+        web.certificate.is_none() && self.certificates.issuer != Issuer::Internal
+    }
+
+    /// Whether our own authority signs the certificate of `web`.
+    pub fn signs(&self, web: &WebSite) -> bool {
+        web.certificate.is_none() && self.certificates.issuer == Issuer::Internal
     }
 
     /// The hosts of a role, by name.

@@ -16,13 +16,14 @@ use crate::inventory::site::Site;
 use crate::pki::{self, Issued};
 use crate::service::{SecretWanted, Service, Services};
 
+pub mod bought;
 mod error;
 pub mod passwords;
 
 pub use error::Error;
 
 /// What the inventory refers to, as far as it was read in this run: a command is run once.
-pub type Revealed = BTreeMap<SecretId, Secret>;
+pub type Revealed = BTreeMap<Material, Secret>;
 
 /// All materials that `hosts` may have, as far as they are made. Certificates of our own authorities that are missing or due are
 /// made; what the inventory refers to is read, once a run; a password that was never needed is not made yet, and planned with a text
@@ -38,6 +39,7 @@ pub fn gather(
     now: OffsetDateTime,
 ) -> Result<Issued, Error> {
     let mut issued = pki::ensure(site, &site.state, now)?;
+    bought::add(site, hosts, revealed, &mut issued.materials)?;
     let declared = declared(site, services)?;
     if declared.is_empty() {
         return Ok(issued);
@@ -50,7 +52,7 @@ pub fn gather(
                 materials.add_unmade(Material::Secret(id), wanted.owner);
             }
             (Some(reference), _) => {
-                let value = match revealed.entry(id.clone()) {
+                let value = match revealed.entry(Material::Secret(id.clone())) {
                     Entry::Occupied(known) => known.into_mut(),
                     Entry::Vacant(place) => {
                         let value = reveal(&id.to_string(), reference, &site.folder).map_err(Error::Unread)?;

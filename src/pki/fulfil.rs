@@ -8,13 +8,17 @@ use time::OffsetDateTime;
 use crate::base::crash::crash_at;
 use crate::inventory::site::{Challenge, Site};
 use crate::pki::acme::{self, Failure, Kind, Obtained, Reason};
+use crate::pki::guard;
 use crate::pki::hook;
 use crate::pki::internal_store::Error;
 use crate::pki::public::{Expected, Public};
 use crate::pki::public_store::PublicStore;
 use crate::service::certificates::Remembered;
-use crate::service::certificates::schedule::{self, Advice, Decision, Past, Record};
+use crate::service::certificates::schedule::{self, Advice, Decision, Held, Past, Record};
 use crate::service::certificates::wanted::{LETS_ENCRYPT, LETS_ENCRYPT_STAGING, Source, Wanted};
+
+/// No certificate of Let's Encrypt lives longer, seconds (letsencrypt.org, «Profiles»: 90 days).
+const LONGEST_OF_LETS_ENCRYPT: i64 = 100 * 86_400;
 
 /// What became of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,17 +58,20 @@ pub enum Fate {
 /// # Errors
 /// [`Error`] of the store.
 pub fn decide(store: &PublicStore, wanted: &Wanted, now: OffsetDateTime) -> Result<Decision, Error> {
-    Ok(schedule::decide(wanted, &past(store, wanted)?, now.unix_timestamp()))
+    Ok(schedule::decide(wanted, &past(store, wanted, now)?, now.unix_timestamp()))
 }
 
 /// What is remembered of the certificate that is wanted.
 ///
 /// # Errors
 /// [`Error`] of the store.
-pub fn past(store: &PublicStore, wanted: &Wanted) -> Result<Past, Error> {
+pub fn past(store: &PublicStore, wanted: &Wanted, now: OffsetDateTime) -> Result<Past, Error> {
     let records = (0..wanted.sources.len()).map(|rank| store.record(&wanted.site, rank));
+    let current = store.current(&wanted.site)?;
+    // Its authority may be gone from the roots: clients refuse it then, whatever its dates say.
+    let untrusted = |current: &Public, held: Held| Held { untrusted: current.clone().vouched(now).is_err(), ..held };
     Ok(Past {
-        held: store.current(&wanted.site)?.as_ref().and_then(Public::held),
+        held: current.as_ref().and_then(|current| Some(untrusted(current, current.held()?))),
         records: records.collect::<Result<_, _>>()?,
         advice: store.advice(&wanted.site)?,
     })
@@ -88,8 +95,9 @@ pub fn remembered(site: &Site) -> Result<Remembered, Error> {
     }
     remembered.folder = folder.display().to_string();
     let store = PublicStore::open(&site.state)?;
+    let now = OffsetDateTime::now_utc();
     for wanted in wanted {
-        remembered.sites.insert(wanted.site.clone(), past(&store, &wanted)?);
+        remembered.sites.insert(wanted.site.clone(), past(&store, &wanted, now)?);
     }
     Ok(remembered)
 }
@@ -140,7 +148,7 @@ pub fn fulfil(
 ) -> Result<Fate, Error> {
     let seconds = now.unix_timestamp();
     let decide_first = if force { schedule::forced } else { schedule::decide };
-    let mut from = match decide_first(wanted, &past(store, wanted)?, seconds) {
+    let mut from = match decide_first(wanted, &past(store, wanted, now)?, seconds) {
         Decision::Order { from, .. } => from,
         Decision::Good { until, .. } => return Ok(Fate::Good { until }),
         Decision::Deferred { until, why } => return Ok(Fate::Deferred { until, why }),
@@ -172,6 +180,9 @@ pub fn adopt(store: &PublicStore, wanted: &Wanted, file: &str, now: OffsetDateTi
     let expected = Expected { names, directory: &source.directory, profile };
     let found = Public::from_file(expected, file, now).and_then(|found| found.vouched(now));
     let Ok(found) = found else { return Ok(None) };
+    if is_of_another(&found, now) {
+        return Ok(None);
+    }
     let ours = store.current(&wanted.site)?;
     let later = ours.is_none_or(|ours| ours.sha256 != found.sha256 && ours.life.not_before < found.life.not_before);
     if !later {
@@ -179,6 +190,17 @@ pub fn adopt(store: &PublicStore, wanted: &Wanted, file: &str, now: OffsetDateTi
     }
     store.put_current(&wanted.site, &found)?;
     Ok(Some(found.about()))
+}
+
+/// Whether a certificate that a load balancer holds is not of the directory that is asked now, as far as that can be seen: our own
+/// authority signed it, a person bought it, or it is from before a move to a staging. What is taken for the directory's own would be
+/// kept until it is due.
+fn is_of_another(found: &Public, now: OffsetDateTime) -> bool {
+    let ours = found.issuer().is_some_and(|name| name.starts_with("infra ") && name.contains(" sites "));
+    let staging = found.directory.as_deref() == Some(LETS_ENCRYPT_STAGING);
+    let bought = found.directory.as_deref() == Some(LETS_ENCRYPT)
+        && found.life.not_after - found.life.not_before > LONGEST_OF_LETS_ENCRYPT;
+    ours || bought || (staging && guard::vouched(&found.ders(), now).is_ok())
 }
 
 /// Has a certificate's CA take it back. Where it is the one in use, it counts as due from then on.

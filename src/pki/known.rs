@@ -8,9 +8,11 @@ use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use crate::base::chain;
 use crate::base::material::CertificateId;
 use crate::base::net::DnsName;
-use crate::inventory::site::{Issuer, Site};
+use crate::base::words::count;
+use crate::inventory::site::{Bought, Site, WebSite};
 use crate::pki::fulfil;
 use crate::pki::internal_ca::{self, Authority, Leaf, Wish};
 use crate::pki::internal_store::{Authorities, Error, InternalStore, Leaves, Rotation, Step};
@@ -54,6 +56,8 @@ pub struct Known {
     pub failures: u32,
     /// The last of them.
     pub last_failure: Option<String>,
+    /// The file in which a person puts its successor, where it was bought.
+    pub by_hand: Option<String>,
 }
 
 impl Known {
@@ -69,7 +73,12 @@ impl Known {
 
     /// Whether its renewal goes wrong: it was refused, or it is due and less than a sixth of its life is left.
     pub fn is_failing(&self, now: i64) -> bool {
-        self.is_due() && (self.failures > 0 || self.life.is_some_and(|life| life.pressing() <= now))
+        // A person has half of the time in which it is due.
+        let pressing = |life: Life| match &self.by_hand {
+            Some(_) => life.not_after - (life.not_after - by_hand(life)) / 2,
+            None => life.pressing(),
+        };
+        self.is_due() && (self.failures > 0 || self.life.is_some_and(|life| pressing(life) <= now))
     }
 }
 
@@ -98,8 +107,12 @@ pub fn known(site: &Site, state: &Path, now: OffsetDateTime) -> Result<Overview,
     };
     let public = PublicStore::existing(state)?;
     let mut certificates = Vec::new();
-    for web in site.sites.values().filter(|_| site.certificates.issuer != Issuer::Internal) {
-        certificates.push(of_public(public.as_ref(), &web.name, &Wanted::of(site, web), now)?);
+    for web in site.sites.values() {
+        if let Some(bought) = &web.certificate {
+            certificates.push(of_bought(web, bought, now));
+        } else if site.orders(web) {
+            certificates.push(of_public(public.as_ref(), &web.name, &Wanted::of(site, web), now)?);
+        }
     }
     certificates.extend(of_internal(site, &authorities, &leaves, now));
     let rotation = authorities.hops.as_ref().and_then(|hops| hops.rotation);
@@ -164,6 +177,7 @@ fn of_public(
         next: Decision::Order { why: "there is no certificate yet".to_owned(), from: 0 },
         failures: 0,
         last_failure: None,
+        by_hand: None,
     };
     let Some(public) = public else { return Ok(known) };
     known.next = fulfil::decide(public, wanted, now)?;
@@ -180,6 +194,36 @@ fn of_public(
         known.placeholder = public.placeholder(&wanted.site)?.map(|placeholder| placeholder.sha256);
     }
     Ok(known)
+}
+
+/// From when on a person should replace what they bought, seconds since 1970.
+fn by_hand(life: Life) -> i64 {
+    chain::due(life.not_before, life.not_after)
+}
+
+/// The certificate of a site as the inventory names it.
+fn of_bought(web: &WebSite, bought: &Bought, now: OffsetDateTime) -> Known {
+    let life = Life { not_before: bought.chain.not_before, not_after: bought.chain.not_after };
+    let (due, seconds) = (by_hand(life), now.unix_timestamp());
+    let next = if seconds < due {
+        Decision::Good { until: due, why: "it was bought, so nobody renews it but you".to_owned() }
+    } else {
+        let left = count((life.not_after - seconds).div_euclid(86_400), "day");
+        let why = if seconds < life.not_after { format!("{left} are left") } else { "it has ended".to_owned() };
+        Decision::Order { why, from: 0 }
+    };
+    Known {
+        id: CertificateId::Site(web.name.clone()),
+        names: wanted::identifiers(web),
+        issuer: Some(bought.chain.issuer.trim_matches('`').to_owned()),
+        life: Some(life),
+        sha256: Some(bought.chain.sha256.clone()),
+        placeholder: None,
+        next,
+        failures: 0,
+        last_failure: None,
+        by_hand: Some(bought.file.display().to_string()),
+    }
 }
 
 /// Every certificate that an internal authority signs: the sites' first.
@@ -213,6 +257,7 @@ fn of_internal(site: &Site, authorities: &Authorities, leaves: &Leaves, now: Off
             next: decide(leaf, wish, signer, now),
             failures: 0,
             last_failure: None,
+            by_hand: None,
         }
     });
     let mut all: Vec<Known> = each.collect();

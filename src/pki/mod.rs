@@ -11,7 +11,7 @@ use crate::base::material::{CertificateId, Material};
 use crate::base::materials::Materials;
 use crate::base::net::HostName;
 use crate::inventory::owner::owner;
-use crate::inventory::site::{Host, Issuer, KeyKind, Role, Site, WebSite};
+use crate::inventory::site::{Host, KeyKind, Role, Site, WebSite};
 use crate::pki::internal_ca::{Authority, LEAF_LIFE, Permitted, Problem, Purpose, Signer, Wish, date};
 use crate::pki::internal_store::{Authorities, Hops, InternalStore, Leaves, Rotation, Step};
 use crate::pki::public_store::PublicStore;
@@ -27,6 +27,7 @@ mod hook;
 pub mod internal_ca;
 pub mod internal_store;
 mod key;
+pub mod given;
 pub mod known;
 pub mod public;
 pub mod public_store;
@@ -92,9 +93,10 @@ pub fn ensure(site: &Site, state: &Path, now: OffsetDateTime) -> Result<Issued, 
     let step = authorities.hops.as_ref().and_then(|h| h.rotation).map(|r| r.step);
     leaves.retain(|id, _| wishes.contains_key(id));
     let mut materials = materials(site, &authorities, &leaves);
-    if site.certificates.issuer != Issuer::Internal {
+    if site.sites.values().any(|web| site.orders(web)) {
         add_public(site, &PublicStore::open(state)?, &mut materials, now)?;
     }
+    add_bought(site, &mut materials);
     Ok(Issued { materials, made, warnings, step })
 }
 
@@ -230,11 +232,8 @@ fn hop_authority(site: &Site, now: OffsetDateTime) -> Result<Authority, Error> {
 
 /// An authority for the public names that none permits, if there are any.
 fn add_site_authorities(site: &Site, authorities: &mut Authorities, now: OffsetDateTime) -> Result<(), Error> {
-    if site.certificates.issuer != Issuer::Internal {
-        return Ok(());
-    }
-    let orphans: Vec<&WebSite> =
-        site.sites.values().filter(|s| site_authority(authorities, &public(s), now).is_none()).collect();
+    let signed = site.sites.values().filter(|web| site.signs(web));
+    let orphans: Vec<&WebSite> = signed.filter(|s| site_authority(authorities, &public(s), now).is_none()).collect();
     if orphans.is_empty() {
         return Ok(());
     }
@@ -302,10 +301,8 @@ fn wishes(site: &Site, authorities: &Authorities, warnings: &mut Vec<String>) ->
         };
         wishes.insert(CertificateId::Hop { host, purpose: Purpose::Client }, wish);
     }
-    if site.certificates.issuer == Issuer::Internal {
-        for s in site.sites.values() {
-            wishes.insert(CertificateId::Site(s.name.clone()), public(s));
-        }
+    for s in site.sites.values().filter(|web| site.signs(web)) {
+        wishes.insert(CertificateId::Site(s.name.clone()), public(s));
     }
     wishes
 }
@@ -394,9 +391,10 @@ fn add_public(site: &Site, store: &PublicStore, materials: &mut Materials, now: 
         materials.add_public(material, text, owner);
     };
     add(materials, Material::AccountThumbprint, store.account_key()?.thumbprint());
-    for s in site.sites.values() {
+    for s in site.sites.values().filter(|web| site.orders(web)) {
         let shown = store.shown(s.name.as_str(), &identifiers(s), now)?;
-        if shown.directory.as_deref() != Some(LETS_ENCRYPT) {
+        // One whose authority is gone from the roots is shown until its successor comes, and no root of a host vouches for it.
+        if shown.directory.as_deref() != Some(LETS_ENCRYPT) || guard::vouched(&shown.ders(), now).is_err() {
             add(materials, Material::SiteUnrooted(s.name.clone()), String::new());
         }
         add(materials, Material::SiteNames(s.name.clone()), shown.names.join("\n"));
@@ -404,6 +402,17 @@ fn add_public(site: &Site, store: &PublicStore, materials: &mut Materials, now: 
         add_certificate(site, materials, &id, &shown.about(), (&shown.chain, shown.key.reveal()));
     }
     Ok(())
+}
+
+/// The certificates that were bought. Their keys are secrets, and come from where those come from.
+fn add_bought(site: &Site, materials: &mut Materials) {
+    for web in site.sites.values() {
+        let Some(bought) = &web.certificate else { continue };
+        let material = Material::Certificate(CertificateId::Site(web.name.clone()));
+        materials.describe(material.clone(), format!("{}, {}", web.name, bought.about()));
+        let owner = owner(site, &material);
+        materials.add_public(material, &bought.chain.pem, owner);
+    }
 }
 
 /// The names of a site, the main one first.

@@ -2,7 +2,6 @@
 //! reason why it cannot be used.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _};
 use serde::{Deserialize, Serialize};
@@ -10,8 +9,9 @@ use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use x509_parser::error::X509Error;
 use x509_parser::pem::Pem;
-use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use crate::base::chain::{self, pem_block};
 use crate::base::words::count;
 use crate::pki::internal_ca::{self, Key, Problem};
 use crate::pki::{guard, key};
@@ -86,7 +86,15 @@ impl Public {
             life: self.life,
             leaf: self.sha256.clone(),
             revoked: self.revoked,
+            untrusted: false,
         })
+    }
+
+    /// Who signed it, by the common name that it has.
+    pub(crate) fn issuer(&self) -> Option<String> {
+        let leaf = self.leaf()?;
+        let (_, leaf) = X509Certificate::from_der(&leaf).ok()?;
+        leaf.issuer().iter_common_name().next()?.as_str().ok().map(ToOwned::to_owned)
     }
 
     /// The leaf, DER.
@@ -213,37 +221,19 @@ impl Public {
     }
 }
 
-/// The PEM blocks of a text: label and content. Whatever stands between them is no part of them.
+/// As a load balancer keeps it: leaf, intermediates, key. It holds the key, and goes nowhere but into a digest.
+pub(crate) fn file(certificate: &Public) -> String {
+    format!("{}{}", certificate.chain, certificate.key.reveal())
+}
+
+/// The PEM blocks of a text.
 fn blocks(pem: &str) -> Result<Vec<(String, Vec<u8>)>, String> {
-    Pem::iter_from_buffer(pem.as_bytes())
-        .map(|block| block.map(|b| (b.label, b.contents)).map_err(|_| "the chain is not PEM".to_owned()))
-        .collect()
+    chain::blocks(pem).ok_or_else(|| "the chain is not PEM".to_owned())
 }
 
-/// What a leaf is for: names and addresses (RFC 5280 §4.2.1.6).
+/// What a leaf is for.
 fn names(leaf: &X509Certificate<'_>) -> Result<BTreeSet<String>, String> {
-    let alternative = leaf.subject_alternative_name().ok().flatten().ok_or("the certificate names nothing")?;
-    let text = |name: &GeneralName<'_>| match name {
-        GeneralName::DNSName(name) => Some((*name).to_owned()),
-        GeneralName::IPAddress(bytes) => match (<[u8; 4]>::try_from(*bytes), <[u8; 16]>::try_from(*bytes)) {
-            (Ok(v4), _) => Some(IpAddr::from(v4).to_string()),
-            (_, Ok(v6)) => Some(IpAddr::from(v6).to_string()),
-            _ => None,
-        },
-        _ => None,
-    };
-    Ok(alternative.value.general_names.iter().filter_map(text).collect())
-}
-
-/// RFC 7468, without the blank lines that end a payload on `HAProxy`'s socket.
-fn pem_block(label: &str, der: &[u8]) -> String {
-    let text = data_encoding::BASE64.encode(der);
-    let mut out = format!("-----BEGIN {label}-----\n");
-    for line in text.as_bytes().chunks(64) {
-        out.push_str(&String::from_utf8_lossy(line));
-        out.push('\n');
-    }
-    out + &format!("-----END {label}-----\n")
+    chain::names(leaf).ok_or_else(|| "the certificate names nothing".to_owned())
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -11,7 +11,7 @@ use x509_parser::pem::Pem;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::base::material::CertificateId;
-use crate::inventory::site::{Challenge, Issuer, Site, WebSite};
+use crate::inventory::site::{Challenge, Site, WebSite};
 use crate::pki::internal_store::{Error, InternalStore};
 use crate::pki::public_store::PublicStore;
 use crate::service::certificates::wanted::{LETS_ENCRYPT, LETS_ENCRYPT_STAGING, Source};
@@ -81,7 +81,14 @@ pub fn records(site: &Site, state: &Path) -> Result<Vec<Records>, Error> {
     let leaves = internal.as_ref().map(InternalStore::leaves).transpose()?.unwrap_or_default();
     let each = site.sites.values().map(|web| {
         let mut records = Records { site: web.name.to_string(), caa_complete: true, ..Records::default() };
-        let chain = if site.certificates.issuer == Issuer::Internal {
+        let chain = if let Some(bought) = &web.certificate {
+            records.caa_complete = false;
+            records.notes.push(format!(
+                "its certificate was bought, by {}: that CA's manual tells its name in CAA records",
+                bought.chain.issuer
+            ));
+            Some(bought.chain.pem.clone())
+        } else if site.signs(web) {
             leaves.get(&CertificateId::Site(web.name.clone())).map(|leaf| leaf.certificate.clone())
         } else {
             authorize(site, web, public.as_ref(), &mut records)?;

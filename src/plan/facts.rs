@@ -53,6 +53,10 @@ pub struct Facts {
     /// Its processors; 0 where it is not known.
     #[serde(default)]
     pub cores: u32,
+    /// How many files one process may have open at most, if root asks for as many (`fs.nr_open`, or in a container the hard limit of
+    /// what is given to it); 0 where it is not known.
+    #[serde(default)]
+    pub files: u64,
 }
 
 impl Facts {
@@ -68,6 +72,7 @@ impl Facts {
             features: BTreeSet::new(),
             memory: 0,
             cores: 0,
+            files: 0,
         }
     }
 }

@@ -32,6 +32,14 @@ pub fn moment(seconds: i64) -> String {
 
 /// When it is renewed, and why.
 pub fn next(known: &Known) -> String {
+    if let Some(file) = &known.by_hand {
+        return match &known.next {
+            Decision::Good { until, .. } => format!("bought: put its successor into {file} from {} on", moment(*until)),
+            Decision::Order { why, .. } | Decision::Deferred { why, .. } => {
+                format!("bought: put its successor into {file} now, as {why}")
+            }
+        };
+    }
     match &known.next {
         Decision::Good { until, why } => format!("renewed from {}: {why}", moment(*until)),
         Decision::Order { why, .. } => format!("due: {why}"),

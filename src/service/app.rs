@@ -157,6 +157,7 @@ mod tests {
             files: Vec::new(),
             programs: Vec::new(),
             manner: crate::inventory::site::Manner::default(),
+            certificate: None,
             place: Place::default(),
         };
         let look = program_look(&Listening { program: &program, sites: vec![&site] });

@@ -59,6 +59,11 @@ pub fn site_pem(name: &DnsName) -> String {
     format!("{SITES_FOLDER}/{}.pem", name.as_str().replace('*', "_"))
 }
 
+/// Where the edge keeps whom to trust for the certificate of a site that was bought.
+pub fn site_trust(name: &DnsName) -> String {
+    format!("{SITES_FOLDER}/{}.ca", name.as_str().replace('*', "_"))
+}
+
 /// When a certificate ends, as OpenSSL writes it (`Nov 28 10:15:50 2026 GMT`), seconds since 1970.
 pub fn clock(text: &str) -> Option<i64> {
     let mut words = text.split_whitespace();

@@ -1,13 +1,13 @@
 //! The certificates of the sites: takes a context, adds a file of each to the load balancers; decides which are ordered.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::diagnostic::Diagnostic;
 use crate::base::material::{CertificateId, Material};
 use crate::inventory::site::{Role, Site};
 use crate::plan::decision::{Decided, Memory};
-use crate::plan::state::{Follow, ObservedFleet, Phase, Version};
-use crate::service::certificates::{Holder, NAME, OPENSSL, Remembered, SITES_FOLDER, order, site_pem};
+use crate::plan::state::{Access, File, Follow, ObservedFleet, Phase, Version};
+use crate::service::certificates::{Holder, NAME, OPENSSL, Remembered, SITES_FOLDER, order, site_pem, site_trust};
 use crate::service::claims::Claims;
 use crate::service::haproxy::{self, HAPROXY};
 use crate::service::product::Product;
@@ -42,6 +42,18 @@ impl Service for EdgeCertificates {
             let id = CertificateId::Site(site.name.clone());
             let materials = [Material::Certificate(id.clone()), Material::Key(id)];
             holder.file(context, out, &site_pem(&site.name), &materials)?;
+            if let Some(bought) = &site.certificate {
+                // For probes: the hosts' own roots need not have a company's authority.
+                let file = File {
+                    service: NAME,
+                    phase: Phase::Edge,
+                    access: Access::root(0o644),
+                    body: context.body(bought.trust.clone())?,
+                    then: BTreeMap::new(),
+                    about: None,
+                };
+                out.file(&site_trust(&site.name), file)?;
+            }
         }
         Ok(())
     }

@@ -9,16 +9,16 @@ use serde::Serialize;
 use crate::base::diagnostic::Diagnostic;
 use crate::base::material::{CertificateId, Material, Purpose};
 use crate::base::net::{DnsName, bracketed};
-use crate::inventory::site::{Challenge, ClientAddress, Host, Issuer, Monitoring, Role, WebSite};
+use crate::inventory::site::{Challenge, ClientAddress, Host, Monitoring, Role, WebSite};
 use crate::plan::said::Said;
 use crate::plan::state::{Access, Body, Check, File, Follow, Phase, Probe, UnitWanted, Version};
 use crate::service::base_system::SITES_CA_FILE;
-use crate::service::certificates::{CHALLENGE_PROBE, CIPHERS, CIPHERSUITES, Holder, curves, site_pem};
+use crate::service::certificates::{CHALLENGE_PROBE, CIPHERS, CIPHERSUITES, Holder, curves, site_pem, site_trust};
 use crate::service::claims::Claims;
 use crate::service::product::Product;
 use crate::service::render::{Template, template};
 use crate::service::status::{Gauge, Seen};
-use crate::service::{Context, Service, drain, nginx, ports, prometheus, web};
+use crate::service::{Context, Service, drain, nginx, ports, prometheus, room, web};
 use manner::{Backend, SiteModel, Usual};
 
 mod manner;
@@ -49,11 +49,8 @@ const FORMER: &str = r#"systemctl -q is-active haproxy.service || exit 0
 said=$(echo 'show proc' | socat -t 5 - UNIX-CONNECT:/run/haproxy-master.sock 2>&1) && [ -n "$said" ] ||
 	{ echo "the master of haproxy does not tell of its former workers: $said"; exit 1; }
 former=$(printf '%s\n' "$said" | awk '/^#/ { part = $2 " " $3 } part == "old workers" && $2 == "worker" { print $1 }')"#;
-/// Connections of clients at one time: at least, also where the host's memory is not known, and at most. Each takes two files, of which
-/// containers often have 20,000 and no more; the ports of one address towards one web host are 28,232 (`net.ipv4.ip_local_port_range`).
-const MAXCONN: [u64; 2] = [8000, 9_900];
-/// What a client and its connection to a web host take of memory, where nothing flows; half of a host's may go to them.
-const KIB_A_CLIENT: u64 = 80;
+/// From this share of the clients that there is room for on, in percent, it is told that the room is nearly taken.
+pub(super) const NEARLY: u64 = 90;
 /// What a head of a request or of an answer may have, on all tiers.
 const HEAD: Head = Head { bytes: 32 * 1024, kib: 32 };
 
@@ -65,6 +62,8 @@ struct Model<'a> {
     ipv4: bool,
     ipv6: bool,
     maxconn: u64,
+    /// From so many on the log says that it is near.
+    nearly: u64,
     head: Head,
     curves: &'a str,
     server_curves: bool,
@@ -226,12 +225,14 @@ fn model<'a>(context: &Context<'a>) -> Model<'a> {
     let mut sites: Vec<_> = site.sites.values().map(SiteModel::new).collect();
     let addressed = site.sites.values().find(|s| !s.addresses.is_empty()).map(|s| &s.name);
     sites.sort_by_key(|s| Some(s.name) != addressed);
+    let maxconn = room::clients(context.facts, site.with_role(Role::Web).count());
     Model {
         name: site.name.as_str(),
         host: host.name.as_str(),
         ipv4: has_family(host, true),
         ipv6: has_family(host, false),
-        maxconn: maxconn(context.facts.memory),
+        maxconn,
+        nearly: maxconn * NEARLY / 100,
         head: HEAD,
         curves: curves(context),
         server_curves: HAPROXY.of(context.facts).minor() >= (2, 9),
@@ -239,7 +240,7 @@ fn model<'a>(context: &Context<'a>) -> Model<'a> {
         ciphersuites: CIPHERSUITES,
         limits: Limits {
             // One source never has all of it.
-            connections: u64::from(site.edge.limits.connections).min(maxconn(context.facts.memory) / 2),
+            connections: u64::from(site.edge.limits.connections).min(maxconn / 2),
             requests: site.edge.limits.requests,
             exempt: site.edge.limits.exempt.iter().map(ToString::to_string).collect(),
         },
@@ -267,12 +268,12 @@ fn model<'a>(context: &Context<'a>) -> Model<'a> {
 
 /// What answers to http-01 end with; `None` where nobody asks.
 fn thumbprint<'a>(context: &Context<'a>) -> Option<&'a str> {
-    let asked = site_is_public(context) && context.site.certificates.challenge == Challenge::Http01;
+    let asked = is_any_ordered(context) && context.site.certificates.challenge == Challenge::Http01;
     context.materials.public(&Material::AccountThumbprint).filter(|_| asked)
 }
 
-fn site_is_public(context: &Context<'_>) -> bool {
-    context.site.certificates.issuer != Issuer::Internal
+fn is_any_ordered(context: &Context<'_>) -> bool {
+    context.site.sites.values().any(|web| context.site.orders(web))
 }
 
 fn has_family(host: &Host, ipv4: bool) -> bool {
@@ -285,12 +286,6 @@ fn names(site: &WebSite) -> impl Iterator<Item = Named<'_>> {
     let addresses =
         site.addresses.iter().flat_map(|&address| BTreeSet::from([bracketed(address), address.to_string()]));
     site.names().map(ToString::to_string).chain(addresses).map(|name| Named { name, site: &site.name })
-}
-
-/// How many clients a host with so many MiB of memory has room for.
-fn maxconn(memory: u64) -> u64 {
-    let [least, most] = MAXCONN;
-    (memory * 1024 / 2 / KIB_A_CLIENT).clamp(least, most)
 }
 
 fn config(path: &str, body: Body, out: &mut Claims) -> Result<(), Diagnostic> {
@@ -318,7 +313,7 @@ fn probes(context: &Context<'_>, model: &Model<'_>, out: &mut Claims) {
     let socket = format!("{loopback}:443");
     for site in context.site.sites.values() {
         // A public authority may have left a name out.
-        let names = site.names().take(if site_is_public(context) { usize::MAX } else { 1 });
+        let names = site.names().take(if context.site.signs(site) { 1 } else { usize::MAX });
         for name in names.filter(|name| is_shown(context, site, name.as_str())).map(example) {
             out.probe(probe(
                 format!("https for {name} with the right certificate"),
@@ -333,7 +328,7 @@ fn probes(context: &Context<'_>, model: &Model<'_>, out: &mut Claims) {
         }
     }
     if let Some(thumbprint) = model.thumbprint {
-        for name in context.site.sites.values().flat_map(WebSite::hosts) {
+        for name in context.site.sites.values().filter(|web| context.site.orders(web)).flat_map(WebSite::hosts) {
             out.probe(probe(
                 format!("{CHALLENGE_PROBE} {name}"),
                 format!(
@@ -361,10 +356,11 @@ fn through_all_tiers(context: &Context<'_>, site: &WebSite, out: &mut Claims) {
     let name = example(&site.name);
     let loopback = if has_family(context.host, true) { "127.0.0.1" } else { "[::1]" };
     let ask = |host: &str, path: &str| {
-        let trust = match context.site.certificates.issuer {
-            Issuer::Internal => format!("--cacert {SITES_CA_FILE} "),
-            _ if is_rooted(context, site) => String::new(),
-            _ => format!("--cacert '{}' ", site_pem(&site.name)),
+        let trust = match &site.certificate {
+            Some(_) => format!("--cacert '{}' ", site_trust(&site.name)),
+            None if context.site.signs(site) => format!("--cacert {SITES_CA_FILE} "),
+            None if is_rooted(context, site) => String::new(),
+            None => format!("--cacert '{}' ", site_pem(&site.name)),
         };
         format!(
             "code=$(curl -q -s -m 10 --noproxy '*' -o /dev/null -w '%{{http_code}}' {trust}\
@@ -397,10 +393,11 @@ fn loopback(model: &Model<'_>) -> &'static str {
 
 /// What `s_client` trusts: the deployed leaf itself, where no root of its issuer is at hand.
 fn trust(context: &Context<'_>, site: &WebSite) -> String {
-    match context.site.certificates.issuer {
-        Issuer::Internal => format!("-CAfile {SITES_CA_FILE}"),
-        _ if is_rooted(context, site) => "-CApath /etc/ssl/certs".to_owned(),
-        _ => format!("-partial_chain -CAfile '{}'", site_pem(&site.name)),
+    match &site.certificate {
+        Some(_) => format!("-partial_chain -CAfile '{}'", site_trust(&site.name)),
+        None if context.site.signs(site) => format!("-CAfile {SITES_CA_FILE}"),
+        None if is_rooted(context, site) => "-CApath /etc/ssl/certs".to_owned(),
+        None => format!("-partial_chain -CAfile '{}'", site_pem(&site.name)),
     }
 }
 

@@ -40,6 +40,7 @@ pub mod prometheus;
 pub mod recovery;
 pub mod render;
 pub mod repository;
+pub(crate) mod room;
 pub mod status;
 pub mod web;
 

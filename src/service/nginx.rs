@@ -16,7 +16,7 @@ use crate::service::certificates::{CIPHERS, Holder, curves};
 use crate::service::claims::Claims;
 use crate::service::product::Product;
 use crate::service::render::{Template, template};
-use crate::service::{Context, drain, ports};
+use crate::service::{Context, drain, ports, room};
 
 pub(crate) const NGINX: Product = Product {
     name: "nginx",
@@ -60,6 +60,9 @@ done 2>/dev/null"#;
 struct Model<'a> {
     ciphers: &'a str,
     curves: &'a str,
+    /// Of each worker: files, and connections.
+    files: u64,
+    connections: u64,
 }
 
 /// Everything that the roles need. A host that has several gets it in the earliest phase; a further call changes nothing.
@@ -84,7 +87,8 @@ pub(crate) fn want(context: &Context<'_>, service: &'static str, out: &mut Claim
             holder.file(context, out, &format!("/etc/nginx/tls/{purpose}.{ending}"), &[material])?;
         }
     }
-    let model = Model { ciphers: CIPHERS, curves: curves(context) };
+    let (files, connections) = room::worker(context.facts);
+    let model = Model { ciphers: CIPHERS, curves: curves(context), files, connections };
     let body = context.render("nginx/nginx.conf", &model)?;
     config(service, phase, "/etc/nginx/nginx.conf", body, out)?;
     let body = context.render("nginx/types.conf", &model)?;

@@ -16,7 +16,7 @@ use infra::base::materials::Materials;
 use infra::inventory::site::Site;
 use infra::pki;
 use infra::plan::decision::Memory;
-use infra::plan::state::Desired;
+use infra::plan::state::{Desired, Facts};
 use infra::service::{ALL, desire, platform, render::Templates};
 use time::OffsetDateTime;
 
@@ -32,8 +32,13 @@ pub struct Tiers {
 impl Tiers {
     /// All of `site` runs, with the user's program that `program` starts on each app host.
     pub fn start(site: Site, program: impl Fn(&Twin, &str)) -> Self {
+        Self::start_with(site, |facts| facts, program)
+    }
+
+    /// The same on hosts of which more is known than their release.
+    pub fn start_with(site: Site, facts: impl Fn(Facts) -> Facts, program: impl Fn(&Twin, &str)) -> Self {
         let materials = pki::ensure(&site, &site.state, OffsetDateTime::now_utc()).unwrap().materials;
-        let facts = site.hosts.keys().map(|h| (h.clone(), platform::oldest())).collect();
+        let facts = site.hosts.keys().map(|h| (h.clone(), facts(platform::oldest()))).collect();
         let templates = Templates::load(ALL, None).unwrap();
         let desired = desire(&site, (&facts, &Memory::default()), &materials, &templates).unwrap();
         let twin = Twin::new(&site, &desired, &materials);

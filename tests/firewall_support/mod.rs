@@ -63,6 +63,7 @@ pub(crate) fn site(backend: Backend) -> Site {
         files: Vec::new(),
         programs: vec![program],
         manner: infra::inventory::site::Manner::default(),
+        certificate: None,
         place: place(50),
     };
     let manage = ["10.99.0.1", "fd99::1"].map(|net| (net.parse().unwrap(), place(20)));

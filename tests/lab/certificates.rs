@@ -65,12 +65,13 @@ fn every_certificate_is_seen_renewed_and_taken_over() {
     bench.edit("issuer: letsencrypt, contact: ops@example.com", "issuer: internal");
     bench.edit("aliases: [www.shop.example.com]", "aliases: [www.shop.example.com, 203.0.113.11]");
     bench.sh("web1", "mkdir -p /srv/shop/public && echo 'the shop' >/srv/shop/public/index.html").expect(0);
-    let all: [Check<Bench>; 5] = [
+    let all: [Check<Bench>; 6] = [
         ("what is there is seen", seen),
         ("what is due is renewed", renewed),
         ("the authority is rotated", rotated),
         ("a public authority takes over", taken_over),
         ("one host is away", one_away),
+        ("from issuer to issuer and back", moved),
     ];
     checks::run(&bench, &all, checks::independent);
 }
@@ -211,4 +212,119 @@ fn one_away(bench: &Bench) {
     bench.infra(&["cert", "renew"]).expect(6);
     let after = leaves(&status(bench, 0));
     assert!(before.keys().all(|name| before[name] != after[name]), "{before:?} {after:?}");
+}
+
+/// A chain of a company's own CA for the site, and its key, beside the inventory: `shop.pem`, `shop.key`, `company.pem`.
+fn buy(bench: &Bench, serial: u32) {
+    let script = format!(
+        "cd '{}'
+        key() {{ openssl ecparam -name prime256v1 -genkey -noout -out $1.key; }}
+        [ -e company.key ] || {{
+            key company
+            openssl req -x509 -new -key company.key -subj '/CN=Company CA' -days 90 -out company.pem
+        }}
+        key shop
+        printf 'subjectAltName=DNS:{SITE},DNS:www.{SITE}\nextendedKeyUsage=serverAuth\nbasicConstraints=CA:FALSE\n' >ext
+        openssl req -new -key shop.key -subj /CN={SITE} | openssl x509 -req -CA company.pem -CAkey company.key -set_serial {serial} \\
+            -days 80 -extfile ext -out shop.pem
+        chmod 600 shop.key",
+        bench.dir.path().display()
+    );
+    let out = std::process::Command::new("sh").args(["-ec", &script]).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+}
+
+/// The SHA-256 of what a visitor is shown.
+fn visited(bench: &Bench) -> String {
+    let ask = format!(
+        "openssl s_client -connect 203.0.113.11:443 -servername {SITE} </dev/null 2>/dev/null | openssl x509 -noout -fingerprint -sha256"
+    );
+    let said = bench.sh("outside", &ask).expect(0).out;
+    said.trim().rsplit('=').next().unwrap().replace(':', "").to_lowercase()
+}
+
+/// A site goes from one issuer to another and back, by what a person would type, and nothing is left that must be taken away by hand.
+/// What browsers trust is not replaced by what they do not without a word.
+fn moved(bench: &Bench) {
+    let trusted = |bench: &Bench| bench.sh("outside", &format!("curl -sS --max-time 10 https://{SITE}/")).code == 0;
+    let before = visited(bench);
+    assert!(trusted(bench));
+    bench.edit("issuer: letsencrypt,", "issuer: letsencrypt-staging,");
+    for words in [&["diff"][..], &["apply", "--yes"], &["cert", "renew"]] {
+        let said = bench.infra(words).expect(2);
+        assert!(
+            said.err.contains("shows a certificate that browsers trust") && said.err.contains("trust-lost"),
+            "{}",
+            said.err
+        );
+    }
+    bench.edit("issuer: letsencrypt-staging, contact: ops@example.com", "issuer: internal");
+    let said = bench.apply().expect(2);
+    assert!(said.err.contains("is to show one of the internal authority"), "{}", said.err);
+    assert_eq!(visited(bench), before);
+    let inventory = std::fs::read_to_string(bench.inventory()).unwrap();
+    std::fs::write(bench.inventory(), format!("{inventory}silence: {{ trust-lost: a test }}\n")).unwrap();
+    bench.apply().expect(0);
+    assert!(visited(bench) != before && !trusted(bench));
+    bench.infra(&["diff"]).expect(0);
+    // And back: what was ordered is still good.
+    bench.edit("issuer: internal", "issuer: letsencrypt, contact: ops@example.com");
+    bench.apply().expect(0);
+    assert_eq!(visited(bench), before);
+    bench.infra(&["cert", "status"]).expect(0);
+
+    // One that a company's own CA gave.
+    buy(bench, 7);
+    bench.edit(
+        "shop.example.com: {",
+        "shop.example.com: { certificate: { cert: shop.pem, key: { file: shop.key }, ca: company.pem },",
+    );
+    bench.infra(&["check"]).expect(0);
+    let said = bench.infra(&["diff"]).expect(3);
+    assert!(said.out.contains("bought, by `Company CA`, until "), "{}", said.out);
+    let key = std::fs::read_to_string(bench.dir.path().join("shop.key")).unwrap();
+    let part: String = key.lines().nth(1).unwrap().chars().take(30).collect();
+    let said = bench.apply().expect(0);
+    assert!(!said.out.contains(&part) && !said.err.contains(&part));
+    let bought = visited(bench);
+    assert_ne!(bought, before);
+    let said = bench.infra(&["cert", "status"]).expect(0);
+    assert!(said.out.contains("bought: put its successor into shop.pem from "), "{}", said.out);
+    let said = bench.infra(&["cert", "renew"]).expect(0);
+    assert!(said.err.contains("bought: put its successor into shop.pem from "), "{}", said.err);
+    let said = bench.infra(&["cert", "renew", "--force", SITE]).expect(2);
+    assert!(said.err.contains("was bought, by `Company CA`: infra does not renew it"), "{}", said.err);
+    assert_eq!(visited(bench), bought);
+    // The key of another is refused, and nothing is changed by it.
+    std::fs::rename(bench.dir.path().join("shop.key"), bench.dir.path().join("right.key")).unwrap();
+    std::fs::copy(bench.dir.path().join("company.key"), bench.dir.path().join("shop.key")).unwrap();
+    for words in [&["check"][..], &["diff"], &["apply", "--yes"]] {
+        let said = bench.infra(words);
+        assert!(said.code != 0 && said.err.contains("is not the key of the certificate"), "{words:?} {}", said.err);
+    }
+    std::fs::rename(bench.dir.path().join("right.key"), bench.dir.path().join("shop.key")).unwrap();
+    bench.infra(&["diff"]).expect(0);
+    // Its successor is a plan like any other.
+    buy(bench, 8);
+    bench.infra(&["diff"]).expect(3);
+    bench.apply().expect(0);
+    assert_ne!(visited(bench), bought);
+    bench.infra(&["diff"]).expect(0);
+
+    // Back to the CA, whose authority has gone meanwhile: no root vouches for what our state has, and so another one is ordered.
+    let current = bench.dir.path().join(format!("state/acme/sites/{SITE}/current.json"));
+    let mut kept: Value = serde_json::from_slice(&std::fs::read(&current).unwrap()).unwrap();
+    let read = |name: &str| std::fs::read_to_string(bench.dir.path().join(name)).unwrap();
+    kept["chain"] = format!("{}{}", read("shop.pem"), read("company.pem")).into();
+    kept["key"] = read("shop.key").into();
+    kept["sha256"] = visited(bench).into();
+    std::fs::write(&current, kept.to_string()).unwrap();
+    bench.edit("certificate: { cert: shop.pem, key: { file: shop.key }, ca: company.pem },", "");
+    let said = bench.infra(&["diff"]).expect(3);
+    assert!(said.out.contains("no authority that this machine trusts vouches for it any more"), "{}", said.out);
+    bench.apply().expect(0);
+    assert!(trusted(bench));
+    bench.infra(&["diff"]).expect(0);
+    bench.infra(&["cert", "status"]).expect(0);
+    bench.edit("\nsilence: { trust-lost: a test }", "");
 }

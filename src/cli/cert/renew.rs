@@ -61,8 +61,14 @@ pub(super) fn run(args: &CertRenew, global: &Global, services: Services, reporte
     };
     let steps = decided.waiting.into_iter().map(waits).collect();
     let mut outcome = Outcome { run: work.options.run.clone(), steps, ..Outcome::default() };
-    if site.certificates.issuer == Issuer::Internal {
-        let leaves: Vec<CertificateId> = args.force.iter().cloned().map(CertificateId::Site).collect();
+    if !args.force.is_empty() {
+        let leaves: Vec<CertificateId> = args
+            .force
+            .iter()
+            .filter(|name| site.sites.get(*name).is_some_and(|web| site.signs(web)))
+            .cloned()
+            .map(CertificateId::Site)
+            .collect();
         pki::forget(&site.state, &leaves)?;
     }
     // What an earlier run obtained and did not bring everywhere comes along, and costs no order.
@@ -86,6 +92,13 @@ fn forced(site: &Site, force: &[DnsName]) -> Result<BTreeSet<String>, Stop> {
         return Err(Stop::Refused(
             format!("there is no site `{unknown}`"),
             vec![format!("sites: {}", names.join(", "))],
+        ));
+    }
+    let bought = |name: &DnsName| Some((name.clone(), site.sites.get(name)?.certificate.clone()?));
+    if let Some((name, bought)) = force.iter().find_map(bought) {
+        return Err(Stop::Refused(
+            format!("the certificate of {name} was bought, by {}: infra does not renew it", bought.chain.issuer),
+            vec![format!("get its successor, put that into `{}`, and run `infra apply`", bought.file.display())],
         ));
     }
     Ok(force.iter().map(ToString::to_string).collect())
@@ -117,6 +130,10 @@ fn announce(
         }
     }
     let overview = known::known(site, &site.state, OffsetDateTime::now_utc())?;
+    for known in overview.certificates.iter().filter(|known| known.by_hand.is_some()) {
+        let name = known.names.first().map_or("?", String::as_str);
+        reporter.note(&format!("{name}: {}", certificates::next(known)));
+    }
     let internal: Vec<&Known> = overview.certificates.iter().filter(|known| is_internal(site, known)).collect();
     reporter.note(&summary(&internal));
     if let Some(rotation) = overview.rotation {
@@ -126,7 +143,7 @@ fn announce(
 }
 
 fn is_internal(site: &Site, known: &Known) -> bool {
-    site.certificates.issuer == Issuer::Internal || known.id.site().is_none()
+    known.id.site().and_then(|name| site.sites.get(name)).is_none_or(|web| site.signs(web))
 }
 
 /// One line about all certificates of the internal authorities.

@@ -8,7 +8,7 @@ use crate::cli::stop::{Done, Stop};
 use crate::cli::work::Work;
 use crate::cli::{exit, stages};
 use crate::fleet::event::Outcome;
-use crate::inventory::site::{Issuer, Site};
+use crate::inventory::site::Site;
 use crate::pki::acme;
 use crate::pki::fulfil;
 use crate::pki::public_store::PublicStore;
@@ -52,6 +52,12 @@ pub enum Reason {
 pub(super) fn run(args: &CertRevoke, global: &Global, services: Services, reporter: &Reporter) -> Done {
     let site = public(&args.inventory, reporter)?;
     let name = args.site.as_str();
+    if let Some(bought) = site.sites.get(&args.site).and_then(|web| web.certificate.as_ref()) {
+        return Err(Stop::Refused(
+            format!("the certificate of {name} was bought, by {}", bought.chain.issuer),
+            vec!["that CA takes it back, by the way that it was bought".to_owned()],
+        ));
+    }
     let Some(wanted) = Wanted::all(&site).into_iter().find(|wanted| wanted.site == name) else {
         let names: Vec<&str> = site.sites.keys().map(DnsName::as_str).collect();
         return Err(Stop::Refused(format!("there is no site `{name}`"), vec![format!("sites: {}", names.join(", "))]));
@@ -129,7 +135,7 @@ fn reason(reason: Reason) -> acme::Reason {
 fn public(inventory: &Inventory, reporter: &Reporter) -> Result<Site, Stop> {
     let site = stages::site(&inventory.inventory, reporter)?;
     stages::unbuilt(&site)?;
-    if site.certificates.issuer == Issuer::Internal {
+    if site.sites.values().any(|web| site.signs(web)) {
         return Err(Stop::Refused(
             "the internal authority signs for these sites, and keeps no list of revoked certificates".to_owned(),
             vec!["`infra cert renew --force SITE` makes a new certificate with a new key".to_owned()],

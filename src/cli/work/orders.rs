@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use time::OffsetDateTime;
+
 use super::Work;
 use crate::base::net::HostName;
 use crate::cli::exit;
@@ -12,7 +14,7 @@ use crate::fleet::installation::{self, Brought};
 use crate::fleet::orders::{self, Ordered, Orders};
 use crate::fleet::survey::Prepared;
 use crate::fleet::transaction::Options;
-use crate::inventory::site::Issuer;
+use crate::fleet::trust;
 use crate::plan::step::{Step, StepKind};
 use crate::report::outcome::waits;
 use crate::report::steps;
@@ -36,6 +38,15 @@ impl Work<'_> {
         let steps: Vec<_> = sites.into_iter().map(|site| StepOutcome::order(site, fate())).collect();
         steps.iter().try_for_each(|step| steps::fate(step, self.reporter))?;
         Ok(steps)
+    }
+
+    /// Refuses to replace a certificate that browsers trust by one that they do not, unless the inventory says that this is meant.
+    ///
+    /// # Errors
+    /// The sites that would lose it.
+    pub(in crate::cli) fn keeps_trust(&self, prepared: &Prepared) -> Result<(), Stop> {
+        let lost = trust::lost(self.site, prepared, OffsetDateTime::now_utc())?;
+        if lost.is_empty() { Ok(()) } else { Err(Stop::Input(lost)) }
     }
 
     /// The controller's steps of a plan, after `outcome` of its hosts. They come when all went well there, or are left out.
@@ -83,6 +94,7 @@ impl Work<'_> {
     fn try_order(&self, sites: &BTreeSet<String>, force: &BTreeSet<String>, outcome: &mut Outcome) -> Result<(), Stop> {
         let edge = orders::edge(self.site);
         let (_, prepared, _) = self.survey(&edge)?;
+        self.keeps_trust(&prepared)?;
         let mut orders = Orders::begin(self.site, prepared, sites, &self.options)?;
         let newer = orders.adopt()?;
         self.adopted(&newer);
@@ -127,6 +139,10 @@ impl Work<'_> {
         fresh: &BTreeSet<String>,
     ) -> Result<Outcome, Stop> {
         let (issued, mut prepared, away) = self.survey(hosts)?;
+        // What was just ordered was agreed to when it was planned.
+        if fresh.is_empty() {
+            self.keeps_trust(&prepared)?;
+        }
         // Whether what holds now holds everywhere.
         let all = away.is_empty() && hosts.len() == self.site.hosts.len();
         // A run of its own in the journals: what it replaces can be put back by itself.
@@ -151,7 +167,7 @@ impl Work<'_> {
             outcome
         } else {
             // Our own authorities have just signed what they brought; what a CA gave waits from an earlier run.
-            let waited = fresh.is_empty() && self.site.certificates.issuer != Issuer::Internal;
+            let waited = fresh.is_empty() && self.site.sites.values().any(|web| self.site.orders(web));
             for (host, sites) in brought.sites.iter().filter(|(_, sites)| waited && !sites.is_empty()) {
                 let sites: Vec<&str> = sites.iter().map(String::as_str).collect();
                 self.reporter

@@ -144,6 +144,7 @@ fn held(site: &Site) -> Remembered {
             life,
             leaf: String::new(),
             revoked: false,
+            untrusted: false,
         };
         remembered.sites.insert(wanted.site, Past { held: Some(held), ..Past::default() });
     }

@@ -50,7 +50,7 @@ pub(super) fn judge(
         findings.push(Finding {
             host: Some(one.host.clone()),
             what: format!("{whose} has ended"),
-            help: "`infra cert renew` replaces it".to_owned(),
+            help: "`infra cert renew` replaces it, but for one that was bought".to_owned(),
             minor: false,
         });
     }
@@ -84,6 +84,11 @@ fn renewal(known: &Known, now: i64) -> Option<Finding> {
         return None;
     }
     let failing = known.is_failing(now);
+    if let (Some(file), Decision::Order { why, .. }) = (&known.by_hand, &known.next) {
+        let help =
+            format!("it was bought, and infra does not renew it: put its successor into {file}, and run `infra apply`");
+        return Some(Finding { host, what: format!("{whose} is to be replaced: {why}"), help, minor: !failing });
+    }
     let what = match &known.last_failure {
         Some(why) if failing => format!("{whose} is due, and could not be renewed: {why}"),
         _ => format!("{whose} is due"),

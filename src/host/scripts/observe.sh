@@ -56,6 +56,11 @@ emit clock "$(date +%s)"
 	[ "$name" = MemTotal: ] && { emit memory "$number"; break; }
 done <proc/meminfo
 [ -r sys/devices/system/cpu/online ] && read -r number <sys/devices/system/cpu/online && emit cores "$number"
+# What root may give a process: the kernel's own bound (proc_sys_fs(5)), or where a container may not go there, its hard limit.
+[ -r proc/sys/fs/nr_open ] && read -r number <proc/sys/fs/nr_open && emit files "$(
+	ulimit -n "$number" 2>/dev/null
+	ulimit -Hn
+)"
 # Blocks that anyone may use, and their size.
 set -- $(stat -f -c '%a %S' "$ROOT/var/lib")
 emit free "$((${1:-0} * ${2:-0} / 1024))"

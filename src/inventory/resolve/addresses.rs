@@ -34,6 +34,8 @@ pub(super) fn check(
             problems.push(error(format!("`{address}` is not an address of a load balancer")).help(help));
         }
     }
+    let bought = sites.whole.values().any(|whole| whole.name.as_str() == *site && whole.certificate.is_some());
+    let certificates = certificates.filter(|_| !bought);
     if let Some((message, help)) = certificates.and_then(|certificates| unsigned(certificates, &sites.addresses[0].0)) {
         problems.push(Diagnostic::error(message).at(&first.span()).help(help));
     }

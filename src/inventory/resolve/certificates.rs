@@ -2,6 +2,7 @@
 
 use super::sites::Sites;
 use crate::base::diagnostic::{Diagnostic, did_you_mean};
+use crate::base::net::DnsName;
 use crate::base::warning::Warning;
 use crate::base::words::count;
 use crate::inventory::raw::{Entry, Node};
@@ -15,7 +16,10 @@ const WORDS: [&str; 3] = ["letsencrypt", "letsencrypt-staging", "internal"];
 /// Reads the section.
 pub(super) fn certificates(root: Fields<'_>, sites: &Sites<'_>, problems: &mut Problems) -> Option<Certificates> {
     let Some(entry) = root.get("certificates") else {
+        // Where all were bought, nobody signs.
+        let signed = sites.whole.values().any(|site| site.certificate.is_none()) || !sites.complete;
         if root.lacks("certificates")
+            && signed
             && let Some(sites) = root.get("sites")
         {
             problems.push(
@@ -62,7 +66,7 @@ pub(super) fn certificates(root: Fields<'_>, sites: &Sites<'_>, problems: &mut P
     if let Some(most) =
         issuer.as_ref().and_then(|issuer| most_names(issuer, profile.as_ref().and_then(Option::as_deref)))
     {
-        for site in sites.whole.values() {
+        for site in sites.whole.values().filter(|site| site.certificate.is_none()) {
             let number = site.names().count() + site.addresses.len();
             if number > most
                 && let Some(entry) = sites.entries.get(site.name.as_str())
@@ -76,7 +80,10 @@ pub(super) fn certificates(root: Fields<'_>, sites: &Sites<'_>, problems: &mut P
         }
     }
     if public && matches!(challenge, Some(Challenge::Http01)) {
-        for (name, mark) in sites.names.iter().filter(|(name, _)| name.is_wildcard()) {
+        let bought = |name: &DnsName| {
+            sites.whole.values().any(|site| site.certificate.is_some() && site.names().any(|own| own == name))
+        };
+        for (name, mark) in sites.names.iter().filter(|(name, _)| name.is_wildcard() && !bought(name)) {
             problems.push(
                 Diagnostic::error(format!("the wildcard `{name}` needs `challenge: dns-01`"))
                     .at(&mark.span())

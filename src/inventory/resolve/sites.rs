@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
+use super::bought;
 use super::files::files;
 use super::hosts::Hosts;
 use super::paths::Paths;
@@ -16,8 +17,20 @@ use crate::inventory::read::{Fields, Problems};
 use crate::inventory::site::WebSite;
 
 /// What a site can say.
-const KEYS: [&str; 11] =
-    ["aliases", "static", "app", "timeouts", "body", "hsts", "redirect", "headers", "pages", "maintenance", "key"];
+const KEYS: [&str; 12] = [
+    "aliases",
+    "static",
+    "app",
+    "timeouts",
+    "body",
+    "hsts",
+    "redirect",
+    "headers",
+    "pages",
+    "maintenance",
+    "key",
+    "certificate",
+];
 
 /// All that is known of the sites.
 #[derive(Default)]
@@ -103,6 +116,10 @@ fn site<'a>(
     }
     let names: Vec<&DnsName> = name.into_iter().chain(&aliases).collect();
     let manner = manner::manner(fields, &names, folder, problems);
+    let all: Vec<String> = names.iter().map(ToString::to_string).collect();
+    let all = [all, addresses.iter().map(ToString::to_string).collect()].concat();
+    let about = (entry.key.text.as_str(), all.as_slice());
+    let certificate = fields.get("certificate").map(|entry| bought::bought(entry, about, folder, problems));
     let failed = problems.0.iter().skip(before).any(Diagnostic::is_error);
     if failed {
         return None;
@@ -114,6 +131,7 @@ fn site<'a>(
         files: folders.unwrap_or_default(),
         programs: programs.unwrap_or_default(),
         manner: manner?,
+        certificate: certificate.flatten(),
         place: entry.key.mark.place(),
     })
 }

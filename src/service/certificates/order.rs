@@ -172,6 +172,7 @@ certificates: {{ {certificates} }}
             life: Life { not_before: NOW, not_after: NOW + 90 * DAY },
             leaf: "ab".into(),
             revoked: false,
+            untrusted: false,
         };
         Past { held: Some(held), ..Past::default() }
     }

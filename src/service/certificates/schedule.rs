@@ -99,6 +99,9 @@ pub struct Held {
     pub leaf: String,
     /// Whether its CA was told to take it back.
     pub revoked: bool,
+    /// Whether it is Let's Encrypt's, and no authority that this machine trusts vouches for it any more.
+    #[serde(default)]
+    pub untrusted: bool,
 }
 
 impl Held {
@@ -224,6 +227,9 @@ fn reason(wanted: &Wanted, held: Option<&Held>, advice: Option<&Advice>, now: i6
     if now >= held.life.not_after {
         return Ok("it has ended".to_owned());
     }
+    if held.untrusted {
+        return Ok("no authority that this machine trusts vouches for it any more".to_owned());
+    }
     let (due, suggested) = held.due(advice);
     if now < due {
         let part = if held.life.not_after - held.life.not_before < SHORT.whole_seconds() { "half" } else { "a third" };
@@ -308,6 +314,7 @@ mod tests {
             life,
             leaf: "ab".into(),
             revoked: false,
+            untrusted: false,
         }
     }
 
@@ -366,6 +373,9 @@ mod tests {
         let rsa = Held { key: KeyKind::Rsa2048, ..held(&turned, young) };
         assert!(matches!(now(&for_old_clients, Some(rsa.clone())), Decision::Good { .. }));
         assert_eq!(now(&wanted(), Some(rsa)), order("another kind of key is wanted"));
+        let orphan = Held { untrusted: true, ..held(&turned, young) };
+        let why = "no authority that this machine trusts vouches for it any more";
+        assert_eq!(now(&wanted(), Some(orphan)), order(why));
         let taken_back = Held { revoked: true, ..held(&turned, young) };
         assert_eq!(now(&wanted(), Some(taken_back)), order("it was revoked"));
         assert_eq!(about(life(91, 90), &Record::default()), order("it has ended"));

@@ -90,10 +90,9 @@ pub fn identifiers(site: &WebSite) -> Vec<String> {
 }
 
 impl Wanted {
-    /// The certificate of each site; nothing where our own authority signs.
+    /// The certificate of each site; nothing where our own authority signs, or where it was bought.
     pub fn all(site: &Site) -> Vec<Self> {
-        let public = site.certificates.issuer != Issuer::Internal;
-        site.sites.values().filter(|_| public).map(|web| Self::of(site, web)).collect()
+        site.sites.values().filter(|web| site.orders(web)).map(|web| Self::of(site, web)).collect()
     }
 
     /// What a site needs.

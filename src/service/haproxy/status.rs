@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::NAME;
 use super::manner::closed;
+use super::{NAME, NEARLY};
 use crate::base::net::{DnsName, HostName};
 use crate::inventory::site::{Role, Site};
 use crate::plan::said::{Classes, Lately, Passes, Said, Shown, Traffic};
@@ -25,7 +25,7 @@ fn script() -> String {
 say() { socat -T 5 -t 5 - UNIX-CONNECT:run/haproxy/admin.sock 2>/dev/null; }
 counters() {
 	[ -r proc/uptime ] && read -r now rest <proc/uptime && echo "at $now"
-	echo 'show info;show table per_site;show stat -1 4 -1' | say | grep -E '^(Pid|Uptime_sec|Start_time_sec): |^# table: per_site|^0x|^web(\.[^,]*)?,'
+	echo 'show info;show table per_site;show stat -1 4 -1' | say | grep -E '^(Pid|Uptime_sec|Start_time_sec|Maxconn|CurrConns): |^# table: per_site|^0x|^web(\.[^,]*)?,'
 }
 [ "$twice" = yes ] && counters && sleep 1
 counters
@@ -64,6 +64,9 @@ struct Reading {
     sites: BTreeMap<String, (u64, Classes)>,
     /// Requests to the servers.
     passed: u64,
+    /// Connections of clients, and how many there may be; 0 where it does not say.
+    #[serde(default)]
+    clients: (u64, u64),
 }
 
 fn read(answer: &str, observed: &mut Observed) {
@@ -119,6 +122,8 @@ fn counter(line: &str, reading: &mut Reading, down: &mut BTreeMap<String, String
             "Pid" => reading.worker.0 = number,
             "Start_time_sec" => reading.worker.1 = number,
             "Uptime_sec" => reading.up = number,
+            "CurrConns" => reading.clients.0 = number,
+            "Maxconn" => reading.clients.1 = number,
             _ => {}
         }
     }
@@ -183,6 +188,7 @@ pub(super) fn tell(seen: &Seen<'_>) -> Said {
             inner.push(per_second(count, before.milliseconds));
         }
         certificates(&host.name, &readings, seen.site, &mut said);
+        clients(&host.name, readings.last.clients, &mut said);
         for (server, words) in &readings.down {
             let help = format!(
                 "`infra apply` looks at what {server} needs; it takes requests again by itself when it answers"
@@ -208,6 +214,23 @@ pub(super) fn tell(seen: &Seen<'_>) -> Said {
 #[expect(clippy::cast_precision_loss, reason = "a figure to look at")]
 fn per_second(count: u64, milliseconds: u64) -> f64 {
     count as f64 * 1000.0 / milliseconds.max(1) as f64
+}
+
+/// How much of the room for clients is taken, where that is nearly all.
+fn clients(host: &HostName, (are, most): (u64, u64), said: &mut Said) {
+    if most == 0 {
+        return;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a figure to look at")]
+    let mut figure = |name, help, number: u64| said.figure(host, name, help, number as f64);
+    figure("edge_clients", "Connections of clients to the load balancer.", are);
+    figure("edge_clients_most", "As many connections of clients as the load balancer takes.", most);
+    if are * 100 >= most * NEARLY {
+        let what = format!("has {are} of the {most} connections that it has room for");
+        let help = "whoever comes beyond that waits: another load balancer, more memory, or more files for a process (`fs.nr_open`, or \
+                    the limit of a container) make room";
+        said.find(Some(host), are < most, what, help);
+    }
 }
 
 fn certificates(host: &HostName, readings: &Readings, site: &Site, said: &mut Said) {

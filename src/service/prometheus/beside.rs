@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::base::diagnostic::Diagnostic;
 use crate::base::net::{DnsName, bracketed};
-use crate::inventory::site::{Issuer, Role, WebSite};
+use crate::inventory::site::{Role, WebSite};
 use crate::plan::state::{Access, Check, Follow, Probe, UnitWanted};
 use crate::service::Context;
 use crate::service::agent::{self, PHASE};
@@ -54,6 +54,8 @@ pub(super) struct Page<'a> {
     /// What counts as well.
     codes: &'static str,
     path: &'a str,
+    /// The file of authorities, where it is not the system's own.
+    authorities: Option<String>,
 }
 
 /// One page at one load balancer, for Prometheus.
@@ -71,14 +73,19 @@ struct Model<'a> {
     config: &'static str,
     port: u16,
     pages: Vec<Page<'a>>,
-    /// The file of authorities, where it is not the system's own.
-    authorities: Option<&'static str>,
 }
 
 /// Adds both, and gives what Prometheus asks the first one for.
 pub(super) fn want<'a>(context: &Context<'a>, out: &mut Claims) -> Result<Vec<Ask<'a>>, Diagnostic> {
     daemon(context, &PAGES, out)?;
     daemon(context, &ALERTMANAGER, out)?;
+    for site in context.site.sites.values() {
+        if let Some(bought) = &site.certificate {
+            let unit = format!("{}.service", PAGES.package);
+            let body = context.body(bought.trust.clone())?;
+            agent::file(out, &trust(site), body, Access::root(0o644), &[(unit.as_str(), Follow::Restart)])?;
+        }
+    }
     let edges = context.site.with_role(Role::Lb).filter_map(|lb| Some((lb, nginx::reach(context.host, lb)?)));
     let asks = edges.flat_map(|(lb, address)| {
         let ask = move |page: Page<'a>| {
@@ -90,9 +97,14 @@ pub(super) fn want<'a>(context: &Context<'a>, out: &mut Claims) -> Result<Vec<As
     Ok(asks.collect())
 }
 
+/// Whom to trust for a certificate that was bought.
+fn trust(site: &WebSite) -> String {
+    format!("/etc/prometheus/infra-{}.ca", site.name.as_str().replace('*', "_"))
+}
+
 /// A page of each site; a program says itself where it is well, files may be missing and be served for all that.
 fn pages<'a>(context: &Context<'a>) -> impl Iterator<Item = Page<'a>> {
-    let page = |site: &'a WebSite| {
+    let page = move |site: &'a WebSite| {
         let name = site.names().find(|name| !name.is_wildcard())?;
         let health = site.programs.iter().find(|one| site.program_at(&one.health) == Some(one));
         let path = site.programs.first().map(|one| one.path.as_str());
@@ -101,7 +113,11 @@ fn pages<'a>(context: &Context<'a>) -> impl Iterator<Item = Page<'a>> {
             Some(program) => (program.health.as_str(), "200"),
             None => (path, "200, 301, 302, 304, 307, 308, 401, 403, 404"),
         };
-        Some(Page { name, codes, path })
+        let authorities = match &site.certificate {
+            Some(_) => Some(trust(site)),
+            None => context.site.signs(site).then(|| SITES_CA_FILE.to_owned()),
+        };
+        Some(Page { name, codes, path, authorities })
     };
     context.site.sites.values().filter_map(page)
 }
@@ -109,13 +125,7 @@ fn pages<'a>(context: &Context<'a>) -> impl Iterator<Item = Page<'a>> {
 fn daemon(context: &Context<'_>, daemon: &Daemon, out: &mut Claims) -> Result<(), Diagnostic> {
     let Daemon { package, config, templates: [settings, start], port, check, ready } = *daemon;
     let unit = format!("{package}.service");
-    let model = Model {
-        host: context.host.name.as_str(),
-        config,
-        port,
-        pages: pages(context).collect(),
-        authorities: (context.site.certificates.issuer == Issuer::Internal).then_some(SITES_CA_FILE),
-    };
+    let model = Model { host: context.host.name.as_str(), config, port, pages: pages(context).collect() };
     out.package(package)?;
     out.unit(&unit, UnitWanted { phase: PHASE })?;
     let drop_in = format!("/etc/systemd/system/{unit}.d/infra.conf");
