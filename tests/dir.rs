@@ -123,6 +123,7 @@ impl Machine {
             transport: self.transport(),
             reconnect: Box::new(|| Ok(self.transport())),
             tell: Box::new(|said| self.told.lock().unwrap().push(said)),
+            here: Vec::new(),
             swaps: &desired.swaps,
             owner: None,
             manifest: observed.manifest.clone(),

@@ -246,6 +246,29 @@ fn verdicts() {
 }
 
 #[test]
+fn what_is_forwarded_is_explained_too() {
+    let mut site = site(Backend::Nftables);
+    let forward = Allow {
+        through: Some(Party::Host(name("web1"))),
+        ..allow(Party::Internet, &[Party::Net("10.8.0.0/24".parse().unwrap())], 443)
+    };
+    site.firewall.forward = Some(vec![forward]);
+    for (from, to, number, verdict) in [
+        ("10.8.0.0/24", "internet", 443, Verdict::Allowed),
+        ("10.8.0.7", "192.0.2.1", 443, Verdict::Allowed),
+        ("10.8.0.7", "192.0.2.1", 80, Verdict::Denied),
+        ("10.9.0.7", "192.0.2.1", 443, Verdict::Denied),
+        ("internet", "10.8.0.7", 443, Verdict::Denied),
+    ] {
+        let told = ask(&site, from, to, number);
+        assert_eq!(told.verdict, verdict, "{told}");
+        assert!(told.sides.iter().all(|side| side.host.as_str() == "web1"), "{told}");
+    }
+    let told = ask(&site, "10.8.0.7", "192.0.2.1", 443).to_string();
+    assert!(told.contains("through web1 from 10.8.0.7 to 192.0.2.1: yes, by `10.8.0.0/24 -> internet"), "{told}");
+}
+
+#[test]
 fn probes_expect_what_the_rules_decide() {
     let mut site = site(Backend::Nftables);
     site.firewall.block = vec![("10.99.0.42".parse().unwrap(), place(31))];

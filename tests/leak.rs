@@ -261,6 +261,7 @@ fn a_made_password_is_in_no_plan_and_no_words() {
         tell: Box::new(|_| ()),
         owner: None,
         manifest,
+        here: Vec::new(),
         swaps: &desired[&db].swaps,
     };
     executor.stage(&plan.hosts[&db], &desired[&db]).unwrap();

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::IpAddr;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use crate::base::net::{HostName, Port};
 use crate::fleet::event::Event;
 use crate::fleet::run;
 use crate::fleet::survey::Connector;
+use crate::host::reach::{self, PATIENCE, local_address};
 use crate::host::report;
 use crate::host::transport::Transport;
 use crate::host::wire;
@@ -23,9 +24,6 @@ use crate::service::firewall::attempts::{
     Attempt, Deviation, Reach, Source, attempt_script, attempts_at, attempts_from, compare, more_ports, parse_reaches,
 };
 use crate::service::firewall::flows::{self, Flow};
-
-/// How long silence is listened to.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Something that is not as declared, or could not be measured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -163,33 +161,14 @@ fn ours(site: &Site) -> BTreeSet<IpAddr> {
     addresses.filter_map(|to| local_address(*to)).collect()
 }
 
-/// The source address that the kernel would choose; no packet is sent.
-pub fn local_address(to: IpAddr) -> Option<IpAddr> {
-    let any: IpAddr = if to.is_ipv4() { [0, 0, 0, 0].into() } else { [0u16; 8].into() };
-    let socket = std::net::UdpSocket::bind((any, 0)).ok()?;
-    socket.connect((to, 9)).ok()?;
-    Some(socket.local_addr().ok()?.ip())
-}
-
 fn from_here(site: &Site, flows: &[Flow], address: IpAddr, parallel: usize) -> (usize, Vec<Finding>) {
     let attempts = attempts_from(site, flows, &Source::Outside(address));
     let ask = |attempts: &[Attempt]| {
         let reaches = run::each(attempts.iter().collect(), parallel.max(64), |attempt: &Attempt| {
-            ((attempt.address, attempt.port), connect(SocketAddr::new(attempt.address, attempt.port.get())))
+            ((attempt.address, attempt.port), reach::connect(attempt.address, attempt.port))
         });
         Ok(reaches.into_iter().collect())
     };
     let findings = ask(&attempts).and_then(|seen| confirmed(compare(&attempts, &seen), ask)).unwrap_or_default();
     (attempts.len(), findings)
-}
-
-fn connect(to: SocketAddr) -> Reach {
-    match TcpStream::connect_timeout(&to, PATIENCE) {
-        Ok(_) => Reach::Open,
-        Err(e) => match e.kind() {
-            std::io::ErrorKind::ConnectionRefused => Reach::Refused,
-            std::io::ErrorKind::TimedOut => Reach::Drop,
-            _ => Reach::Unreachable,
-        },
-    }
 }

@@ -18,6 +18,7 @@ mod member;
 pub mod memory;
 pub mod orders;
 pub mod preflight;
+mod proof;
 pub mod readiness;
 pub mod run;
 pub mod saved;

@@ -16,6 +16,7 @@ use crate::fleet::event::{Event, Failure, HostOutcome, OpenFlow, Outcome};
 use crate::fleet::identity;
 use crate::fleet::member::{Member, failure};
 use crate::fleet::memory;
+use crate::fleet::proof;
 use crate::fleet::run::{self, Wave};
 use crate::fleet::survey::{self, Beside, Connector, Prepared};
 use crate::host::execute::{Executor, Now, StepError, Told};
@@ -115,7 +116,9 @@ pub fn execute(
         outcome.refused.push(why);
     }
     if run.failed == 0 {
+        let open = proof::before(&mut members, options.parallel);
         run.phases(&mut members, &survey.observed);
+        run.prove(&mut members, &survey.observed, &open);
         run.close_passages(&mut members);
     }
     let interrupted = stop.load(Ordering::Relaxed);
@@ -198,6 +201,7 @@ impl<'a> Run<'a> {
                     materials,
                     transport,
                     reconnect: Box::new(move || connector.connect(host)),
+                    here: proof::here(this.site, host),
                     tell: Box::new(move |said| {
                         let host = told.clone();
                         // A reporter that is gone must not stop a run.
@@ -348,6 +352,22 @@ impl<'a> Run<'a> {
         if self.options.settle && self.failed == 0 && !self.stopped() {
             self.former =
                 drain::wait(with_drains(members), self.patience(), drain::SETTLE, |m| m.left(), Left::is_empty);
+        }
+    }
+
+    /// Sees that what is declared gets in, now that all is in its place.
+    fn prove(&mut self, members: &mut [Member<'_>], observed: &ObservedFleet, before: &proof::Open) {
+        if self.stopped() {
+            return;
+        }
+        let proof::Proof { mut refused, unproven } =
+            proof::after(self.site, members, observed, before, self.options.parallel);
+        self.notes.extend(unproven);
+        for member in members {
+            if let Some(failure) = refused.remove(member.host) {
+                self.failed += 1;
+                member.outcome = Some(HostOutcome::Failed(failure));
+            }
         }
     }
 

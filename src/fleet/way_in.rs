@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use crate::base::diagnostic::Diagnostic;
 use crate::base::net::{HostName, Port};
-use crate::fleet::measure;
 use crate::fleet::survey::Prepared;
+use crate::host::reach;
 use crate::inventory::site::{Host, Site};
 use crate::plan::ruleset::{Direction, Rule, Ruleset};
 use crate::service::firewall::admit;
@@ -156,5 +156,5 @@ fn wrong_door(seen: Port, named: Option<Port>, hosts: &BTreeSet<&HostName>) -> D
 /// only good for a warning.
 pub fn local_addresses(site: &Site) -> BTreeMap<HostName, IpAddr> {
     let direct = site.hosts.values().filter(|h| h.ssh.jump.is_none() && h.ssh.address.is_none());
-    direct.filter_map(|host| Some((host.name.clone(), measure::local_address(*host.addresses.first()?)?))).collect()
+    direct.filter_map(|host| Some((host.name.clone(), reach::local_address(*host.addresses.first()?)?))).collect()
 }

@@ -1,7 +1,8 @@
 //! Carries a plan out on one host: takes the plan's actions phase by phase, gives for each phase what was seen, or a
 //! failure that says what was put back. Every step is one script that finishes on the host, whatever becomes of us.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
@@ -11,6 +12,7 @@ use crate::base::net::HostName;
 use crate::base::sh::quote;
 use crate::host::commit::{self, list, make_folder};
 use crate::host::lock::RECORDS;
+use crate::host::reach;
 use crate::host::report;
 use crate::host::transport::{Output, Script, Transport, TransportError};
 use crate::host::wire::{self, Live, Pairs, WIRE};
@@ -18,6 +20,7 @@ use crate::plan::plan::{Action, HostPlan};
 use crate::plan::ruleset::Ruleset;
 use crate::plan::state::{DesiredHost, Phase, Probe, Recorded};
 use crate::service::WAYS;
+use crate::service::firewall::entries::{Entry, entries};
 use crate::service::firewall::script::{self as firewall, Status, WINDOW};
 
 /// Opens one more connection to the host; the armed firewall is confirmed over a new one only.
@@ -81,6 +84,8 @@ pub struct Executor<'a> {
     pub transport: Box<dyn Transport>,
     /// Another connection.
     pub reconnect: Box<Reconnect<'a>>,
+    /// Addresses of the host that this machine reaches by itself: what is open there stays open when rules are loaded.
+    pub here: Vec<IpAddr>,
     /// To whoever looks on.
     pub tell: Box<Tell<'a>>,
     /// How units take files while they run, as in [`DesiredHost::swaps`].
@@ -318,6 +323,7 @@ impl Executor<'_> {
         let text = format!("RUN={run}\n{ours}if lost; then echo \"$words\" >&2; exit {refused}; fi\n");
         let load = firewall::load_script(to, &folder, WINDOW);
         let load = Script::new(format!("{phase}: load rules"), text + &load);
+        let open = reach::open(&entries(to, &self.here, reach::local_address));
         let began = Instant::now();
         // The load may cut this very connection; whether it worked is for a new one to say.
         let cut = match self.transport.run(&load, b"") {
@@ -330,6 +336,10 @@ impl Executor<'_> {
             }
             Err(error) => Some(error),
         };
+        let shut = reach::shut(&open);
+        if !shut.is_empty() {
+            return Err(self.shut_out(&shut, &folder, began));
+        }
         let confirm = Script::new(format!("{phase}: confirm rules"), firewall::confirm_script(to, &folder));
         let confirmed = (self.reconnect)().and_then(|mut new| new.run(&confirm, b""));
         let mut error = match &confirmed {
@@ -357,6 +367,29 @@ impl Executor<'_> {
             error = StepError { what: load.title, words: vec![cut.to_string()], ..error };
         }
         Err(error)
+    }
+
+    /// Where others got in before the rules were loaded they do not get in any more: the old rules come back at once.
+    fn shut_out(&self, shut: &BTreeSet<Entry>, folder: &str, loaded: Instant) -> StepError {
+        let what = "what was open before these rules";
+        let mut words: Vec<String> = shut
+            .iter()
+            .map(|entry| format!("`{}` at {} connected before, and does not now", entry.words(), entry.address))
+            .collect();
+        let undo = Script::new("undo rules", firewall::undo_script(folder));
+        let came = (self.reconnect)().and_then(|mut new| {
+            let from = |to| reach::local_address(to).into_iter().collect();
+            let again = || drop(reach::open(shut));
+            // Who refuses it is worth a few of the seconds that there are, and no more.
+            let told = reach::traced(new.as_mut(), &reach::watched(shut, from), again).unwrap_or_default();
+            let refusals: BTreeSet<String> = told.refused.values().map(ToString::to_string).collect();
+            words.extend(refusals.iter().map(|text| report::phrase(&self.materials.redact(text))));
+            new.run(&undo, b"")
+        });
+        match came.ok().as_ref().and_then(came_of) {
+            Some((now, put_back)) => StepError { what: what.to_owned(), words, put_back, now, files: false },
+            None => self.locked_out(what, words, folder, loaded),
+        }
     }
 
     fn refused(&self, title: &str, output: &Output, now: Now, put_back: Option<String>) -> StepError {

@@ -22,6 +22,7 @@ pub mod observe;
 mod once;
 pub mod options;
 mod process;
+pub mod reach;
 pub mod report;
 mod session;
 pub mod shell;

@@ -334,7 +334,7 @@ mod tests {
     const CACHED: Product = Product {
         name: "cached",
         packages: &["cached-full", "cached"],
-        shipped: [Version(1, 6, 0), Version(1, 6, 1), Version(1, 6, 2), Version(1, 6, 3)],
+        shipped: [Version(1, 6, 0), Version(1, 6, 1), Version(1, 6, 2), Version(1, 6, 3), Version(1, 6, 4)],
     };
     const ITEMS: Part<u64> = Part::steady("cache");
 

@@ -44,7 +44,7 @@ const PACKAGES: [&str; 21] = [
 /// Those of a release: in sid `MySQL` takes the place of `MariaDB`, as one excludes the other.
 fn packages(release: Release) -> Vec<&'static str> {
     match release {
-        Release::Bookworm | Release::Trixie => PACKAGES.to_vec(),
+        Release::Bookworm | Release::Noble | Release::Trixie | Release::Resolute => PACKAGES.to_vec(),
         Release::Sid => {
             PACKAGES.into_iter().filter(|name| !name.starts_with("mariadb")).chain(["mysql-server"]).collect()
         }
@@ -137,6 +137,7 @@ fn build(dir: &Path, release: Release, progress: Progress<'_>) -> Result<(), Err
             packages(release).join(" ")
         ))
         .args(sources.keyrings.iter().map(|key| format!("--keyring={key}")))
+        .args(release.is_ubuntu().then_some("--components=main,universe"))
         .arg(release.suite())
         .arg(&image.tree)
         .args(&sources.lines);

@@ -1,5 +1,5 @@
-//! Where Debian's packages come from on this machine: takes apt's own view of its configuration, gives `deb` lines for the
-//! wanted suite, apt's options for fetching, and the keyrings. Only Debian's archives are taken, never a vendor's.
+//! Where Debian's or Ubuntu's packages come from on this machine: takes apt's own view of its configuration, gives `deb` lines for the
+//! wanted suite, apt's options for fetching, and the keyrings. Only the distribution's archives are taken, never a vendor's.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -39,7 +39,7 @@ pub(super) fn of_this_machine(release: Release, scratch: &Path) -> Result<Source
         Ok::<_, Error>(parse(&command::run("ask apt for its sources", &mut apt)?))
     };
     let mut targets = indextargets(&[])?;
-    if !targets.iter().any(Target::is_debian) {
+    if !targets.iter().any(|target| target.is_debian() || target.is_ubuntu()) {
         fs_err::create_dir_all(scratch.join("partial"))?;
         let lists = ["-o".to_owned(), format!("Dir::State::Lists={}", scratch.display())];
         let mut update = Command::new("apt-get");
@@ -49,12 +49,14 @@ pub(super) fn of_this_machine(release: Release, scratch: &Path) -> Result<Source
         targets = indextargets(&lists)?;
     }
     let config = command::run("ask apt for its configuration", Command::new("apt-config").arg("dump"))?;
-    let mut keyrings: BTreeSet<String> = ["/usr/share/keyrings/debian-archive-keyring.gpg", "/etc/apt/trusted.gpg.d"]
+    let own = if release.is_ubuntu() { "ubuntu" } else { "debian" };
+    let own = format!("/usr/share/keyrings/{own}-archive-keyring.gpg");
+    let mut keyrings: BTreeSet<String> = [own.as_str(), "/etc/apt/trusted.gpg.d"]
         .into_iter()
         .filter(|path| Path::new(path).exists())
         .map(ToOwned::to_owned)
         .collect();
-    for entry in targets.iter().filter(|t| t.is_debian()).map(|t| t.entry.as_str()).collect::<BTreeSet<_>>() {
+    for entry in targets.iter().filter(|t| t.is_of(release)).map(|t| t.entry.as_str()).collect::<BTreeSet<_>>() {
         let file = entry.rsplit_once(':').map_or(entry, |(file, _line)| file);
         let text = std::fs::read_to_string(file).unwrap_or_default();
         keyrings.extend(signed_by(&text).filter(|path| Path::new(path).exists()));
@@ -69,6 +71,15 @@ pub(super) fn of_this_machine(release: Release, scratch: &Path) -> Result<Source
 impl Target {
     fn is_debian(&self) -> bool {
         self.label == "Debian" || self.is_security()
+    }
+
+    fn is_ubuntu(&self) -> bool {
+        self.label == "Ubuntu"
+    }
+
+    /// Whether it is an archive of the distribution that a release is of.
+    fn is_of(&self, release: Release) -> bool {
+        if release.is_ubuntu() { self.is_ubuntu() } else { self.is_debian() }
     }
 
     fn is_security(&self) -> bool {
@@ -98,15 +109,22 @@ fn parse(text: &str) -> Vec<Target> {
 fn lines(release: Release, targets: &[Target]) -> Vec<String> {
     let suite = release.suite();
     let suites = [suite.to_owned(), format!("{suite}-updates"), format!("{suite}-security")];
-    let main: Vec<&Target> = targets.iter().filter(|t| t.is_debian() && t.component == "main").collect();
+    let parts: &[&str] = if release.is_ubuntu() { &["main", "universe"] } else { &["main"] };
+    let of = |t: &&Target| t.is_of(release) && parts.contains(&t.component.as_str());
+    let main: Vec<&Target> = targets.iter().filter(of).collect();
     let mut lines = BTreeSet::new();
     if main.iter().any(|t| t.release == suite) {
         lines.extend(
-            main.iter().filter(|t| suites.contains(&t.release)).map(|t| format!("deb {} {} main", t.uri, t.release)),
+            main.iter()
+                .filter(|t| suites.contains(&t.release))
+                .map(|t| format!("deb {} {} {}", t.uri, t.release, t.component)),
         );
     } else {
-        // Where the machine knows no mirror of Debian there is no line, and mmdebstrap takes its own (mmdebstrap(1)).
+        // Where the machine knows no mirror of the distribution there is no line, and mmdebstrap takes its own (mmdebstrap(1)).
         let Some(archive) = main.iter().find(|t| !t.is_security()).map(|t| &t.uri) else { return Vec::new() };
+        if release.is_ubuntu() {
+            return suites.iter().map(|suite| format!("deb {archive} {suite} {}", parts.join(" "))).collect();
+        }
         lines.insert(format!("deb {archive} {suite} main"));
         // Of what is not released there are no updates.
         let security = main.iter().find(|t| t.is_security()).filter(|_| release != Release::Sid);
@@ -179,6 +197,9 @@ mod tests {
         let ubuntu = parse(&target("http://archive.ubuntu/", "noble", "Ubuntu"));
         assert!(lines(Release::Bookworm, &ubuntu).is_empty());
         assert!(lines(Release::Bookworm, &[]).is_empty());
+        assert!(lines(Release::Resolute, &machine()).is_empty());
+        assert_eq!(lines(Release::Noble, &ubuntu), ["deb http://archive.ubuntu/ noble main"]);
+        assert_eq!(lines(Release::Resolute, &ubuntu)[0], "deb http://archive.ubuntu/ resolute main universe");
     }
 
     #[test]

@@ -12,28 +12,39 @@ use super::directory::{Directory, dns_name};
 /// The name under which the twin's DNS answers for the package repository.
 pub const REPOSITORY_NAME: &str = "deb.lab.internal";
 
-/// A release of Debian that a lab's hosts can run.
+/// A release of Debian or Ubuntu that a lab's hosts can run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Release {
     /// Debian 12.
     #[default]
     Bookworm,
+    /// Ubuntu 24.04.
+    Noble,
     /// Debian 13.
     Trixie,
+    /// Ubuntu 26.04.
+    Resolute,
     /// Debian's next release as it grows, the only one with `MySQL` in it.
     Sid,
 }
 
 impl Release {
     /// Every release, oldest first.
-    pub const ALL: [Self; 3] = [Self::Bookworm, Self::Trixie, Self::Sid];
+    pub const ALL: [Self; 5] = [Self::Bookworm, Self::Noble, Self::Trixie, Self::Resolute, Self::Sid];
 
-    /// The suite in the Debian archive.
+    /// Whether it is Ubuntu's, whose packages come from archives of its own.
+    pub fn is_ubuntu(self) -> bool {
+        matches!(self, Self::Noble | Self::Resolute)
+    }
+
+    /// The suite in the archive.
     pub fn suite(self) -> &'static str {
         match self {
             Self::Bookworm => "bookworm",
+            Self::Noble => "noble",
             Self::Trixie => "trixie",
+            Self::Resolute => "resolute",
             Self::Sid => "sid",
         }
     }
@@ -49,7 +60,9 @@ impl std::str::FromStr for Release {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self, Error> {
         Self::ALL.into_iter().find(|release| release.suite() == text).ok_or_else(|| {
-            Error::Spec(format!("`{text}` is not a release that the lab knows; write `bookworm`, `trixie` or `sid`"))
+            Error::Spec(format!(
+                "`{text}` is not a release that the lab knows; write `bookworm`, `noble`, `trixie`, `resolute` or `sid`"
+            ))
         })
     }
 }

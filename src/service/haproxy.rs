@@ -40,7 +40,7 @@ pub(crate) const IDLE: Template = template!("haproxy/idle.conf");
 pub(crate) const HAPROXY: Product = Product {
     name: "haproxy",
     packages: &["haproxy"],
-    shipped: [Version(2, 6, 12), Version(2, 8, 5), Version(3, 0, 11), Version(3, 2, 26)],
+    shipped: [Version(2, 6, 12), Version(2, 8, 5), Version(3, 0, 11), Version(3, 2, 25), Version(3, 2, 26)],
 };
 pub(crate) const UNIT: &str = "haproxy.service";
 const CONFIG: &str = "/etc/haproxy/haproxy.cfg";

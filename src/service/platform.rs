@@ -5,7 +5,8 @@ use crate::plan::state::Facts;
 /// The supported releases, oldest first: distribution and version as [`Facts`] have them. Each
 /// [`Product`](crate::service::product::Product) says what each of them ships. The last is not out yet: what Debian calls testing and
 /// unstable, which both say `forky` of themselves. It stands here for `MySQL` 9.7, which no release has before it.
-pub const RELEASES: [(&str, &str); 4] = [("debian", "12"), ("ubuntu", "24.04"), ("debian", "13"), ("debian", "forky")];
+pub const RELEASES: [(&str, &str); 5] =
+    [("debian", "12"), ("ubuntu", "24.04"), ("debian", "13"), ("ubuntu", "26.04"), ("debian", "forky")];
 
 /// The place of a release in [`RELEASES`], if it is supported.
 pub(super) fn place(distribution: &str, release: &str) -> Option<usize> {

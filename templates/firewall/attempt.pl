@@ -1,11 +1,12 @@
-# Arguments: socket mark, time-out in milliseconds, and how many at a time. Handle 3: a line `ADDRESS PORT` each. Prints them with what came of it.
+# Arguments: socket mark, time-out in milliseconds, how many at a time, and by which user, where that is not nobody. Handle 3: a line `ADDRESS PORT` each. Prints them with what came of it.
 use strict;
 use warnings;
 use Socket qw(AF_INET AF_INET6 SOCK_STREAM SOL_SOCKET SO_ERROR inet_pton pack_sockaddr_in pack_sockaddr_in6);
 use Fcntl qw(F_GETFL F_SETFL O_NONBLOCK);
 use Errno qw(EINPROGRESS ECONNREFUSED ETIMEDOUT);
 
-my ($mark, $wait, $together) = @ARGV;
+my ($mark, $wait, $together, $uid) = @ARGV;
+$uid //= 65534;
 open(my $list, '<&=', 3) or die "no targets: $!\n";
 my @targets = map { [split] } <$list>;
 $| = 1;
@@ -23,8 +24,8 @@ while (my @some = splice(@targets, 0, $together)) {
     for my $target (@some) {
         my ($address, $port) = @$target;
         my $six = $address =~ /:/;
-        # The owner of a socket is who made it: not root, who may do more.
-        $> = 65534;
+        # The owner of a socket is who made it: seldom root, who may do more.
+        $> = $uid;
         my $made = socket(my $socket, $six ? AF_INET6 : AF_INET, SOCK_STREAM, 0);
         $> = 0;
         $made or die "socket: $!\n";

@@ -84,7 +84,7 @@ impl Service for Blind {
     }
 }
 
-const DEMO: Product = Product { name: "demo", packages: &["demo"], shipped: [Version(2, 0, 0); 4] };
+const DEMO: Product = Product { name: "demo", packages: &["demo"], shipped: [Version(2, 0, 0); 5] };
 
 /// Has a package of another version than it says, and perhaps its repository.
 struct Versioned {

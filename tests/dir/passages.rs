@@ -181,6 +181,7 @@ fn opened(world: &World) -> Vec<Box<dyn Hold>> {
             transport: machine.transport(),
             reconnect: Box::new(|| Ok(machine.transport())),
             tell: Box::new(|_| {}),
+            here: Vec::new(),
             swaps: &swaps,
             owner: None,
             manifest: BTreeMap::new(),

@@ -326,6 +326,59 @@ fn rivals(bench: &Bench) {
     assert!(said.out.contains("nothing to do") && !said.err.contains("warning"), "{}{}", said.out, said.err);
 }
 
+/// Others who refuse by conditions that nobody reads out of their rules: found by a packet, and named by the kernel.
+fn refused_beside(bench: &Bench) {
+    let guard = "nft 'table inet guard {
+set s { type ipv4_addr; flags interval; elements = { 10.0.0.0/24, 198.51.100.0/24 }; }
+chain sub { ct state new ip saddr @s tcp dport 443 reject with tcp reset; }
+chain c { type filter hook input priority 5; policy accept; tcp dport 443 jump sub; }
+}'";
+    std::fs::write(bench.inventory(), THREE_TIER.as_str()).unwrap();
+    bench.apply().expect(0);
+    bench.sh("lb1", guard).expect(0);
+    bench.edit("\nfirewall:\n", "\nfirewall:\n  block: [192.0.2.254]\n");
+    let said = bench.infra(&["apply", "--yes"]).expect(1);
+    for words in [
+        "`internet -> lb 443/tcp`",
+        "the table `inet guard` refuses it in its chain `sub` by the rule `ct state new ip saddr @s tcp dport 443 reject with tcp reset`",
+    ] {
+        assert!(said.err.contains(words), "{}", said.err);
+    }
+    assert!(!said.err.contains("lb2"), "{}", said.err);
+    assert_eq!(bench.sh("lb1", "nft list tables | grep -c infra_trace").out.trim(), "0");
+    bench.sh("lb1", "nft delete table inet guard").expect(0);
+    // Behind a rule of ours nobody may be at home, which is no failure, and no proof.
+    let allow = "  allow: [{ to: web1, port: 9000, from: [10.0.0.0/24], why: checks }]\n";
+    bench.edit("  block: [192.0.2.254]\n", allow);
+    let said = settled(bench);
+    let words = "`10.0.0.0/24 -> web1 9000/tcp` is not proven on web1: nobody listens there";
+    assert!(said.err.contains(words) && !said.err.contains("lb 443"), "{}", said.err);
+
+    // What worked before rules are loaded and does not afterwards takes them back: here a port that others translate.
+    bench.edit(allow, "");
+    settled(bench);
+    let translated = "systemd-run -q --unit=behind socat TCP-LISTEN:9001,fork,reuseaddr SYSTEM:'echo hello'
+nft flush ruleset
+nft 'table ip redir { chain pre { type nat hook prerouting priority dstnat; tcp dport 9000 redirect to :9001; }; }'";
+    bench.sh("web1", translated).expect(0);
+    wait("the listener", Duration::from_secs(10), || {
+        (probe(bench, "controller", "10.0.2.11", 9000) == Reach::Open).then_some(())
+    });
+    bench.edit("\nfirewall:\n", &format!("\nfirewall:\n{allow}"));
+    let said = bench.infra(&["apply", "--yes"]).expect(5);
+    for words in [
+        "rolled back on web1",
+        "`10.0.0.0/24 -> web1 9000/tcp` at 10.0.2.11 connected before, and does not now",
+        "it comes to infra's own rules changed",
+    ] {
+        assert!(said.err.contains(words), "{words}: {}", said.err);
+    }
+    assert_eq!(probe(bench, "controller", "10.0.2.11", 9000), Reach::Open, "the rules of before are back");
+    bench.sh("web1", "nft delete table ip redir; systemctl stop behind").expect(0);
+    bench.edit(allow, "");
+    settled(bench);
+}
+
 /// A container's published port: translated before the input chain sees it, and yet nobody gets through without a flow.
 fn published_port(bench: &Bench) {
     // A guest as Docker would make it: a bridge, a namespace with a listener, and a rule that translates.
@@ -405,13 +458,14 @@ fn legacy(bench: &Bench) {
 
 #[test]
 fn what_is_declared_gets_through_and_nothing_else() {
-    let all: [Check<Bench>; 8] = [
+    let all: [Check<Bench>; 9] = [
         ("in words", in_words),
         ("all ports", all_ports),
         ("every pair", exact),
         ("reboot and drift", reboot_and_drift),
         ("block list", block_list),
         ("rivals", rivals),
+        ("refused beside", refused_beside),
         ("published port", published_port),
         ("iptables and back", iptables),
     ];

@@ -189,6 +189,24 @@ fn newer_key_exchange(bench: &Bench) {
     }
 }
 
+/// The newest release of Ubuntu: its tools of every day are no longer those of GNU.
+#[test]
+fn three_tiers_on_ubuntu() {
+    let all: [Check<Bench>; 4] = [
+        ("its page", |bench| {
+            let (status, body) = bench.page("https://shop.example.com/");
+            assert_eq!(status, 200, "{body}");
+        }),
+        ("no daemon warns", no_warnings),
+        ("twice is nothing", twice_is_nothing),
+        ("what a host is was remembered, so it is asked once", |bench| assert_eq!(execs(bench, "web1"), 1)),
+    ];
+    if let Some(bench) = Bench::up_if_had("t-rel-ubuntu", &THREE_TIER, Release::Resolute) {
+        bench.apply().expect(0);
+        checks::run(&bench, &all, checks::independent);
+    }
+}
+
 #[test]
 fn two_kinds_of_sites_over_hosts_of_one_family() {
     let bench = up("t-rel-mixed", MIXED, Release::Bookworm);

@@ -44,7 +44,7 @@ const OWN: [&str; 2] = ["  source: ", "  repository: "];
 /// its agent cannot be had, nothing is monitored.
 fn inventory_of(release: Release, maker: Option<&Maker>) -> String {
     let text = match release {
-        Release::Bookworm | Release::Trixie => INVENTORY.to_owned(),
+        Release::Bookworm | Release::Noble | Release::Trixie | Release::Resolute => INVENTORY.to_owned(),
         Release::Sid => INVENTORY.replace("engine: mariadb", "engine: mysql"),
     };
     let Some(maker) = maker else {

@@ -1,5 +1,6 @@
 //! What a ruleset decides, without a kernel: takes a connection, gives the rule that lets it through, or none.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::base::net::{Cidr, Port};
@@ -44,6 +45,24 @@ pub fn decide(
                 && (rule.port.is_none() || rule.port == port)
                 && (rule.peers.is_empty() || rule.peers.iter().any(|net| holds(*net, peer)))
                 && (rule.uids.is_empty() || uid.is_some_and(|uid| rule.uids.contains(&uid)))
+        })
+        .map_or(Decision::Denied, Decision::Accepted)
+}
+
+/// What decides about a new connection of others that the host forwards, from all of `from` to all of `to`.
+pub fn decide_through(set: &Ruleset, proto: Proto, port: Option<Port>, from: Cidr, to: Cidr) -> Decision<'_> {
+    if let Some(net) = set.block.iter().find(|net| holds(**net, from) || holds(**net, to)) {
+        return Decision::Blocked(*net);
+    }
+    let within = |nets: &BTreeSet<Cidr>, one: Cidr| nets.is_empty() || nets.iter().any(|net| holds(*net, one));
+    set.rules
+        .iter()
+        .find(|rule| {
+            rule.direction == Direction::Through
+                && (rule.proto == Proto::Any || rule.proto == proto)
+                && (rule.port.is_none() || rule.port == port)
+                && within(&rule.peers, from)
+                && within(&rule.beyond, to)
         })
         .map_or(Decision::Denied, Decision::Accepted)
 }

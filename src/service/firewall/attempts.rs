@@ -174,14 +174,21 @@ fn declared(
 }
 
 const SCRIPT: &str = include_str!("../../../templates/firewall/attempt.pl");
+/// A user whom no flow names: `nobody`.
+const ORDINARY: u32 = 65534;
 
 /// The script that tries `targets` in parallel, as root on one host: perl-base and nothing else, no more than `patience`
 /// for every 400 of them. A line each on stdout, for [`parse_reaches`].
 pub fn attempt_script(targets: &[(IpAddr, Port)], patience: Duration) -> String {
+    attempt_script_as(ORDINARY, targets, patience)
+}
+
+/// As [`attempt_script`], by the user of this number.
+pub fn attempt_script_as(uid: u32, targets: &[(IpAddr, Port)], patience: Duration) -> String {
     let lines: Vec<String> = targets.iter().map(|(address, port)| format!("{address} {port}")).collect();
     let list = if lines.is_empty() { String::new() } else { lines.join("\n") + "\n" };
     format!(
-        "exec 3<<'END_OF_TARGETS'\n{list}END_OF_TARGETS\nexec perl - {ATTEMPT_MARK} {} 400 <<'END_OF_ATTEMPT'\n{SCRIPT}END_OF_ATTEMPT\n",
+        "exec 3<<'END_OF_TARGETS'\n{list}END_OF_TARGETS\nexec perl - {ATTEMPT_MARK} {} 400 {uid} <<'END_OF_ATTEMPT'\n{SCRIPT}END_OF_ATTEMPT\n",
         patience.as_millis()
     )
 }

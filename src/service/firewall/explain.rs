@@ -15,8 +15,8 @@ use crate::inventory::site::{Backend, Host, Party, Place, Role, Site};
 use crate::plan::ruleset::{Direction, Rule, Ruleset};
 use crate::plan::state::Facts;
 
-use super::admit::{Decision, decide};
-use super::flows::{Flow, host_ruleset};
+use super::admit::{Decision, decide, decide_through};
+use super::flows::{Flow, host_ruleset, is_host};
 use super::{iptables, nft};
 
 /// What comes of a connection.
@@ -179,10 +179,10 @@ fn end<'a>(site: &'a Site, word: &str) -> Result<End<'a>, Diagnostic> {
 }
 
 /// Who decides about a connection from `from` to `to`, and how. The ends are a host, a role, `all`, an address, a network,
-/// `internet`, or `manage` (also `controller`).
+/// `internet`, or `manage` (also `controller`). Where neither is a host, those hosts decide that forward for others.
 ///
 /// # Errors
-/// A diagnostic for a name that is none of these, or where neither end is a host of the inventory.
+/// A diagnostic for a name that is none of these, or where neither end is a host of the inventory and none forwards.
 pub fn explain(
     site: &Site,
     facts: &Facts,
@@ -206,9 +206,12 @@ pub fn explain(
         (End::Nets(nets), End::Hosts(targets)) => {
             asked.with_nets(&targets, &nets, Direction::In);
         }
-        (End::Nets(_), End::Nets(_)) => {
-            return Err(Diagnostic::error(format!("neither `{from}` nor `{to}` is a host of this inventory"))
-                .help("name a host or a role on one side"));
+        (End::Nets(sources), End::Nets(targets)) => {
+            asked.forwarded(&sources, &targets);
+            if asked.sides.is_empty() {
+                return Err(Diagnostic::error(format!("neither `{from}` nor `{to}` is a host of this inventory"))
+                    .help("name a host or a role on one side; no host forwards between others (`firewall.forward`)"));
+            }
         }
     }
     let verdict = match (asked.yes, asked.no) {
@@ -279,6 +282,27 @@ impl Asked<'_> {
         }
     }
 
+    /// What the hosts that forward for others say to connections between these.
+    fn forwarded(&mut self, sources: &[Cidr], targets: &[Cidr]) {
+        for host in self.site.hosts.values() {
+            let through = |flow: &&Flow| flow.through.as_ref().is_some_and(|party| is_host(party, host));
+            if !self.flows.iter().any(|flow| through(&flow)) {
+                continue;
+            }
+            for from in sources {
+                for to in targets.iter().filter(|to| to.is_ipv4() == from.is_ipv4()) {
+                    let (site, facts, flows) = (self.site, self.facts, self.flows);
+                    let set =
+                        self.sets.entry(host.name.clone()).or_insert_with(|| host_ruleset(site, host, facts, flows));
+                    let decision = decide_through(set, self.proto, self.port, *from, *to);
+                    let label = format!("{from} to {to}");
+                    let answer = told(site, flows, set.backend, decision, (host, Direction::Through, *from, &label));
+                    self.count(vec![answer]);
+                }
+            }
+        }
+    }
+
     fn side(&mut self, host: &Host, way: Direction, peer: Cidr, label: &str) -> Side {
         let (site, facts, flows) = (self.site, self.facts, self.flows);
         let set = self.sets.entry(host.name.clone()).or_insert_with(|| host_ruleset(site, host, facts, flows));
@@ -288,36 +312,47 @@ impl Asked<'_> {
             let some = users.iter().map(|uid| decide(set, way, self.proto, self.port, peer, Some(*uid)));
             decision = some.into_iter().find(|d| *d != Decision::Denied).unwrap_or(Decision::Denied);
         }
-        let mut answer = Side {
-            host: host.name.clone(),
-            way,
-            peer: label.into(),
-            accepted: false,
-            uids: BTreeSet::new(),
-            flow: None,
-            place: None,
-            rule: denial(set.backend, way).into(),
-        };
-        match decision {
-            Decision::Denied => {}
-            Decision::Blocked(net) => {
-                answer.flow = Some("firewall.block".into());
-                answer.place = site.firewall.block.iter().find(|(n, _)| *n == net).map(|(_, place)| place.clone());
-                answer.rule = match set.backend {
-                    Backend::Nftables => nft::block_line(&[net], net.is_ipv4()),
-                    Backend::Iptables => format!("-A INFRA-BLOCK -s {net} -m comment --comment \"block\" -j DROP"),
-                };
-            }
-            Decision::Accepted(rule) => {
-                answer.accepted = true;
-                answer.uids.clone_from(&rule.uids);
-                answer.flow = Some(rule.flow.clone());
-                answer.place = place(flows, rule, way, peer);
-                answer.rule = line(set.backend, rule, peer);
-            }
-        }
-        answer
+        told(site, flows, set.backend, decision, (host, way, peer, label))
     }
+}
+
+/// A decision of a host about connections with `peer`, for a person.
+fn told(
+    site: &Site,
+    flows: &[Flow],
+    backend: Backend,
+    decision: Decision<'_>,
+    (host, way, peer, label): (&Host, Direction, Cidr, &str),
+) -> Side {
+    let mut answer = Side {
+        host: host.name.clone(),
+        way,
+        peer: label.into(),
+        accepted: false,
+        uids: BTreeSet::new(),
+        flow: None,
+        place: None,
+        rule: denial(backend, way).into(),
+    };
+    match decision {
+        Decision::Denied => {}
+        Decision::Blocked(net) => {
+            answer.flow = Some("firewall.block".into());
+            answer.place = site.firewall.block.iter().find(|(n, _)| *n == net).map(|(_, place)| place.clone());
+            answer.rule = match backend {
+                Backend::Nftables => nft::block_line(&[net], net.is_ipv4()),
+                Backend::Iptables => format!("-A INFRA-BLOCK -s {net} -m comment --comment \"block\" -j DROP"),
+            };
+        }
+        Decision::Accepted(rule) => {
+            answer.accepted = true;
+            answer.uids.clone_from(&rule.uids);
+            answer.flow = Some(rule.flow.clone());
+            answer.place = place(flows, rule, way, peer);
+            answer.rule = line(backend, rule, peer);
+        }
+    }
+    answer
 }
 
 fn denial(backend: Backend, way: Direction) -> &'static str {

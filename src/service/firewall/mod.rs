@@ -4,6 +4,7 @@
 pub mod admit;
 pub mod attempts;
 pub mod beside;
+pub mod entries;
 pub mod explain;
 pub mod exposure;
 pub mod flows;
@@ -12,6 +13,7 @@ pub mod matrix;
 pub mod nft;
 pub mod observe;
 pub mod script;
+pub mod trace;
 
 use std::collections::BTreeSet;
 
@@ -34,7 +36,7 @@ pub const ATTEMPT_MARK: u32 = 0x0001_f7a5;
 const NFT: Product = Product {
     name: "nft",
     packages: &["nftables"],
-    shipped: [Version(1, 0, 6), Version(1, 0, 9), Version(1, 1, 3), Version(1, 1, 7)],
+    shipped: [Version(1, 0, 6), Version(1, 0, 9), Version(1, 1, 3), Version(1, 1, 6), Version(1, 1, 7)],
 };
 
 /// Something else forwards packets on the host (Docker and its kind).
