@@ -16,6 +16,11 @@ use crate::base::fsx;
 const BASE: [&str; 8] =
     ["systemd", "systemd-sysv", "dbus", "openssh-server", "sudo", "iproute2", "ca-certificates", "perl-base"];
 
+/// The same by release: the smallest set of Ubuntu has no apt in it.
+fn base(release: Release) -> Vec<&'static str> {
+    BASE.into_iter().chain(release.is_ubuntu().then_some("apt")).collect()
+}
+
 /// What hosts may install from the lab's repository, with all that it depends on. (`nginx-light` exists in trixie too.)
 const PACKAGES: [&str; 21] = [
     "haproxy",
@@ -70,7 +75,8 @@ impl Image {
 
 /// The folder's name: what goes into the image decides it, where it came from does not.
 fn digest(release: Release) -> String {
-    let recipe = format!("{release}\n{}\n{}\n{REPOSITORY_NAME}\n{HOOK}", BASE.join(" "), packages(release).join(" "));
+    let recipe =
+        format!("{release}\n{}\n{}\n{REPOSITORY_NAME}\n{HOOK}", base(release).join(" "), packages(release).join(" "));
     let hex = command::hex(Sha256::digest(recipe).as_slice(), 8);
     format!("{release}-{hex}")
 }
@@ -130,7 +136,7 @@ fn build(dir: &Path, release: Release, progress: Progress<'_>) -> Result<(), Err
     let mut mmdebstrap = Command::new("mmdebstrap");
     mmdebstrap
         .args(["--mode=root", "--variant=minbase", "--format=directory"])
-        .arg(format!("--include={}", BASE.join(",")))
+        .arg(format!("--include={}", base(release).join(",")))
         .arg(format!("--aptopt={}", options.display()))
         .arg(format!(
             "--customize-hook=sh {hook} \"$1\" {repository} {REPOSITORY_NAME} {}",
