@@ -10,7 +10,7 @@ use std::time::Duration;
 use common::tiers::Tiers;
 use common::twin::{OUTSIDE, text, wait};
 use infra::base::net::Port;
-use infra::inventory::site::{ClientAddress, Edge, EdgeLimits, Manner};
+use infra::inventory::site::{Auth, ClientAddress, Edge, EdgeLimits, Manner, SecretRef};
 
 const PROGRAM: &str = include_str!("common/program.py");
 
@@ -383,6 +383,174 @@ fn a_path_leads_to_its_program_and_no_other() {
     assert!(tiers.twin.run("app2", "pkill -f 'program.py 8081'").status.success());
     assert_eq!(code("shop.example.com/api/who"), "502");
     assert_eq!(code("shop.example.com/api/v2/who"), "200");
+}
+
+#[test]
+fn static_files_are_kept_compressed_and_led_to_their_page() {
+    let (tiers, _state) = start(|site| {
+        let shop = site.sites.get_mut(&"shop.example.com".parse().unwrap()).unwrap();
+        shop.programs[0].compress = true;
+        let mut app = common::folder("/srv/app", "/app/");
+        app.spa = true;
+        shop.files.push(app);
+        let docs = site.sites.get_mut(&"docs.example.org".parse().unwrap()).unwrap();
+        docs.files[0].cache = None;
+        docs.files[0].spa = true;
+        docs.programs.push(common::program("/api/", 8080));
+    });
+    let text = "let a = 1;\n".repeat(500);
+    for web in ["web1", "web2"] {
+        for (path, body) in [
+            ("index.html", "<p>the page"),
+            ("sub/index.html", "<p>the page of a folder"),
+            ("js/plain.js", &text),
+            ("js/app.3f9ab2c1.js", &text),
+            ("js/index-BxY12abc.js", &text),
+            ("js/chunk-QJ2XW7AB.js.map", "{}"),
+            ("js/settings.js", "1"),
+            ("js/app-settings.js", "1"),
+            ("js/report-20240131.js", "1"),
+            ("js/jquery-3.7.1.min.js", "1"),
+            ("js/photo-1234567890.png", "1"),
+            ("js/hero-Version2.css", "1"),
+            ("js/page-3f9ab2c1.html", "<p>hashed"),
+            ("js/packed.css", &text),
+        ] {
+            tiers.twin.put(web, &format!("/srv/app/{path}"), body);
+        }
+        // Both hosts have the same file of the same time, as a release puts it there.
+        let same = "cd /srv/app/js && echo beside | gzip >packed.css.gz && touch -d 2026-01-01 *";
+        assert!(tiers.twin.run(web, same).status.success());
+    }
+    let head = |args: &str| tiers.edge(&format!("-o /dev/null -D - {args}")).to_lowercase().replace('\r', "");
+    let url = |path: &str| format!("https://shop.example.com/app/{path}");
+    // Paths of the program in the browser are its page; a missing file is none, nor is what a program has.
+    for path in ["", "users", "users/12", "users/12/", "a.b/c", "js/"] {
+        assert_eq!(tiers.edge(&url(path)), "<p>the page", "{path}");
+        assert!(head(&url(path)).contains("cache-control: no-cache\n"), "{path}");
+    }
+    assert_eq!(tiers.edge(&url("sub/")), "<p>the page of a folder");
+    assert!(head(&url("sub")).contains("location: /app/sub/\n"));
+    let code = |args: &str| tiers.edge(&format!("-o /dev/null -w '%{{http_code}}' {args}"));
+    for path in ["missing.js", "js/missing.3f9ab2c1.js", ".env", "sub/.git/config"] {
+        assert_eq!(code(&url(path)), "404", "{path}");
+    }
+    assert_eq!(code("https://docs.example.org/any/path"), "200");
+    assert!(tiers.edge("https://docs.example.org/api/who").starts_with("8080 app"));
+    assert_eq!(code(&format!("-X POST {}", url("users"))), "405");
+    // How long they are kept.
+    for (path, kept) in [
+        ("js/app.3f9ab2c1.js", "public, max-age=31536000, immutable"),
+        ("js/index-BxY12abc.js", "public, max-age=31536000, immutable"),
+        ("js/chunk-QJ2XW7AB.js.map", "public, max-age=31536000, immutable"),
+        ("js/settings.js", "public, max-age=600"),
+        ("js/app-settings.js", "public, max-age=600"),
+        ("js/report-20240131.js", "public, max-age=600"),
+        ("js/jquery-3.7.1.min.js", "public, max-age=600"),
+        ("js/photo-1234567890.png", "public, max-age=600"),
+        ("js/hero-Version2.css", "public, max-age=600"),
+        ("js/page-3f9ab2c1.html", "no-cache"),
+    ] {
+        assert!(head(&url(path)).contains(&format!("cache-control: {kept}\n")), "{path}: {}", head(&url(path)));
+    }
+    assert!(!head("https://docs.example.org/").contains("cache-control"));
+    assert!(!head("https://shop.example.com/text?9000").contains("cache-control"));
+    let said = head("'https://shop.example.com/says?Cache-Control=no-store'");
+    assert!(said.contains("cache-control: no-store\n"), "{said}");
+    // Conditional requests and ranges.
+    let (plain, gzip) = (url("js/plain.js"), "-H 'Accept-Encoding: gzip'");
+    let first = tiers.edge(&format!("-o /dev/null -D - {plain}")).replace('\r', "");
+    let value = |name: &str| first.lines().find_map(|l| l.strip_prefix(name)).unwrap().to_owned();
+    assert_eq!(code(&format!("-H 'If-None-Match: {}' {plain}", value("etag: "))), "304");
+    assert_eq!(code(&format!("-H 'If-Modified-Since: {}' {plain}", value("last-modified: "))), "304");
+    assert_eq!(tiers.edge(&format!("-r 4-8 {plain}")), "a = 1");
+    // Compression.
+    for ask in [format!("{gzip} {plain}"), format!("{gzip} 'https://shop.example.com/text?9000'")] {
+        let said = head(&ask);
+        assert!(said.contains("content-encoding: gzip\n") && said.contains("vary: accept-encoding\n"), "{said}");
+    }
+    assert_eq!(tiers.edge(&format!("--compressed {plain}")), text);
+    assert_eq!(tiers.edge(&format!("--compressed {}", url("js/packed.css"))), "beside\n");
+    assert_eq!(tiers.edge(&url("js/packed.css")), text);
+    assert_eq!(tiers.edge("--compressed 'https://shop.example.com/packed?9002'").len(), 9002);
+    let small = format!("{gzip} {}", url("js/settings.js"));
+    for ask in [plain, small, format!("{gzip} https://docs.example.org/api/text?9000")] {
+        assert!(!head(&ask).contains("content-encoding"), "{ask}");
+    }
+    assert_eq!(head(&format!("{gzip} 'https://shop.example.com/packed?9002'")).matches("content-encoding").count(), 1);
+}
+
+#[test]
+fn a_password_is_asked_for_wherever_the_path_is_reached() {
+    let (tiers, _state) = start(|site| {
+        let users = |name: &str| {
+            let password = format!("of {name}");
+            let out = std::process::Command::new("openssl").args(["passwd", "-6", &password]).output().unwrap();
+            let path = site.state.with_file_name(name);
+            std::fs::write(&path, format!("{name}:{}", String::from_utf8(out.stdout).unwrap())).unwrap();
+            SecretRef::File(path)
+        };
+        let auth =
+            |path: &str, users: &SecretRef| Auth { path: path.into(), users: users.clone(), realm: "the shop".into() };
+        let (ops, root) = (users("ops"), users("root"));
+        let shop = site.sites.get_mut(&"shop.example.com".parse().unwrap()).unwrap();
+        shop.auth = vec![auth("/admin/", &ops), auth("/admin/root/", &root), auth("/static/own/", &ops)];
+    });
+    for web in ["web1", "web2"] {
+        tiers.twin.put(web, "/srv/shop/public/own/a.3f9ab2c1.js", "own");
+    }
+    let code = |args: &str, path: &str| {
+        tiers.edge(&format!("-o /dev/null -w '%{{http_code}}' --path-as-is {args} 'https://shop.example.com{path}'"))
+    };
+    for version in ["--http1.1", "--http2"] {
+        for path in [
+            "/admin/",
+            "/admin",
+            "/admin?x",
+            "/admin/who",
+            "/Admin/who",
+            "/%61dmin/who",
+            "//admin/who",
+            "/./admin/who",
+            "/x/../admin/who",
+            "/x/%2e%2e/admin/who",
+            "/x/..%2fadmin/who",
+            "/admin%2fwho",
+            "/admin;a=b/who",
+            "/admin%3ba/who",
+            "/admin/root/who",
+            "/static/own/a.3f9ab2c1.js",
+            "/static//own/x",
+            "/static/x/../own/x",
+        ] {
+            assert_eq!(code(version, path), "401", "{version} {path}");
+        }
+        for path in ["/x/..;/admin/who", "/x%5c..%5cadmin%5cwho", "/..%3b/admin/who"] {
+            assert_eq!(code(version, path), "400", "{version} {path}");
+        }
+        for path in ["/who", "/administrator/who", "/x/admin/who", "/static/x.txt", "/?/admin/"] {
+            assert_eq!(code(version, path), "200", "{version} {path}");
+        }
+        for (path, right, wrong) in
+            [("/admin/who", "ops:of ops", "root:of root"), ("/admin/root/who", "root:of root", "ops:of ops")]
+        {
+            assert_eq!(code(&format!("{version} -u '{right}'"), path), "200", "{path}");
+            for wrong in [wrong, "ops:hunter2", "nobody:of ops", ":", "ops:"] {
+                assert_eq!(code(&format!("{version} -u '{wrong}'"), path), "401", "{path} {wrong}");
+            }
+        }
+    }
+    let asked = tiers.edge("-o /dev/null -D - https://shop.example.com/admin/").to_lowercase();
+    assert!(asked.contains("www-authenticate: basic realm=\"the shop\""), "{asked}");
+    let own = tiers.edge("-o /dev/null -D - -u 'ops:of ops' https://shop.example.com/static/own/a.3f9ab2c1.js");
+    assert!(own.contains("cache-control: private, max-age=31536000, immutable"), "{own}");
+    let answer = tiers.raw("http/1.1", &[(websocket("/admin/ws").as_bytes(), "401 ")]);
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+    // No word of a password or its hash is in a log, and only those read the file who must.
+    let said = logs(&tiers, &["lb1", "web1", "web2"]);
+    assert!(!said.contains("hunter2") && !said.contains("$6$"), "{said}");
+    let modes = text(&tiers.twin.run("web1", "stat -c '%a %U %G' /etc/nginx/infra-users-*"));
+    assert_eq!(modes, "640 root www-data\n".repeat(3));
 }
 
 #[test]

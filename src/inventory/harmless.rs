@@ -13,6 +13,8 @@ const CLOSED: [&str; 3] = ["database", "monitoring", "certificates"];
 const SECRET_KEYS: [&str; 4] = ["password", "token", "source", "key"];
 /// The places of a secret.
 const REFERENCE: [&str; 3] = ["env", "file", "command"];
+/// The keys of what a site asks a password for; `users` are a secret, as is what is misspelled there.
+const AUTH: [&str; 3] = ["path", "users", "realm"];
 /// All keys whose values are no secrets, wherever they stand.
 const KEYS: [&str; 71] = [
     "address",
@@ -108,6 +110,10 @@ pub(super) fn value(path: &[&str], text: &str, listed: bool) -> bool {
     if matches!(path, ["sites", _, "key"]) && is_kind_of_key(text) {
         return true;
     }
+    // Names and hashes where the map should be.
+    if let ["sites", _, "auth"] = path {
+        return false;
+    }
     if let Some(at) = secret(path) {
         return match (path.get(at + 1..).unwrap_or_default(), listed) {
             (["env"], false) => is_variable(text),
@@ -155,6 +161,9 @@ pub(super) fn key(path: &[&str], text: &str) -> bool {
     if secret(path).is_some() {
         return near(&REFERENCE);
     }
+    if let ["sites", _, "auth"] = path {
+        return near(&AUTH);
+    }
     match path {
         // `name:shop` is a mistake that is only seen when it is shown.
         [] => {
@@ -177,7 +186,9 @@ pub(super) fn key(path: &[&str], text: &str) -> bool {
 fn secret(path: &[&str]) -> Option<usize> {
     (0..path.len()).find(|at| {
         let parent = at.checked_sub(1).and_then(|above| path.get(above)).copied();
-        path.get(*at).is_some_and(|key| is_sensitive(key, parent))
+        let of_site = path.first() == Some(&"sites") && *at > 2;
+        let is_user = |key: &str| of_site && (key == "users" || (parent == Some("auth") && !AUTH.contains(&key)));
+        path.get(*at).is_some_and(|key| is_user(key) || is_sensitive(key, parent))
     })
 }
 
@@ -216,7 +227,18 @@ mod tests {
             assert!(value(path, text, false), "{path:?}");
         }
         for (path, text) in [
-            (&["database"][..], "hunter2"),
+            (&["sites", "shop.example.com", "auth", "path"][..], "/admin/"),
+            (&["sites", "shop.example.com", "auth", "users", "file"], "users.htpasswd"),
+        ] {
+            assert!(value(path, text, false), "{path:?}");
+        }
+        for (path, text) in [
+            (&["sites", "shop.example.com", "auth"][..], "hunter2"),
+            (&["sites", "shop.example.com", "auth", "users"], "hunter2"),
+            (&["sites", "shop.example.com", "auth", "user"], "hunter2"),
+            (&["sites", "shop.example.com", "auht", "users"], "hunter2"),
+            (&["sites", "shop.example.com", "auth", "users", "command"], "hunter2"),
+            (&["database"], "hunter2"),
             (&["database", "users"], "hunter2"),
             (&["database", "users", "shop"], "hunter2"),
             (&["database", "users", "shop", "pw"], "hunter2"),
@@ -236,6 +258,7 @@ mod tests {
         }
         assert!(key(&["database", "users", "shop"], "passwrod") && key(&["monitoring"], "servcie"));
         assert!(!key(&["database", "users", "shop", "password"], "hunter2") && !key(&["monitoring"], "hunter2"));
+        assert!(!key(&["sites", "shop.example.com", "auth"], "hunter2"));
         assert!(!key(&[], "https://hunter2") && !key(&["monitoring"], "correcthorse"));
     }
 }

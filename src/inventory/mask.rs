@@ -153,7 +153,7 @@ fn secret(line: &str, is_open: bool) -> Option<usize> {
         // What holds more keys is looked at by these.
         let holds = value.is_empty() || value.starts_with('{');
         let harmless = is_open || holds || (harmless::is_known(word) && !value.contains("://"));
-        if is_sensitive(word, None) || !harmless {
+        if is_sensitive(word, None) || !harmless || (is_open && word == "users") {
             return Some(skip(at + 1));
         }
         keys += 1;

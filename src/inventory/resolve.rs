@@ -3,6 +3,7 @@
 
 mod addresses;
 mod alerts;
+mod auth;
 mod bought;
 mod certificates;
 mod database;

@@ -17,7 +17,7 @@ use crate::base::sh::UnitName;
 use crate::base::warning::Warning;
 
 pub use super::bought::Bought;
-pub use super::content::{AppProgram, StaticFiles, leads};
+pub use super::content::{AppProgram, Auth, KEPT, StaticFiles, leads};
 pub use super::issuer::{Certificates, Challenge, Fallback, Issuer};
 pub use super::manner::{BodyLimit, Hsts, KeyKind, Maintenance, Manner, Media, Page, Timeouts};
 pub use super::origin::{Place, SecretRef};
@@ -224,6 +224,8 @@ pub struct WebSite {
     pub files: Vec<StaticFiles>,
     /// The programs, in order. A site has at least one of the two.
     pub programs: Vec<AppProgram>,
+    /// Where name and password are asked for; of several that fit a path, the longest counts.
+    pub auth: Vec<Auth>,
     /// How it answers.
     pub manner: Manner,
     /// Its certificate, where that is neither ordered nor made.
@@ -241,6 +243,12 @@ impl WebSite {
     /// What `Host` says when it is asked for, without a port (RFC 9110 section 7.2): its names and its addresses.
     pub fn hosts(&self) -> impl Iterator<Item = String> {
         self.names().map(ToString::to_string).chain(self.addresses.iter().copied().map(bracketed))
+    }
+
+    /// Whether a request for `path` is asked for name and password.
+    pub fn is_guarded(&self, path: &str) -> bool {
+        let path = path.to_ascii_lowercase();
+        self.auth.iter().any(|auth| leads(&auth.path.to_ascii_lowercase(), &path))
     }
 
     /// The program that a request for `path` reaches, if one does: that of the longest path, unless files have a longer prefix.

@@ -148,6 +148,7 @@ mod tests {
             port: u64::from(port).try_into().unwrap(),
             health: "/healthz".into(),
             hosts: BTreeSet::new(),
+            compress: false,
             place: Place::default(),
         };
         let site = WebSite {
@@ -156,6 +157,7 @@ mod tests {
             addresses: Vec::new(),
             files: Vec::new(),
             programs: Vec::new(),
+            auth: Vec::new(),
             manner: crate::inventory::site::Manner::default(),
             certificate: None,
             place: Place::default(),

@@ -381,7 +381,7 @@ fn through_all_tiers(context: &Context<'_>, site: &WebSite, out: &mut Claims) {
             add(title, ask(&name, &web::probe_path(program)), false);
         }
         // Where the health lies in no path of the program, only its own hosts can ask for it.
-        if site.program_at(&program.health) == Some(program) {
+        if site.program_at(&program.health) == Some(program) && !site.is_guarded(&program.health) {
             add(format!("the program of {name} is well at {}", program.health), ask(&name, &program.health), true);
         }
     }

@@ -1,6 +1,9 @@
 //! The web hosts: takes a context, adds nginx, which lets load balancers in, serves static files and passes the rest on to
 //! the app hosts over verified TLS.
 
+mod files;
+mod users;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,16 +11,19 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::base::diagnostic::Diagnostic;
-use crate::base::net::{DnsName, HostName, Port, bracketed};
-use crate::base::sh::quote;
-use crate::inventory::site::{AppProgram, BodyLimit, Role, StaticFiles};
-use crate::plan::state::{Look, Phase, Probe};
+use crate::base::material::{Material, SecretId};
+use crate::base::materials::Owner;
+use crate::base::net::{HostName, Port, bracketed};
+use crate::base::secret::sentinel;
+use crate::inventory::site::{AppProgram, Auth, BodyLimit, Role, Site, WebSite};
+use crate::plan::state::{Access, File, Follow, Look, Phase, Probe};
 use crate::service::claims::Claims;
 use crate::service::nginx::{self, Front};
 use crate::service::product::Product;
 use crate::service::programs;
 use crate::service::render::{Template, template};
-use crate::service::{Context, Service};
+use crate::service::{Context, SecretWanted, Service};
+use files::{Files, Kept, root_look};
 
 /// See the module.
 pub struct Web;
@@ -36,6 +42,7 @@ struct Model<'a> {
     programs: Vec<programs::Program>,
     /// Whose upstream is asked after a program on a host.
     nexts: Vec<(String, String)>,
+    kept: BTreeSet<Kept>,
     sites: Vec<SiteModel>,
 }
 
@@ -56,6 +63,7 @@ struct SiteModel {
     body: Option<String>,
     /// Whether bodies flow through this host as they come.
     flows: bool,
+    auth: Vec<AuthModel>,
 }
 
 #[derive(Serialize)]
@@ -68,15 +76,17 @@ struct Program {
     probe: String,
     /// The name among the upstreams.
     upstream: String,
+    compress: bool,
 }
 
+/// Where name and password are asked for.
 #[derive(Serialize)]
-struct Files {
-    /// Quoted; ends with a slash, as the prefix does, so that `alias` cannot be left by `..`.
-    root: String,
-    prefix: String,
-    /// Whether the prefix is all of the site.
-    is_root: bool,
+struct AuthModel {
+    /// What `$uri` is there.
+    expression: String,
+    realm: String,
+    /// The file of its users.
+    users: String,
 }
 
 impl Service for Web {
@@ -92,6 +102,21 @@ impl Service for Web {
         &[nginx::NGINX]
     }
 
+    fn secrets(&self, site: &Site) -> Vec<SecretWanted> {
+        let owner = Owner::Hosts(site.with_role(Role::Web).map(|host| host.name.clone()).collect());
+        let each = site.sites.values().flat_map(|s| s.auth.iter().map(move |auth| (s, auth)));
+        let wanted = |(s, auth): (&WebSite, &Auth)| SecretWanted {
+            name: users::name(s, auth),
+            owner: owner.clone(),
+            given: Some(auth.users.clone()),
+        };
+        each.map(wanted).collect()
+    }
+
+    fn admit_secret(&self, _name: &str, value: &str) -> Result<(), String> {
+        users::admit(value)
+    }
+
     fn about(&self) -> Option<(Phase, &'static str)> {
         Some((Phase::Web, "nginx"))
     }
@@ -103,18 +128,22 @@ impl Service for Web {
         }
         nginx::want(context, NAME, out)?;
         let port = site.ports.web;
+        want_users(context, out)?;
         let apps = targets(context);
         let programs = Programs::of(context);
-        let mut sites = Vec::new();
+        let (mut sites, mut kept) = (Vec::new(), BTreeSet::new());
         for s in site.sites.values() {
-            let files = s.files.iter().map(|f| files(f, &s.name)).collect::<Result<Vec<_>, _>>()?;
-            let programs: Vec<Program> = (1..).zip(&s.programs).filter_map(|(n, one)| programs.model(n, one)).collect();
-            let is_probed_here = !programs.iter().any(|one| one.probe == PROBE);
+            let shared = s.auth.is_empty();
+            let files =
+                (1..).zip(&s.files).map(|one| Files::of(one, &s.name, shared)).collect::<Result<Vec<_>, _>>()?;
+            kept.extend(s.files.iter().filter_map(|one| Kept::of(one, shared)));
+            let led: Vec<Program> = (1..).zip(&s.programs).filter_map(|one| programs.model(one.0, one.1)).collect();
+            let is_probed_here = !led.iter().any(|one| one.probe == PROBE);
             let has_root = !is_probed_here || files.iter().any(|one| one.is_root);
             let timeouts = s.manner.timeouts.outside(1);
             sites.push(SiteModel {
                 names: s.hosts().collect(),
-                programs,
+                programs: led,
                 files,
                 has_root,
                 is_probed_here,
@@ -125,6 +154,7 @@ impl Service for Web {
                     BodyLimit::Unlimited => "0".to_owned(),
                 }),
                 flows: s.manner.body.flows(),
+                auth: auth(s),
             });
         }
         for (s, f) in site.sites.values().flat_map(|s| s.files.iter().map(move |f| (s, f))) {
@@ -136,6 +166,7 @@ impl Service for Web {
             app_name: site.role_name(Role::App),
             nexts: programs::nexts(&programs.all),
             programs: programs.all,
+            kept,
             sites,
         };
         let body = context.render("web/web.conf", &model)?;
@@ -167,7 +198,13 @@ impl Programs {
 
     fn model(&self, number: usize, program: &AppProgram) -> Option<Program> {
         let upstream = self.by_port.get(&(program.port, program.hosts.clone()))?.clone();
-        Some(Program { number, ways: ways(&program.path), probe: probe_path(program), upstream })
+        Some(Program {
+            number,
+            ways: ways(&program.path),
+            probe: probe_path(program),
+            upstream,
+            compress: program.compress,
+        })
     }
 }
 
@@ -184,16 +221,33 @@ pub(crate) fn probe_path(program: &AppProgram) -> String {
     format!("{PROBE}{}", program.path.trim_end_matches('/'))
 }
 
-/// The folder of a site's files is there; who puts them there may come after us.
-fn root_look(files: &StaticFiles, site: &DnsName) -> String {
-    let (root, why) = (
-        quote(&files.root),
-        quote(&format!(
-            "the static files of {site} are to come from {}, which is no folder there: until it is one, requests for them are answered by 404",
-            files.root
-        )),
-    );
-    format!("[ -d {root} ] || {{ printf '%s\\n' {why}; exit 1; }}")
+/// The paths that are asked for, the longest first, as the first that fits counts.
+fn auth(site: &WebSite) -> Vec<AuthModel> {
+    let mut all: Vec<&Auth> = site.auth.iter().collect();
+    all.sort_by_key(|auth| std::cmp::Reverse(auth.path.len()));
+    let model = |auth: &Auth| AuthModel {
+        expression: users::expression(&auth.path),
+        realm: auth.realm.clone(),
+        users: users_file(site, auth),
+    };
+    all.into_iter().map(model).collect()
+}
+
+fn users_file(site: &WebSite, auth: &Auth) -> String {
+    format!("/etc/nginx/infra-{}", users::name(site, auth))
+}
+
+/// The files of users, which nginx's workers read at each request.
+fn want_users(context: &Context<'_>, out: &mut Claims) -> Result<(), Diagnostic> {
+    for (site, auth) in context.site.sites.values().flat_map(|s| s.auth.iter().map(move |auth| (s, auth))) {
+        let id = SecretId::new(NAME, &users::name(site, auth)).map_err(|e| Diagnostic::error(e.to_string()))?;
+        let body = context.body(format!("{}\n", sentinel(Material::Secret(id))))?;
+        let access = Access { owner: "root".into(), group: "www-data".into(), mode: 0o640 };
+        let then = BTreeMap::from([(nginx::UNIT.to_owned(), Follow::Reload)]);
+        let about = Some(format!("the users of {}{}", site.name, auth.path));
+        out.file(&users_file(site, auth), File { service: NAME, phase: Phase::Web, access, body, then, about })?;
+    }
+    Ok(())
 }
 
 /// At least one app host answers this web host's client certificate.
@@ -221,21 +275,4 @@ fn reach_probe(context: &Context<'_>, apps: &[SocketAddr], out: &mut Claims) {
         within: Duration::from_secs(15),
         advisory: false,
     });
-}
-
-fn files(files: &StaticFiles, site: &DnsName) -> Result<Files, Diagnostic> {
-    let with_slash = |text: &str| format!("{}/", text.trim_end_matches('/'));
-    let (root, prefix) = (with_slash(&files.root), with_slash(&files.prefix));
-    for text in [&root, &prefix] {
-        // nginx sees a variable in `$`, and has no way to write one literally.
-        if let Some(bad) = text.chars().find(|c| c.is_control() || "$\"\\".contains(*c)) {
-            return Err(Diagnostic::error(format!(
-                "static files of `{site}`: `{}` holds {bad:?}",
-                text.escape_debug()
-            ))
-            .help("nginx cannot name such a path; choose another one"));
-        }
-    }
-    let is_root = prefix == "/";
-    Ok(Files { root: format!("\"{root}\""), prefix: if is_root { prefix } else { format!("\"{prefix}\"") }, is_root })
 }

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use infra::base::net::HostName;
 use infra::inventory::site::{
-    AppProgram, Backend, Certificates, FirewallPolicy, Host, Manner, Place, Ports, Role, Site, Ssh, StaticFiles,
+    AppProgram, Backend, Certificates, FirewallPolicy, Host, KEPT, Manner, Place, Ports, Role, Site, Ssh, StaticFiles,
     WebSite,
 };
 
@@ -44,6 +44,7 @@ pub fn web_site(name: &str, aliases: &[&str], files: Option<(&str, &str)>, port:
         addresses: Vec::new(),
         files: files.map(|(root, prefix)| folder(root, prefix)).into_iter().collect(),
         programs: port.map(|port| program("/", port)).into_iter().collect(),
+        auth: Vec::new(),
         manner: Manner::default(),
         certificate: None,
         place: Place::default(),
@@ -51,7 +52,7 @@ pub fn web_site(name: &str, aliases: &[&str], files: Option<(&str, &str)>, port:
 }
 
 pub fn folder(root: &str, prefix: &str) -> StaticFiles {
-    StaticFiles { root: root.into(), prefix: prefix.into() }
+    StaticFiles { root: root.into(), prefix: prefix.into(), spa: false, cache: Some(KEPT) }
 }
 
 pub fn program(path: &str, port: u64) -> AppProgram {
@@ -60,6 +61,7 @@ pub fn program(path: &str, port: u64) -> AppProgram {
         port: port.try_into().unwrap(),
         health: "/healthz".into(),
         hosts: BTreeSet::new(),
+        compress: false,
         place: Place::default(),
     }
 }

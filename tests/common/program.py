@@ -13,11 +13,13 @@ usage: program.py PORT [ADDRESS], with its name in the environment's WHO
   /healthz                200, but 503 where there is a file /run/unwell, and 404 for another host than /run/host names
   /busy                   503 of its own
   /close                  takes the request, and ends the connection without an answer
+  /text?BYTES             a text of so many bytes; `/packed` the same, compressed by the program
   /sink                   takes a body, says how many bytes it had
   …/ws                    speaks the websocket protocol's handshake, then says back what it gets
 """
 
 import base64
+import gzip
 import hashlib
 import http.server
 import os
@@ -105,6 +107,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_error(404)
         elif path == "/busy":
             self.send_error(503, "of its own")
+        elif path.endswith(("/text", "/packed")):
+            body = b"a text " * (int(query) // 7)
+            if path.endswith("/text"):
+                self.answer(body, media="application/json")
+            else:
+                self.answer(gzip.compress(body), [("Content-Encoding", "gzip")], "application/json")
         elif path == "/close":
             self.close_connection = True
         elif path.endswith("/ws") and self.headers.get("Upgrade"):

@@ -14,7 +14,6 @@ use std::time::Duration;
 use infra::base::material::Material;
 use infra::base::materials::Materials;
 use infra::inventory::site::Site;
-use infra::pki;
 use infra::plan::decision::Memory;
 use infra::plan::state::{Desired, Facts};
 use infra::service::{ALL, desire, platform, render::Templates};
@@ -37,7 +36,9 @@ impl Tiers {
 
     /// The same on hosts of which more is known than their release.
     pub fn start_with(site: Site, facts: impl Fn(Facts) -> Facts, program: impl Fn(&Twin, &str)) -> Self {
-        let materials = pki::ensure(&site, &site.state, OffsetDateTime::now_utc()).unwrap().materials;
+        let hosts = site.hosts.keys().cloned().collect();
+        let (mut revealed, now) = (infra::material::Revealed::new(), OffsetDateTime::now_utc());
+        let materials = infra::material::gather(&site, ALL, &hosts, &mut revealed, now).unwrap().materials;
         let facts = site.hosts.keys().map(|h| (h.clone(), facts(platform::oldest()))).collect();
         let templates = Templates::load(ALL, None).unwrap();
         let desired = desire(&site, (&facts, &Memory::default()), &materials, &templates).unwrap();

@@ -137,6 +137,10 @@ impl Twin {
         }
         for (path, file) in &wanted.files {
             write(&under(path), &materials.share(name).materialize(&file.body.text).unwrap(), file.access.mode);
+            if file.access.group != "root" {
+                let done = Command::new("chgrp").arg(&file.access.group).arg(under(path)).status().unwrap();
+                assert!(done.success(), "{path}");
+            }
         }
         // Units do not exist here; whether a daemon runs is what the other probes see.
         let systemctl = "#!/bin/sh\ncase \"$*\" in *MainPID*nginx*) cat /run/nginx.pid ;; esac\nexit 0\n";

@@ -54,14 +54,21 @@ pub(crate) fn site(backend: Backend) -> Site {
         host("db1", &["10.99.0.41", "fd99::41"], &[Role::Db]),
         host("db2", &["10.99.0.42", "fd99::42"], &[Role::Db]),
     ];
-    let program =
-        AppProgram { path: "/".into(), port: port(8080), health: "/".into(), hosts: BTreeSet::new(), place: place(51) };
+    let program = AppProgram {
+        path: "/".into(),
+        port: port(8080),
+        health: "/".into(),
+        hosts: BTreeSet::new(),
+        compress: false,
+        place: place(51),
+    };
     let shop = WebSite {
         name: "shop.example.com".parse().unwrap(),
         aliases: Vec::new(),
         addresses: Vec::new(),
         files: Vec::new(),
         programs: vec![program],
+        auth: Vec::new(),
         manner: infra::inventory::site::Manner::default(),
         certificate: None,
         place: place(50),

@@ -1,11 +1,13 @@
 //! `static:` of a site: takes one folder or a list of them, gives the folders with their prefixes.
 
+use std::time::Duration;
+
 use super::host_path;
-use super::paths::{Paths, prefix};
+use super::paths::{BOOL, Paths, prefix};
 use crate::base::diagnostic::Diagnostic;
 use crate::inventory::raw::{Entry, Mark, Node};
 use crate::inventory::read::Problems;
-use crate::inventory::site::StaticFiles;
+use crate::inventory::site::{KEPT, StaticFiles};
 
 /// Folders that hold more than a site; none of these nor what is below them is served.
 const SYSTEM: [&str; 13] = [
@@ -26,6 +28,9 @@ const SYSTEM: [&str; 13] = [
 /// Folders that are not served whole; what is below them may be.
 const SHARED: [&str; 9] = ["/", "/home", "/media", "/mnt", "/tmp", "/usr", "/var", "/var/lib", "/var/log"];
 
+/// A year, as long as what has a digest in its name is kept.
+const LONGEST: Duration = Duration::from_secs(31_536_000);
+
 /// Reads the folders; those that are wrong are left out.
 pub(super) fn files<'a>(
     entry: &'a Entry,
@@ -44,7 +49,7 @@ fn folder<'a>(
     paths: &mut Paths<'a>,
     problems: &mut Problems,
 ) -> Option<StaticFiles> {
-    let fields = problems.fields_of(node, head, what, &["root", "prefix"])?;
+    let fields = problems.fields_of(node, head, what, &["root", "prefix", "spa", "cache"])?;
     let help = "write `root: /srv/shop/public`, the folder on the web hosts";
     let root = problems.require(fields, what, "root", help).and_then(|e| static_root(&e.value, problems));
     let prefix = match fields.value("prefix") {
@@ -55,7 +60,16 @@ fn folder<'a>(
         }
         None => paths.take("/", head, false, problems).then(|| "/".to_owned()),
     };
-    Some(StaticFiles { root: root?, prefix: prefix? })
+    let spa = fields.value("spa").map_or(Some(false), |node| problems.word(node, "spa", &BOOL));
+    let cache = match fields.value("cache") {
+        None => Some(KEPT),
+        Some(node) if node.text() == Some("false") => None,
+        Some(node) => {
+            let why = "; `false`: nothing is said about keeping";
+            Some(problems.duration(node, "cache", Duration::ZERO..=LONGEST, why)?)
+        }
+    };
+    Some(StaticFiles { root: root?, prefix: prefix?, spa: spa?, cache })
 }
 
 fn static_root(node: &Node, problems: &mut Problems) -> Option<String> {

@@ -7,6 +7,9 @@ use crate::inventory::read::Problems;
 /// Where the tiers answer themselves: probes of `infra`, and proofs for certificate authorities (RFC 8555 section 8.3).
 const OWN: [&str; 2] = ["/.well-known/infra/", "/.well-known/acme-challenge/"];
 
+/// The words for yes and no.
+pub(super) const BOOL: [(&str, bool); 2] = [("true", true), ("false", false)];
+
 /// The prefixes of one site, each with its place and whether it is a program's.
 #[derive(Default)]
 pub(super) struct Paths<'a>(Vec<Taken<'a>>);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::hosts::Hosts;
 use super::names;
-use super::paths::{Paths, prefix, url_path};
+use super::paths::{BOOL, Paths, prefix, url_path};
 use crate::base::diagnostic::Diagnostic;
 use crate::base::net::{HostName, Port};
 use crate::base::warning::Warning;
@@ -56,7 +56,7 @@ fn program<'a>(
     (known, paths): (&mut BTreeMap<Port, Vec<Said<'a>>>, &mut Paths<'a>),
     problems: &mut Problems,
 ) -> Option<AppProgram> {
-    let fields = problems.fields_of(node, head, what, &["path", "port", "health", "hosts"])?;
+    let fields = problems.fields_of(node, head, what, &["path", "port", "health", "hosts", "compress"])?;
     // The path first: who of two has it is the first one, whatever else is wrong with either.
     let path = match fields.value("path") {
         Some(node) => {
@@ -85,7 +85,9 @@ fn program<'a>(
         let one = Said { site, port: node, hosts: runs_on.clone(), health: health.clone(), mark };
         agree(port, one, known.entry(port).or_default(), problems);
     }
-    Some(AppProgram { path: path?, port: port?, health: health?, hosts: runs_on?, place: head.place() })
+    let compress = fields.value("compress").map_or(Some(false), |node| problems.word(node, "compress", &BOOL));
+    let (hosts, place) = (runs_on?, head.place());
+    Some(AppProgram { path: path?, port: port?, health: health?, hosts, compress: compress?, place })
 }
 
 /// One port on one host is one program, and is well or not: it has one path that tells.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
+use super::auth::auth;
 use super::bought;
 use super::files::files;
 use super::hosts::Hosts;
@@ -17,10 +18,11 @@ use crate::inventory::read::{Fields, Problems};
 use crate::inventory::site::WebSite;
 
 /// What a site can say.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "aliases",
     "static",
     "app",
+    "auth",
     "timeouts",
     "body",
     "hsts",
@@ -114,6 +116,7 @@ fn site<'a>(
             "write `static: { root: /srv/shop/public }` or `app: { port: 8080, health: /healthz }`; where both stand, `static` has a `prefix`",
         ));
     }
+    let auth = fields.get("auth").map(|entry| auth(entry, &what, name.map_or("", DnsName::as_str), problems));
     let names: Vec<&DnsName> = name.into_iter().chain(&aliases).collect();
     let manner = manner::manner(fields, &names, folder, problems);
     let all: Vec<String> = names.iter().map(ToString::to_string).collect();
@@ -130,6 +133,7 @@ fn site<'a>(
         addresses,
         files: folders.unwrap_or_default(),
         programs: programs.unwrap_or_default(),
+        auth: auth.unwrap_or_default(),
         manner: manner?,
         certificate: certificate.flatten(),
         place: entry.key.mark.place(),

@@ -110,6 +110,8 @@ fn pages<'a>(context: &Context<'a>) -> impl Iterator<Item = Page<'a>> {
         let path = site.programs.first().map(|one| one.path.as_str());
         let path = path.or(site.files.first().map(|files| files.prefix.as_str())).unwrap_or("/");
         let (path, codes) = match health {
+            // A password is asked for: what stands behind that is seen on the app hosts.
+            Some(program) if site.is_guarded(&program.health) => (program.health.as_str(), "401"),
             Some(program) => (program.health.as_str(), "200"),
             None => (path, "200, 301, 302, 304, 307, 308, 401, 403, 404"),
         };
