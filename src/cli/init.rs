@@ -12,7 +12,7 @@ use crate::base::diagnostic::Diagnostic;
 use crate::base::fsx;
 use crate::base::net::{Cidr, DnsName, HostName, Port};
 use crate::base::words::count;
-use crate::fleet::measure;
+use crate::host::reach;
 use crate::inventory::draft::{self, Draft, DraftHost, Login};
 use crate::inventory::load;
 use crate::inventory::site::{Engine, Role};
@@ -304,7 +304,7 @@ fn manage_from(
     reporter: &Reporter,
 ) -> Result<Vec<Cidr>, Stop> {
     let reached = || hosts.iter().filter(|host| host.login.jump.is_none()).flat_map(|host| &host.addresses);
-    let ways = || reached().filter_map(|to| Some((*to, measure::local_address(*to)?)));
+    let ways = || reached().filter_map(|to| Some((*to, reach::local_address(*to)?)));
     let local: BTreeSet<IpAddr> = ways().map(|(_, from)| from).filter(|from| !from.is_loopback()).collect();
     let usual = local.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let given = Some(init.manage_from.clone()).filter(|given| !given.is_empty());
