@@ -10,7 +10,7 @@ use std::path::Path;
 use infra::base::net::HostName;
 use infra::base::secret::display;
 use infra::inventory::load::load;
-use infra::inventory::site::{Engine, Role, Site};
+use infra::inventory::site::{Agent, Engine, Role, Site};
 use infra::pki;
 use infra::plan::decision::Memory;
 use infra::plan::state::{DesiredHost, Facts, File, Version};
@@ -118,6 +118,67 @@ fn what_the_monitoring_agents_are_told() {
     });
     let env = &desired[&"web1".parse::<HostName>().unwrap()].files["/etc/infra/monitoring/source.env"];
     assert_eq!(env.access.mode, 0o600);
+}
+
+#[test]
+fn what_the_collector_is_told() {
+    let mut site = common::shipped(Path::new("state"));
+    let full = load(Path::new("inventories/full.yml")).unwrap().0;
+    site.database = full.database;
+    site.hosts.extend(full.hosts.into_iter().filter(|(_, host)| host.has(Role::Db)));
+    site.monitoring.as_mut().unwrap().agent = Agent::OtelcolSumo;
+    let templates = Templates::load(ALL, None).unwrap();
+    let materials = infra::material::placeholders(&site, ALL).unwrap();
+    let desired = desire(&site, (&BTreeMap::new(), &Memory::default()), &materials, &templates).unwrap();
+    let of = |host: &str| &desired[&host.parse::<HostName>().unwrap()].files;
+    insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
+        for (host, file) in [
+            ("web1", "conf.d/20-infra-base.yaml"),
+            ("lb1", "conf.d/30-infra-lb.yaml"),
+            ("web1", "conf.d/30-infra-web.yaml"),
+            ("app1", "conf.d/30-infra-app.yaml"),
+            ("db1", "conf.d/30-infra-db.yaml"),
+            ("app1", "conf.d/40-infra-logs.yaml"),
+            ("db1", "env/infra.env"),
+            ("db1", "env/token.env"),
+        ] {
+            let wanted = &of(host)[&format!("/etc/otelcol-sumo/{file}")];
+            let name = file.rsplit('/').next().unwrap();
+            insta::assert_snapshot!(format!("collector__{host}__{name}"), display(&wanted.body.text));
+        }
+    });
+    for (host, files) in [("web1", &["token.env"][..]), ("db1", &["token.env", "infra.env"])] {
+        for (path, file) in of(host).iter().filter(|(path, _)| path.starts_with("/etc/otelcol-sumo/env/")) {
+            assert!(files.contains(&path.rsplit('/').next().unwrap()), "{path}");
+            assert_eq!((file.access.mode, file.access.group.as_str()), (0o640, "otelcol-sumo"), "{path}");
+        }
+        // Nothing else has the token.
+        let with = of(host).iter().filter(|(_, file)| display(&file.body.text).contains("monitoring/token"));
+        assert_eq!(with.map(|(path, _)| path.as_str()).collect::<Vec<_>>(), ["/etc/otelcol-sumo/env/token.env"]);
+    }
+}
+
+#[test]
+fn a_template_of_ones_own_is_held_to_the_collectors_structure() {
+    let mut site = common::shipped(Path::new("state"));
+    site.monitoring.as_mut().unwrap().agent = Agent::OtelcolSumo;
+    let materials = infra::material::placeholders(&site, ALL).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let own = folder.path().join("templates/monitoring/otelcol-web.yaml");
+    fs_err::create_dir_all(own.parent().unwrap()).unwrap();
+    let text = fs_err::read_to_string("templates/monitoring/otelcol-web.yaml").unwrap();
+    for (from, to, says) in [
+        ("receivers: [nginx/infra]", "receivers: [nginx/other]", "which no fragment defines"),
+        ("endpoint: \"http://", "endpoint: \"", "begins with `http://`"),
+        ("  pipelines:", "  extensions: []\n  pipelines:", "would replace what the package says"),
+        ("    collection_interval", "\tcollection_interval", "a tab stands"),
+    ] {
+        fs_err::write(&own, text.replacen(from, to, 1)).unwrap();
+        let templates = Templates::load(ALL, Some(folder.path())).unwrap();
+        let refused = desire(&site, (&BTreeMap::new(), &Memory::default()), &materials, &templates).unwrap_err();
+        let said = format!("{refused:?}");
+        assert!(said.contains("the collector's configuration of web1") && said.contains(says), "{said}");
+    }
 }
 
 #[test]

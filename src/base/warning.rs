@@ -41,6 +41,8 @@ warnings! {
     NoHealth = "no-health",
     /// A host that is to watch, and nothing to watch.
     IdleMonitor = "idle-monitor",
+    /// An agent that no test could run as its maker ships it.
+    UntriedAgent = "untried-agent",
     /// A network stands in a list twice.
     NetworkTwice = "network-twice",
     /// The whole internet may try to log in.

@@ -11,7 +11,7 @@ use super::stages;
 use super::stop::{Done, Stop};
 use crate::base::fsx;
 use crate::inventory::alerts::{Table, table};
-use crate::inventory::site::{MonitoringService, Site};
+use crate::inventory::site::{Agent, Monitoring, MonitoringService, Site};
 use crate::pki;
 use crate::report::Reporter;
 use crate::report::text::count;
@@ -54,6 +54,13 @@ pub(super) fn run(alerts: &Alerts, services: Services, reporter: &Reporter) -> D
         Format::Prometheus => for_prometheus(&site, &table, services, reporter)?,
         Format::Sumologic => for_sumologic(&site, &table),
     };
+    if format == Format::Sumologic
+        && site.monitoring.as_ref().and_then(Monitoring::sends_by) == Some(Agent::OtelcolSumo)
+    {
+        reporter.note(
+            "these monitors are of Telegraf's measures: the collector of `agent: otelcol-sumo` names its own otherwise, so that they see none",
+        );
+    }
     for Handed { path, text, mode } in &files {
         let path = alerts.to.join(path);
         fs_err::create_dir_all(path.parent().unwrap_or(&alerts.to))?;

@@ -74,7 +74,6 @@ pub(super) fn run(apply: &Apply, global: &Global, services: Services, reporter: 
         Some(saved) => saved.hosts().cloned().collect(),
         None => stages::selected(&site, global)?,
     };
-    stages::unbuilt(&site)?;
     db::remind(&site, reporter)?;
     stages::gone(&site, reporter);
     let command = format!("infra apply {}", apply.inventory.inventory.display());

@@ -35,7 +35,6 @@ pub struct Diff {
 pub(super) fn run(diff: &Diff, global: &Global, services: Services, reporter: &Reporter) -> Done {
     let site = stages::site(&diff.inventory.inventory, reporter)?;
     let hosts = stages::selected(&site, global)?;
-    stages::unbuilt(&site)?;
     db::remind(&site, reporter)?;
     stages::gone(&site, reporter);
     let command = format!("infra apply {}", diff.inventory.inventory.display());

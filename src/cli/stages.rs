@@ -18,7 +18,7 @@ use crate::fleet::{memory, way_in};
 use crate::host::ssh::{Become, Prompt};
 use crate::host::transport::TransportError;
 use crate::inventory::load;
-use crate::inventory::site::{Agent, Host, MonitoringService, Site};
+use crate::inventory::site::{Host, Site};
 use crate::material;
 use crate::plan::state::DesiredHost;
 use crate::report::passwords::{Member, Passwords};
@@ -89,22 +89,6 @@ pub(super) fn host<'s>(site: &'s Site, name: &HostName) -> Result<&'s Host, Stop
         let near = did_you_mean(name.as_str(), site.hosts.keys().map(HostName::as_str));
         near.map_or(error.clone(), |near| error.help(near)).into()
     })
-}
-
-/// What the inventory may say already, and no release of this tool does yet: told before any host is touched.
-pub(super) fn unbuilt(site: &Site) -> Result<(), Stop> {
-    let mut errors = Vec::new();
-    let mut refuse = |what: &str, help: &str, place: Option<String>| {
-        let at = place.map_or(String::new(), |place| format!(" ({place})"));
-        errors.push(Diagnostic::error(format!("{what} cannot be applied yet{at}")).help(help));
-    };
-    if let Some(monitoring) = &site.monitoring {
-        let place = Some(monitoring.place.to_string());
-        if (monitoring.service, monitoring.agent) == (MonitoringService::Sumologic, Agent::OtelcolSumo) {
-            refuse("`agent: otelcol-sumo`", "write `agent: telegraf`, or take `monitoring` out", place);
-        }
-    }
-    if errors.is_empty() { Ok(()) } else { Err(Stop::Input(errors)) }
 }
 
 /// What every host should be, without asking any; the oldest release stands for hosts that were never seen. Keeps of each

@@ -501,7 +501,12 @@ pub struct Monitoring {
 impl Monitoring {
     /// Whether hosts measure by Telegraf, for Sumo Logic.
     pub fn is_by_telegraf(&self) -> bool {
-        (self.service, self.agent) == (MonitoringService::Sumologic, Agent::Telegraf)
+        self.sends_by() == Some(Agent::Telegraf)
+    }
+
+    /// Who sends to Sumo Logic, where that is where the data goes.
+    pub fn sends_by(&self) -> Option<Agent> {
+        (self.service == MonitoringService::Sumologic).then_some(self.agent)
     }
 }
 
@@ -551,6 +556,11 @@ impl Site {
     pub fn told(&self, mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
         diagnostics.retain(|diagnostic| diagnostic.kind().is_none_or(|kind| self.tells(kind)));
         diagnostics
+    }
+
+    /// Whether somebody watches the hosts.
+    pub fn is_watched(&self) -> bool {
+        self.monitoring.as_ref().is_some_and(|monitoring| monitoring.service != MonitoringService::None)
     }
 
     /// What listens on loopback of `host` for sites: each program once, by its port, with all the sites that it serves, in order.

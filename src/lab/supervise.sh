@@ -18,11 +18,12 @@ if [ "$verb" = boot ]; then
   layers="lowerdir=$tree,upperdir=$dir/disk/upper,workdir=$dir/disk/work"
   mount -t overlay -o "$layers,volatile" overlay "$dir/root" 2>/dev/null ||
     mount -t overlay -o "$layers" overlay "$dir/root" || exit 96
+  # As root of a real machine, root there may lock memory: what keeps secrets in it does.
   # Of /proc/sys, what belongs to the network is the host's own.
   export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 SYSTEMD_NSPAWN_API_VFS_WRITABLE=network
   exec systemd-nspawn -q --register=no --keep-unit --settings=no --resolv-conf=off --timezone=off --link-journal=no \
     --console=pipe --directory="$dir/root" --network-namespace-path="/run/netns/$netns" --machine="$netns" \
-    --hostname="$hostname" --capability=CAP_NET_ADMIN,CAP_NET_RAW --boot
+    --hostname="$hostname" --capability=CAP_NET_ADMIN,CAP_NET_RAW,CAP_IPC_LOCK --boot
 fi
 
 join "${cgroup%/*}"

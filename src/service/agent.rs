@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use serde::Serialize;
 
 use crate::base::diagnostic::Diagnostic;
-use crate::inventory::site::{Backend, Role};
+use crate::inventory::site::{Agent, Backend, MonitoringService, Role, Site};
 use crate::plan::state::{Access, Body, File, Follow, Phase, UnitWanted};
 use crate::service::claims::Claims;
 use crate::service::render::{Template, template};
@@ -31,6 +31,8 @@ pub(crate) enum Reader {
     NodeExporter,
     /// Telegraf; it is told of failed units and of the shipper of logs, too, which it cannot look at itself.
     Telegraf,
+    /// Nobody on the host: Sumo Logic's collector reads no file of measures. What it counts itself is kept for `infra status`.
+    Collector,
 }
 
 impl Reader {
@@ -38,7 +40,7 @@ impl Reader {
     pub(crate) fn folder(self) -> &'static str {
         match self {
             Self::NodeExporter => "/var/lib/prometheus/node-exporter",
-            Self::Telegraf => "/run/infra-measures",
+            Self::Telegraf | Self::Collector => "/run/infra-measures",
         }
     }
 }
@@ -48,6 +50,44 @@ struct Model {
     backend: &'static str,
     folder: &'static str,
     telegraf: bool,
+    collector: bool,
+}
+
+/// The account by which the databases are measured.
+pub(crate) const MONITOR: &str = "infra_monitor";
+/// Telegraf's unit.
+pub(crate) const TELEGRAF: &str = "telegraf.service";
+/// That of Sumo Logic's collector.
+pub(crate) const COLLECTOR: &str = "otelcol-sumo.service";
+/// That of Prometheus' exporter of databases.
+pub(crate) const MYSQLD_EXPORTER: &str = "prometheus-mysqld-exporter.service";
+
+/// The unit that logs in to the databases to measure them, where somebody watches.
+pub(crate) fn database_reader(site: &Site) -> Option<&'static str> {
+    let monitoring = site.monitoring.as_ref()?;
+    match (monitoring.service, monitoring.agent) {
+        (MonitoringService::None, _) => None,
+        (MonitoringService::Prometheus, _) => Some(MYSQLD_EXPORTER),
+        (MonitoringService::Sumologic, Agent::Telegraf) => Some(TELEGRAF),
+        (MonitoringService::Sumologic, Agent::OtelcolSumo) => Some(COLLECTOR),
+    }
+}
+
+/// How an agent asks a load balancer for its statistics.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Statistics {
+    /// Who asks.
+    by: &'static str,
+    /// For what: it is the agent that puts the wish for CSV behind the address that it is given.
+    path: &'static str,
+}
+
+/// That of the agent that the inventory wants, if any.
+pub(crate) fn statistics(site: &Site) -> Option<Statistics> {
+    Some(match site.monitoring.as_ref()?.sends_by()? {
+        Agent::Telegraf => Statistics { by: "Telegraf", path: "/stats/;csv" },
+        Agent::OtelcolSumo => Statistics { by: "the collector", path: "/stats;csv" },
+    })
 }
 
 /// Adds the loop.
@@ -59,7 +99,12 @@ pub(crate) fn measures(context: &Context<'_>, reader: Reader, out: &mut Claims) 
         Backend::Nftables => "nftables",
         Backend::Iptables => "iptables",
     };
-    let model = Model { backend, folder: reader.folder(), telegraf: reader == Reader::Telegraf };
+    let model = Model {
+        backend,
+        folder: reader.folder(),
+        telegraf: reader == Reader::Telegraf,
+        collector: reader == Reader::Collector,
+    };
     out.unit(UNIT, UnitWanted { phase: PHASE })?;
     let mut add = |path: &str, template: &str, mode| {
         let body = context.render(template, &model)?;

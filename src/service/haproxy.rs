@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::base::diagnostic::Diagnostic;
 use crate::base::material::{CertificateId, Material, Purpose};
 use crate::base::net::{DnsName, bracketed};
-use crate::inventory::site::{Challenge, ClientAddress, Host, Monitoring, Role, WebSite};
+use crate::inventory::site::{Challenge, ClientAddress, Host, Role, WebSite};
 use crate::plan::said::Said;
 use crate::plan::state::{Access, Body, Check, File, Follow, Phase, Probe, UnitWanted, Version};
 use crate::service::base_system::SITES_CA_FILE;
@@ -18,7 +18,7 @@ use crate::service::claims::Claims;
 use crate::service::product::Product;
 use crate::service::render::{Template, template};
 use crate::service::status::{Gauge, Seen};
-use crate::service::{Context, Service, drain, nginx, ports, prometheus, room, web};
+use crate::service::{Context, Service, agent, drain, nginx, ports, prometheus, room, web};
 use manner::{Backend, SiteModel, Usual};
 
 mod manner;
@@ -92,7 +92,8 @@ struct Model<'a> {
     /// What who watches scrapes.
     scrape: Option<prometheus::Front>,
     /// Whether Telegraf of this host reads the page of statistics.
-    telegraf: bool,
+    /// How an agent asks for its statistics.
+    statistics: Option<agent::Statistics>,
 }
 
 /// For each source address.
@@ -262,7 +263,7 @@ fn model<'a>(context: &Context<'a>) -> Model<'a> {
         servers: servers.collect(),
         thumbprint: thumbprint(context),
         scrape: prometheus::front(site, host),
-        telegraf: site.monitoring.as_ref().is_some_and(Monitoring::is_by_telegraf),
+        statistics: agent::statistics(site),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::service::product::Product;
 use crate::service::render::Template;
 use crate::service::status::{Gauge, Seen};
 
-mod agent;
+pub(crate) mod agent;
 pub mod alerts;
 pub mod app;
 pub mod base_system;

@@ -79,3 +79,28 @@ impl Services {
         said
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::inventory::load::load_text;
+    use crate::plan::state::Facts;
+
+    /// The controller's clock.
+    pub(crate) const NOW: i64 = 1_795_435_200;
+
+    /// What a service tells of a fleet of bare hosts of which these gave `answers` to its gauge, and nothing is known of before.
+    pub(crate) fn told(inventory: &str, gauge: Gauge, answers: &[(&str, &str)], tell: fn(&Seen<'_>) -> Said) -> Said {
+        let site = load_text(inventory, Path::new("inventory.yml")).unwrap_or_else(|e| panic!("{e:?}")).0;
+        let observed = answers.iter().map(|(host, answer)| {
+            let mut observed = Observed::bare(Facts::of_release("debian", "12"));
+            (gauge.read)(answer, &mut observed);
+            (host.parse().unwrap(), observed)
+        });
+        let observed: ObservedFleet = observed.collect();
+        let (away, earlier, memory) = (BTreeMap::new(), Earlier::new(), Memory::at(NOW));
+        tell(&Seen { site: &site, observed: &observed, away: &away, earlier: &earlier, memory: &memory, now: NOW })
+    }
+}

@@ -76,6 +76,29 @@ failed() {
 
 began=$(date +%s) written= accepted=
 {%- endif %}
+{%- if collector %}
+
+# What the collector has handed over, holds back and could not hand over, by its own counters.
+sent() {
+	curl -q -s -m 5 --noproxy '*' http://127.0.0.1:8888/metrics | awk '
+		/^otelcol_exporter_/ {
+			name = $1; sub(/[{].*/, "", name); sub(/_total$/, "", name); sub(/^otelcol_exporter_/, "", name)
+			what = name ~ /log_records$/ || /data_type="logs"/ ? "logs" : name ~ /metric_points$/ || /data_type="metrics"/ ? "measures" : ""
+			if (what == "") next
+			answered = 1
+			if (name ~ /^sent_/) sent[what] += $NF
+			if (name == "queue_size") waiting[what] += $NF
+			if (name ~ /^(send|enqueue)_failed_/) dropped[what] += $NF
+		}
+		END {
+			for (n = split("measures logs", all, " "); answered && n; n--)
+				printf "infra_sent{what=\"%s\"} %.0f\ninfra_waiting{what=\"%s\"} %.0f\ninfra_dropped{what=\"%s\"} %.0f\n", \
+					all[n], sent[all[n]], all[n], waiting[all[n]], all[n], dropped[all[n]]
+		}'
+}
+
+began=$(date +%s) answered= sent_measures= sent_logs= accepted_measures= accepted_logs=
+{%- endif %}
 while :; do
 	now=$(date +%s)
 {%- if telegraf %}
@@ -83,6 +106,17 @@ while :; do
 	written=$(echo "$shipped" | awk '/^infra_logs_written/ { all += $NF } END { printf "%.0f", all }')
 	# a shipper that began anew has delivered nothing by that
 	[ "$written" -le "${before:-$written}" ] || accepted=$now
+{%- endif %}
+{%- if collector %}
+	counted=$(sent | sort)
+	[ -z "$counted" ] || answered=$now
+	for what in measures logs; do
+		count=$(echo "$counted" | sed -n "s/^infra_sent{what=\"$what\"} //p") count=${count:-0}
+		eval "before=\${sent_$what:-$count}"
+		# one that began anew has delivered nothing by that
+		[ "$count" -le "$before" ] || eval "accepted_$what=$now"
+		eval "sent_$what=$count"
+	done
 {%- endif %}
 	# Who reads it sees the file of before or this one, never half of it; the measures of one name stand together.
 	{
@@ -94,6 +128,13 @@ while :; do
 		[ -z "$accepted" ] || echo "infra_logs_accepted_seconds $accepted"
 		echo "infra_logs_watched_seconds $began"
 		failed
+{%- endif %}
+{%- if collector %}
+		[ -z "$counted" ] || echo "$counted"
+		[ -z "$accepted_logs" ] || echo "infra_accepted_seconds{what=\"logs\"} $accepted_logs"
+		[ -z "$accepted_measures" ] || echo "infra_accepted_seconds{what=\"measures\"} $accepted_measures"
+		[ -z "$answered" ] || echo "infra_collector_answered_seconds $answered"
+		echo "infra_collector_watched_seconds $began"
 {%- endif %}
 		echo "infra_measured_seconds $now"
 	} >"$folder/.new" && mv -f "$folder/.new" "$folder/infra.prom"

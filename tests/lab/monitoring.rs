@@ -2,6 +2,7 @@
 //! stands for the service in `outside`. What is measured and logged arrives by host, exactly, and the source's URL is nowhere.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+mod agent_kinds;
 mod agents;
 #[path = "../common/bench.rs"]
 mod bench;
@@ -19,7 +20,7 @@ use campaign::amount;
 use checks::Check;
 use infra::lab::{Post, Release, agent};
 
-const HOSTS: [&str; 3] = ["lb1", "web1", "app1"];
+const HOSTS: [&str; 5] = ["lb1", "web1", "app1", "db1", "db2"];
 /// The code of the source: the secret.
 const CODE: &str = "ZaVnC4dhaV2-lab-secret-7Qx";
 const INVENTORY: &str = "name: watch
@@ -28,11 +29,14 @@ hosts:
   lb1:  { address: 10.0.1.11, roles: [lb], public: 203.0.113.11 }
   web1: { address: 10.0.2.11, roles: [web] }
   app1: { address: 10.0.3.11, roles: [app] }
+  db1:  { address: 10.0.4.11, roles: [db] }
+  db2:  { address: 10.0.4.12, roles: [db] }
 firewall: { manage_from: [10.0.0.0/24] }
 sites:
   shop.example.com:
     app: { port: 8080, health: /healthz }
 certificates: { issuer: internal }
+database: { engine: mariadb, primary: db1, schemas: [shop] }
 monitoring:
   service: sumologic
   agent: telegraf
@@ -53,9 +57,10 @@ struct World {
 #[test]
 fn what_is_measured_and_logged_arrives_by_host() {
     let Some(world) = World::up("t-watch") else { return };
-    let all: [Check<World>; 15] = [
+    let all: [Check<World>; 19] = [
         ("wrong input changes nothing", wrong_input),
         ("an agent of somebody else is named", rival),
+        ("rsyslog that sends lines to somebody else stays", agent_kinds::logger),
         ("it is applied, and seen to be accepted", applied),
         ("twice is nothing", nothing),
         ("measures arrive from each host", measures),
@@ -68,6 +73,9 @@ fn what_is_measured_and_logged_arrives_by_host() {
         ("whatever the service does, every line comes once", |world| agents::outage(world, seconds())),
         ("a full buffer is bounded", agents::full),
         ("the URL is nowhere", nowhere),
+        ("the account that measures gets another password", agent_kinds::rotated),
+        ("the collector takes the agents' place", agent_kinds::collector),
+        ("Prometheus takes the collector's place", agent_kinds::prometheus),
         ("nothing of it is left", removed),
     ];
     checks::run(&world, &all, |_| ());
@@ -219,7 +227,7 @@ fn applied(world: &World) {
 
 fn nothing(world: &World) {
     let said = world.apply().expect(0);
-    assert!(said.out.contains("0 hosts changed, 3 unchanged"), "{}", said.out);
+    assert!(said.out.contains("0 hosts changed, 5 unchanged"), "{}", said.out);
 }
 
 fn measures(world: &World) {
@@ -240,10 +248,16 @@ fn measures(world: &World) {
         "infra_logs_written",
         "internal_write_metrics_written",
     ];
-    let roles: [(&str, &[&str]); 3] = [
+    let roles: [(&str, &[&str]); 5] = [
         ("lb1", &["haproxy_req_tot", "haproxy_active_servers", "haproxy_http_response_2xx", "haproxy_chkdown"]),
         ("web1", &["nginx_requests", "nginx_active"]),
         ("app1", &["http_response_response_time", "http_response_result_code"]),
+        // What the alerts about databases are made of.
+        ("db1", &["mysql_uptime", "mysql_variables_read_only", "mysql_rpl_semi_sync_master_clients"]),
+        (
+            "db2",
+            &["mysql_slave_slave_io_running", "mysql_slave_slave_sql_running", "mysql_slave_seconds_behind_master"],
+        ),
     ];
     for (host, own) in roles {
         wait(&format!("measures of {host}"), Duration::from_secs(180), || {
@@ -252,6 +266,9 @@ fn measures(world: &World) {
             every.iter().chain(own).all(|name| of.contains(*name)).then_some(())
         });
     }
+    assert_eq!(world.value("db1", "mysql_variables_read_only", &[]), Some(0.0));
+    assert_eq!(world.value("db2", "mysql_variables_read_only", &[]), Some(1.0));
+    assert_eq!(world.value("db2", "mysql_slave_slave_sql_running", &[]), Some(1.0));
     let said = world.bench.infra(&["lab", "received", "web1", "--name", world.bench.lab().name()]).expect(0);
     assert!(said.out.contains("watch/web/metrics: "), "{}", said.out);
 }
@@ -364,7 +381,7 @@ fn nowhere(world: &World) {
 }
 
 fn removed(world: &World) {
-    world.bench.edit("  service: sumologic\n", "  service: none\n");
+    world.bench.edit("service: prometheus, from: [198.51.100.99]", "service: none");
     world.apply().expect(0);
     for host in HOSTS {
         let script =
@@ -375,5 +392,5 @@ fn removed(world: &World) {
         world.bench.sh(host, script).expect(0);
     }
     let said = world.apply().expect(0);
-    assert!(said.out.contains("0 hosts changed, 3 unchanged"), "{}", said.out);
+    assert!(said.out.contains("0 hosts changed, 5 unchanged"), "{}", said.out);
 }

@@ -50,13 +50,14 @@ fn prometheus() {
     // Looked at more often than on real hosts: nobody waits here for a quarter of a minute at a time.
     let often = include_str!("../../templates/prometheus/prometheus.yml").replace(": 15s", ": 2s");
     bench::write(&bench.dir.path().join("templates/prometheus/prometheus.yml"), &often);
-    let all: [Check<Bench>; 8] = [
+    let all: [Check<Bench>; 9] = [
         ("who watches sees every host by name", scraped),
         ("measures have names", named),
         ("the status tells of each host's last scrape", told),
         ("a request through the edge is counted once", counted),
         ("nobody else gets a measure", refused),
         ("a Prometheus outside is let in, by its address and its certificate", outside),
+        ("the account that measures gets another password", rotated),
         ("what happens is alerted about, and what is over is not", alerted),
         ("taken out, nothing of it is left", removed),
     ];
@@ -202,6 +203,22 @@ fn refused(bench: &Bench) {
     }
     let modes = bench.sh("mon1", "stat -c '%a %U:%G' /etc/prometheus/infra/client.key").expect(0).out;
     assert_eq!(modes, "640 root:prometheus\n");
+}
+
+/// Who measures the databases restarts with the new password before the old one ends.
+fn rotated(bench: &Bench) {
+    let digest = "sha256sum /etc/infra/mysqld-exporter.cnf";
+    let before = bench.sh("db1", digest).expect(0).out;
+    bench.infra(&["db", "rotate", "infra_monitor", "--yes"]).expect(0);
+    assert_ne!(bench.sh("db1", digest).expect(0).out, before);
+    let again = bench.apply().expect(0);
+    assert!(again.out.contains("nothing to do"), "{}", again.out);
+    // A login of now, not one that was kept.
+    let now = "curl -s -m 10 http://127.0.0.1:9104/metrics | grep -x 'mysql_up 1'";
+    for host in ["db1", "db2"] {
+        bench.sh(host, now).expect(0);
+        bench.sh(host, "mariadb --defaults-file=/etc/infra/mysqld-exporter.cnf -e 'SELECT 1'").expect(0);
+    }
 }
 
 fn outside(bench: &Bench) {

@@ -45,7 +45,6 @@ const NAMED: usize = 8;
 
 pub(super) fn run(args: &CertRenew, global: &Global, services: Services, reporter: &Reporter) -> Done {
     let site = stages::site(&args.inventory.inventory, reporter)?;
-    stages::unbuilt(&site)?;
     let force = forced(&site, &args.force)?;
     let everywhere: BTreeSet<HostName> = site.hosts.keys().cloned().collect();
     let command = format!("infra cert renew {}", args.inventory.inventory.display());
@@ -181,7 +180,6 @@ fn consult(site: &Site, interrupt: &Interrupt) -> Result<(), Stop> {
 /// nothing of it is used.
 pub(super) fn rehearse(args: &CertRenew, reporter: &Reporter) -> Done {
     let site = stages::site(&args.inventory.inventory, reporter)?;
-    stages::unbuilt(&site)?;
     let overview = known::known(&site, &site.state, OffsetDateTime::now_utc())?;
     let (internal, public): (Vec<&Known>, Vec<&Known>) =
         overview.certificates.iter().partition(|known| is_internal(&site, known));

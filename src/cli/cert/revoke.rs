@@ -134,7 +134,6 @@ fn reason(reason: Reason) -> acme::Reason {
 /// The site of an inventory whose certificates come from an ACME directory.
 fn public(inventory: &Inventory, reporter: &Reporter) -> Result<Site, Stop> {
     let site = stages::site(&inventory.inventory, reporter)?;
-    stages::unbuilt(&site)?;
     if site.sites.values().any(|web| site.signs(web)) {
         return Err(Stop::Refused(
             "the internal authority signs for these sites, and keeps no list of revoked certificates".to_owned(),

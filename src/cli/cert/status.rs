@@ -12,7 +12,6 @@ use crate::service::Services;
 
 pub(super) fn run(inventory: &Inventory, global: &Global, services: Services, reporter: &Reporter) -> Done {
     let site = stages::site(&inventory.inventory, reporter)?;
-    stages::unbuilt(&site)?;
     let hosts = stages::selected(&site, global)?;
     let templates = stages::templates(services, &site, reporter)?;
     let now = OffsetDateTime::now_utc();

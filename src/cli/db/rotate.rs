@@ -17,10 +17,10 @@ use crate::inventory::site::{Database, Site};
 use crate::material::passwords;
 use crate::report::{Reporter, prompt};
 use crate::service::Services;
+use crate::service::agent::database_reader;
 use crate::service::database::NAME;
 use crate::service::database::accounts::{ADMIN, AGENT, MONITOR, REPLICATION};
 use crate::service::database::credentials::brings;
-use crate::service::prometheus;
 
 /// `db rotate`.
 #[derive(Debug, Clone, clap::Args)]
@@ -57,7 +57,6 @@ pub(super) fn run(rotate: &Rotate, global: &Global, services: Services, reporter
         (user, _) => (user.as_deref(), rotate.inventory.clone()),
     };
     let site = stages::site(&path, reporter)?;
-    stages::unbuilt(&site)?;
     let turns = turns(&site, database(&site)?, user, reporter)?;
     let hosts: BTreeSet<HostName> = turns.iter().flat_map(|turn| turn.hosts.iter().cloned()).collect();
     let dbs: BTreeSet<HostName> = super::group(&site);
@@ -136,9 +135,13 @@ const OWN: [(&str, &str); 4] = [(REPLICATION, "replication"), (ADMIN, "admin"), 
 /// The passwords that are meant. Those that the inventory gives are not infra's to make.
 fn turns(site: &Site, database: &Database, user: Option<&str>, reporter: &Reporter) -> Result<Vec<Turn>, Stop> {
     let dbs: BTreeSet<HostName> = super::group(site);
-    let is_there = |(user, _): &(&str, &str)| *user != MONITOR || prometheus::is_wanted(site);
-    let mut all: BTreeMap<&str, (String, BTreeSet<HostName>, Option<String>)> =
-        OWN.into_iter().filter(is_there).map(|(user, secret)| (user, (secret.to_owned(), dbs.clone(), None))).collect();
+    let is_there = |(user, _): &(&str, &str)| *user != MONITOR || site.is_watched();
+    let reader = |user: &str| database_reader(site).filter(|_| user == MONITOR).map(ToOwned::to_owned);
+    let mut all: BTreeMap<&str, (String, BTreeSet<HostName>, Option<String>)> = OWN
+        .into_iter()
+        .filter(is_there)
+        .map(|(user, secret)| (user, (secret.to_owned(), dbs.clone(), reader(user))))
+        .collect();
     for (name, user) in database.users.iter().filter(|(_, user)| user.password.is_none()) {
         let from = site.with_role(user.from).map(|host| host.name.clone());
         let unit = user.reload.as_ref().map(ToString::to_string);

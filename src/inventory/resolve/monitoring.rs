@@ -24,6 +24,8 @@ const AGENTS: [(&str, Agent); 2] = [("telegraf", Agent::Telegraf), ("otelcol-sum
 const KEYS: [&str; 8] = ["service", "agent", "source", "token", "repository", "logs", "alerts", "from"];
 /// Telegraf's maker, and the fingerprint of the key that signs its packages (Telegraf's installation guide).
 const MAKER: (&str, &str) = ("https://repos.influxdata.com/debian", "24C975CBA61A024EE1B631787C3D57159FC2F927");
+/// The packages of Sumo Logic's collector, as its maker's install script has them.
+const COLLECTOR: &str = "https://packagecloud.io/sumologic/stable/any";
 /// No network of one's own is wider: 10.0.0.0/8 is the largest of RFC 1918, and a provider of many customers has a /29 or less.
 const NETWORK_V4: u8 = 8;
 const NETWORK_V6: u8 = 29;
@@ -50,14 +52,34 @@ pub(super) fn monitoring(
     let logs = fields.value("logs").map(|node| logs(node, hosts, problems)).unwrap_or_default();
     let from = fields.value("from").map(|node| networks(node, problems)).unwrap_or_default();
     let alerts = fields.get("alerts").map(|entry| alerts::alerts(entry, problems)).unwrap_or_default();
+    let kind = agent.flatten().unwrap_or(Agent::Telegraf);
     let repository = match fields.get("repository") {
-        Some(entry) => repository(entry, folder, problems).map(Some),
+        Some(entry) => repository(entry, kind, folder, problems).map(Some),
         None => Some(None),
     };
     let (service, agent) = (service?, agent.unwrap_or(Some(Agent::Telegraf))?);
     fits(fields, entry, hosts, (service, agent), problems);
     let repository = repository?;
+    untried(fields, (service, agent), token.is_some(), problems);
     Some(Monitoring { service, agent, source, token, logs, repository, alerts, from, place: entry.key.mark.place() })
+}
+
+/// Warns of the agent that no test could run, where the section is right.
+fn untried(fields: Fields<'_>, (service, agent): (MonitoringService, Agent), has_token: bool, problems: &mut Problems) {
+    let Some(node) = fields.value("agent").filter(|_| has_token && fields.lacks("source") && fields.lacks("from"))
+    else {
+        return;
+    };
+    if (service, agent) == (MonitoringService::Sumologic, Agent::OtelcolSumo) {
+        problems.push(
+            Diagnostic::warning(
+                Warning::UntriedAgent,
+                "`agent: otelcol-sumo` was never run with the maker's collector: what infra writes for it was tried with a stand-in",
+            )
+            .at(&node.span())
+            .help("try it on one host first (`infra apply --limit HOST`), and look in Sumo Logic for what arrives; `agent: telegraf` was run"),
+        );
+    }
 }
 
 /// Warns of a host that is there to watch, where nothing is to be watched by it.
@@ -135,21 +157,42 @@ fn fits(
     }
 }
 
-/// Where the agent comes from.
-fn repository(entry: &Entry, folder: &Path, problems: &mut Problems) -> Option<AgentRepository> {
+/// Where the agent comes from. Of Telegraf's maker the address and the key are known; of the collector's both have to be said.
+fn repository(entry: &Entry, agent: Agent, folder: &Path, problems: &mut Problems) -> Option<AgentRepository> {
     let what = "`repository`";
     let fields = problems.fields(entry, what, &["url", "signed_by", "fingerprint"])?;
     let (maker, fingerprint) = MAKER;
+    let said = |key, help: &str, problems: &mut Problems| {
+        agent != Agent::OtelcolSumo || problems.require(fields, what, key, help).is_some()
+    };
+    let known = [
+        said("url", &format!("write `url: {COLLECTOR}`, or that of a mirror"), problems),
+        said("fingerprint", "write all of it, as `gpg --show-keys` tells it for the key file", problems),
+    ];
     let url = match fields.value("url") {
-        Some(node) => url(node, problems),
+        Some(node) => url(node, agent, problems),
         None => Some(maker.to_owned()),
     };
     let fingerprints = match fields.value("fingerprint") {
         Some(node) => fingerprint_of(node, problems).map(|one| BTreeSet::from([one])),
         None => Some(fingerprint.parse().into_iter().collect()),
     };
-    let help = "write `signed_by: influxdata-archive.key`, the file with the key that signs the packages, beside the inventory";
+    let (example, fetch) = match agent {
+        Agent::Telegraf => (
+            "influxdata-archive.key",
+            "fetch it from its maker: `curl -O https://repos.influxdata.com/influxdata-archive.key`, say",
+        ),
+        Agent::OtelcolSumo => (
+            "sumologic.key",
+            "fetch it from its maker: `curl -o sumologic.key https://packagecloud.io/sumologic/stable/gpgkey`, say",
+        ),
+    };
+    let help =
+        &format!("write `signed_by: {example}`, the file with the key that signs the packages, beside the inventory");
     let node = &problems.require(fields, what, "signed_by", help)?.value;
+    if known.contains(&false) {
+        return None;
+    }
     let path = folder.join(expand(problems.text(node, "signed_by")?));
     let mut refuse = |why: String, help: String| {
         problems.push(Diagnostic::error(why).at(&node.span()).help(help));
@@ -159,11 +202,7 @@ fn repository(entry: &Entry, folder: &Path, problems: &mut Problems) -> Option<A
         Ok(key) => key,
         Err(e) => {
             let why = format!("the key file `{}` cannot be read: {e}", path.display());
-            return refuse(
-                why,
-                "fetch it from its maker: `curl -O https://repos.influxdata.com/influxdata-archive.key`, say"
-                    .to_owned(),
-            );
+            return refuse(why, fetch.to_owned());
         }
     };
     let fingerprints = fingerprints?;
@@ -192,7 +231,7 @@ fn fingerprint_of(node: &Node, problems: &mut Problems) -> Option<Fingerprint> {
     }
 }
 
-fn url(node: &Node, problems: &mut Problems) -> Option<String> {
+fn url(node: &Node, agent: Agent, problems: &mut Problems) -> Option<String> {
     let text = problems.text(node, "url")?;
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let plain = |c: char| c.is_ascii_alphanumeric() || "/.:-_~[]".contains(c);
@@ -200,9 +239,12 @@ fn url(node: &Node, problems: &mut Problems) -> Option<String> {
         return Some(text.trim_end_matches('/').to_owned());
     }
     problems.push(
-        Diagnostic::error(format!("`{text}` is not the address of a package repository"))
-            .at(&node.span())
-            .help(format!("write `url: {}`, or that of a mirror", MAKER.0)),
+        Diagnostic::error(format!("`{text}` is not the address of a package repository")).at(&node.span()).help(
+            format!(
+                "write `url: {}`, or that of a mirror",
+                if agent == Agent::OtelcolSumo { COLLECTOR } else { MAKER.0 }
+            ),
+        ),
     );
     None
 }

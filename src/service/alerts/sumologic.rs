@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::inventory::alerts::{Alert, Bound, Monitor, Needs, Severity, Table};
+use crate::inventory::alerts::{Alert, Bound, Monitor, Severity, Table};
 
 /// The file.
 pub const MONITORS: &str = "infra-monitors.json";
@@ -31,9 +31,6 @@ pub fn without(table: &Table) -> Vec<(&str, &str)> {
 fn unmeasured(alert: &Alert) -> Option<&str> {
     match &alert.sumologic {
         Monitor::Not { not } => Some(not),
-        _ if matches!(alert.needs, Needs::Database | Needs::Replicas) => {
-            Some("Telegraf does not measure the database yet")
-        }
         _ => None,
     }
 }

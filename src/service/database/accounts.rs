@@ -12,16 +12,16 @@ use crate::base::diagnostic::Diagnostic;
 use crate::base::material::{Material, SecretId};
 use crate::base::net::HostName;
 use crate::base::secret::{Form, sentinel_as};
-use crate::inventory::site::{Database, DatabaseUser, Engine, Role, Site};
+use crate::inventory::site::{Agent, Database, DatabaseUser, Engine, Monitoring, Role, Site};
 use crate::plan::decision::Decided;
 use crate::plan::plan::Action;
 use crate::plan::state::{Body, Digest, ObservedFleet, Phase};
 use crate::plan::task::Task;
 use crate::service::Context;
+use crate::service::agent;
 use crate::service::database::NAME;
 use crate::service::database::engine::{self, Flavor};
 use crate::service::database::seen::{ACCOUNTS, Made, SEEN, digests};
-use crate::service::prometheus;
 
 /// The task that drops accounts of before.
 const FORMER: &str = "database/former-accounts";
@@ -32,7 +32,7 @@ pub const ADMIN: &str = "infra_admin";
 /// Who writes the heartbeat.
 pub const AGENT: &str = "infra_agent";
 /// Who measures, where somebody watches.
-pub const MONITOR: &str = "infra_monitor";
+pub const MONITOR: &str = agent::MONITOR;
 
 /// How a client must come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +109,7 @@ impl Account {
         Self { user: name.to_owned(), host, secret: format!("user-{name}"), require: Require::Tls, grants }
     }
 
-    fn own(engine: Engine, user: &str, host: String) -> Self {
+    fn own(engine: Engine, user: &str, host: String, collector: bool) -> Self {
         let (secret, require) = match user {
             REPLICATION => ("replication", Require::Tls),
             ADMIN => ("admin", Require::Certificate),
@@ -129,6 +129,11 @@ impl Account {
             }
             // Its tables come later than the account does, on a replica by replication: a grant on them would have to wait.
             AGENT => grants.push((vec!["INSERT", "SELECT", "UPDATE"], "`infra`.*".to_owned())),
+            // Sumo Logic's collector asks for measures of InnoDB and of statements, whatever it is told to leave out.
+            MONITOR if collector => {
+                grants.push((vec!["PROCESS"], "*.*".to_owned()));
+                grants.push((vec!["SELECT"], "`performance_schema`.*".to_owned()));
+            }
             _ => {}
         }
         grants.retain(|(privileges, _)| !privileges.is_empty());
@@ -212,11 +217,12 @@ pub fn wanted(site: &Site, database: &Database) -> Vec<Account> {
         site.with_role(role).flat_map(|host| &host.addresses).map(ToString::to_string).collect()
     };
     let (engine, dbs) = (database.engine, addresses(Role::Db));
+    let collector = site.monitoring.as_ref().and_then(Monitoring::sends_by) == Some(Agent::OtelcolSumo);
     let own = [REPLICATION, ADMIN].into_iter().flat_map(|user| dbs.iter().map(move |db| (user, db.clone())));
-    let local = [AGENT].into_iter().chain(prometheus::is_wanted(site).then_some(MONITOR));
+    let local = [AGENT].into_iter().chain(site.is_watched().then_some(MONITOR));
     let own = own
         .chain(local.map(|user| (user, "localhost".to_owned())))
-        .map(|(user, host)| Account::own(engine, user, host));
+        .map(|(user, host)| Account::own(engine, user, host, collector));
     let users = database
         .users
         .iter()

@@ -167,9 +167,9 @@ fn reload(unit: &str, users: &[&str], files: &str) -> Task {
 pub fn brings(action: &Action, secrets: &BTreeSet<String>, units: &BTreeSet<String>) -> bool {
     let holds = |text: &str| names(text).into_iter().any(|name| secrets.contains(name));
     match action {
-        Action::Write { path, file, .. } => {
-            (path.starts_with(USERS) || path.starts_with(FOLDER)) && holds(&file.body.text)
-        }
+        // Whoever logs in with it has a file with it, and restarts where it reads that once.
+        Action::Write { file, .. } => holds(&file.body.text),
+        Action::Follow { unit, .. } => units.contains(unit),
         Action::Perform { name, task } => {
             let of_unit = name.strip_prefix(RELOAD).is_some_and(|unit| units.contains(unit));
             let of_replicas = name == REPLICATION_PASSWORD && secrets.contains("database/replication");

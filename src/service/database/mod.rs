@@ -16,7 +16,7 @@ use crate::service::inquiry::Inquiry;
 use crate::service::product::Product;
 use crate::service::render::Template;
 use crate::service::status::Seen;
-use crate::service::{Context, SecretWanted, Service, prometheus};
+use crate::service::{Context, SecretWanted, Service};
 
 pub mod accounts;
 pub mod answer;
@@ -119,7 +119,7 @@ impl Service for Database {
     fn secrets(&self, site: &Site) -> Vec<SecretWanted> {
         let Some(database) = &site.database else { return Vec::new() };
         let dbs: BTreeSet<HostName> = site.with_role(Role::Db).map(|host| host.name.clone()).collect();
-        let monitor = prometheus::is_wanted(site).then_some("monitor");
+        let monitor = site.is_watched().then_some("monitor");
         let own = ["replication", "admin", "agent"].into_iter().chain(monitor);
         let own = own.map(|name| SecretWanted { name: name.into(), owner: Owner::Hosts(dbs.clone()), given: None });
         let users = database.users.iter().map(|(name, user)| {

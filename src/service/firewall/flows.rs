@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::base::net::{Cidr, HostName, Port};
 use crate::base::proto::Proto;
-use crate::inventory::site::{Host, MonitoringService, Party, Place, Role, Site};
+use crate::inventory::site::{Agent, Host, MonitoringService, Party, Place, Role, Site};
 use crate::plan::decision::Passage;
 use crate::plan::ruleset::{Direction, MANAGE, PASSAGE, Rule, Ruleset};
 use crate::plan::state::Facts;
@@ -30,6 +30,8 @@ pub const PACKAGE_UIDS: [u32; 2] = [0, 42];
 /// The numeric user of the monitoring agent, made by infra with this very number, for the same reason: neither Debian (policy 9.2.2)
 /// nor systemd (its «Users, Groups, UIDs and GIDs») gives 60578 to 61183 to anybody.
 pub const AGENT_UID: u32 = 60780;
+/// That of Sumo Logic's collector, which does both.
+pub const COLLECTOR_UID: u32 = 60781;
 
 /// Why a flow exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
@@ -283,9 +285,12 @@ fn egress(site: &Site) -> Vec<Flow> {
         flows.push(egress(&Party::Internet, number, "packages").only(&PACKAGE_UIDS));
     }
     // The shipper of logs is root's, the agent has a user of its own.
-    if let Some(monitoring) = site.monitoring.as_ref().filter(|m| m.service == MonitoringService::Sumologic) {
-        let one = egress(&Party::Internet, Port::HTTPS.get(), "monitoring").only(&[0, AGENT_UID]);
-        flows.push(one.at(&monitoring.place));
+    if let Some((monitoring, agent)) = site.monitoring.as_ref().and_then(|m| Some((m, m.sends_by()?))) {
+        let users: &[u32] = match agent {
+            Agent::Telegraf => &[0, AGENT_UID],
+            Agent::OtelcolSumo => &[COLLECTOR_UID],
+        };
+        flows.push(egress(&Party::Internet, Port::HTTPS.get(), "monitoring").only(users).at(&monitoring.place));
     }
     flows
 }

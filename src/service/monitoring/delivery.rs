@@ -6,17 +6,25 @@ use std::time::Duration;
 use crate::plan::state::{Phase, Probe};
 use crate::service::claims::Claims;
 
-/// Adds the probes.
+/// Adds those of Telegraf and syslog-ng.
 pub(super) fn probes(out: &mut Claims) {
-    let mut add = |what: &str, command: &str| {
-        out.probe(Probe {
-            phase: Phase::Verify,
-            title: format!("{what} of this host are accepted by the monitoring service"),
-            command: command.to_owned(),
-            within: Duration::from_secs(30),
-            advisory: true,
-        });
-    };
-    add("measures", include_str!("metrics-accepted.sh"));
-    add("logs", include_str!("logs-accepted.sh"));
+    add("measures", include_str!("metrics-accepted.sh").to_owned(), 30, out);
+    add("logs", include_str!("logs-accepted.sh").to_owned(), 30, out);
+}
+
+/// Adds those of the collector, which measures every 30 seconds.
+pub(super) fn of_collector(out: &mut Claims) {
+    for (what, counted) in [("measures", "metric_points"), ("logs", "log_records")] {
+        add(what, format!("what={counted}\n{}", include_str!("collector-accepted.sh")), 60, out);
+    }
+}
+
+fn add(what: &str, command: String, seconds: u64, out: &mut Claims) {
+    out.probe(Probe {
+        phase: Phase::Verify,
+        title: format!("{what} of this host are accepted by the monitoring service"),
+        command,
+        within: Duration::from_secs(seconds),
+        advisory: true,
+    });
 }

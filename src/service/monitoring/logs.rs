@@ -47,19 +47,19 @@ struct Model<'a> {
 
 /// Lines of one category.
 #[derive(Serialize)]
-struct Stream<'a> {
+pub(super) struct Stream<'a> {
     /// As the configuration calls it.
-    id: String,
+    pub(super) id: String,
     /// What a person knows it by: a path, or what writes it.
     name: String,
-    category: String,
+    pub(super) category: String,
     /// Of lines of the journal: which.
     filter: Option<&'static str>,
     /// Of lines of files: these.
-    path: Option<String>,
+    pub(super) path: Option<String>,
     folder: String,
     pattern: String,
-    multiline: Option<&'a str>,
+    pub(super) multiline: Option<&'a str>,
     body: &'static str,
 }
 
@@ -127,7 +127,8 @@ pub(super) fn want(context: &Context<'_>, section: &Monitoring, out: &mut Claims
     Ok(())
 }
 
-fn streams<'a>(context: &Context<'_>, section: &'a Monitoring) -> Vec<Stream<'a>> {
+/// What is shipped of a host.
+pub(super) fn streams<'a>(context: &Context<'_>, section: &'a Monitoring) -> Vec<Stream<'a>> {
     let host = context.host;
     let mut streams = vec![
         Stream::of_journal("journal", category(context, "journal"), None, WITH_HEADER),

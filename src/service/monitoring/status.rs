@@ -5,8 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{NAME, section};
 use crate::base::net::HostName;
+use crate::inventory::site::Agent;
 use crate::plan::said::{Delivery, Said};
 use crate::plan::state::{Observed, Part};
+use crate::service::agent::{COLLECTOR, TELEGRAF};
 use crate::service::status::{Gauge, Seen};
 
 /// What was read.
@@ -14,7 +16,7 @@ const READ: Part<Readings> = Part::passing(NAME);
 /// So long nothing of an agent may be accepted, seconds: it sends every ten, and one attempt may take ten more.
 const LATE: i64 = 180;
 
-/// Telegraf writes its counts down with each delivery; those of syslog-ng stand among the measures that root takes.
+/// Telegraf writes its counts down with each delivery; those of syslog-ng and of the collector stand among the measures that root takes.
 pub(super) const GAUGE: Gauge = Gauge { script, read };
 
 fn script() -> String {
@@ -36,7 +38,20 @@ echo "now $(date +%s)"
 	/^infra_logs_dropped/ { dropped += $NF }
 	/^infra_logs_watched_seconds / { since = $2 }
 	/^infra_logs_accepted_seconds / { accepted = $2 }
-	END { if (some) printf "logs %s %s %.0f %.0f\n", since, (accepted == "" ? "-" : accepted), waiting, dropped }' run/infra-measures/infra.prom"#
+	END { if (some) printf "logs %s %s %.0f %.0f\n", since, (accepted == "" ? "-" : accepted), waiting, dropped }' run/infra-measures/infra.prom
+[ ! -f run/infra-measures/infra.prom ] || awk '
+	match($1, /what="[a-z]+"/) { what = substr($1, RSTART + 6, RLENGTH - 7) }
+	/^infra_waiting[{]/ { waiting[what] = $2 }
+	/^infra_dropped[{]/ { dropped[what] = $2 }
+	/^infra_accepted_seconds[{]/ { accepted[what] = $2 }
+	/^infra_collector_answered_seconds / { told = $2 }
+	/^infra_collector_watched_seconds / { since = $2 }
+	function counts(what) { return since " " (what in accepted ? accepted[what] : "-") " " waiting[what] + 0 " " dropped[what] + 0 }
+	END {
+		if (since == "") exit
+		print "measures", told == "" ? since : told, counts("measures")
+		print "logs", counts("logs")
+	}' run/infra-measures/infra.prom"#
         .to_owned()
 }
 
@@ -106,9 +121,7 @@ fn read(answer: &str, observed: &mut Observed) {
 /// What the agents tell.
 pub(super) fn tell(seen: &Seen<'_>) -> Said {
     let mut said = Said::default();
-    if section(seen.site).is_none() {
-        return said;
-    }
+    let Some((_, agent)) = section(seen.site) else { return said };
     for (host, observed) in seen.observed {
         let Some(readings) = READ.of(observed) else { continue };
         let now = readings.now;
@@ -122,27 +135,48 @@ pub(super) fn tell(seen: &Seen<'_>) -> Said {
         if let Some(logs) = &readings.logs {
             deliver("logs", logs);
         }
-        findings(host, &readings, &mut said);
+        findings(host, &readings, &words(agent), &mut said);
     }
     said
 }
 
-fn findings(host: &HostName, readings: &Readings, said: &mut Said) {
+/// What an agent keeps, and who says why it does not deliver.
+struct Words {
+    measures: String,
+    measures_kept: &'static str,
+    logs: &'static str,
+}
+
+fn words(agent: Agent) -> Words {
+    match agent {
+        Agent::Telegraf => Words {
+            measures: format!("`journalctl -u {TELEGRAF}` on the host says why"),
+            measures_kept: "some 20 minutes of them are kept",
+            logs: "`journalctl -t syslog-ng` on the host says why; they wait on its disk, up to 512 MB of them",
+        },
+        Agent::OtelcolSumo => Words {
+            measures: format!("`journalctl -u {COLLECTOR}` on the host says why"),
+            measures_kept: "they wait on its disk",
+            logs: "`journalctl -u otelcol-sumo.service` on the host says why; they wait on its disk",
+        },
+    }
+}
+
+fn findings(host: &HostName, readings: &Readings, words: &Words, said: &mut Said) {
     let now = readings.now;
     if let Some(Measures { told, counts }) = &readings.measures {
-        let why = "`journalctl -u telegraf.service` on the host says why";
+        let why = words.measures.as_str();
         if now.saturating_sub(*told) > LATE {
             said.find(Some(host), false, "its agent measures nothing any more", why);
         } else if counts.are_late(now) {
-            let help = format!("{why}; some 20 minutes of them are kept");
+            let help = format!("{why}; {}", words.measures_kept);
             said.find(Some(host), false, "the monitoring service accepts none of its measures", help);
         }
         lost(host, "measures were thrown away, as they were not accepted for too long", counts, said);
     }
     if let Some(counts) = &readings.logs {
         if counts.waiting > 0 && counts.are_late(now) {
-            let help = "`journalctl -t syslog-ng` on the host says why; they wait on its disk, up to 512 MB of them";
-            said.find(Some(host), false, "the monitoring service accepts none of its log lines", help);
+            said.find(Some(host), false, "the monitoring service accepts none of its log lines", words.logs);
         }
         lost(host, "log lines were thrown away, as there was no more room to keep them", counts, said);
     }
@@ -158,16 +192,10 @@ fn lost(host: &HostName, what: &str, counts: &Counts, said: &mut Said) {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::process::Command;
 
     use super::*;
-    use crate::inventory::load::load_text;
-    use crate::plan::decision::Memory;
-    use crate::plan::state::{Facts, ObservedFleet};
-    use crate::service::status::Earlier;
-
-    const NOW: i64 = 1_795_435_200;
+    use crate::service::status::tests::{NOW, told as told_of};
 
     fn tell_of(answer: &str) -> Said {
         let text = "name: shop
@@ -179,12 +207,7 @@ sites: { a.example.com: { static: { root: /srv/x } } }
 certificates: { issuer: internal }
 monitoring: { service: sumologic, agent: telegraf, source: { env: X } }
 ";
-        let site = load_text(text, std::path::Path::new("inventory.yml")).unwrap_or_else(|e| panic!("{e:?}")).0;
-        let mut observed = Observed::bare(Facts::of_release("debian", "12"));
-        read(answer, &mut observed);
-        let observed = ObservedFleet::from([("lb1".parse().unwrap(), observed)]);
-        let (away, earlier, memory) = (BTreeMap::new(), Earlier::new(), Memory::at(NOW));
-        tell(&Seen { site: &site, observed: &observed, away: &away, earlier: &earlier, memory: &memory, now: NOW })
+        told_of(text, GAUGE, &[("lb1", answer)], tell)
     }
 
     /// What is told of counts that are so many seconds old, by a clock that is a day slow.
@@ -272,5 +295,55 @@ monitoring: { service: sumologic, agent: telegraf, source: { env: X } }
                     infra_logs_dropped{stream=\"auth\"} 1\ninfra_logs_accepted_seconds 1795000025\ninfra_logs_watched_seconds 1795000001\n";
         file("run/infra-measures/infra.prom", prom);
         assert_eq!(answer()[1], "logs 1795000001 1795000025 4000000002 1");
+    }
+
+    #[test]
+    fn the_collector_is_read_by_its_own_counters() {
+        let root = tempfile::tempdir().unwrap();
+        let bin = root.path().join("bin");
+        let metrics = root.path().join("metrics");
+        fs_err::create_dir_all(root.path().join("run/infra-measures")).unwrap();
+        fs_err::create_dir_all(&bin).unwrap();
+        fs_err::write(bin.join("curl"), format!("#!/bin/sh\ncat {} 2>/dev/null\n", metrics.display())).unwrap();
+        fs_err::set_permissions(bin.join("curl"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        // The loop's own functions, once.
+        let template = include_str!("../../../templates/agent/measures.sh");
+        let part = template.split("# What the collector has handed over").nth(1).unwrap();
+        let functions = part.split("began=").next().unwrap().split_once('\n').unwrap().1;
+        let sent = |text: &str| {
+            fs_err::write(&metrics, text).unwrap();
+            let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+            let output =
+                Command::new("sh").args(["-c", &format!("{functions}\nsent")]).env("PATH", path).output().unwrap();
+            assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap()
+        };
+        assert_eq!(sent(""), "", "one that does not answer has no counts");
+        let counts = "# TYPE otelcol_exporter_sent_log_records_total counter\n\
+                      otelcol_exporter_sent_log_records_total{exporter=\"sumologic\",service_name=\"otelcol-sumo\"} 1.2e+06\n\
+                      otelcol_exporter_sent_metric_points{exporter=\"sumologic\"} 7\n\
+                      otelcol_exporter_send_failed_log_records_total{exporter=\"sumologic\"} 2\n\
+                      otelcol_exporter_enqueue_failed_metric_points_total{exporter=\"sumologic\"} 3\n\
+                      otelcol_exporter_queue_size{data_type=\"logs\",exporter=\"sumologic\"} 5\n\
+                      otelcol_receiver_accepted_log_records_total{receiver=\"x\"} 99\n";
+        let said = sent(counts);
+        for line in [
+            "infra_sent{what=\"logs\"} 1200000",
+            "infra_sent{what=\"measures\"} 7",
+            "infra_waiting{what=\"logs\"} 5",
+            "infra_dropped{what=\"logs\"} 2",
+            "infra_dropped{what=\"measures\"} 3",
+        ] {
+            assert!(said.lines().any(|one| one == line), "{line}: {said}");
+        }
+        let prom = said
+            + "infra_accepted_seconds{what=\"logs\"} 1795000025\ninfra_collector_answered_seconds 1795000030\n\
+                           infra_collector_watched_seconds 1795000001\n";
+        fs_err::write(root.path().join("run/infra-measures/infra.prom"), prom).unwrap();
+        let output = Command::new("sh").args(["-c", &script()]).current_dir(root.path()).output().unwrap();
+        assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        let lines: Vec<&str> = text.lines().skip(1).collect();
+        assert_eq!(lines, ["measures 1795000030 1795000001 - 0 3", "logs 1795000001 1795000025 5 2"]);
     }
 }
