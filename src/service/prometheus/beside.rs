@@ -1,19 +1,18 @@
 //! What stands beside Prometheus on a host that watches, each a daemon of one file: takes a context, adds the exporter that asks
 //! for a page of each site as a visitor does, and Alertmanager; gives the pages that Prometheus has it ask for.
 
-use std::time::Duration;
-
 use serde::Serialize;
 
 use crate::base::diagnostic::Diagnostic;
 use crate::base::net::{DnsName, bracketed};
 use crate::inventory::site::{Role, WebSite};
-use crate::plan::state::{Access, Check, Follow, Probe, UnitWanted};
+use crate::plan::state::{Access, Check, Follow};
 use crate::service::Context;
-use crate::service::agent::{self, PHASE};
+use crate::service::agent;
 use crate::service::base_system::SITES_CA_FILE;
 use crate::service::claims::Claims;
 use crate::service::nginx;
+use crate::service::prometheus::exporter;
 
 const PAGES: Daemon = Daemon {
     package: "prometheus-blackbox-exporter",
@@ -128,21 +127,13 @@ fn daemon(context: &Context<'_>, daemon: &Daemon, out: &mut Claims) -> Result<()
     let Daemon { package, config, templates: [settings, start], port, check, ready } = *daemon;
     let unit = format!("{package}.service");
     let model = Model { host: context.host.name.as_str(), config, port, pages: pages(context).collect() };
-    out.package(package)?;
-    out.unit(&unit, UnitWanted { phase: PHASE })?;
-    let drop_in = format!("/etc/systemd/system/{unit}.d/infra.conf");
-    for (path, template) in [(config, settings), (drop_in.as_str(), start)] {
-        let body = context.render(template, &model)?;
-        agent::file(out, path, body, Access::root(0o644), &[(unit.as_str(), Follow::Restart)])?;
-    }
+    let body = context.render(settings, &model)?;
+    agent::file(out, config, body, Access::root(0o644), &[(unit.as_str(), Follow::Restart)])?;
     let title = check.split(" --config.file").next().unwrap_or(check).trim().to_owned();
     out.check(Check { title, command: format!("{check}{config}") });
-    out.probe(Probe {
-        phase: PHASE,
-        title: format!("{package} is well"),
-        command: format!("curl -q -s -m 5 --noproxy '*' -f -o /dev/null http://127.0.0.1:{port}/{ready} || {{ echo 'it is not'; exit 1; }}"),
-        within: Duration::from_secs(30),
-        advisory: false,
-    });
-    Ok(())
+    let look = format!(
+        "curl -q -s -m 5 --noproxy '*' -f -o /dev/null http://127.0.0.1:{port}/{ready} || {{ echo 'it is not'; exit 1; }}"
+    );
+    let works = format!("{package} is well");
+    exporter::exporter(context, exporter::Program { package, start, works, look, within: 30 }, &model, out)
 }

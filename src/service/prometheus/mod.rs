@@ -10,7 +10,7 @@ use crate::base::diagnostic::Diagnostic;
 use crate::base::net::{Port, bracketed};
 use crate::inventory::site::{Host, MonitoringService, Role, Site};
 use crate::plan::said::Said;
-use crate::plan::state::{Access, Follow, Probe, UnitWanted};
+use crate::plan::state::Probe;
 use crate::service::agent::{self, PHASE, Reader};
 use crate::service::claims::Claims;
 use crate::service::firewall::flows::METRICS;
@@ -21,6 +21,7 @@ use crate::service::{Context, Service, nginx};
 
 mod beside;
 mod database;
+mod exporter;
 pub mod outside;
 mod status;
 mod targets;
@@ -53,7 +54,6 @@ const TEMPLATES: &[Template] = &[
     template!("prometheus/prometheus.conf"),
 ];
 
-const NODE_UNIT: &str = "prometheus-node-exporter.service";
 /// Where the node exporter listens, on loopback.
 const NODE_PORT: u16 = 9100;
 
@@ -164,23 +164,19 @@ struct Node {
 
 /// The exporter of the host itself.
 fn node(context: &Context<'_>, out: &mut Claims) -> Result<(), Diagnostic> {
-    out.package("prometheus-node-exporter")?;
-    out.unit(NODE_UNIT, UnitWanted { phase: PHASE })?;
-    let path = format!("/etc/systemd/system/{NODE_UNIT}.d/infra.conf");
     let model = Node { port: NODE_PORT, folder: Reader::NodeExporter.folder() };
-    let body = context.render("prometheus/node.conf", &model)?;
-    agent::file(out, &path, body, Access::root(0o644), &[(NODE_UNIT, Follow::Restart)])?;
-    out.probe(Probe {
-        phase: PHASE,
-        title: "the node exporter measures this host".into(),
-        command: format!(
-            "curl -q -s -m 10 --noproxy '*' 'http://127.0.0.1:{NODE_PORT}/metrics' | grep -q '^node_memory_MemTotal_bytes ' || \
-             {{ echo 'it gives no measures'; exit 1; }}"
-        ),
-        within: Duration::from_secs(20),
-        advisory: false,
-    });
-    Ok(())
+    let look = format!(
+        "curl -q -s -m 10 --noproxy '*' 'http://127.0.0.1:{NODE_PORT}/metrics' | grep -q '^node_memory_MemTotal_bytes ' || \
+         {{ echo 'it gives no measures'; exit 1; }}"
+    );
+    let node = exporter::Program {
+        package: "prometheus-node-exporter",
+        start: "prometheus/node.conf",
+        works: "the node exporter measures this host".into(),
+        look,
+        within: 20,
+    };
+    exporter::exporter(context, node, &model, out)
 }
 
 fn behind_nginx(context: &Context<'_>, front: &Front, out: &mut Claims) -> Result<(), Diagnostic> {

@@ -101,12 +101,7 @@ pub(super) fn tell(seen: &Seen<'_>) -> Said {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inventory::load::load_text;
-    use crate::plan::decision::Memory;
-    use crate::plan::state::{Facts, ObservedFleet};
-    use crate::service::status::Earlier;
-
-    const NOW: i64 = 1_795_435_200;
+    use crate::service::status::tests::{NOW, told};
 
     fn tell_of(answer: &str) -> Said {
         let text = "name: shop
@@ -119,13 +114,7 @@ sites: { a.example.com: { static: { root: /srv/x } } }
 certificates: { issuer: internal }
 monitoring: { service: prometheus }
 ";
-        let site = load_text(text, std::path::Path::new("inventory.yml")).unwrap_or_else(|e| panic!("{e:?}")).0;
-        let bare = || Observed::bare(Facts::of_release("debian", "12"));
-        let mut mon1 = bare();
-        read(answer, &mut mon1);
-        let observed = ObservedFleet::from([("lb1".parse().unwrap(), bare()), ("mon1".parse().unwrap(), mon1)]);
-        let (away, earlier, memory) = (BTreeMap::new(), Earlier::new(), Memory::at(NOW));
-        tell(&Seen { site: &site, observed: &observed, away: &away, earlier: &earlier, memory: &memory, now: NOW })
+        told(text, GAUGE, &[("lb1", ""), ("mon1", answer)], tell)
     }
 
     /// What Prometheus 2.42 says of these exporters of lb1.
