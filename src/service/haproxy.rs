@@ -55,7 +55,6 @@ pub(super) const NEARLY: u64 = 90;
 const HEAD: Head = Head { bytes: 32 * 1024, kib: 32 };
 
 #[derive(Serialize)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a condition of the template")]
 struct Model<'a> {
     name: &'a str,
     host: &'a str,

@@ -256,7 +256,7 @@ fn measures(world: &World) {
         ("db1", &["mysql_uptime", "mysql_variables_read_only", "mysql_rpl_semi_sync_master_clients"]),
         (
             "db2",
-            &["mysql_slave_slave_io_running", "mysql_slave_slave_sql_running", "mysql_slave_seconds_behind_master"],
+            &["mysql_slave_Slave_IO_Running", "mysql_slave_Slave_SQL_Running", "mysql_slave_seconds_behind_master"],
         ),
     ];
     for (host, own) in roles {
@@ -268,7 +268,7 @@ fn measures(world: &World) {
     }
     assert_eq!(world.value("db1", "mysql_variables_read_only", &[]), Some(0.0));
     assert_eq!(world.value("db2", "mysql_variables_read_only", &[]), Some(1.0));
-    assert_eq!(world.value("db2", "mysql_slave_slave_sql_running", &[]), Some(1.0));
+    assert_eq!(world.value("db2", "mysql_slave_Slave_SQL_Running", &[]), Some(1.0));
     let said = world.bench.infra(&["lab", "received", "web1", "--name", world.bench.lab().name()]).expect(0);
     assert!(said.out.contains("watch/web/metrics: "), "{}", said.out);
 }

@@ -148,7 +148,7 @@ fn checked(out: &mut Claims, variables: &[&str]) {
     );
     out.look(Look { command: local.clone(), binding: true });
     // The values of its variables are of no account here.
-    let set: String = variables.iter().map(|variable| format!("{variable}=none ")).collect();
+    let set = variables.iter().map(|variable| format!("{variable}=none ")).collect::<Vec<_>>().concat();
     out.check(Check {
         title: "otelcol-sumo validate".into(),
         command: format!(
