@@ -150,7 +150,7 @@ fn what_the_collector_is_told() {
     for (host, files) in [("web1", &["token.env"][..]), ("db1", &["token.env", "infra.env"])] {
         for (path, file) in of(host).iter().filter(|(path, _)| path.starts_with("/etc/otelcol-sumo/env/")) {
             assert!(files.contains(&path.rsplit('/').next().unwrap()), "{path}");
-            assert_eq!((file.access.mode, file.access.group.as_str()), (0o640, "otelcol-sumo"), "{path}");
+            assert_eq!((file.access.mode, file.access.group.as_str()), (0o640, "root"), "{path}");
         }
         // Nothing else has the token.
         let with = of(host).iter().filter(|(_, file)| display(&file.body.text).contains("monitoring/token"));

@@ -40,7 +40,8 @@ END
 cat >tree/DEBIAN/postinst <<'END'
 #!/bin/sh
 mkdir -p /var/lib/otelcol-sumo/credentials
-chown -R otelcol-sumo:otelcol-sumo /var/lib/otelcol-sumo /etc/otelcol-sumo
+chown -R otelcol-sumo:otelcol-sumo /var/lib/otelcol-sumo
+chown -R root:otelcol-sumo /etc/otelcol-sumo
 chmod 750 /etc/otelcol-sumo /etc/otelcol-sumo/env
 systemctl enable otelcol-sumo || true
 systemctl daemon-reload || true

@@ -92,7 +92,7 @@ pub(crate) fn collector(world: &World) {
     assert!(!told.contains("none was accepted"), "{told}");
     let look = "[ \"$(systemctl is-active otelcol-sumo)\" = active ] && [ \"$(systemctl is-enabled otelcol-sumo)\" = enabled ] &&
          [ \"$(ps -o uid= -p $(systemctl show -p MainPID --value otelcol-sumo) | tr -d ' ')\" = 60781 ] &&
-         [ \"$(stat -c '%a %U:%G' /etc/otelcol-sumo/env/token.env)\" = '640 root:otelcol-sumo' ] &&
+         [ \"$(stat -c '%a %U:%G' /etc/otelcol-sumo/env/token.env)\" = '640 root:root' ] &&
          [ \"$(stat -c %U:%G /var/lib/otelcol-sumo/credentials)\" = otelcol-sumo:otelcol-sumo ] &&
          ! systemctl -q is-active telegraf syslog-ng && ! systemctl -q is-enabled telegraf syslog-ng 2>/dev/null &&
          [ -z \"$(ls /etc/infra/monitoring/* /etc/systemd/system/telegraf.service.d/infra.conf \
@@ -103,7 +103,7 @@ pub(crate) fn collector(world: &World) {
     bench.on_each(
         &HOSTS,
         &format!(
-            "found=$(grep -rlsF '{TOKEN}' /etc /var /run /tmp /usr/local /home 2>/dev/null | sort -u | grep -v '^/run/systemd/nspawn')
+            "found=$(grep -rlsF '{TOKEN}' /etc /var /run /tmp /usr/local /home 2>/dev/null | sort -u | grep -v '^/var/lib/infra/runs/')
              [ \"$found\" = /etc/otelcol-sumo/env/token.env ] || {{ echo \"$found\"; exit 1; }}
              ! journalctl -o cat | grep -qF '{TOKEN}' && ! ps axww -o args | grep -v grep | grep -qF '{TOKEN}'"
         ),

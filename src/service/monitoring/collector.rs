@@ -23,8 +23,6 @@ pub(super) const UNIT: &str = agent::COLLECTOR;
 pub(super) const DROP_IN: &str = "/etc/systemd/system/otelcol-sumo.service.d/infra.conf";
 /// The task that gives its user a number of infra's, and the fact that it has it.
 pub(super) const COLLECTOR_USER: &str = "monitoring/collector";
-/// The group of the package that reads its secrets.
-const GROUP: &str = "otelcol-sumo";
 const FOLDER: &str = "/etc/otelcol-sumo";
 /// Where it stands the package's start script ignores every file of the host's own.
 const REMOTE: &str = "/etc/otelcol-sumo/sumologic-remote.yaml";
@@ -104,7 +102,8 @@ pub(super) fn want(context: &Context<'_>, section: &Monitoring, out: &mut Claims
         Ok(text)
     };
     add(DROP_IN, "monitoring/otelcol.service", Access::root(0o644))?;
-    let secret = || Access { owner: "root".into(), group: GROUP.into(), mode: 0o640 };
+    // systemd reads them, as root. The group of the package gets its number later than a first run uploads them.
+    let secret = || Access::root(0o640);
     add(&format!("{FOLDER}/env/token.env"), "monitoring/token.env", secret())?;
     let mut variables = vec!["SUMOLOGIC_INSTALLATION_TOKEN"];
     if is_on(context) {
