@@ -385,7 +385,9 @@ fn removed(world: &World) {
     world.apply().expect(0);
     for host in HOSTS {
         let script =
-            "[ -z \"$(ls /etc/infra/monitoring/* /etc/systemd/system/*/infra.conf /etc/nginx/conf.d/infra-status.conf \
+            "[ -z \"$(ls /etc/infra/monitoring/* /etc/otelcol-sumo/env/*.env /etc/nginx/conf.d/infra-status.conf \
+                      /etc/systemd/system/telegraf.service.d/infra.conf /etc/systemd/system/syslog-ng.service.d/infra.conf \
+                      /etc/systemd/system/otelcol-sumo.service.d/infra.conf /etc/systemd/system/prometheus-*/infra.conf \
                       /etc/apt/*/infra-monitoring* 2>/dev/null)\" ] &&
                       ! systemctl -q is-active telegraf syslog-ng infra-measures &&
                       ! systemctl -q is-enabled telegraf syslog-ng 2>/dev/null && ! nft list ruleset | grep 60780";
