@@ -276,7 +276,7 @@ mod tests {
         assert!(!matches!(manual.find("database.max_lag"), Ok(Found::One(entry)) if entry.text.contains("semi_sync")));
         assert!(matches!(manual.find("port"), Ok(Found::Several(all)) if all.len() > 2));
         for (word, near) in
-            [("database.maxlag", "database.max_lag"), ("manage_form", "manage_from"), ("certificate", "certificates")]
+            [("database.maxlag", "database.max_lag"), ("manage_form", "manage_from"), ("certificats", "certificates")]
         {
             assert_eq!(manual.find(word).unwrap_err().help, [format!("did you mean `{near}`?")], "{word}");
         }

@@ -18,7 +18,7 @@ use crate::service::claims::Claims;
 use crate::service::product::Product;
 use crate::service::render::{Template, template};
 use crate::service::status::{Gauge, Seen};
-use crate::service::{Context, Service, agent, drain, nginx, ports, prometheus, room, web};
+use crate::service::{Context, Service, agent, drain, nginx, ports, probe_path, prometheus, room};
 use manner::{Backend, SiteModel, Usual};
 
 mod manner;
@@ -373,12 +373,12 @@ fn through_all_tiers(context: &Context<'_>, site: &WebSite, out: &mut Claims) {
         out.probe(Probe { phase, title, command, within, advisory });
     };
     for host in std::iter::once(name.clone()).chain(shown_addresses(context, site).map(bracketed)) {
-        add(format!("https://{host} answers through all tiers"), ask(&host, web::PROBE), false);
+        add(format!("https://{host} answers through all tiers"), ask(&host, probe_path::PROBE), false);
     }
     for program in &site.programs {
         if program.path != "/" {
             let title = format!("https://{name}{} answers through all tiers", program.path);
-            add(title, ask(&name, &web::probe_path(program)), false);
+            add(title, ask(&name, &probe_path::of(program)), false);
         }
         // Where the health lies in no path of the program, only its own hosts can ask for it.
         if site.program_at(&program.health) == Some(program) && !site.is_guarded(&program.health) {

@@ -34,6 +34,7 @@ pub mod monitoring;
 mod nginx;
 pub mod platform;
 mod ports;
+mod probe_path;
 pub mod product;
 pub mod programs;
 pub mod prometheus;

@@ -19,6 +19,7 @@ use crate::inventory::site::{AppProgram, Auth, BodyLimit, Role, Site, WebSite};
 use crate::plan::state::{Access, File, Follow, Look, Phase, Probe};
 use crate::service::claims::Claims;
 use crate::service::nginx::{self, Front};
+use crate::service::probe_path;
 use crate::service::product::Product;
 use crate::service::programs;
 use crate::service::render::{Template, template};
@@ -29,8 +30,6 @@ use files::{Files, Kept, root_look};
 pub struct Web;
 
 const NAME: &str = "web";
-/// Where a load balancer asks whether a request comes through all tiers.
-pub(crate) const PROBE: &str = "/.well-known/infra/health";
 const TEMPLATES: &[Template] = &[nginx::TEMPLATE, nginx::TYPES, template!("web/web.conf")];
 
 #[derive(Serialize)]
@@ -138,7 +137,7 @@ impl Service for Web {
                 (1..).zip(&s.files).map(|one| Files::of(one, &s.name, shared)).collect::<Result<Vec<_>, _>>()?;
             kept.extend(s.files.iter().filter_map(|one| Kept::of(one, shared)));
             let led: Vec<Program> = (1..).zip(&s.programs).filter_map(|one| programs.model(one.0, one.1)).collect();
-            let is_probed_here = !led.iter().any(|one| one.probe == PROBE);
+            let is_probed_here = !led.iter().any(|one| one.probe == probe_path::PROBE);
             let has_root = !is_probed_here || files.iter().any(|one| one.is_root);
             let timeouts = s.manner.timeouts.outside(1);
             sites.push(SiteModel {
@@ -201,7 +200,7 @@ impl Programs {
         Some(Program {
             number,
             ways: ways(&program.path),
-            probe: probe_path(program),
+            probe: probe_path::of(program),
             upstream,
             compress: program.compress,
         })
@@ -214,11 +213,6 @@ pub(crate) fn ways(path: &str) -> Vec<String> {
         Some(bare) if !bare.is_empty() => vec![format!("= {bare}"), format!("^~ {path}")],
         _ => vec![path.to_owned()],
     }
-}
-
-/// Where a load balancer asks whether a request comes through all tiers to an app host of `program`.
-pub(crate) fn probe_path(program: &AppProgram) -> String {
-    format!("{PROBE}{}", program.path.trim_end_matches('/'))
 }
 
 /// The paths that are asked for, the longest first, as the first that fits counts.

@@ -35,10 +35,7 @@ pub(super) fn manner(fields: Fields<'_>, names: &[&DnsName], folder: &Path, prob
     };
     let headers = fields.get("headers").map_or(Some(usual.headers), |entry| headers::headers(entry, problems));
     let pages = fields.get("pages").map_or(Some(usual.pages), |entry| pages::pages(entry, folder, problems));
-    let maintenance = match fields.get("maintenance") {
-        Some(entry) => pages::maintenance(entry, folder, problems),
-        None => Some(None),
-    };
+    let maintenance = fields.get("maintenance").and_then(|entry| pages::maintenance(entry, folder, problems));
     let key = fields.value("key").map_or(Some(usual.key), |node| key(node, problems));
     Some(Manner {
         timeouts: timeouts?,
@@ -47,7 +44,7 @@ pub(super) fn manner(fields: Fields<'_>, names: &[&DnsName], folder: &Path, prob
         redirects: redirects?,
         headers: headers?,
         pages: pages?,
-        maintenance: maintenance?,
+        maintenance,
         key: key?,
     })
 }

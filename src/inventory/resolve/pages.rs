@@ -42,11 +42,11 @@ pub(super) fn pages(entry: &Entry, folder: &Path, problems: &mut Problems) -> Op
     (out.len() == entries.len()).then_some(out)
 }
 
-/// Reads `maintenance`: `true`, `false`, or a map, which says `true` by being there.
-pub(super) fn maintenance(entry: &Entry, folder: &Path, problems: &mut Problems) -> Option<Option<Maintenance>> {
+/// Reads `maintenance`: `true`, `false`, or a map, which says `true` by being there. What is wrong in it is among the problems.
+pub(super) fn maintenance(entry: &Entry, folder: &Path, problems: &mut Problems) -> Option<Maintenance> {
     if !matches!(entry.value.value, Value::Map(_)) {
         let closed = problems.word(&entry.value, "maintenance", &[("true", true), ("false", false)])?;
-        return Some(closed.then(|| Maintenance { page: None, retry_after: RETRY_AFTER, allow: Vec::new() }));
+        return closed.then(|| Maintenance { page: None, retry_after: RETRY_AFTER, allow: Vec::new() });
     }
     let fields = problems.fields(entry, "`maintenance`", &["page", "retry_after", "allow"])?;
     let before = problems.0.len();
@@ -71,7 +71,7 @@ pub(super) fn maintenance(entry: &Entry, folder: &Path, problems: &mut Problems)
     if failed {
         return None;
     }
-    Some(Some(Maintenance { page: page.flatten(), retry_after: retry_after?, allow }))
+    Some(Maintenance { page: page.flatten(), retry_after: retry_after?, allow })
 }
 
 fn page(node: &Node, key: &str, folder: &Path, problems: &mut Problems) -> Option<Page> {

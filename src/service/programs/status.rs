@@ -135,7 +135,7 @@ mod tests {
             (of("DOWN", 65, "L7TOUT", ""), Some("it does not answer in time")),
             (of("DOWN", 65, "L4CON", ""), Some("the app host is not reached: L4CON")),
             (of("DOWN", 65, "L6RSP", ""), Some("the app host is not reached: L6RSP")),
-            ("".into(), None),
+            (String::new(), None),
             ("program-,app1,DOWN".into(), None),
         ] {
             let seen = line(&text);
