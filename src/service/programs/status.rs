@@ -21,6 +21,7 @@ fn script() -> String {
     let socket = SOCKETS.trim_start_matches('/');
     format!(
         "[ -S {socket}/admin.sock ] || exit 0\n\
+         echo asked\n\
          echo 'show stat -1 4 -1' | socat -T 5 -t 5 - UNIX-CONNECT:{socket}/admin.sock 2>/dev/null | grep '^program-'"
     )
 }
@@ -39,6 +40,10 @@ struct Unwell {
 }
 
 fn read(answer: &str, observed: &mut Observed) {
+    // A host that leads to no program has no socket, and nothing to tell.
+    if answer.is_empty() {
+        return;
+    }
     let unwell: Vec<Unwell> = answer.lines().filter_map(line).collect();
     READ.put(&unwell, observed);
 }
