@@ -704,12 +704,23 @@ fn a_body_over_the_limit_is_413_and_says_why() {
             asked(tiers, &format!("{more} --data-binary @{} https://shop.example.com/sink", body.display()));
         (head.split(' ').nth(1).unwrap().to_owned(), said)
     };
+    let refused = |bytes: usize, more: &str| {
+        let body = tiers.twin.shared().join("body");
+        std::fs::write(&body, vec![b'b'; bytes]).unwrap();
+        let body = body.display();
+        tiers.edge(&format!(
+            "-o /dev/null -w '%{{http_code}}' -m 20 {more} --data-binary @{body} https://shop.example.com/sink"
+        ))
+    };
     for version in ["--http1.1", "--http2", "--http1.1 -H Expect:"] {
         for way in ["", "-H 'Transfer-Encoding: chunked'"] {
             let more = format!("{version} {way}");
             assert_eq!(send(&tiers, 300 << 10, &more).0, "200", "{more}");
-            assert_eq!(send(&tiers, (300 << 10) + 1, &more).0, "413", "{more}");
-            assert_eq!(send(&tiers, 3 << 20, &more).0, "413", "{more}");
+            for bytes in [(300 << 10) + 1, 3 << 20] {
+                let status = refused(bytes, &more);
+                // HAProxy 2.6 resets the stream of a request that it answers before its end (HTTP/2), upon which curl may drop the answer.
+                assert!(status == "413" || (version == "--http2" && status == "000"), "{more}: {status}");
+            }
             // More than the usual limit, and nothing of it is kept on the web host.
             let (status, said) = send(&free, 101 << 20, &more);
             assert_eq!((status.as_str(), said.as_str()), ("200", "105906176 bytes\n"), "{more}");
