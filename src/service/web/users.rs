@@ -113,7 +113,7 @@ mod tests {
             ("ops:{PLAIN}hunter2", "its password is no hash"),
             (&format!("ops:{}", bcrypt.replace("$10$", "$14$")), "its bcrypt cost"),
             (&format!("ops:{}", sha512.replace("$6$", "$6$rounds=9000000$")), "its rounds"),
-            (&format!("ops:{}x", sha512), "its password is no hash"),
+            (&format!("ops:{sha512}x"), "its password is no hash"),
             (&format!("first:{bcrypt}"), "the name stands"),
         ] {
             let said = admit(&format!("first:{bcrypt}\n{line}\n")).unwrap_err();
