@@ -229,3 +229,44 @@ fn a_program_that_says_that_it_is_unwell_gets_nothing() {
     }
     all_good(&shares(2), &why(&tiers));
 }
+
+#[test]
+fn a_visitor_stays_with_an_app_host_while_its_program_is_well() {
+    let (tiers, _state) =
+        start(|site| site.sites.get_mut(&"shop.example.com".parse().unwrap()).unwrap().sticky = true, &[]);
+    let asked = |cookie: &str| {
+        let answer = tiers.edge(&format!("-i -H 'Cookie: {cookie}' https://shop.example.com/host"));
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer}"));
+        let set = head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).map(str::to_owned);
+        (body.trim().to_owned(), set)
+    };
+    // Whoever comes without one, or with one that nobody gave, gets one; it tells nothing, and no script reads it.
+    let mut words = std::collections::BTreeMap::new();
+    for cookie in
+        ["a=b", "infra_to_8080=", "infra_to_8080=app1", "infra_to_8080=0123456789abcdef", "c=1; d=2"].repeat(4)
+    {
+        let (app, set) = asked(cookie);
+        let set = set.unwrap_or_else(|| panic!("{cookie}: no cookie"));
+        let (word, rest) = set.split_once("; ").unwrap();
+        assert_eq!(rest, "Path=/; Secure; HttpOnly; SameSite=Lax", "{set}");
+        assert!(!set.contains("app") && !set.contains("10.0."), "{set}");
+        assert_eq!(words.entry(app).or_insert_with(|| word.to_owned()), word);
+    }
+    assert_eq!(words.len(), 2, "{words:?}");
+    let stays = |app: &str| {
+        for _ in 0..12 {
+            assert_eq!(asked(&format!("x=y; {}", words[app])), (app.to_owned(), None));
+        }
+    };
+    APPS.map(stays);
+    // Gone, whoever was there is led to the other one, and stays with that; a body is not lost on the way.
+    signal(&tiers, "app1", "TERM");
+    let send = format!("-X POST --data-binary abc -H 'Cookie: {}' https://shop.example.com/host", words["app1"]);
+    assert!(tiers.edge(&send).starts_with("app2"), "{}", why(&tiers));
+    sees(&tiers, "app1", "program-8080", "DOWN");
+    let (app, set) = asked(&words["app1"]);
+    assert_eq!((app.as_str(), set.is_some_and(|set| set.starts_with(&words["app2"]))), ("app2", true));
+    stays("app2");
+    // The other site's visitors go where they like.
+    assert!(!tiers.edge("-i https://docs.example.org/").contains("set-cookie"));
+}

@@ -16,7 +16,7 @@ const REFERENCE: [&str; 3] = ["env", "file", "command"];
 /// The keys of what a site asks a password for; `users` are a secret, as is what is misspelled there.
 const AUTH: [&str; 3] = ["path", "users", "realm"];
 /// All keys whose values are no secrets, wherever they stand.
-const KEYS: [&str; 71] = [
+const KEYS: [&str; 72] = [
     "address",
     "after",
     "agent",
@@ -84,6 +84,7 @@ const KEYS: [&str; 71] = [
     "signed_by",
     "ssh",
     "static",
+    "sticky",
     "to",
     "url",
     "user",

@@ -226,6 +226,8 @@ pub struct WebSite {
     pub programs: Vec<AppProgram>,
     /// Where name and password are asked for; of several that fit a path, the longest counts.
     pub auth: Vec<Auth>,
+    /// Whether a visitor stays with an app host while the program is well there.
+    pub sticky: bool,
     /// How it answers.
     pub manner: Manner,
     /// Its certificate, where that is neither ordered nor made.

@@ -158,6 +158,7 @@ mod tests {
             files: Vec::new(),
             programs: Vec::new(),
             auth: Vec::new(),
+            sticky: false,
             manner: crate::inventory::site::Manner::default(),
             certificate: None,
             place: Place::default(),

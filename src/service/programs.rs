@@ -80,20 +80,20 @@ pub(crate) struct Program {
     /// The host that is asked for it, as some programs know only the names of their sites.
     asked: String,
     /// One for each host.
-    servers: Vec<Server>,
+    pub(crate) servers: Vec<Server>,
 }
 
 /// A program on a host.
 #[derive(Debug, Clone, Serialize)]
-struct Server {
+pub(crate) struct Server {
     /// The app host.
-    host: String,
+    pub(crate) host: String,
     /// The name in its certificate.
     name: String,
     /// Its front.
     socket: SocketAddr,
     /// The socket by which nginx is led there while the program is well.
-    door: String,
+    pub(crate) door: String,
     /// The hosts that come after it.
     next: Vec<String>,
     /// Who is asked after it: those, or it itself where there is no other.

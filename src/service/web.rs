@@ -2,6 +2,7 @@
 //! the app hosts over verified TLS.
 
 mod files;
+mod stuck;
 mod users;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,7 @@ use crate::service::programs;
 use crate::service::render::{Template, template};
 use crate::service::{Context, SecretWanted, Service};
 use files::{Files, Kept, root_look};
+use stuck::Stuck;
 
 /// See the module.
 pub struct Web;
@@ -41,6 +43,8 @@ struct Model<'a> {
     programs: Vec<programs::Program>,
     /// Whose upstream is asked after a program on a host.
     nexts: Vec<(String, String)>,
+    /// Programs to which visitors of a site come back.
+    stuck: Vec<Stuck>,
     kept: BTreeSet<Kept>,
     sites: Vec<SiteModel>,
 }
@@ -75,6 +79,10 @@ struct Program {
     probe: String,
     /// The name among the upstreams.
     upstream: String,
+    /// Where visitors are led: the same, or what their cookie says.
+    leads: String,
+    /// What is said to a visitor who comes to another app host than before; none where nobody has to stay.
+    stay: Option<String>,
     compress: bool,
 }
 
@@ -136,7 +144,8 @@ impl Service for Web {
             let files =
                 (1..).zip(&s.files).map(|one| Files::of(one, &s.name, shared)).collect::<Result<Vec<_>, _>>()?;
             kept.extend(s.files.iter().filter_map(|one| Kept::of(one, shared)));
-            let led: Vec<Program> = (1..).zip(&s.programs).filter_map(|one| programs.model(one.0, one.1)).collect();
+            let led: Vec<Program> =
+                (1..).zip(&s.programs).filter_map(|one| programs.model(one.0, one.1, s.sticky)).collect();
             let is_probed_here = !led.iter().any(|one| one.probe == probe_path::PROBE);
             let has_root = !is_probed_here || files.iter().any(|one| one.is_root);
             let timeouts = s.manner.timeouts.outside(1);
@@ -164,6 +173,7 @@ impl Service for Web {
             front: Front::new(context, Role::Web, &[Role::Lb], port),
             app_name: site.role_name(Role::App),
             nexts: programs::nexts(&programs.all),
+            stuck: stuck::stuck(site, &programs.all),
             programs: programs.all,
             kept,
             sites,
@@ -195,9 +205,12 @@ impl Programs {
         Self { by_port: all.iter().map(|one| ((one.at, one.hosts.clone()), name(one))).collect(), all }
     }
 
-    fn model(&self, number: usize, program: &AppProgram) -> Option<Program> {
+    fn model(&self, number: usize, program: &AppProgram, sticky: bool) -> Option<Program> {
         let upstream = self.by_port.get(&(program.port, program.hosts.clone()))?.clone();
+        let of = |word: &str| upstream.replacen("_app_", word, 1);
         Some(Program {
+            leads: if sticky { format!("${}", of("_to_")) } else { upstream.clone() },
+            stay: sticky.then(|| format!("${}", of("_stay_"))),
             number,
             ways: ways(&program.path),
             probe: probe_path::of(program),

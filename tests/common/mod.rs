@@ -45,6 +45,7 @@ pub fn web_site(name: &str, aliases: &[&str], files: Option<(&str, &str)>, port:
         files: files.map(|(root, prefix)| folder(root, prefix)).into_iter().collect(),
         programs: port.map(|port| program("/", port)).into_iter().collect(),
         auth: Vec::new(),
+        sticky: false,
         manner: Manner::default(),
         certificate: None,
         place: Place::default(),

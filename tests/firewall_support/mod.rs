@@ -69,6 +69,7 @@ pub(crate) fn site(backend: Backend) -> Site {
         files: Vec::new(),
         programs: vec![program],
         auth: Vec::new(),
+        sticky: false,
         manner: infra::inventory::site::Manner::default(),
         certificate: None,
         place: place(50),

@@ -8,7 +8,7 @@ use super::auth::auth;
 use super::bought;
 use super::files::files;
 use super::hosts::Hosts;
-use super::paths::Paths;
+use super::paths::{BOOL, Paths};
 use super::programs::{Said, programs};
 use super::{manner, missing};
 use crate::base::diagnostic::Diagnostic;
@@ -18,11 +18,12 @@ use crate::inventory::read::{Fields, Problems};
 use crate::inventory::site::WebSite;
 
 /// What a site can say.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "aliases",
     "static",
     "app",
     "auth",
+    "sticky",
     "timeouts",
     "body",
     "hsts",
@@ -117,6 +118,7 @@ fn site<'a>(
         ));
     }
     let auth = fields.get("auth").map(|entry| auth(entry, &what, name.map_or("", DnsName::as_str), problems));
+    let sticky = fields.value("sticky").map_or(Some(false), |node| sticky(node, fields.lacks("app"), &what, problems));
     let names: Vec<&DnsName> = name.into_iter().chain(&aliases).collect();
     let manner = manner::manner(fields, &names, folder, problems);
     let all: Vec<String> = names.iter().map(ToString::to_string).collect();
@@ -134,10 +136,25 @@ fn site<'a>(
         files: folders.unwrap_or_default(),
         programs: programs.unwrap_or_default(),
         auth: auth.unwrap_or_default(),
+        sticky: sticky?,
         manner: manner?,
         certificate: certificate.flatten(),
         place: entry.key.mark.place(),
     })
+}
+
+/// Whether visitors stay with an app host, which needs a program.
+fn sticky(node: &Node, lacks_app: bool, what: &str, problems: &mut Problems) -> Option<bool> {
+    let sticky = problems.word(node, "sticky", &BOOL)?;
+    if sticky && lacks_app {
+        problems.push(
+            Diagnostic::error(format!("{what} is `sticky`, and has no program with which a visitor could stay"))
+                .at(&node.span())
+                .help("remove `sticky`, or write `app: { port: 8080, health: /healthz }`"),
+        );
+        return None;
+    }
+    Some(sticky)
 }
 
 fn alias<'a>(item: &'a Node, out: &mut Sites<'a>, problems: &mut Problems) -> Option<DnsName> {
