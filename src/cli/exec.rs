@@ -31,7 +31,7 @@ pub struct Exec {
 }
 
 pub(super) fn run(exec: &Exec, global: &Global, reporter: &Reporter) -> Done {
-    let site = stages::site(&exec.inventory.inventory, reporter)?;
+    let (site, _) = stages::loaded(&exec.inventory.inventory)?;
     let selected = stages::selected(&site, global)?;
     let hosts: Vec<&Host> = selected.iter().filter_map(|name| site.hosts.get(name)).collect();
     let connector = stages::connector(reporter, &site, &selected);

@@ -32,7 +32,7 @@ pub(super) fn run(history: &History, global: &Global, reporter: &Reporter) -> Do
     let word = history.run.as_deref();
     let run = word.filter(|word| journals::is_run(word));
     let inventory = word.filter(|_| run.is_none()).map_or(history.inventory.inventory.as_path(), Path::new);
-    let site = stages::site(inventory, reporter)?;
+    let (site, _) = stages::loaded(inventory)?;
     let selected = stages::selected(&site, global)?;
     let mut runs = journals::remembered(&site.state);
     let away = if history.local {

@@ -24,7 +24,7 @@ pub struct Ssh {
 }
 
 pub(super) fn run(ssh: &Ssh, reporter: &Reporter) -> Done {
-    let site = stages::site(&ssh.inventory.inventory, reporter).map_err(|stop| match stop {
+    let (site, _) = stages::loaded(&ssh.inventory.inventory).map_err(|stop| match stop {
         // `infra ssh web1 uptime` reads as an inventory of that name.
         Stop::Input(mut all) if ssh.command.is_empty() && !ssh.inventory.inventory.exists() => {
             let word = ssh.inventory.inventory.display();

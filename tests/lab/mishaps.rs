@@ -222,7 +222,7 @@ fn no_new_worker(world: &World) {
     // HAProxy as it is by default: it does not start with fewer files than `maxconn` needs. The lab's hosts have room for these.
     let own = include_str!("../../templates/haproxy/haproxy.cfg");
     let strict = own.replace("    no strict-limits\n", "").replace("{{ maxconn }}", "4000");
-    assert_eq!(strict.matches("4000").count(), 2);
+    assert!(strict.contains("    maxconn 4000\n"));
     let shadow = world.bench.dir.path().join("templates/haproxy/haproxy.cfg");
     std::fs::create_dir_all(shadow.parent().unwrap()).unwrap();
     std::fs::write(&shadow, strict).unwrap();
