@@ -21,7 +21,7 @@ use crate::base::material::{CertificateId, Material, Purpose};
 use crate::base::net::{HostName, Port, bracketed};
 use crate::inventory::site::{Host, Role, WebSite};
 use crate::plan::said::Said;
-use crate::plan::state::{Access, Check, File, Folder, Follow, Phase, Probe, UnitWanted};
+use crate::plan::state::{Access, Check, File, Follow, Phase, Probe, UnitWanted};
 use crate::service::certificates::{CIPHERS, CIPHERSUITES, Holder, curves};
 use crate::service::claims::Claims;
 use crate::service::haproxy::{self, HAPROXY};
@@ -228,8 +228,8 @@ impl Service for Programs {
         }
         out.package("haproxy")?;
         out.unit(UNIT, UnitWanted { phase: PHASE })?;
-        out.folder(FOLDER, Folder { phase: PHASE, access: Access::root(0o755) })?;
         let holder = Holder { service: NAME, phase: PHASE, unit: UNIT, follow: Follow::Reload };
+        holder.folder(out, FOLDER)?;
         holder.file(context, out, &format!("{FOLDER}/ca.crt"), &[Material::HopAuthorities])?;
         let client = CertificateId::Hop { host: host.name.clone(), purpose: Purpose::Client };
         let client = [Material::Certificate(client.clone()), Material::Key(client)];

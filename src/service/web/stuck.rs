@@ -23,7 +23,7 @@ pub(super) struct Stuck {
 struct Host {
     /// What the cookie says: the same on every web host, and nothing that tells of the host.
     word: String,
-    host: String,
+    name: String,
     /// The socket that leads there.
     door: String,
     /// Those of the others.
@@ -42,7 +42,7 @@ pub(super) fn stuck(site: &Site, programs: &[Program]) -> Vec<Stuck> {
 fn of(site: &Site, program: &Program) -> Stuck {
     let host = |server: &Server| Host {
         word: word(site, program, &server.host),
-        host: server.host.clone(),
+        name: server.host.clone(),
         door: server.door.clone(),
         others: program
             .servers
