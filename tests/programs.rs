@@ -258,7 +258,9 @@ fn a_visitor_stays_with_an_app_host_while_its_program_is_well() {
             assert_eq!(asked(&format!("x=y; {}", words[app])), (app.to_owned(), None));
         }
     };
-    APPS.map(stays);
+    for app in APPS {
+        stays(app);
+    }
     // Gone, whoever was there is led to the other one, and stays with that; a body is not lost on the way.
     signal(&tiers, "app1", "TERM");
     let send = format!("-X POST --data-binary abc -H 'Cookie: {}' https://shop.example.com/host", words["app1"]);
