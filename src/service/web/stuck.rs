@@ -14,8 +14,6 @@ pub(super) struct Stuck {
     /// As its upstream is called; the cookie is too.
     key: String,
     hosts: Vec<Host>,
-    /// Those and their addresses.
-    servers: Vec<Server>,
 }
 
 /// One of its hosts.
@@ -23,11 +21,8 @@ pub(super) struct Stuck {
 struct Host {
     /// What the cookie says: the same on every web host, and nothing that tells of the host.
     word: String,
-    name: String,
-    /// The socket that leads there.
-    door: String,
-    /// Those of the others.
-    others: Vec<String>,
+    #[serde(flatten)]
+    server: Server,
 }
 
 /// Those programs that a site with `sticky: true` leads to.
@@ -40,22 +35,8 @@ pub(super) fn stuck(site: &Site, programs: &[Program]) -> Vec<Stuck> {
 }
 
 fn of(site: &Site, program: &Program) -> Stuck {
-    let host = |server: &Server| Host {
-        word: word(site, program, &server.host),
-        name: server.host.clone(),
-        door: server.door.clone(),
-        others: program
-            .servers
-            .iter()
-            .filter(|other| other.host != server.host)
-            .map(|other| other.door.clone())
-            .collect(),
-    };
-    Stuck {
-        key: program.key.clone(),
-        hosts: program.servers.iter().map(host).collect(),
-        servers: program.servers.clone(),
-    }
+    let host = |server: &Server| Host { word: word(site, program, &server.host), server: server.clone() };
+    Stuck { key: program.key.clone(), hosts: program.servers.iter().map(host).collect() }
 }
 
 fn word(site: &Site, program: &Program, host: &str) -> String {
