@@ -154,6 +154,23 @@ fn a_program_that_stops_loses_no_request() {
             .sum::<u32>()
     };
     assert_eq!((count("GET"), count("POST")), (2, 1));
+    // A web host of an older infra, which passes on what it is told, is told what HTTP has for it.
+    let name = tiers.site.role_name(infra::inventory::site::Role::App);
+    let told = |path: &str, more: &str| {
+        let ask = format!(
+            "curl -q -s -m 5 --noproxy '*' -o /dev/null -w '%{{http_code}}' --cacert /etc/nginx/tls/ca.crt --cert /etc/nginx/tls/client.crt \
+             --key /etc/nginx/tls/client.key --resolve {name}:9443:10.0.3.11 -H 'Host: shop.example.com' {more} https://{name}:9443{path}"
+        );
+        text(&tiers.twin.run("web1", &ask))
+    };
+    let next = "-H 'X-Infra-Next: yes'";
+    assert_eq!((told("/close", ""), told("/close", next)), ("502".into(), "569".into()));
+    assert_eq!((told("/host", ""), told("/host", next)), ("200".into(), "200".into()));
+    signal(&tiers, "app1", "TERM");
+    assert_eq!((told("/host", ""), told("/host", next)), ("502".into(), "568".into()));
+    // Nor do visitors see any of it, or ask for it themselves.
+    let shown = tiers.edge(&format!("-i {next} https://shop.example.com/close"));
+    assert!(shown.starts_with("HTTP/2 502") && !shown.to_lowercase().contains("x-infra"), "{shown}");
 }
 
 #[test]

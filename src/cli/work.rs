@@ -1,7 +1,7 @@
 //! A run in parts, as `apply` and `cert` make it: look and plan, carry out on the hosts, then the controller's steps, each of which
 //! brings what came of it by one more plan. Each part takes the value of the one before; what became of all is one outcome.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -52,6 +52,8 @@ pub(super) struct Work<'a> {
     /// Another infrastructure whose hosts a person lets this one take over.
     pub(super) adopt: Option<HostName>,
     revealed: RefCell<Revealed>,
+    /// Whether a person was told of issuers of which nobody knows who trusts them.
+    doubted: Cell<bool>,
     pub(super) interrupt: Interrupt,
     pub(super) reporter: &'a Reporter,
 }
@@ -136,6 +138,7 @@ impl<'a> Work<'a> {
             confirmed: BTreeSet::new(),
             adopt: None,
             revealed: RefCell::default(),
+            doubted: Cell::default(),
             interrupt: Interrupt::default(),
             reporter,
         })

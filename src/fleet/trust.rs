@@ -1,5 +1,5 @@
 //! Sites that would lose the trust of their visitors: takes what load balancers hold and what a plan brings, gives each site that shows
-//! a certificate which browsers trust, and is to show one that they do not.
+//! a certificate which browsers trust, and is to show one that they do not, or of which nobody knows.
 
 use time::OffsetDateTime;
 
@@ -15,7 +15,7 @@ use crate::pki::public_store::PublicStore;
 use crate::pki::{guard, public};
 use crate::plan::state::Digest;
 use crate::service::certificates::site_pem;
-use crate::service::certificates::wanted::{LETS_ENCRYPT, LETS_ENCRYPT_STAGING, Wanted, host};
+use crate::service::certificates::wanted::{LETS_ENCRYPT, Wanted, host};
 
 /// Hosts of directories whose authorities browsers have (ccadb.org, «Included CA certificates», by their own manuals).
 const TRUSTED: [&str; 9] = [
@@ -30,7 +30,37 @@ const TRUSTED: [&str; 9] = [
     "emea.acme.atlas.globalsign.com",
 ];
 
-/// What each of these sites loses, as errors that its word silences; a site that is silenced is none.
+/// Hosts of directories by which a CA is tried (by their manuals): no browser has their roots.
+const STAGINGS: [(&str, &str); 3] = [
+    ("acme-staging-v02.api.letsencrypt.org", "Let's Encrypt's staging"),
+    ("dv.acme-v02.test-api.pki.goog", "Google's staging"),
+    ("api.test4.buypass.no", "Buypass' test authority"),
+];
+
+/// What is known of those who vouch for a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Standing {
+    Trusted,
+    /// No browser trusts them: who they are, after «is to show one».
+    Untrusted(String),
+    /// The same of those of whom it is not known.
+    Unknown(String),
+}
+
+/// Of whoever stands behind a directory. A company's CA, and one that is new, are unknown: their URL tells nothing of who trusts them.
+fn standing(directory: &str) -> Standing {
+    let host = host(directory);
+    if let Some((_, who)) = STAGINGS.iter().find(|(staging, _)| *staging == host) {
+        Standing::Untrusted(format!("of {who}, which no browser trusts"))
+    } else if directory == LETS_ENCRYPT || TRUSTED.contains(&host) {
+        Standing::Trusted
+    } else {
+        Standing::Unknown(format!("from {host}, of which it is not known whether browsers trust it"))
+    }
+}
+
+/// What each of these sites loses, as errors that its word silences; a site that is silenced is none. Where it is not known whether it
+/// loses anything, a warning: the person who names the issuer is asked before anything is done, and decides.
 ///
 /// # Errors
 /// [`Error`] of the store.
@@ -45,16 +75,22 @@ pub fn lost(site: &Site, prepared: &Prepared, now: OffsetDateTime) -> Result<Vec
         if !is_shown(site, prepared, web, &current) || !is_trusted(&current, now) {
             continue;
         }
-        let Some(by) = successor(site, prepared, web, now) else { continue };
-        found.push(
-            Diagnostic::error(format!(
-                "{} shows a certificate that browsers trust, until {}, and is to show one {by}",
-                web.name,
-                date(current.life.not_after)
-            ))
-            .help("to try something else, give it a site, or a copy of the inventory with a state of its own")
-            .help(Warning::TrustLost.silencing()),
-        );
+        let message = |by: &str| {
+            let until = date(current.life.not_after);
+            format!("{} shows a certificate that browsers trust, until {until}, and is to show one {by}", web.name)
+        };
+        found.extend(match successor(site, prepared, web, now) {
+            Standing::Trusted => None,
+            Standing::Untrusted(by) => Some(
+                Diagnostic::error(message(&by))
+                    .help("to try something else, give it a site, or a copy of the inventory with a state of its own")
+                    .help(Warning::TrustLost.silencing()),
+            ),
+            Standing::Unknown(by) => Some(
+                Diagnostic::warning(Warning::TrustLost, message(&by))
+                    .help("try it on a site that has no visitors yet, if you do not know who trusts that authority"),
+            ),
+        });
     }
     Ok(found)
 }
@@ -94,22 +130,53 @@ fn is_shown(site: &Site, prepared: &Prepared, web: &WebSite, current: &Public) -
     site.with_role(Role::Lb).any(|lb| holds(&lb.name) == Some(true))
 }
 
-/// What comes in its place, after «is to show one», where browsers do not trust that, or nobody knows.
-fn successor(site: &Site, prepared: &Prepared, web: &WebSite, now: OffsetDateTime) -> Option<String> {
+/// Who vouches for what comes in its place; whoever does now, where nothing comes.
+fn successor(site: &Site, prepared: &Prepared, web: &WebSite, now: OffsetDateTime) -> Standing {
     if let Some(bought) = &web.certificate {
-        let unknown = guard::vouched(bought.chain.ders(), now).is_err();
-        return unknown.then(|| format!("by {}, whom this machine does not trust", bought.chain.issuer));
+        return match guard::vouched(bought.chain.ders(), now) {
+            Ok(()) => Standing::Trusted,
+            Err(_) => Standing::Untrusted(format!("by {}, whom this machine does not trust", bought.chain.issuer)),
+        };
     }
     if site.signs(web) {
-        return Some("of the internal authority, which no browser trusts".to_owned());
+        return Standing::Untrusted("of the internal authority, which no browser trusts".to_owned());
     }
     let ordered = prepared.plan.steps.iter().any(|step| step.subject == web.name.as_str());
     let wanted = Wanted::of(site, web);
-    let source = wanted.sources.first().filter(|_| ordered)?;
-    match source.directory.as_str() {
-        LETS_ENCRYPT => None,
-        LETS_ENCRYPT_STAGING => Some("of Let's Encrypt's staging, which no browser trusts".to_owned()),
-        directory if TRUSTED.contains(&host(directory)) => None,
-        directory => Some(format!("from {}, of which it is not known whether browsers trust it", host(directory))),
+    let source = wanted.sources.first().filter(|_| ordered);
+    source.map_or(Standing::Trusted, |source| standing(&source.directory))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::certificates::wanted::LETS_ENCRYPT_STAGING;
+
+    #[test]
+    fn a_directory_is_trusted_a_staging_or_not_known() {
+        for directory in [
+            LETS_ENCRYPT,
+            "https://acme.zerossl.com/v2/DV90",
+            "https://dv.acme-v02.api.pki.goog/directory",
+            "https://api.buypass.com/acme/directory",
+        ] {
+            assert_eq!(standing(directory), Standing::Trusted, "{directory}");
+        }
+        for (directory, who) in [
+            (LETS_ENCRYPT_STAGING, "Let's Encrypt's staging"),
+            ("https://dv.acme-v02.test-api.pki.goog/directory", "Google's staging"),
+            ("https://api.test4.buypass.no/acme/directory", "Buypass' test authority"),
+        ] {
+            assert_eq!(standing(directory), Standing::Untrusted(format!("of {who}, which no browser trusts")));
+        }
+        for (directory, host) in [
+            ("https://ca.example.com/acme/acme/directory", "ca.example.com"),
+            ("https://acme.zerossl.com.example.com/v2/DV90", "acme.zerossl.com.example.com"),
+            ("https://acme-v02.api.letsencrypt.org/other", "acme-v02.api.letsencrypt.org"),
+            ("https://ca.internal:9000/directory", "ca.internal:9000"),
+        ] {
+            let words = format!("from {host}, of which it is not known whether browsers trust it");
+            assert_eq!(standing(directory), Standing::Unknown(words), "{directory}");
+        }
     }
 }

@@ -25,7 +25,8 @@ const NGINX_STATUS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST)
 const SCRIPT: &str = "/var/lib/infra/measures";
 
 /// Who reads what is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Reader {
     /// Prometheus' node exporter.
     NodeExporter,
@@ -49,8 +50,7 @@ impl Reader {
 struct Model {
     backend: &'static str,
     folder: &'static str,
-    telegraf: bool,
-    collector: bool,
+    reader: Reader,
 }
 
 /// The account by which the databases are measured.
@@ -99,12 +99,7 @@ pub(crate) fn measures(context: &Context<'_>, reader: Reader, out: &mut Claims) 
         Backend::Nftables => "nftables",
         Backend::Iptables => "iptables",
     };
-    let model = Model {
-        backend,
-        folder: reader.folder(),
-        telegraf: reader == Reader::Telegraf,
-        collector: reader == Reader::Collector,
-    };
+    let model = Model { backend, folder: reader.folder(), reader };
     out.unit(UNIT, UnitWanted { phase: PHASE })?;
     let mut add = |path: &str, template: &str, mode| {
         let body = context.render(template, &model)?;

@@ -29,6 +29,7 @@ pub struct Haproxy;
 
 const NAME: &str = "haproxy";
 const TEMPLATES: &[Template] = &[
+    template!("haproxy/clients.cfg"),
     template!("haproxy/crt.list"),
     template!("haproxy/haproxy.cfg"),
     template!("haproxy/names.map"),
@@ -49,8 +50,6 @@ const FORMER: &str = r#"systemctl -q is-active haproxy.service || exit 0
 said=$(echo 'show proc' | socat -t 5 - UNIX-CONNECT:/run/haproxy-master.sock 2>&1) && [ -n "$said" ] ||
 	{ echo "the master of haproxy does not tell of its former workers: $said"; exit 1; }
 former=$(printf '%s\n' "$said" | awk '/^#/ { part = $2 " " $3 } part == "old workers" && $2 == "worker" { print $1 }')"#;
-/// From this share of the clients that there is room for on, in percent, it is told that the room is nearly taken.
-pub(super) const NEARLY: u64 = 90;
 /// What a head of a request or of an answer may have, on all tiers.
 const HEAD: Head = Head { bytes: 32 * 1024, kib: 32 };
 
@@ -90,7 +89,6 @@ struct Model<'a> {
     thumbprint: Option<&'a str>,
     /// What who watches scrapes.
     scrape: Option<prometheus::Front>,
-    /// Whether Telegraf of this host reads the page of statistics.
     /// How an agent asks for its statistics.
     statistics: Option<agent::Statistics>,
 }
@@ -232,7 +230,7 @@ fn model<'a>(context: &Context<'a>) -> Model<'a> {
         ipv4: has_family(host, true),
         ipv6: has_family(host, false),
         maxconn,
-        nearly: maxconn * NEARLY / 100,
+        nearly: maxconn * room::NEARLY / 100,
         head: HEAD,
         curves: curves(context),
         server_curves: HAPROXY.of(context.facts).minor() >= (2, 9),
@@ -356,12 +354,7 @@ fn through_all_tiers(context: &Context<'_>, site: &WebSite, out: &mut Claims) {
     let name = example(&site.name);
     let loopback = if has_family(context.host, true) { "127.0.0.1" } else { "[::1]" };
     let ask = |host: &str, path: &str| {
-        let trust = match &site.certificate {
-            Some(_) => format!("--cacert '{}' ", site_trust(&site.name)),
-            None if context.site.signs(site) => format!("--cacert {SITES_CA_FILE} "),
-            None if is_rooted(context, site) => String::new(),
-            None => format!("--cacert '{}' ", site_pem(&site.name)),
-        };
+        let trust = trusted(context, site).map_or(String::new(), |file| format!("--cacert '{file}' "));
         format!(
             "code=$(curl -q -s -m 10 --noproxy '*' -o /dev/null -w '%{{http_code}}' {trust}\
              --connect-to '{host}:443:{loopback}:443' 'https://{host}{path}')\n\
@@ -391,13 +384,22 @@ fn loopback(model: &Model<'_>) -> &'static str {
     if model.ipv4 { "127.0.0.1" } else { "[::1]" }
 }
 
-/// What `s_client` trusts: the deployed leaf itself, where no root of its issuer is at hand.
-fn trust(context: &Context<'_>, site: &WebSite) -> String {
+/// The file of those who vouch for the certificate that a site shows: where no root of its issuer is at hand, the leaf itself.
+/// `None`: the host's own roots do.
+fn trusted(context: &Context<'_>, site: &WebSite) -> Option<String> {
     match &site.certificate {
-        Some(_) => format!("-partial_chain -CAfile '{}'", site_trust(&site.name)),
-        None if context.site.signs(site) => format!("-CAfile {SITES_CA_FILE}"),
-        None if is_rooted(context, site) => "-CApath /etc/ssl/certs".to_owned(),
-        None => format!("-partial_chain -CAfile '{}'", site_pem(&site.name)),
+        Some(_) => Some(site_trust(&site.name)),
+        None if context.site.signs(site) => Some(SITES_CA_FILE.to_owned()),
+        None if is_rooted(context, site) => None,
+        None => Some(site_pem(&site.name)),
+    }
+}
+
+/// The same for `s_client`, which takes what is no root for an anchor only where it is told to.
+fn trust(context: &Context<'_>, site: &WebSite) -> String {
+    match trusted(context, site) {
+        Some(file) => format!("-partial_chain -CAfile '{file}'"),
+        None => "-CApath /etc/ssl/certs".to_owned(),
     }
 }
 

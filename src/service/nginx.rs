@@ -18,6 +18,8 @@ use crate::service::product::Product;
 use crate::service::render::{Template, template};
 use crate::service::{Context, drain, ports, room};
 
+pub(super) mod status;
+
 pub(crate) const NGINX: Product = Product {
     name: "nginx",
     packages: &["nginx-light", "nginx-core", "nginx"],

@@ -28,7 +28,7 @@ use crate::service::haproxy::{self, HAPROXY};
 use crate::service::product::Product;
 use crate::service::render::{Template, template};
 use crate::service::status::{Gauge, Seen};
-use crate::service::{Context, Service, drain, nginx};
+use crate::service::{Context, Service, drain, nginx, room};
 
 mod status;
 
@@ -47,8 +47,6 @@ const CONFIG: &str = "/etc/infra/programs/programs.cfg";
 /// Where its sockets are.
 const SOCKETS: &str = "/run/infra/programs";
 const PHASE: Phase = Phase::Web;
-/// Connections of nginx at one time; each needs one to an app host too.
-const MAXCONN: u32 = 20_000;
 /// Questions a second that a web host asks at most: each is a handshake of its own.
 const QUESTIONS: usize = 500;
 /// How many others a host's share is taken to where its program has refused it or is just back.
@@ -178,7 +176,8 @@ struct Model<'a> {
     host: &'a str,
     folder: &'a str,
     tls: &'a str,
-    maxconn: u32,
+    /// Connections of nginx at one time; each needs one to an app host too.
+    maxconn: u64,
     curves: &'a str,
     server_curves: bool,
     ciphers: &'a str,
@@ -245,7 +244,7 @@ impl Service for Programs {
             host: host.name.as_str(),
             folder: SOCKETS,
             tls: FOLDER,
-            maxconn: MAXCONN,
+            maxconn: room::led(context.facts, hops.len()),
             curves: curves(context),
             server_curves: HAPROXY.of(context.facts).minor() >= (2, 9),
             ciphers: CIPHERS,

@@ -17,6 +17,7 @@ use crate::base::materials::Owner;
 use crate::base::net::{HostName, Port, bracketed};
 use crate::base::secret::sentinel;
 use crate::inventory::site::{AppProgram, Auth, BodyLimit, Role, Site, WebSite};
+use crate::plan::said::Said;
 use crate::plan::state::{Access, File, Follow, Look, Phase, Probe};
 use crate::service::claims::Claims;
 use crate::service::nginx::{self, Front};
@@ -24,6 +25,7 @@ use crate::service::probe_path;
 use crate::service::product::Product;
 use crate::service::programs;
 use crate::service::render::{Template, template};
+use crate::service::status::{Gauge, Seen};
 use crate::service::{Context, SecretWanted, Service};
 use files::{Files, Kept, root_look};
 use stuck::Stuck;
@@ -126,6 +128,14 @@ impl Service for Web {
 
     fn about(&self) -> Option<(Phase, &'static str)> {
         Some((Phase::Web, "nginx"))
+    }
+
+    fn gauge(&self) -> Option<Gauge> {
+        Some(nginx::status::GAUGE)
+    }
+
+    fn status(&self, seen: &Seen<'_>) -> Said {
+        nginx::status::tell(seen)
     }
 
     fn want(&self, context: &Context<'_>, out: &mut Claims) -> Result<(), Diagnostic> {

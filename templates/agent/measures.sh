@@ -38,7 +38,7 @@ certificates() {
 		/etc/prometheus/infra/*.crt; do
 		[ -f "$file" ] && dates=$(openssl x509 -noout -dates -in "$file" 2>/dev/null) || continue
 		from=${dates#notBefore=} from=$(date -d "${from%%notAfter*}" +%s) until=$(date -d "${dates##*notAfter=}" +%s)
-{%- if telegraf %}
+{%- if reader == "telegraf" %}
 		# as Telegraf's own input has it, which cannot read all of them
 		echo "x509_cert_age{source=\"$file\"} $((now - from))"
 		echo "x509_cert_expiry{source=\"$file\"} $((until - now))"
@@ -56,7 +56,7 @@ owed() {
 		echo "infra_owed_seconds{unit=\"${file##*/}\"} $((now - since))"
 	done
 }
-{%- if telegraf %}
+{%- if reader == "telegraf" %}
 
 # What the shipper of logs has handed over, holds back and has thrown away.
 logs() {
@@ -76,7 +76,7 @@ failed() {
 
 began=$(date +%s) written= accepted=
 {%- endif %}
-{%- if collector %}
+{%- if reader == "collector" %}
 
 # What the collector has handed over, holds back and could not hand over, by its own counters.
 sent() {
@@ -101,13 +101,13 @@ began=$(date +%s) answered= sent_measures= sent_logs= accepted_measures= accepte
 {%- endif %}
 while :; do
 	now=$(date +%s)
-{%- if telegraf %}
+{%- if reader == "telegraf" %}
 	shipped=$(logs | sort) before=$written
 	written=$(echo "$shipped" | awk '/^infra_logs_written/ { all += $NF } END { printf "%.0f", all }')
 	# a shipper that began anew has delivered nothing by that
 	[ "$written" -le "${before:-$written}" ] || accepted=$now
 {%- endif %}
-{%- if collector %}
+{%- if reader == "collector" %}
 	counted=$(sent | sort)
 	[ -z "$counted" ] || answered=$now
 	for what in measures logs; do
@@ -123,13 +123,13 @@ while :; do
 		firewall
 		certificates | sort
 		owed
-{%- if telegraf %}
+{%- if reader == "telegraf" %}
 		[ -z "$shipped" ] || echo "$shipped"
 		[ -z "$accepted" ] || echo "infra_logs_accepted_seconds $accepted"
 		echo "infra_logs_watched_seconds $began"
 		failed
 {%- endif %}
-{%- if collector %}
+{%- if reader == "collector" %}
 		[ -z "$counted" ] || echo "$counted"
 		[ -z "$accepted_logs" ] || echo "infra_accepted_seconds{what=\"logs\"} $accepted_logs"
 		[ -z "$accepted_measures" ] || echo "infra_accepted_seconds{what=\"measures\"} $accepted_measures"

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use time::OffsetDateTime;
 
 use super::Work;
+use crate::base::diagnostic::Diagnostic;
 use crate::base::net::HostName;
 use crate::cli::exit;
 use crate::cli::stop::Stop;
@@ -40,13 +41,21 @@ impl Work<'_> {
         Ok(steps)
     }
 
-    /// Refuses to replace a certificate that browsers trust by one that they do not, unless the inventory says that this is meant.
+    /// Refuses to replace a certificate that browsers trust by one that they do not, unless the inventory says that this is meant. Where
+    /// that is not known of the new one, it is told, once in a run.
     ///
     /// # Errors
     /// The sites that would lose it.
     pub(in crate::cli) fn keeps_trust(&self, prepared: &Prepared) -> Result<(), Stop> {
-        let lost = trust::lost(self.site, prepared, OffsetDateTime::now_utc())?;
-        if lost.is_empty() { Ok(()) } else { Err(Stop::Input(lost)) }
+        let found = trust::lost(self.site, prepared, OffsetDateTime::now_utc())?;
+        let (lost, unknown): (Vec<_>, Vec<_>) = found.into_iter().partition(Diagnostic::is_error);
+        if !lost.is_empty() {
+            return Err(Stop::Input(lost));
+        }
+        if !unknown.is_empty() && !self.doubted.replace(true) {
+            self.reporter.diagnostics(&unknown)?;
+        }
+        Ok(())
     }
 
     /// The controller's steps of a plan, after `outcome` of its hosts. They come when all went well there, or are left out.

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::NAME;
 use super::manner::closed;
-use super::{NAME, NEARLY};
 use crate::base::net::{DnsName, HostName};
 use crate::inventory::site::{Role, Site};
 use crate::plan::said::{Classes, Lately, Passes, Said, Shown, Traffic};
 use crate::plan::state::{Observed, Part};
 use crate::service::certificates::{clock, site_pem};
+use crate::service::room::Taken;
 use crate::service::status::{Gauge, Seen};
 
 /// What was read.
@@ -225,12 +226,9 @@ fn clients(host: &HostName, (are, most): (u64, u64), said: &mut Said) {
     let mut figure = |name, help, number: u64| said.figure(host, name, help, number as f64);
     figure("edge_clients", "Connections of clients to the load balancer.", are);
     figure("edge_clients_most", "As many connections of clients as the load balancer takes.", most);
-    if are * 100 >= most * NEARLY {
-        let what = format!("has {are} of the {most} connections that it has room for");
-        let help = "whoever comes beyond that waits: another load balancer, more memory, or more files for a process (`fs.nr_open`, or \
-                    the limit of a container) make room";
-        said.find(Some(host), are < most, what, help);
-    }
+    let help = "whoever comes beyond that waits: another load balancer, more memory, or more files for a process (`fs.nr_open`, or \
+                the limit of a container) make room";
+    Taken { are, most }.find(host, ("", "connections"), help, said);
 }
 
 fn certificates(host: &HostName, readings: &Readings, site: &Site, said: &mut Said) {

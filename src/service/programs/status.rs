@@ -9,10 +9,11 @@ use crate::base::net::HostName;
 use crate::inventory::site::{AppProgram, Role};
 use crate::plan::said::Said;
 use crate::plan::state::{Observed, Part};
+use crate::service::room::Taken;
 use crate::service::status::{Gauge, Seen};
 
-/// What was read: of each program that is not well its port and host, since how many seconds, and what it answered.
-const READ: Part<Vec<Unwell>> = Part::passing(NAME);
+/// What was read.
+const READ: Part<Readings> = Part::passing(NAME);
 
 /// One call of the socket.
 pub(super) const GAUGE: Gauge = Gauge { script, read };
@@ -22,8 +23,17 @@ fn script() -> String {
     format!(
         "[ -S {socket}/admin.sock ] || exit 0\n\
          echo asked\n\
-         echo 'show stat -1 4 -1' | socat -T 5 -t 5 - UNIX-CONNECT:{socket}/admin.sock 2>/dev/null | grep '^program-'"
+         echo 'show info;show stat -1 4 -1' | socat -T 5 -t 5 - UNIX-CONNECT:{socket}/admin.sock 2>/dev/null |
+         \tgrep -E '^program-|^(Maxconn|CurrConns): '"
     )
+}
+
+/// What leads a web host to the programs, at one look.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+struct Readings {
+    unwell: Vec<Unwell>,
+    /// Connections of nginx, and how many there may be; 0 where it does not say.
+    led: (u64, u64),
 }
 
 /// A program on a host that is not well.
@@ -44,8 +54,9 @@ fn read(answer: &str, observed: &mut Observed) {
     if answer.is_empty() {
         return;
     }
-    let unwell: Vec<Unwell> = answer.lines().filter_map(line).collect();
-    READ.put(&unwell, observed);
+    let number = |name: &str| answer.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or(0);
+    let led = (number("CurrConns:"), number("Maxconn:"));
+    READ.put(&Readings { unwell: answer.lines().filter_map(line).collect(), led }, observed);
 }
 
 /// A server's line; the columns are those of `HAProxy`'s management guide, section 9.1.
@@ -72,9 +83,13 @@ pub(super) fn tell(seen: &Seen<'_>) -> Said {
     let mut all: BTreeMap<(String, u16), (Unwell, usize)> = BTreeMap::new();
     let mut asked = 0;
     for web in seen.site.with_role(Role::Web) {
-        let Some(unwell) = seen.observed.get(&web.name).and_then(|observed| READ.of(observed)) else { continue };
+        let Some(readings) = seen.observed.get(&web.name).and_then(|observed| READ.of(observed)) else { continue };
         asked += 1;
-        for one in unwell {
+        let (are, most) = readings.led;
+        let help = "whoever comes beyond that waits: another web host, more memory, or more files for a process (`fs.nr_open`, or the \
+                    limit of a container) make room";
+        Taken { are, most }.find(&web.name, ("what leads to the programs ", "connections"), help, &mut said);
+        for one in readings.unwell {
             let entry = all.entry((one.host.clone(), one.port)).or_insert_with(|| (one.clone(), 0));
             entry.1 += 1;
             if one.seconds > entry.0.seconds {
@@ -149,6 +164,23 @@ mod tests {
                 assert_eq!((unwell.port, unwell.host.as_str(), unwell.seconds), (8080, "app1", 65));
             }
         }
+        let told = |answer: &str| {
+            let inventory = "name: shop
+hosts:
+  lb1: { address: 10.0.1.11, roles: [lb] }
+  web1: { address: 10.0.1.12, roles: [web] }
+  app1: { address: 10.0.1.13, roles: [app] }
+firewall: { manage_from: [10.0.0.0/24] }
+sites: { a.example.com: { app: { port: 8080, health: /healthz } } }
+certificates: { issuer: internal }
+";
+            let said = crate::service::status::tests::told(inventory, GAUGE, &[("web1", answer)], tell);
+            said.findings.into_iter().map(|finding| finding.what).collect::<Vec<_>>()
+        };
+        assert_eq!(told("asked\nMaxconn: 8000\nCurrConns: 7199\n"), Vec::<String>::new());
+        let full = "what leads to the programs has 7200 of the 8000 connections that it has room for";
+        assert_eq!(told("asked\nMaxconn: 8000\nCurrConns: 7200\n"), [full]);
+        assert_eq!(told(&format!("asked\n{}\n", of("DOWN", 65, "L7STS", "503"))).len(), 1);
         assert_eq!([119, 120, 7200].map(duration), ["119 s", "2 min", "2 h"]);
     }
 }

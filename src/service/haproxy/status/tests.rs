@@ -82,6 +82,36 @@ fn servers_that_are_down_and_certificates_are_told() {
 }
 
 #[test]
+fn a_site_that_is_closed_is_told() {
+    let inventory = "name: shop
+hosts:
+  lb1: { address: 10.0.1.11, roles: [lb] }
+  web1: { address: 10.0.1.12, roles: [web] }
+firewall: { manage_from: [10.0.0.0/24] }
+sites:
+  a.example.com: { static: { root: /srv/x, prefix: / }, maintenance: true }
+  b.example.com: { static: { root: /srv/y, prefix: / }, maintenance: { retry_after: 30m } }
+  c.example.com: { static: { root: /srv/z, prefix: / }, maintenance: false }
+certificates: { issuer: internal }
+";
+    let said = crate::service::status::tests::told(inventory, GAUGE, &[], tell);
+    let closed: Vec<&str> = said.findings.iter().map(|finding| finding.what.as_str()).collect();
+    let words = ["a.example.com", "b.example.com"].map(|name| format!("{name} is under maintenance: visitors get 503"));
+    assert_eq!(closed, words);
+    assert!(said.findings.iter().all(|finding| finding.minor));
+}
+
+#[test]
+fn room_that_is_nearly_taken_is_told() {
+    for (are, most, told) in [(89, 100, false), (90, 100, true), (100, 100, true), (5, 0, false)] {
+        let said = tell_of(&answer(&format!("1.00\nCurrConns: {are}\nMaxconn: {most}"), 7, 1, 0), None);
+        let words = format!("has {are} of the {most} connections that it has room for");
+        let finding = said.findings.iter().find(|finding| finding.what == words);
+        assert_eq!((finding.is_some(), finding.is_some_and(|one| one.minor)), (told, told && are < most), "{words}");
+    }
+}
+
+#[test]
 fn any_answer_reads() {
     for text in
         ["", "at x\n", "at 1.5\n0x\nweb,\n", "0x1: key= http_req_cnt=-1\n", "at 9.99\nweb,a,1\nPid: x\n> notAfter: y\n"]
