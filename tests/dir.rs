@@ -17,6 +17,7 @@ use infra::plan::plan::{self, Action, HostPlan};
 use infra::plan::state::{
     Access, Body, Check, DesiredHost, Digest, File, Folder, Follow, Observed, Phase, Probe, UnitWanted,
 };
+use infra::plan::wanted::Wanted;
 use infra::service::ALL;
 
 #[path = "dir/decision.rs"]
@@ -33,6 +34,8 @@ mod packages;
 mod passages;
 #[path = "dir/restarts.rs"]
 mod restarts;
+#[path = "dir/rollback.rs"]
+mod rollback;
 #[path = "dir/tasks.rs"]
 mod tasks;
 
@@ -113,11 +116,26 @@ impl Machine {
 
     /// Plans and carries out all phases, as the fleet does for one host.
     fn apply(&self, desired: &DesiredHost, materials: &Materials) -> Result<HostPlan, (Phase, StepError)> {
+        self.run("20261123T000000", None, desired, materials)
+    }
+
+    /// The same under the name of a run, which may take another back.
+    fn run(
+        &self,
+        run: &str,
+        restores: Option<&str>,
+        desired: &DesiredHost,
+        materials: &Materials,
+    ) -> Result<HostPlan, (Phase, StepError)> {
+        let records = [
+            ("wanted", Some(Wanted::of(desired).to_text().unwrap())),
+            ("restores", restores.map(|run| format!("{run}\n"))),
+        ];
         let observed = self.observe(desired);
         let plan = plan::host(desired, &observed);
         let mut executor = Executor {
             host: "h1".parse().unwrap(),
-            run: "20261123T000000".into(),
+            run: run.into(),
             who: "tester@here".into(),
             materials,
             transport: self.transport(),
@@ -127,6 +145,7 @@ impl Machine {
             swaps: &desired.swaps,
             owner: None,
             manifest: observed.manifest.clone(),
+            records: records.into_iter().filter_map(|(name, text)| Some((name, text?))).collect(),
         };
         if plan.is_empty() {
             return Ok(plan);

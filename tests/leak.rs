@@ -263,6 +263,7 @@ fn a_made_password_is_in_no_plan_and_no_words() {
         manifest,
         here: Vec::new(),
         swaps: &desired[&db].swaps,
+        records: BTreeMap::new(),
     };
     executor.stage(&plan.hosts[&db], &desired[&db]).unwrap();
     executor.commit(Phase::App, &plan.hosts[&db].phases[&Phase::App], &[]).unwrap();

@@ -79,6 +79,7 @@ pub(super) fn run(apply: &Apply, global: &Global, services: Services, reporter: 
     let command = format!("infra apply {}", apply.inventory.inventory.display());
     let mut work = Work::new(&site, &hosts, command, global, services, reporter)?;
     work.adopt.clone_from(&apply.adopt);
+    work.may_be_undone(&apply.inventory.inventory);
     work.options = Options { wave: apply.wave, max_failed: apply.max_failed, ..work.options };
     work.confirmed = match &saved {
         Some(saved) => saved.confirmed().clone(),
@@ -163,7 +164,7 @@ fn absent(survey: &Survey, apply: &Apply, global: &Global, reporter: &Reporter) 
     Err(Stop::Unreachable)
 }
 
-fn own_way_in(site: &Site, prepared: &Prepared, force: bool, reporter: &Reporter) -> Result<(), Stop> {
+pub(super) fn own_way_in(site: &Site, prepared: &Prepared, force: bool, reporter: &Reporter) -> Result<(), Stop> {
     let mut cut = way_in::refusals(site, prepared);
     if cut.is_empty() {
         return Ok(());

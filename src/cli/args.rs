@@ -18,6 +18,7 @@ use super::init::Init;
 use super::lab::Lab;
 use super::man::Man;
 use super::render::Render;
+use super::rollback::Rollback;
 use super::schema::Schema;
 use super::ssh::Ssh;
 use super::status::Status;
@@ -66,6 +67,8 @@ pub enum Verb {
     Exec(Exec),
     /// Open a shell on a host by your own `ssh`, as the inventory says
     Ssh(Ssh),
+    /// Take a past run back: files, rules and units become what they were before it, as a plan like any other
+    Rollback(Rollback),
     /// Show past runs: who ran what, when, and what became of each host
     History(History),
     /// Accept a host's SSH key after its fingerprint was compared, or those of all hosts
@@ -123,6 +126,9 @@ mod tests {
             "infra exec x.yml --limit role:web --sudo --timeout 5 --json -- ls -l --json",
             "infra ssh web1",
             "infra ssh web1 x.yml -- uptime",
+            "infra rollback",
+            "infra rollback 20261123T184501-k7q2xm x.yml --dry-run",
+            "infra rollback 20261123T184501 --yes --limit role:web --overwrite-drift",
             "infra history",
             "infra history 20261123T184501-k7q2xm x.yml --json",
             "infra history x.yml --last 3 --local",

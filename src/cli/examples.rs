@@ -51,6 +51,8 @@ infra exec --limit role:web -- uptime
 infra exec inventory.yml --sudo -- 'journalctl -u nginx | tail -n 3'
 infra ssh web1
 infra ssh db1 inventory.yml -- df -h
+infra rollback --dry-run
+infra rollback 20261123T184501 inventory.yml
 infra history --last 5
 infra history 20261123T184501 inventory.yml
 infra trust --all

@@ -28,6 +28,7 @@ pub mod limit;
 mod limits;
 mod man;
 mod render;
+mod rollback;
 pub mod schema;
 mod ssh;
 mod stages;
@@ -88,6 +89,7 @@ fn run(args: &Args, services: Services, reporter: &Reporter) -> Done {
         Verb::Status(status) => status::run(status, global, services, reporter),
         Verb::Exec(exec) => exec::run(exec, global, reporter),
         Verb::Ssh(ssh) => ssh::run(ssh, reporter),
+        Verb::Rollback(rollback) => rollback::run(rollback, global, services, reporter),
         Verb::History(history) => history::run(history, global, reporter),
         Verb::Trust(trust) => trust::run(trust, global, reporter),
         Verb::Init(init) => init::run(init, reporter),

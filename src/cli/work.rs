@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Instant;
@@ -13,6 +14,7 @@ use super::global::Global;
 use super::stop::{Done, Stop};
 use super::{exit, stages};
 use crate::base::diagnostic::Diagnostic;
+use crate::base::materials::Materials;
 use crate::base::net::HostName;
 use crate::base::warning::Warning;
 use crate::fleet::beforehand::{self, Ahead};
@@ -21,14 +23,14 @@ use crate::fleet::drain::{self, Left};
 use crate::fleet::event::{Event, HostOutcome, Outcome};
 use crate::fleet::survey::{self, Away, Connector, Prepared, Sources};
 use crate::fleet::transaction::{self, Options};
-use crate::fleet::{adopt, history, identity, memory, way_in};
+use crate::fleet::{adopt, history, identity, memory, rollback, way_in};
 use crate::host::report;
 use crate::inventory::site::Site;
 use crate::material::{self, Revealed};
 use crate::pki::{self, Issued};
 use crate::plan::decision::{Decided, Memory};
 use crate::plan::plan::Action;
-use crate::plan::state::{Facts, Follow, ObservedFleet};
+use crate::plan::state::{Desired, Facts, Follow, ObservedFleet};
 use crate::report::interrupt::Interrupt;
 use crate::report::outcome::Next;
 use crate::report::{Reporter, prompt};
@@ -59,14 +61,15 @@ pub(super) struct Work<'a> {
 }
 
 /// How hosts are asked: whether anything is planned for them by that.
-type Ask = fn(
-    &BTreeSet<HostName>,
-    Sources<'_>,
-    &BTreeMap<HostName, Facts>,
-    &dyn Connector,
-    usize,
-    &Sender<Event>,
-) -> Result<Prepared, Vec<Diagnostic>>;
+type Ask<'f> = dyn Fn(
+        &BTreeSet<HostName>,
+        Sources<'_>,
+        &BTreeMap<HostName, Facts>,
+        &dyn Connector,
+        usize,
+        &Sender<Event>,
+    ) -> Result<Prepared, Vec<Diagnostic>>
+    + 'f;
 
 /// Hosts that a verb was to look at before it decides.
 pub(super) struct Looked {
@@ -127,6 +130,7 @@ impl<'a> Work<'a> {
             settle: false,
             run: identity::run_name(),
             who: identity::who(),
+            restores: None,
         };
         Ok(Self {
             site,
@@ -134,7 +138,7 @@ impl<'a> Work<'a> {
             templates: stages::templates(services, site, reporter)?,
             connector: stages::connector(reporter, site, hosts),
             options,
-            next: Next { command, limit: global.limited() },
+            next: Next { command, limit: global.limited(), undo: None },
             confirmed: BTreeSet::new(),
             adopt: None,
             revealed: RefCell::default(),
@@ -147,7 +151,41 @@ impl<'a> Work<'a> {
     /// Makes what is missing, asks the hosts and plans. Where the plan would replace a certificate by an older one, because another
     /// controller has renewed it or our state was lost, the newer one is taken into use, and the plan is made again.
     pub(super) fn planned(&self, hosts: &BTreeSet<HostName>) -> Result<(Issued, Prepared), Stop> {
-        let (issued, mut prepared) = self.plan(hosts)?;
+        self.planned_by(hosts, &survey::prepare)
+    }
+
+    /// As [`Work::planned`], for hosts that should be what `desire` makes of the materials of today.
+    pub(super) fn restored(
+        &self,
+        hosts: &BTreeSet<HostName>,
+        desire: &dyn Fn(&Materials) -> Desired,
+    ) -> Result<(Issued, Prepared), Stop> {
+        self.planned_by(hosts, &|_, sources, _, connector, parallel, events| {
+            let desired = desire(sources.materials);
+            survey::prepare_as(desired, sources, connector, parallel, events)
+        })
+    }
+
+    /// From now on this is a run that takes `run` back.
+    pub(super) fn goes_back(&mut self, run: &str, inventory: &Path) {
+        self.next.command = format!("infra rollback {run} {}", inventory.display());
+        self.may_be_undone(inventory);
+    }
+
+    /// What this run changes may be taken back, and its last line says so.
+    pub(super) fn may_be_undone(&mut self, inventory: &Path) {
+        let usual = inventory == Path::new("inventory.yml");
+        self.next.undo = Some(if usual { String::new() } else { format!(" {}", inventory.display()) });
+    }
+
+    /// What hosts keep of past runs, and why those that are not named did not answer.
+    pub(super) fn kept(&self, run: Option<&str>, hosts: &BTreeSet<HostName>) -> rollback::Asked {
+        let hosts = hosts.iter().filter_map(|name| self.site.hosts.get(name)).collect();
+        rollback::ask(run, hosts, &self.connector, self.options.parallel)
+    }
+
+    fn planned_by(&self, hosts: &BTreeSet<HostName>, how: &Ask<'_>) -> Result<(Issued, Prepared), Stop> {
+        let (issued, mut prepared) = self.ask(hosts, how)?;
         let newer = adopt::before_writing(self.site, &mut prepared, self.options.parallel)?;
         if newer.is_empty() {
             return Ok((issued, prepared));
@@ -155,14 +193,10 @@ impl<'a> Work<'a> {
         // The connections end before the same hosts are asked again.
         drop(prepared);
         self.adopted(&newer);
-        self.plan(hosts)
+        self.ask(hosts, how)
     }
 
-    fn plan(&self, hosts: &BTreeSet<HostName>) -> Result<(Issued, Prepared), Stop> {
-        self.ask(hosts, survey::prepare)
-    }
-
-    fn ask(&self, hosts: &BTreeSet<HostName>, how: Ask) -> Result<(Issued, Prepared), Stop> {
+    fn ask(&self, hosts: &BTreeSet<HostName>, how: &Ask<'_>) -> Result<(Issued, Prepared), Stop> {
         let now = OffsetDateTime::now_utc();
         let (services, mut revealed) = (self.templates.services(), self.revealed.borrow_mut());
         let mut issued = material::gather(self.site, services, hosts, &mut revealed, now)?;
@@ -194,7 +228,7 @@ impl<'a> Work<'a> {
     /// # Errors
     /// Also where one of them cannot be worked on, told with its reason; unless they `may_be_away`, which [`Looked`] says then.
     pub(super) fn look(&self, hosts: &BTreeSet<HostName>, may_be_away: bool) -> Result<Looked, Stop> {
-        let (issued, mut prepared) = self.ask(hosts, survey::look)?;
+        let (issued, mut prepared) = self.ask(hosts, &survey::look)?;
         let away = prepared.survey.away();
         if !away.is_empty() && (!may_be_away || prepared.survey.observed.is_empty()) {
             let refused = !prepared.survey.refused.is_empty();
@@ -431,6 +465,7 @@ impl<'a> Work<'a> {
         prepared.undecided.clear();
         prepared.decisions.clear();
         prepared.news.clear();
+        prepared.whole = false;
         let options = Options { run: format!("{}-{run}", self.options.run), ..self.options.clone() };
         if prepared.plan.leaves_hosts() {
             return Ok(self.untouched(&mut prepared, &options));

@@ -20,6 +20,7 @@ pub mod orders;
 pub mod preflight;
 mod proof;
 pub mod readiness;
+pub mod rollback;
 pub mod run;
 pub mod saved;
 pub mod served;

@@ -174,6 +174,8 @@ pub struct Prepared {
     pub confirmed: BTreeSet<String>,
     /// Who wants all this, and is asked again while it is done.
     pub services: Services,
+    /// Whether the hosts are to become all that they should be; else a part of it, or something else.
+    pub whole: bool,
 }
 
 /// Hosts that were looked at for a decision about others.
@@ -234,6 +236,7 @@ impl Prepared {
         let hosts = observed.iter().filter_map(alone).collect();
         self.plan = shown.clone().onto(Plan { hosts, ..Plan::default() });
         keep(site, &mut self.plan, &self.desired, &self.survey);
+        self.whole = false;
         self.news = shown.news(&self.memory);
         let hosts = observed.keys().cloned().collect();
         self.decided = shown.clone();
@@ -310,10 +313,15 @@ impl Sources<'_> {
     /// Everything that cannot be rendered.
     pub fn desire(&self, facts: &BTreeMap<HostName, Facts>) -> Result<Desired, Vec<Diagnostic>> {
         let mut desired = service::desire(self.site, (facts, self.memory), self.materials, self.templates)?;
+        self.confirm(&mut desired);
+        Ok(desired)
+    }
+
+    /// Has the restarts that a person has confirmed be confirmed.
+    fn confirm(&self, desired: &mut Desired) {
         for host in desired.values_mut() {
             host.confirmed = self.confirmed.iter().filter(|unit| host.units.contains_key(*unit)).cloned().collect();
         }
-        Ok(desired)
     }
 }
 
@@ -330,12 +338,27 @@ pub fn look(
     parallel: usize,
     events: &Sender<Event>,
 ) -> Result<Prepared, Vec<Diagnostic>> {
+    look_as(hosts, sources, &sources.desire(guess)?, |facts| sources.desire(facts), connector, parallel, events)
+}
+
+/// As [`look()`], where the hosts should be what `desire` says: first `guessed`, then by what is known about them.
+///
+/// # Errors
+/// As `desire`.
+fn look_as(
+    hosts: &BTreeSet<HostName>,
+    sources: Sources<'_>,
+    guessed: &Desired,
+    desire: impl Fn(&BTreeMap<HostName, Facts>) -> Result<Desired, Vec<Diagnostic>>,
+    connector: &dyn Connector,
+    parallel: usize,
+    events: &Sender<Event>,
+) -> Result<Prepared, Vec<Diagnostic>> {
     let (site, services) = (sources.site, sources.templates.services());
-    let guessed = sources.desire(guess)?;
     let asked = hosts.iter().filter_map(|name| site.hosts.get(name));
-    let mut survey = ask(services, asked, &guessed, connector, parallel, events);
-    let desired = sources.desire(&survey.facts())?;
-    again(services, &mut survey, &guessed, &desired, parallel);
+    let mut survey = ask(services, asked, guessed, connector, parallel, events);
+    let desired = desire(&survey.facts())?;
+    again(services, &mut survey, guessed, &desired, parallel);
     for (name, seen) in &survey.observed {
         // What stands against planned rules is known when the rules are, by what the host has just said.
         let against = |wanted: &DesiredHost| {
@@ -360,7 +383,28 @@ pub fn look(
         news: BTreeMap::new(),
         confirmed: sources.confirmed.clone(),
         services,
+        whole: true,
     })
+}
+
+/// Plans for the hosts of `desired` to be that, without a decision over all of them.
+///
+/// # Errors
+/// None of its own; [`prepare`] has some.
+pub fn prepare_as(
+    mut desired: Desired,
+    sources: Sources<'_>,
+    connector: &dyn Connector,
+    parallel: usize,
+    events: &Sender<Event>,
+) -> Result<Prepared, Vec<Diagnostic>> {
+    sources.confirm(&mut desired);
+    let hosts = desired.keys().cloned().collect();
+    let same = |_: &BTreeMap<HostName, Facts>| Ok(desired.clone());
+    let mut prepared = look_as(&hosts, sources, &desired, same, connector, parallel, events)?;
+    prepared.plan = plan::plan(&prepared.desired, &prepared.survey.observed);
+    keep(sources.site, &mut prepared.plan, &prepared.desired, &prepared.survey);
+    Ok(prepared)
 }
 
 /// Asks the selected hosts, and those that a decision about them needs, and plans for the selected ones. A service whose hosts were

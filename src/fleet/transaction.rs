@@ -29,6 +29,7 @@ use crate::plan::narrow::{self, Closing};
 use crate::plan::plan::{self, Action, Plan};
 use crate::plan::ruleset::{Rule, Ruleset};
 use crate::plan::state::{Desired, DesiredHost, Observed, ObservedFleet, Phase};
+use crate::plan::wanted::Wanted;
 use crate::service::Services;
 
 /// How a run goes about it.
@@ -47,6 +48,8 @@ pub struct Options {
     pub run: String,
     /// Who runs it, from where.
     pub who: String,
+    /// The run that this one takes back.
+    pub restores: Option<String>,
 }
 
 /// A host that a decision needs and on which nothing is done: it is held as it is.
@@ -70,6 +73,8 @@ struct Run<'a> {
     notes: Vec<String>,
     former: Left,
     failed: usize,
+    /// Whether the hosts are to become all that they should be.
+    whole: bool,
 }
 
 /// Executes `prepared.plan`.
@@ -83,7 +88,8 @@ pub fn execute(
     events: &Sender<Event>,
 ) -> Outcome {
     let began = Instant::now();
-    let Prepared { desired, mut survey, decided, decisions, beside, plan, memory, news, services, .. } = prepared;
+    let Prepared { desired, mut survey, decided, decisions, beside, plan, memory, news, services, whole, .. } =
+        prepared;
     let mut outcome = Outcome { run: options.run.clone(), ..Outcome::default() };
     for (name, error) in &survey.unreachable {
         outcome.hosts.insert(name.clone(), HostOutcome::Unreachable { reason: error.to_string() });
@@ -93,8 +99,19 @@ pub fn execute(
     }
     let held: BTreeSet<&HostName> = decisions.iter().flat_map(|decision| &decision.hosts).collect();
     let absent = survey::behind(site, &plan, &survey);
-    let mut run =
-        Run { site, services, options, events, stop, held, absent, notes: Vec::new(), former: Left::new(), failed: 0 };
+    let mut run = Run {
+        site,
+        services,
+        options,
+        events,
+        stop,
+        held,
+        absent,
+        notes: Vec::new(),
+        former: Left::new(),
+        failed: 0,
+        whole,
+    };
     let (mut members, mut now) =
         run.enlist((&desired, &decided), &plan, &mut survey, materials, connector, &mut outcome);
     // Their locks live until the end of the run.
@@ -213,6 +230,7 @@ impl<'a> Run<'a> {
                     swaps: &wanted.swaps,
                     owner: Some(this.site.name.clone()),
                     manifest: seen.manifest.clone(),
+                    records: this.records(wanted),
                 },
                 services: this.services,
                 host: &host.name,
@@ -248,6 +266,14 @@ impl<'a> Run<'a> {
             }
         }
         (enlisted, fleet)
+    }
+
+    /// What a host keeps of this run: what it is to be, where the run is to make it so as a whole.
+    fn records(&self, wanted: &DesiredHost) -> BTreeMap<&'static str, String> {
+        let restores = self.options.restores.iter().map(|run| ("restores", format!("{run}\n")));
+        // A record that cannot be made costs the way back, and not the run.
+        let wanted = self.whole.then(|| Wanted::of(wanted).to_text().ok()).flatten();
+        restores.chain(wanted.map(|text| ("wanted", text))).collect()
     }
 
     /// Takes the locks of the hosts beside those of the plan that a decision needs, and adds what they are to `now`.

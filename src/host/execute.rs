@@ -19,6 +19,7 @@ use crate::host::wire::{self, Live, Pairs, WIRE};
 use crate::plan::plan::{Action, HostPlan};
 use crate::plan::ruleset::Ruleset;
 use crate::plan::state::{DesiredHost, Phase, Probe, Recorded};
+use crate::plan::wanted::kept_copy;
 use crate::service::WAYS;
 use crate::service::firewall::entries::{Entry, entries};
 use crate::service::firewall::script::{self as firewall, Status, WINDOW};
@@ -94,6 +95,8 @@ pub struct Executor<'a> {
     pub owner: Option<HostName>,
     /// The manifest as it stands on the host.
     pub manifest: BTreeMap<String, Recorded>,
+    /// What the host keeps of this run beside its journal, by name: what it was wanted to be, and which run this one takes back.
+    pub records: BTreeMap<&'static str, String>,
 }
 
 impl Executor<'_> {
@@ -164,7 +167,7 @@ impl Executor<'_> {
     /// The check that refused, with its words. Nothing was changed.
     pub fn stage(&mut self, plan: &HostPlan, desired: &DesiredHost) -> Result<Vec<String>, StepError> {
         let phases = || plan.phases.range(Phase::Stage..);
-        let mut upload = self.upload(phases().map(|(phase, actions)| (*phase, actions.as_slice())))?;
+        let mut upload = self.upload(phases().map(|(phase, actions)| (*phase, actions.as_slice())), &self.records)?;
         let mut passed = Vec::new();
         if upload.changes {
             // Twice where something goes: what is to be removed stands beside the new until `Narrow`.
@@ -188,13 +191,21 @@ impl Executor<'_> {
     }
 
     /// What is new in these phases, and the beginning of the script that takes it.
-    fn upload<'p>(&self, phases: impl IntoIterator<Item = (Phase, &'p [Action])>) -> Result<Upload, StepError> {
+    fn upload<'p>(
+        &self,
+        phases: impl IntoIterator<Item = (Phase, &'p [Action])>,
+        records: &BTreeMap<&'static str, String>,
+    ) -> Result<Upload, StepError> {
         let mut upload = tar::Builder::new(Vec::new());
         let mut add = |path: &str, text: &str, what: &str| {
             append(&mut upload, path, text.as_bytes()).map_err(|e| local(what, &e.to_string()))
         };
         let (mut body, mut folders, mut makes) = (String::new(), Vec::new(), String::new());
         let (mut files, mut staged, mut gones) = (Vec::new(), Vec::new(), Vec::new());
+        let mut kept = String::new();
+        for (name, text) in records {
+            add(&format!("records/{name}"), text, "upload")?;
+        }
         for (phase, actions) in phases {
             for (name, text) in commit::records(actions).map_err(|(what, why)| local(&what, &why))? {
                 add(&format!("{phase}.tasks/{name}"), &text, "upload")?;
@@ -205,11 +216,17 @@ impl Executor<'_> {
                         files.push(path.clone());
                         staged.push(format!("{phase}:{path}"));
                         let share = self.materials.share(&self.host);
-                        if share.is_secret(&file.body.text) && file.access.mode & 0o007 != 0 {
+                        let kept_there = kept_copy(&file.body.text);
+                        // Whoever could read the file that comes back could read it before.
+                        if kept_there.is_none() && share.is_secret(&file.body.text) && file.access.mode & 0o007 != 0 {
                             return Err(local(path, "it holds a secret, and everyone could read it"));
                         }
-                        let text = share.materialize(&file.body.text).map_err(|e| local(path, &e.to_string()))?;
-                        add(&format!("{phase}{path}"), &text, path)?;
+                        if let Some(digest) = kept_there {
+                            kept.push_str(&format!("find_kept {phase} {} {digest}\n", quote(path)));
+                        } else {
+                            let text = share.materialize(&file.body.text).map_err(|e| local(path, &e.to_string()))?;
+                            add(&format!("{phase}{path}"), &text, path)?;
+                        }
                         let access = &file.access;
                         body.push_str(&format!(
                             "own {phase} {} {} {} {:04o}\n",
@@ -237,7 +254,7 @@ impl Executor<'_> {
         }
         let stream = upload.into_inner().map_err(|e| local("upload", &e.to_string()))?;
         let text = format!(
-            "files={}\nstaged_files={}\ngones={}\nfolders={}\n{}\nmake_folders() {{\n{makes}:\n}}\n{body}",
+            "files={}\nstaged_files={}\ngones={}\nfolders={}\nfind_all_kept() {{\n{kept}:\n}}\n{}\nmake_folders() {{\n{makes}:\n}}\n{body}",
             list(&files),
             list(&staged),
             list(&gones),
@@ -265,7 +282,7 @@ impl Executor<'_> {
         if phase < Phase::Stage
             && actions.iter().any(|a| !matches!(a, Action::Install { .. } | Action::Firewall { .. }))
         {
-            let upload = self.upload([(phase, actions)])?;
+            let upload = self.upload([(phase, actions)], &BTreeMap::new())?;
             self.send(upload)?;
         }
         if files || actions.is_empty() {

@@ -14,6 +14,7 @@ pub mod gate;
 mod handshake;
 pub mod host_key;
 pub mod jump;
+pub mod kept;
 mod key_file;
 pub mod known_hosts;
 pub mod lock;

@@ -20,4 +20,5 @@ pub mod said;
 pub mod state;
 pub mod step;
 pub mod task;
+pub mod wanted;
 pub mod way;

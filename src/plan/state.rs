@@ -101,7 +101,7 @@ pub struct File {
 }
 
 /// A folder that should exist. It is made, never removed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Folder {
     /// The phase in which it is made.
     pub phase: Phase,
@@ -110,7 +110,7 @@ pub struct Folder {
 }
 
 /// A unit that should be enabled and running.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitWanted {
     /// The phase in which it is started.
     pub phase: Phase,
@@ -118,7 +118,7 @@ pub struct UnitWanted {
 
 /// A command that must accept the staged files before anything is changed. It runs on the host in a private mount
 /// namespace in which the staged files stand at their real paths.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
     /// As a person would name it: `haproxy -c`.
     pub title: String,
@@ -136,7 +136,7 @@ pub struct Look {
 }
 
 /// Something that shows that a service works. It runs on the host as root.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probe {
     /// After which phase's changes it must hold.
     pub phase: Phase,

@@ -142,7 +142,7 @@ impl Reporter {
             return self.line(&Line::Outcome(json::outcome(outcome, exit)));
         }
         self.tell(&outcome::details(outcome, next, self.err));
-        self.data(&(outcome::summary(outcome, self.out) + "\n"))
+        self.data(&(outcome::last_line(outcome, next, self.out) + "\n"))
     }
 
     /// Shows certificates: a screen on stdout, or an event for each.

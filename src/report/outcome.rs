@@ -9,6 +9,7 @@ use super::text::{Paint, clean, count, names, natural, seconds};
 use crate::base::net::HostName;
 use crate::base::visible;
 use crate::fleet::event::{Failure, HostOutcome, OpenFlow, Outcome};
+use crate::plan::state::Phase;
 
 /// How the run may be gone on with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,6 +18,26 @@ pub struct Next {
     pub command: String,
     /// The limits that were given with it, as they are typed again: ` --limit web1`.
     pub limit: String,
+    /// The inventory as it is named in a command that takes this run back, where there is one: ` inventories/three-tier.yml`.
+    pub undo: Option<String>,
+}
+
+/// The command that takes the run back, where it changed anything.
+fn undo(outcome: &Outcome, next: &Next) -> Option<String> {
+    let changed = outcome.hosts.values().any(|host| match host {
+        HostOutcome::Changed | HostOutcome::Deferred { .. } => true,
+        HostOutcome::Failed(failure) | HostOutcome::RolledBack(failure) => failure.phase > Phase::Stage,
+        _ => false,
+    });
+    // What chance has added to its time is for those that began in the same second.
+    let time = outcome.run.split('-').next().unwrap_or_default();
+    next.undo.as_ref().filter(|_| changed).map(|inventory| format!("infra rollback {time}{inventory}"))
+}
+
+/// The last line: what became of the hosts, and the way back.
+pub fn last_line(outcome: &Outcome, next: &Next, paint: Paint) -> String {
+    let undo = undo(outcome, next).map(|command| paint.hint(&format!(" · undo: {command}")));
+    summary(outcome, paint) + &undo.unwrap_or_default()
 }
 
 /// Everything but the summary: notes, then failures, unreachable hosts and hosts whose turn did not come, then the next
@@ -215,7 +236,7 @@ fn next_step(outcome: &Outcome, next: &Next) -> Option<String> {
         let names = names(&behind);
         format!("`{}` on all hosts closes what is kept open, when {names} can be seen to have moved", next.command)
     } else if any(|o| matches!(o, HostOutcome::Deferred { .. })) {
-        let Next { command, limit } = next;
+        let Next { command, limit, .. } = next;
         format!("when the former workers have ended, `{command}{limit}` closes what is kept open")
     } else {
         return None;
@@ -229,7 +250,7 @@ mod tests {
     use crate::report::sample;
 
     fn next() -> Next {
-        Next { command: "infra apply inventory.yml".to_owned(), limit: String::new() }
+        Next { command: "infra apply inventory.yml".to_owned(), limit: String::new(), undo: None }
     }
 
     fn both(outcome: &Outcome) -> String {
@@ -281,6 +302,19 @@ mod tests {
         assert_eq!(both(&outcome), "6 hosts changed, 2 unchanged, 0 failed in 4.2 s");
         outcome.hosts.values_mut().for_each(|host| *host = HostOutcome::Unchanged);
         assert_eq!(both(&outcome), "0 hosts changed, 8 unchanged, 0 failed in 4.2 s");
+    }
+
+    #[test]
+    fn a_run_that_changed_something_names_the_way_back() {
+        let mut outcome = sample::outcome();
+        outcome.run = "20261123T184501-k7q2xm".to_owned();
+        let next = Next { undo: Some(" x.yml".to_owned()), ..next() };
+        let line = |outcome: &Outcome| last_line(outcome, &next, Paint::default());
+        assert!(line(&outcome).ends_with(" · undo: infra rollback 20261123T184501 x.yml"), "{}", line(&outcome));
+        outcome.hosts.values_mut().for_each(|host| *host = HostOutcome::Unchanged);
+        assert!(!line(&outcome).contains("undo"));
+        let unable = Next { undo: None, ..next.clone() };
+        assert!(!last_line(&sample::outcome(), &unable, Paint::default()).contains("undo"));
     }
 
     #[test]

@@ -192,6 +192,7 @@ certificates: { issuer: internal }
             settle: false,
             run: "20261123T000000".into(),
             who: "tester@here".into(),
+            restores: None,
         };
         let (events, told) = mpsc::channel();
         let (materials, stop) = (Materials::default(), AtomicBool::new(false));

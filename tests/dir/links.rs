@@ -170,6 +170,7 @@ fn a_folder_on_the_way_that_is_none_of_roots_own_is_refused_by_name() {
             swaps: &wanted.swaps,
             owner: None,
             manifest: observed.manifest.clone(),
+            records: BTreeMap::new(),
         };
         let refused = executor(machine.transport()).stage(&plan, &wanted);
         let error = refused.expect_err(script);
@@ -261,6 +262,7 @@ fn what_forbids_starts_during_an_installation_is_written_through_nothing() {
             swaps: &BTreeMap::new(),
             owner: None,
             manifest: BTreeMap::new(),
+            records: BTreeMap::new(),
         };
         let install = Action::Install { packages: vec!["demo".to_owned()] };
         executor.commit(Phase::Packages, &[install], &[]).unwrap();

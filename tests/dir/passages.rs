@@ -185,6 +185,7 @@ fn opened(world: &World) -> Vec<Box<dyn Hold>> {
             swaps: &swaps,
             owner: None,
             manifest: BTreeMap::new(),
+            records: BTreeMap::new(),
         };
         executor.firewall(Phase::Widen, &wide).unwrap();
     }

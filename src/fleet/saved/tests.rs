@@ -205,6 +205,7 @@ impl World {
             news,
             confirmed,
             services,
+            whole: true,
         };
         Saved::of(&site, &prepared).unwrap()
     }

@@ -8,7 +8,19 @@ ways_hold $files $gones /var/lib/infra/runs/- || refuse "${odd%% *}" "$odd"
 set -- "$infra"/runs/*
 # What was staged there is in place or was given up; the kept copies of the last ten runs stay, and of those that something is to be
 # put back from still.
-spared=' '
+spared=' ' kept=''
+# find_kept PHASE PATH DIGEST: which of the copies of before has these bytes, for what nobody but the host knows any more.
+find_kept() {
+	for copy in "$infra"/runs/*/old/*"$2"; do
+		plain "$copy" && [ "$(sha256sum <"$copy")" = "$3  -" ] || continue
+		from_run=${copy#"$infra/runs/"}
+		spared="$spared${from_run%%/*} " kept="$kept$1:$2:$copy
+"
+		return
+	done
+	refuse "$2" 'the copy of it that this host kept is gone'
+}
+find_all_kept
 for record in "$infra/undo" "$infra/unfinished"; do
 	[ -e "$record" ] && read -r named phase <"$record" && spared="$spared$named "
 done
@@ -24,6 +36,25 @@ rm -rf "$run/new" "$run/view"
 mkdir -p "$run/new" "$run/old" && tar -C "$run/new" --no-same-owner --no-same-permissions -xf - || {
 	emit failed 'upload' && exit 10
 }
+while IFS=: read -r phase path copy; do
+	[ -n "$copy" ] || continue
+	mkdir -p "$run/new/$phase${path%/*}" && words=$(cp -T "$copy" "$run/new/$phase$path" 2>&1) || refuse "$path" "$words"
+done <<END_OF_KEPT
+$kept
+END_OF_KEPT
+# What was before this run, whole or not at all, and what this run wants: the way back.
+if [ ! -d "$run/before" ]; then
+	rm -rf "$run/.before" && mkdir "$run/.before" || refuse 'the record of what was before' 'the disk may be full or read-only'
+	for record in manifest firewall.rules; do
+		plain "$infra/$record" || continue
+		words=$(cp -T "$infra/$record" "$run/.before/$record" 2>&1) || refuse 'the record of what was before' "$words"
+	done
+	mv -T "$run/.before" "$run/before" || refuse 'the record of what was before' 'the disk may be full or read-only'
+fi
+for record in "$run"/new/records/*; do
+	plain "$record" || continue
+	mv -fT "$record" "$run/${record##*/}" || refuse 'the record of this run' 'the disk may be full or read-only'
+done
 journal "staged by $WHO"
 view="$run/view"
 # However this ends, the copy of /etc goes.

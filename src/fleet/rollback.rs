@@ -1,0 +1,187 @@
+//! The way back from a run: takes what the hosts keep of their runs, chooses the run, and gives for each of its hosts what it is to
+//! be, or every reason why that cannot be exact. The rest is a plan like any other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::base::diagnostic::Diagnostic;
+use crate::base::materials::Materials;
+use crate::base::net::HostName;
+use crate::fleet::run;
+use crate::fleet::survey::Connector;
+use crate::host::kept::{self, Barred, Before, Kept};
+use crate::host::transport::TransportError;
+use crate::inventory::site::Host;
+use crate::plan::state::{Desired, Recorded};
+use crate::plan::wanted::Wanted;
+use crate::service::Services;
+
+/// What the hosts keep.
+#[derive(Default)]
+pub struct Asked {
+    /// Of those that answered.
+    pub kept: BTreeMap<HostName, Kept>,
+    /// Why the others did not.
+    pub away: BTreeMap<HostName, TransportError>,
+}
+
+/// Asks `hosts` what they keep of their runs, and what was before `run` where that is given whole.
+pub fn ask(run: Option<&str>, hosts: Vec<&Host>, connector: &dyn Connector, parallel: usize) -> Asked {
+    let answers = run::each(hosts, parallel, |host| {
+        let kept = connector.connect(host).and_then(|mut transport| kept::ask(transport.as_mut(), run));
+        (host.name.clone(), kept)
+    });
+    let mut asked = Asked::default();
+    for (host, answer) in answers {
+        match answer {
+            Ok(kept) => drop(asked.kept.insert(host, kept)),
+            Err(error) => drop(asked.away.insert(host, error)),
+        }
+    }
+    asked
+}
+
+/// What one host is to be again.
+#[derive(Debug, Clone)]
+struct Target {
+    wanted: Wanted,
+    now: BTreeMap<String, Recorded>,
+}
+
+/// The hosts of a run, each with what it was before.
+#[derive(Debug, Clone, Default)]
+pub struct Back {
+    targets: BTreeMap<HostName, Target>,
+    /// What a person should know: what does not come back, each a sentence.
+    pub notes: Vec<String>,
+}
+
+impl Back {
+    /// The hosts that the run has changed.
+    pub fn hosts(&self) -> BTreeSet<HostName> {
+        self.targets.keys().cloned().collect()
+    }
+
+    /// What they are to be, with the materials of today.
+    pub fn desired(&self, services: Services, materials: &Materials) -> Desired {
+        let names: Vec<&'static str> = services.0.iter().map(|service| service.name()).collect();
+        let each = self.targets.iter().map(|(host, target)| {
+            let restored = target.wanted.clone().restored(materials.share(host), &target.now, &names);
+            (host.clone(), restored)
+        });
+        each.collect()
+    }
+}
+
+/// The run that a person means: by its name or how that begins, else the last one that changed anything.
+///
+/// # Errors
+/// Where there is none, or more than one.
+pub fn choose(asked: &Asked, begins: Option<&str>) -> Result<String, Diagnostic> {
+    let runs = asked.kept.values().flat_map(|kept| &kept.runs);
+    let Some(begins) = begins else {
+        let last = runs.filter(|run| run.changed).map(|run| &run.name).max();
+        return last.cloned().ok_or_else(|| {
+            Diagnostic::error("no run is known that changed these hosts")
+                .help("`infra history` lists the runs that are known")
+        });
+    };
+    let fit: BTreeSet<&String> = runs.map(|run| &run.name).filter(|name| name.starts_with(begins)).collect();
+    match Vec::from_iter(fit)[..] {
+        [one] => Ok(one.clone()),
+        [] => Err(Diagnostic::error(format!("these hosts do not know a run `{begins}`"))
+            .help("`infra history` lists the runs that are known; a host keeps its last ten")),
+        ref several => {
+            let names: Vec<String> = several.iter().map(|name| format!("`{name}`")).collect();
+            Err(Diagnostic::error(format!("`{begins}` begins the names of several runs: {}", names.join(", "))))
+        }
+    }
+}
+
+/// What each host was before `run`.
+///
+/// # Errors
+/// Every reason why the run cannot be taken back, hosts with the same one once.
+pub fn before(asked: &Asked, run: &str) -> Result<Back, Vec<Diagnostic>> {
+    let mut back = Back::default();
+    let mut barred: BTreeMap<Refusal, Vec<&HostName>> = BTreeMap::new();
+    let mut notes: BTreeMap<String, Vec<&HostName>> = BTreeMap::new();
+    for (host, kept) in &asked.kept {
+        match target(kept, run) {
+            Ok(None) => {}
+            Ok(Some((target, told))) => {
+                for note in told {
+                    notes.entry(note).or_default().push(host);
+                }
+                back.targets.insert(host.clone(), target);
+            }
+            Err(why) => barred.entry(why).or_default().push(host),
+        }
+    }
+    let names = |hosts: &[&HostName]| hosts.iter().map(|host| host.as_str()).collect::<Vec<_>>().join(", ");
+    if !barred.is_empty() {
+        let error = |((why, help), hosts): (Refusal, Vec<&HostName>)| {
+            Diagnostic::error(format!("run {run} cannot be taken back on {}: {why}", names(&hosts))).help(help)
+        };
+        return Err(barred.into_iter().map(error).collect());
+    }
+    if back.targets.is_empty() {
+        let error = Diagnostic::error(format!("run {run} changed nothing on these hosts"));
+        return Err(vec![error.help("`infra history` says what each run did")]);
+    }
+    back.notes = notes.into_iter().map(|(note, hosts)| format!("{}: {note}", names(&hosts))).collect();
+    Ok(back)
+}
+
+/// Why, and what to do.
+type Refusal = (String, String);
+
+/// What one host was before a run, and what a person should know; nothing where the run did not change it.
+///
+/// # Errors
+/// Why it cannot be that again, and what to do.
+fn target(kept: &Kept, run: &str) -> Result<Option<(Target, Vec<String>)>, Refusal> {
+    let history = || "`infra history` lists the runs; `infra diff` shows what the inventory wants now".to_owned();
+    match kept.may_take_back(run) {
+        Ok(()) => {}
+        Err(Barred::NotHere) => return Ok(None),
+        Err(Barred::Later(later)) => {
+            let last = later.first().map_or("", String::as_str);
+            let why = format!("later runs have changed it: {}", later.join(", "));
+            return Err((why, format!("take the last one back first: `infra rollback {last}`")));
+        }
+        Err(Barred::Taken(by)) => {
+            return Err((
+                format!("run {by} has taken it back already"),
+                format!("`infra rollback {by}` brings it again"),
+            ));
+        }
+    }
+    let Some(Before { manifest, rules, now, wanted, performed, packages }) = kept.before.clone() else {
+        let why = "the host did not keep what was before it: an earlier version of infra made that run";
+        return Err((why.to_owned(), history()));
+    };
+    let Some(manifest) = manifest else {
+        let why = "it was the first run there, and infra does not know what the host was before";
+        return Err((why.to_owned(), "remove what is not wanted from the inventory, then `infra apply`".to_owned()));
+    };
+    let fits = |wanted: Wanted| wanted.holds(&manifest, rules.as_ref()).map(|left| (wanted, left));
+    let Some((wanted, left)) = wanted.into_iter().find_map(fits) else {
+        let why = "the host was not as a whole run had left it then: an earlier version of infra made that run, it failed \
+                   half-way, or it is older than the ten that are kept";
+        return Err((why.to_owned(), history()));
+    };
+    let mut notes = Vec::new();
+    if !left.is_empty() {
+        notes.push(format!(
+            "this was there too before that run, as a run of before could not close it, and does not come back: {}",
+            left.join(", ")
+        ));
+    }
+    if !performed.is_empty() {
+        notes.push(format!("what that run did in data stays: {}", performed.join(", ")));
+    }
+    if packages {
+        notes.push("the packages that run installed stay".to_owned());
+    }
+    Ok(Some((Target { wanted, now }, notes)))
+}
