@@ -94,6 +94,9 @@ fn every_verb_prints_events_of_the_schema() {
         "firewall explain internet lb1 443",
         "firewall explain lb1 nobody 443",
         "firewall verify",
+        "explain lb1",
+        "explain lb1 haproxy.cfg:1",
+        "explain lb1 haproxy.cfg:100000",
         "status",
         "trust lb1",
         "trust --all",
@@ -106,7 +109,7 @@ fn every_verb_prints_events_of_the_schema() {
         seen.extend(events::hold(&out));
     }
     let all =
-        "authority certificate checked diagnostic error explanation matrix measured observed observing outcome plan";
+        "authority certificate checked diagnostic error explained explanation kept matrix measured observed observing outcome plan";
     let all = all.split(' ').chain(["host_status", "records", "site_status", "status", "unasked"]);
     assert_eq!(seen, all.map(ToOwned::to_owned).collect());
 }

@@ -11,6 +11,7 @@ use super::diff::Diff;
 use super::docs::Docs;
 use super::exec::Exec;
 use super::exit;
+use super::explain::Explain;
 use super::firewall::Firewall;
 use super::global::{Global, Inventory};
 use super::history::History;
@@ -63,6 +64,8 @@ pub enum Verb {
     Alerts(Alerts),
     /// Show the fleet on one screen; exits 0 all is well, 1 something is wrong, 4 a host does not answer
     Status(Status),
+    /// Show what infra keeps on a host, and which template and which inventory lines made a line of it
+    Explain(Explain),
     /// Run a command of your own on hosts, with equal answers shown once
     Exec(Exec),
     /// Open a shell on a host by your own `ssh`, as the inventory says
@@ -122,6 +125,9 @@ mod tests {
             "infra trust --all",
             "infra trust --all x.yml --known keys --limit role:web",
             "infra trust --all --console web1=a.log,web2=b.log",
+            "infra explain web1",
+            "infra explain web1 /etc/nginx/nginx.conf:3 x.yml --json",
+            "infra explain db1 server_id",
             "infra exec -- uptime",
             "infra exec x.yml --limit role:web --sudo --timeout 5 --json -- ls -l --json",
             "infra ssh web1",

@@ -47,6 +47,8 @@ infra alerts --to alerts
 infra alerts inventory.yml --to alerts --format sumologic
 infra status --watch
 infra status inventory.yml --html status.html --limit role:lb
+infra explain web1
+infra explain db1 server_id inventory.yml
 infra exec --limit role:web -- uptime
 infra exec inventory.yml --sudo -- 'journalctl -u nginx | tail -n 3'
 infra ssh web1

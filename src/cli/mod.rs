@@ -19,6 +19,7 @@ mod docs;
 mod examples;
 mod exec;
 pub mod exit;
+mod explain;
 mod firewall;
 pub mod global;
 mod history;
@@ -87,6 +88,7 @@ fn run(args: &Args, services: Services, reporter: &Reporter) -> Done {
         Verb::Firewall(firewall) => firewall::run(firewall, global, reporter),
         Verb::Alerts(alerts) => alerts::run(alerts, services, reporter),
         Verb::Status(status) => status::run(status, global, services, reporter),
+        Verb::Explain(explain) => explain::run(explain, services, reporter),
         Verb::Exec(exec) => exec::run(exec, global, reporter),
         Verb::Ssh(ssh) => ssh::run(ssh, reporter),
         Verb::Rollback(rollback) => rollback::run(rollback, global, services, reporter),

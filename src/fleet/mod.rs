@@ -8,6 +8,7 @@ pub mod decision;
 pub mod drain;
 pub mod event;
 pub mod exec;
+pub mod explain;
 pub mod history;
 pub mod identity;
 pub mod inquire;

@@ -50,6 +50,16 @@ pub fn load_text(text: &str, path: &Path) -> Result<(Site, Vec<Diagnostic>), Vec
     }
 }
 
+/// The tree of an inventory with all that it includes, and the places in it that may be secrets; nothing of it is judged but its grammar.
+pub(super) fn tree(path: &Path) -> Result<(Node, Vec<Span>), Vec<Diagnostic>> {
+    let mut files = Files::default();
+    let source = read(path, "inventory").map_err(|diagnostic| vec![*diagnostic])?;
+    match files.add(source, path) {
+        Some(root) if !files.problems.has_errors() => Ok((root, files.secrets)),
+        root => finish(files, root, path).map_or_else(Err, |_| Err(Vec::new())),
+    }
+}
+
 fn finish(mut files: Files, root: Option<Node>, path: &Path) -> Result<(Site, Vec<Diagnostic>), Vec<Diagnostic>> {
     let site = root.and_then(|root| resolve::resolve(&root, path, &mut files.problems));
     let failed = files.problems.has_errors();

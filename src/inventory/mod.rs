@@ -19,3 +19,4 @@ mod resolve;
 pub mod reveal;
 pub mod site;
 pub mod variables;
+pub mod vary;

@@ -36,7 +36,7 @@ pub struct Body {
     /// Of the materialized bytes.
     pub digest: Digest,
     /// The template that it was rendered from, as a person finds it; `None` where infra makes the text itself. No deed depends
-    /// on it, so it is in no digest of a plan. The template engine does not tell which of its lines has made a line.
+    /// on it, so it is in no digest of a plan. Which line of it has made a line is told by `service::trace`.
     #[serde(skip)]
     pub origin: Option<String>,
 }

@@ -9,11 +9,13 @@ use serde_json::Value;
 use super::certificates::{AuthorityLine, CertificateLine};
 use super::json::{DiagnosticLine, OutcomeLine, PlanLine};
 use super::keys::KeyLine;
+use super::origin::Kept;
 use super::status::lines::{HostLine, StatusLine};
 use crate::base::net::HostName;
 use crate::fleet::beforehand::Closes;
 use crate::fleet::event::Event;
 use crate::fleet::exec::End;
+use crate::fleet::explain::Explained;
 use crate::fleet::journals::Past;
 use crate::fleet::measure::Measured;
 use crate::fleet::status::SiteView;
@@ -138,6 +140,16 @@ pub enum Line<'a> {
     HostKey(&'a KeyLine<'a>),
     /// A past run: `history`.
     Run(&'a Past),
+    /// Something that infra keeps on a host: `explain`.
+    Kept {
+        /// The host.
+        host: &'a HostName,
+        /// What.
+        #[serde(flatten)]
+        kept: &'a Kept,
+    },
+    /// Where a line of a host's file comes from: `explain`.
+    Explained(&'a Explained),
     /// A lab that is up: `lab status`.
     Lab {
         /// Its name.

@@ -15,6 +15,7 @@ use crate::fleet::beforehand::Closes;
 use crate::fleet::certificates::View;
 use crate::fleet::event::{Event, Outcome};
 use crate::fleet::exec::End;
+use crate::fleet::explain::Explained;
 use crate::fleet::journals::Past;
 use crate::fleet::status::View as Status;
 use crate::inventory::site::Site;
@@ -34,6 +35,7 @@ pub mod json;
 pub mod keys;
 pub mod line;
 mod markdown;
+pub mod origin;
 pub mod outcome;
 pub mod passwords;
 pub mod plain;
@@ -246,6 +248,28 @@ impl Reporter {
             return runs.iter().try_for_each(|run| self.line(&Line::Run(run)));
         }
         self.data(&history::draw(runs, whole, self.out))
+    }
+
+    /// Shows what is kept on a host.
+    ///
+    /// # Errors
+    /// As for [`Reporter::plan`].
+    pub fn kept(&self, host: &HostName, kept: &[origin::Kept]) -> io::Result<()> {
+        if self.json {
+            return kept.iter().try_for_each(|one| self.line(&Line::Kept { host, kept: one }));
+        }
+        self.data(&origin::draw_kept(host, kept, self.out))
+    }
+
+    /// Shows where lines come from; with `whole`, those of one file side by side.
+    ///
+    /// # Errors
+    /// As for [`Reporter::plan`].
+    pub fn explained(&self, lines: &[Explained], whole: bool) -> io::Result<()> {
+        if self.json {
+            return lines.iter().try_for_each(|line| self.line(&Line::Explained(line)));
+        }
+        self.data(&origin::draw(lines, whole, self.out))
     }
 
     /// Shows diagnostics, all of them.

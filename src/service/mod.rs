@@ -43,6 +43,7 @@ pub mod render;
 pub mod repository;
 pub(crate) mod room;
 pub mod status;
+pub mod trace;
 pub mod web;
 
 /// sh functions that every script has which reads or writes files on a host: nothing goes through a link that we did not make.
@@ -310,26 +311,10 @@ pub fn desire_each<T: Send>(
     templates: &render::Templates,
     keep: impl Fn(&Host, DesiredHost) -> T + Sync,
 ) -> Result<BTreeMap<HostName, T>, Vec<Diagnostic>> {
-    let (oldest, flows) = (platform::oldest(), firewall::flows::derive(site));
+    let flows = firewall::flows::derive(site);
     let one = |host: &Host| {
-        let facts = facts.get(&host.name).unwrap_or(&oldest);
-        let materials = materials.share(&host.name);
-        let context = Context { site, host, facts, memory, materials, templates, flows: &flows };
-        let mut claims = Claims::default();
-        let want = |service: &&dyn Service| {
-            claims.turn_of(service.name());
-            service.want(&context, &mut claims).err()
-        };
-        let mut errors: Vec<Diagnostic> = templates.services().0.iter().filter_map(want).collect();
-        errors.extend(claims.refused());
-        let words = templates.services().writer_units(site).into_iter();
-        let out = if errors.is_empty() { claims.into_host().map_err(|error| vec![error]) } else { Err(errors) };
-        let kept = out.map(|mut out| {
-            keep_secrets(&mut out, materials);
-            out.words.extend(words.filter(|unit| out.units.contains_key(unit)).map(|unit| (unit, WRITER.to_owned())));
-            keep(host, out)
-        });
-        (host.name.clone(), kept)
+        let desired = of_host(host, (site, &flows), (facts, memory), materials, templates);
+        (host.name.clone(), desired.map(|desired| keep(host, desired)))
     };
     let hosts: Vec<&Host> = site.hosts.values().collect();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -356,4 +341,46 @@ pub fn desire_each<T: Send>(
         }
     }
     if all.is_empty() { Ok(kept) } else { Err(all) }
+}
+
+/// One host of a fleet as the services of `templates` would have it, as [`desire`] has all.
+///
+/// # Errors
+/// Everything that cannot be rendered.
+pub fn desire_one(
+    site: &Site,
+    host: &Host,
+    known: (&BTreeMap<HostName, Facts>, &Memory),
+    materials: &Materials,
+    templates: &render::Templates,
+) -> Result<DesiredHost, Vec<Diagnostic>> {
+    of_host(host, (site, &firewall::flows::derive(site)), known, materials, templates)
+}
+
+fn of_host(
+    host: &Host,
+    (site, flows): (&Site, &[firewall::flows::Flow]),
+    (facts, memory): (&BTreeMap<HostName, Facts>, &Memory),
+    materials: &Materials,
+    templates: &render::Templates,
+) -> Result<DesiredHost, Vec<Diagnostic>> {
+    let oldest = platform::oldest();
+    let facts = facts.get(&host.name).unwrap_or(&oldest);
+    let materials = materials.share(&host.name);
+    let context = Context { site, host, facts, memory, materials, templates, flows };
+    let mut claims = Claims::default();
+    let want = |service: &&dyn Service| {
+        claims.turn_of(service.name());
+        service.want(&context, &mut claims).err()
+    };
+    let mut errors: Vec<Diagnostic> = templates.services().0.iter().filter_map(want).collect();
+    errors.extend(claims.refused());
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let mut out = claims.into_host().map_err(|error| vec![error])?;
+    keep_secrets(&mut out, materials);
+    let words = templates.services().writer_units(site).into_iter();
+    out.words.extend(words.filter(|unit| out.units.contains_key(unit)).map(|unit| (unit, WRITER.to_owned())));
+    Ok(out)
 }

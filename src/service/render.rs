@@ -20,6 +20,7 @@ use crate::base::materials::Share;
 use crate::base::secret::{CLOSE, Form, OPEN, names, sentinel, sentinel_as};
 use crate::base::warning::Warning;
 use crate::service::Services;
+use crate::service::trace::Trace;
 
 /// A template that is embedded in the program.
 #[derive(Debug, Clone, Copy)]
@@ -132,6 +133,38 @@ impl Templates {
         errors.extend(failures.iter().map(|(name, error)| templates.diagnose(name, error)));
         templates.tera = Arc::new(tera);
         if errors.is_empty() { Ok(templates) } else { Err(errors) }
+    }
+
+    /// The same templates with marks, and what reads the marks in a text that they have made.
+    ///
+    /// # Errors
+    /// Templates that do not parse with marks in them, which those that were loaded do.
+    pub fn traced(&self) -> Result<(Self, Trace), Diagnostic> {
+        let (trace, marked) =
+            Trace::onto(self.sources.iter().map(|(name, source)| (name.as_str(), source.text.as_str())));
+        let marked = self.sources.iter().map(|(name, source)| {
+            let text = marked.get(name).unwrap_or(&source.text).clone();
+            (name.clone(), Arc::new(Source { path: source.path.clone(), text }))
+        });
+        let (tera, failures) = parse(&marked.collect());
+        if let Some((name, error)) = failures.first() {
+            return Err(self.diagnose(name, error));
+        }
+        let traced = Self {
+            services: self.services,
+            tera: Arc::new(tera),
+            sources: self.sources.clone(),
+            shadowed: self.shadowed,
+            spent: Mutex::default(),
+            given_up: AtomicBool::new(false),
+            warnings: Vec::new(),
+        };
+        Ok((traced, trace))
+    }
+
+    /// A line of a template, without its end; from 1.
+    pub fn line(&self, name: &str, number: usize) -> Option<&str> {
+        self.sources.get(name)?.text.lines().nth(number.checked_sub(1)?)
     }
 
     /// The services whose templates they are.
