@@ -108,8 +108,7 @@ fn every_verb_prints_events_of_the_schema() {
         assert!(code <= 4, "{words:?}: {code}");
         seen.extend(events::hold(&out));
     }
-    let all =
-        "authority certificate checked diagnostic error explained explanation kept matrix measured observed observing outcome plan";
+    let all = "authority certificate checked diagnostic error explained explanation kept matrix measured observed observing outcome plan";
     let all = all.split(' ').chain(["host_status", "records", "site_status", "status", "unasked"]);
     assert_eq!(seen, all.map(ToOwned::to_owned).collect());
 }

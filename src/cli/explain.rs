@@ -48,7 +48,10 @@ impl Explain {
     /// The word and the inventory: a lone word that is a file here, with a name as inventories have, is the inventory.
     fn words(&self) -> (Option<&str>, PathBuf) {
         let word = self.what.as_deref();
-        let is_here = |word: &&str| (word.ends_with(".yml") || word.ends_with(".yaml")) && Path::new(word).is_file();
+        let is_here = |word: &&str| {
+            let path = Path::new(word);
+            path.extension().is_some_and(|end| end == "yml" || end == "yaml") && path.is_file()
+        };
         match word.filter(is_here) {
             Some(inventory) => (None, inventory.into()),
             None => (word, self.inventory.inventory.clone()),

@@ -45,7 +45,7 @@ impl Texts {
         for (file, text) in host.firewall.iter().flat_map(|set| firewall::files(set, Older::GoesOn)) {
             all.texts.insert(format!("{RULES}/{file}"), text);
         }
-        let lines = |names: &mut dyn Iterator<Item = &String>| names.map(|name| format!("{name}\n")).collect();
+        let lines = |names: &mut dyn Iterator<Item = &String>| names.flat_map(|name| [name.as_str(), "\n"]).collect();
         all.texts.insert(PACKAGES.to_owned(), lines(&mut host.packages.iter()));
         all.texts.insert(UNITS.to_owned(), lines(&mut host.units.keys()));
         all

@@ -175,7 +175,8 @@ fn change(node: &mut Node, route: &[usize], text: Option<String>) -> Option<()> 
         Value::Map(entries) if last && text.is_none() && *first < entries.len() => drop(entries.remove(*first)),
         Value::List(items) if last => items.get_mut(*first)?.value = Value::Scalar { text: text?, plain: false },
         Value::Map(entries) if last => {
-            entries.get_mut(*first)?.value.value = scalar(&entries.get(*first)?.value, text?)
+            let value = scalar(&entries.get(*first)?.value, text?);
+            entries.get_mut(*first)?.value.value = value;
         }
         Value::List(items) => change(items.get_mut(*first)?, rest, text)?,
         Value::Map(entries) => change(&mut entries.get_mut(*first)?.value, rest, text)?,
