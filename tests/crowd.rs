@@ -13,7 +13,10 @@ use campaign::amount;
 use common::tiers::Tiers;
 use common::twin::{text, wait};
 use infra::inventory::site::{Edge, EdgeLimits};
-use infra::plan::state::Facts;
+use infra::plan::decision::Memory;
+use infra::plan::state::{Facts, Observed};
+use infra::service::status::{Earlier, Seen};
+use infra::service::{ALL, platform};
 use serde_json::Value;
 
 const CROWD: &str = include_str!("common/crowd.py");
@@ -123,6 +126,46 @@ fn little_room_is_told() {
     assert!(told().contains("/page") && !told().contains("that there is room for"), "{}", told());
     no_wrong(&visit(&tiers, 1, "10.0.1.11", 3, "websockets=55 pages=2"));
     assert!(told().contains("clients that there is room for"), "{}", told());
+}
+
+/// What `infra status` would tell of a host by what the gauge of a service reads there.
+fn told_by(tiers: &Tiers, service: &str, host: &str) -> Vec<String> {
+    let gauge = ALL.gauges().find(|(name, _)| *name == service).unwrap().1;
+    let answer = text(&tiers.twin.run(host, &format!("cd /\ntwice=no\n{}", (gauge.script)())));
+    let mut observed = Observed::bare(platform::oldest());
+    (gauge.read)(&answer, &mut observed);
+    let (observed, away) = (BTreeMap::from([(host.parse().unwrap(), observed)]), BTreeMap::new());
+    let (earlier, memory) = (Earlier::new(), Memory::default());
+    let (site, now) = (&tiers.site, 0);
+    let said = ALL.tell(&Seen { site, observed: &observed, away: &away, earlier: &earlier, memory: &memory, now });
+    said.findings.into_iter().map(|finding| finding.what).collect()
+}
+
+/// `infra status` tells it of nginx and of what leads to the programs as of the load balancers.
+#[test]
+fn little_room_on_a_web_host_is_told() {
+    let (tiers, _state) = start();
+    let few = "sed -i 's/worker_connections [0-9]*/worker_connections 64/; s/worker_processes auto/worker_processes 1/' /etc/nginx/nginx.conf\n\
+               nginx -s reload\n\
+               sed -i 's/^    maxconn [0-9]*/    maxconn 30/' /etc/infra/programs/programs.cfg\nkill -USR2 $(cat /run/infra/programs/pid)";
+    let alone = "echo 'set server web/web2 state maint' | socat - UNIX-CONNECT:/run/haproxy/admin.sock";
+    for (host, script) in [("web1", few), ("lb1", alone)] {
+        let out = tiers.twin.run(host, script);
+        assert!(out.status.success(), "{}", text(&out));
+    }
+    let tells = |service: &str, words: &str| told_by(&tiers, service, "web1").iter().any(|what| what.contains(words));
+    assert!(!tells("web", "connections"), "{:?}", told_by(&tiers, "web", "web1"));
+    std::thread::scope(|scope| {
+        let clients = scope.spawn(|| visit(&tiers, 1, "10.0.1.11", 10, "websockets=28 pages=1"));
+        for (service, words) in [("web", "a worker of nginx has "), ("programs", "what leads to the programs has ")] {
+            let told = wait(Duration::from_secs(20), || tells(service, words).then_some(()));
+            assert!(told.is_some(), "{words}: {:?}", told_by(&tiers, service, "web1"));
+        }
+        clients.join().unwrap();
+    });
+    visit(&tiers, 1, "10.0.1.11", 3, "websockets=70 pages=1");
+    let told = wait(Duration::from_secs(20), || tells("web", "nginx did not have enough connections").then_some(()));
+    assert!(told.is_some(), "{}", text(&tiers.twin.run("web1", "tail -n 5 /var/log/nginx/error.log")));
 }
 
 /// Pages, uploads, streams, websockets and clients that send a byte a second: all of them get what they came for, and no daemon grows.

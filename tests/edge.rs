@@ -10,7 +10,7 @@ use std::time::Duration;
 use common::tiers::Tiers;
 use common::twin::{OUTSIDE, text, wait};
 use infra::base::net::Port;
-use infra::inventory::site::{Auth, ClientAddress, Edge, EdgeLimits, Manner, SecretRef};
+use infra::inventory::site::{Auth, ClientAddress, Compression, Edge, EdgeLimits, Manner, SecretRef};
 
 const PROGRAM: &str = include_str!("common/program.py");
 
@@ -481,6 +481,49 @@ fn static_files_are_kept_compressed_and_led_to_their_page() {
 }
 
 #[test]
+fn who_takes_brotli_gets_it_and_others_what_they_take() {
+    let (tiers, _state) = start(|site| {
+        let shop = site.sites.get_mut(&"shop.example.com".parse().unwrap()).unwrap();
+        shop.manner.compression = Compression::Brotli;
+        shop.programs[0].compress = true;
+    });
+    let text = "let a = 1;\n".repeat(500);
+    for web in ["web1", "web2"] {
+        for (name, body) in
+            [("plain.js", text.as_str()), ("small.js", "1"), ("packed.css", &text), ("packed.css.br", "beside")]
+        {
+            tiers.twin.put(web, &format!("/srv/shop/public/{name}"), body);
+        }
+        tiers.twin.put(web, "/srv/docs/plain.js", &text);
+        assert!(tiers.twin.run(web, "touch -d 2026-01-01 /srv/shop/public/* /srv/docs/*").status.success());
+    }
+    let head = |taken: &str, path: &str| {
+        let ask = format!("-o /dev/null -D - -H 'Accept-Encoding: {taken}' 'https://shop.example.com{path}'");
+        tiers.edge(&ask).to_lowercase().replace('\r', "")
+    };
+    for path in ["/static/plain.js", "/text?9000"] {
+        for (taken, by) in [("br", "br"), ("gzip, deflate, br, zstd", "br"), ("gzip", "gzip"), ("br;q=0, gzip", "gzip")]
+        {
+            let said = head(taken, path);
+            assert!(said.contains(&format!("content-encoding: {by}\n")), "{path} {taken}: {said}");
+            assert!(said.contains("vary: accept-encoding\n"), "{path} {taken}: {said}");
+            assert_eq!(said.matches("content-encoding").count(), 1, "{path} {taken}: {said}");
+        }
+        assert!(!head("identity", path).contains("content-encoding"), "{path}");
+    }
+    assert!(!head("br", "/static/small.js").contains("content-encoding"));
+    assert!(!head("br", "/type?image/png").contains("content-encoding"));
+    assert_eq!(head("br", "/packed?9002").matches("content-encoding: gzip").count(), 1);
+    let raw = "-H 'Accept-Encoding: br' https://shop.example.com/static/packed.css";
+    assert_eq!(tiers.edge(raw), "beside");
+    assert_eq!(tiers.edge("https://shop.example.com/static/packed.css"), text);
+    // Another site of the same hosts has none of it.
+    let docs =
+        tiers.edge("-o /dev/null -D - -H 'Accept-Encoding: br' https://docs.example.org/plain.js").to_lowercase();
+    assert!(!docs.contains("content-encoding"), "{docs}");
+}
+
+#[test]
 fn a_password_is_asked_for_wherever_the_path_is_reached() {
     let (tiers, _state) = start(|site| {
         let users = |name: &str| {
@@ -887,4 +930,55 @@ fn a_closed_site_says_when_to_come_again_and_infra_goes_on() {
         assert!(out.status.success(), "{}: {}", probe.title, text(&out));
     }
     assert_eq!(tiers.edge("-o /dev/null -w '%{http_code}' http://shop.example.com/"), "308");
+}
+
+#[test]
+fn a_client_over_its_limits_is_told_by_the_sites_page_and_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("429.html"), "<p>too often</p>\n").unwrap();
+    let manner = manner(folder.path(), "    pages: { 429: 429.html }\n");
+    let (tiers, _state) = start(|site| {
+        site.sites.get_mut(&"shop.example.com".parse().unwrap()).unwrap().manner = manner;
+        site.edge.limits = EdgeLimits { connections: 6, requests: 20, exempt: vec!["10.0.2.12/32".parse().unwrap()] };
+    });
+    let codes = |url: &str| tiers.edge(&format!("-o /dev/null -w '%{{http_code}}\\n' '{url}'"));
+    let seen = codes("https://shop.example.com/r[1-40]");
+    assert!(seen.starts_with("200\n") && seen.ends_with("429\n"), "{seen}");
+    for version in ["--http1.1", "--http2"] {
+        let (head, body) = asked(&tiers, &format!("{version} https://shop.example.com/"));
+        assert!(head.lines().next().unwrap().contains(" 429"), "{head}");
+        assert!(head.contains("\nretry-after: 10\n") && head.contains("\nstrict-transport-security: "), "{head}");
+        assert!(head.contains("\ncontent-type: text/html; charset=utf-8\n"), "{head}");
+        assert_eq!(body, "<p>too often</p>\n");
+        // A site without a page of its own, and who comes without TLS.
+        let (head, body) = asked(&tiers, &format!("{version} https://docs.example.org/"));
+        assert!(head.lines().next().unwrap().contains(" 429") && head.contains("\nretry-after: 10\n"), "{head}");
+        assert!(!body.contains("<p>too often</p>"), "{body}");
+    }
+    let (head, _) = asked(&tiers, "http://shop.example.com/");
+    assert!(head.starts_with("HTTP/1.1 429"), "{head}");
+    // Another one is none of it, and one that is exempt has no limit; all of this is of IPv6 too.
+    let from = |host: &str, address: &str| {
+        let ask = format!(
+            "curl -q -s -m 5 --noproxy '*' -k -o /dev/null -w '%{{http_code}}\\n' --resolve 'shop.example.com:443:{address}' 'https://shop.example.com/r[1-40]'"
+        );
+        text(&tiers.twin.run(host, &ask))
+    };
+    assert!(from("web1", "10.0.1.11").starts_with("200\n"));
+    assert!(!from("web2", "10.0.1.11").contains("429"));
+    let six = from("app1", "[fd00:1::11]");
+    assert!(six.starts_with("200\n") && six.ends_with("429\n"), "{six}");
+    // After its ten seconds it is let in again.
+    let again = wait(Duration::from_secs(30), || {
+        std::thread::sleep(Duration::from_secs(2));
+        (codes("https://shop.example.com/") == "200\n").then_some(())
+    });
+    assert!(again.is_some());
+    // Connections at one time: those over the limit are closed before they say anything, and the others go on.
+    let held = "python3 -c 'import socket, subprocess\n\
+                held = [socket.create_connection((\"10.0.1.11\", 443)) for _ in range(6)]\n\
+                print(subprocess.run([\"curl\", \"-q\", \"-s\", \"-m\", \"5\", \"-k\", \"--noproxy\", \"*\", \"-o\", \"/dev/null\", \"-w\", \"%{http_code}\",\n\
+                \"--resolve\", \"shop.example.com:443:10.0.1.11\", \"https://shop.example.com/\"], capture_output=True, text=True).stdout)'";
+    assert_eq!(text(&tiers.twin.outside(held)), "000\n");
+    assert!(wait(Duration::from_secs(15), || (codes("https://shop.example.com/") == "200\n").then_some(())).is_some());
 }

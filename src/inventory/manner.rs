@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::base::net::{Cidr, DnsName};
 
 /// Each part has what is right for most as its default.
@@ -25,6 +27,19 @@ pub struct Manner {
     pub maintenance: Option<Maintenance>,
     /// The kind of key that its certificate has.
     pub key: KeyKind,
+    /// By what texts are compressed, where they are.
+    pub compression: Compression,
+}
+
+/// By what a site's texts are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// What every browser takes.
+    #[default]
+    Gzip,
+    /// Brotli (RFC 7932) for whoever takes it, a fifth shorter; gzip for the others.
+    Brotli,
 }
 
 /// How long the tiers wait for a site's program, of which the innermost gives up first.

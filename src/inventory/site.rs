@@ -19,7 +19,7 @@ use crate::base::warning::Warning;
 pub use super::bought::Bought;
 pub use super::content::{AppProgram, Auth, KEPT, StaticFiles, leads};
 pub use super::issuer::{Certificates, Challenge, Fallback, Issuer};
-pub use super::manner::{BodyLimit, Hsts, KeyKind, Maintenance, Manner, Media, Page, Timeouts};
+pub use super::manner::{BodyLimit, Compression, Hsts, KeyKind, Maintenance, Manner, Media, Page, Timeouts};
 pub use super::origin::{Place, SecretRef};
 
 /// What a host does.

@@ -22,10 +22,12 @@ fn base(release: Release) -> Vec<&'static str> {
 }
 
 /// What hosts may install from the lab's repository, with all that it depends on. (`nginx-light` exists in trixie too.)
-const PACKAGES: [&str; 21] = [
+const PACKAGES: [&str; 23] = [
     "haproxy",
     "nginx",
     "nginx-light",
+    "libnginx-mod-http-brotli-filter",
+    "libnginx-mod-http-brotli-static",
     "nftables",
     "iptables",
     "socat",

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::base::diagnostic::Diagnostic;
 use crate::base::material::{CertificateId, Material, Purpose};
 use crate::base::net::{Port, bracketed};
-use crate::inventory::site::{Host, Role};
+use crate::inventory::site::{Compression, Host, Role};
 use crate::plan::state::{Access, Body, Check, File, Follow, Phase, Probe, UnitWanted, Version};
 use crate::service::certificates::{CIPHERS, Holder, curves};
 use crate::service::claims::Claims;
@@ -65,7 +65,13 @@ struct Model<'a> {
     /// Of each worker: files, and connections.
     files: u64,
     connections: u64,
+    brotli: bool,
+    /// Who compresses, by what each calls the types that it does it with.
+    compressed: Vec<&'static str>,
 }
+
+/// nginx's own packages have no Brotli; these are built for the nginx of the same release.
+const BROTLI: [&str; 2] = ["libnginx-mod-http-brotli-filter", "libnginx-mod-http-brotli-static"];
 
 /// Everything that the roles need. A host that has several gets it in the earliest phase; a further call changes nothing.
 pub(crate) fn want(context: &Context<'_>, service: &'static str, out: &mut Claims) -> Result<(), Diagnostic> {
@@ -80,6 +86,11 @@ pub(crate) fn want(context: &Context<'_>, service: &'static str, out: &mut Claim
     }
     out.unit(UNIT, UnitWanted { phase })?;
     out.package("nginx")?;
+    let brotli = context.host.has(Role::Web)
+        && context.site.sites.values().any(|site| site.manner.compression == Compression::Brotli);
+    for package in BROTLI.into_iter().filter(|_| brotli) {
+        out.package(package)?;
+    }
     let holder = Holder { service, phase, unit: UNIT, follow: Follow::Reload };
     holder.folder(out, "/etc/nginx/tls")?;
     holder.file(context, out, "/etc/nginx/tls/ca.crt", &[Material::HopAuthorities])?;
@@ -90,7 +101,8 @@ pub(crate) fn want(context: &Context<'_>, service: &'static str, out: &mut Claim
         }
     }
     let (files, connections) = room::worker(context.facts);
-    let model = Model { ciphers: CIPHERS, curves: curves(context), files, connections };
+    let compressed = ["gzip_types"].into_iter().chain(brotli.then_some("brotli_types")).collect();
+    let model = Model { ciphers: CIPHERS, curves: curves(context), files, connections, brotli, compressed };
     let body = context.render("nginx/nginx.conf", &model)?;
     config(service, phase, "/etc/nginx/nginx.conf", body, out)?;
     let body = context.render("nginx/types.conf", &model)?;

@@ -16,7 +16,7 @@ use crate::base::material::{Material, SecretId};
 use crate::base::materials::Owner;
 use crate::base::net::{HostName, Port, bracketed};
 use crate::base::secret::sentinel;
-use crate::inventory::site::{AppProgram, Auth, BodyLimit, Role, Site, WebSite};
+use crate::inventory::site::{AppProgram, Auth, BodyLimit, Compression, Role, Site, WebSite};
 use crate::plan::said::Said;
 use crate::plan::state::{Access, File, Follow, Look, Phase, Probe};
 use crate::service::claims::Claims;
@@ -66,6 +66,8 @@ struct SiteModel {
     idle: u64,
     /// The largest body in bytes, where it is not the usual one; 0 is no limit.
     body: Option<String>,
+    /// By what texts are compressed for who takes it.
+    compression: Compression,
     /// Whether bodies flow through this host as they come.
     flows: bool,
     auth: Vec<AuthModel>,
@@ -171,6 +173,7 @@ impl Service for Web {
                     BodyLimit::Bytes(bytes) => bytes.to_string(),
                     BodyLimit::Unlimited => "0".to_owned(),
                 }),
+                compression: s.manner.compression,
                 flows: s.manner.body.flows(),
                 auth: auth(s),
             });

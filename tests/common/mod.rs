@@ -9,6 +9,7 @@
     reason = "each test crate uses its own part"
 )]
 
+pub mod keys;
 pub mod tiers;
 pub mod twin;
 

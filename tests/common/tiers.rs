@@ -9,6 +9,7 @@
     reason = "each test crate uses its own part"
 )]
 
+use std::path::Path;
 use std::time::Duration;
 
 use infra::base::material::Material;
@@ -36,6 +37,17 @@ impl Tiers {
 
     /// The same on hosts of which more is known than their release.
     pub fn start_with(site: Site, facts: impl Fn(Facts) -> Facts, program: impl Fn(&Twin, &str)) -> Self {
+        Self::start_on(site, None, facts, program)
+    }
+
+    /// The same with the daemons of another release, whose `/usr` is in these layers (`lowerdir` of an overlay); the user's program is
+    /// this machine's.
+    pub fn start_on(
+        site: Site,
+        layers: Option<&Path>,
+        facts: impl Fn(Facts) -> Facts,
+        program: impl Fn(&Twin, &str),
+    ) -> Self {
         let hosts = site.hosts.keys().cloned().collect();
         let (mut revealed, now) = (infra::material::Revealed::new(), OffsetDateTime::now_utc());
         let materials = infra::material::gather(&site, ALL, &hosts, &mut revealed, now).unwrap().materials;
@@ -52,6 +64,10 @@ impl Tiers {
             twin.put(web, "/srv/docs/index.html", "the docs\n");
         }
         for host in ["app1", "app2", "web1", "web2", "lb1", "lb2"] {
+            if let Some(layers) = layers {
+                let out = twin.run(host, &format!("mount -t overlay -o lowerdir={} none /usr", layers.display()));
+                assert!(out.status.success(), "{host}: {}", text(&out));
+            }
             twin.start(host, &desired[&host.parse().unwrap()]);
         }
         let tiers = Self { site, desired, materials, twin };
@@ -61,7 +77,7 @@ impl Tiers {
 
     /// What the load balancer gets from a site through all tiers, once it is `code`.
     pub fn through(&self, code: &str) {
-        let ask = "curl -q -s -m 5 -o /dev/null -w '%{http_code}' --cacert /etc/infra/sites-ca.crt \
+        let ask = "curl -q -s -m 5 -o /dev/null -w '%{http_code}' -k \
                    --resolve shop.example.com:443:127.0.0.1 https://shop.example.com/.well-known/infra/health";
         let mut last = String::new();
         let seen = wait(Duration::from_secs(30), || {

@@ -9,7 +9,7 @@ use crate::base::diagnostic::{Diagnostic, Span};
 use crate::base::net::DnsName;
 use crate::inventory::raw::{Entry, Node, Value};
 use crate::inventory::read::{Fields, Problems};
-use crate::inventory::site::{BodyLimit, Hsts, KeyKind, Manner, Timeouts};
+use crate::inventory::site::{BodyLimit, Compression, Hsts, KeyKind, Manner, Timeouts};
 
 /// Two years, the longest that the preload list asks for (hstspreload.org).
 const MAX_HSTS: u64 = 63_072_000;
@@ -37,6 +37,7 @@ pub(super) fn manner(fields: Fields<'_>, names: &[&DnsName], folder: &Path, prob
     let pages = fields.get("pages").map_or(Some(usual.pages), |entry| pages::pages(entry, folder, problems));
     let maintenance = fields.get("maintenance").and_then(|entry| pages::maintenance(entry, folder, problems));
     let key = fields.value("key").map_or(Some(usual.key), |node| key(node, problems));
+    let compression = fields.value("compress").map_or(Some(usual.compression), |node| compression(node, problems));
     Some(Manner {
         timeouts: timeouts?,
         body: body?,
@@ -46,7 +47,18 @@ pub(super) fn manner(fields: Fields<'_>, names: &[&DnsName], folder: &Path, prob
         pages: pages?,
         maintenance,
         key: key?,
+        compression: compression?,
     })
+}
+
+fn compression(node: &Node, problems: &mut Problems) -> Option<Compression> {
+    if matches!(node.text(), Some("true" | "false")) {
+        problems.push(Diagnostic::error("`compress` of a site is `gzip` or `brotli`").at(&node.span()).help(
+            "whether a program's answers are compressed is said of the program: `app: { port: 8080, compress: true }`",
+        ));
+        return None;
+    }
+    problems.word(node, "compress", &[("gzip", Compression::Gzip), ("brotli", Compression::Brotli)])
 }
 
 fn timeouts(entry: &Entry, problems: &mut Problems) -> Option<Timeouts> {

@@ -18,12 +18,13 @@ use crate::inventory::read::{Fields, Problems};
 use crate::inventory::site::WebSite;
 
 /// What a site can say.
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "aliases",
     "static",
     "app",
     "auth",
     "sticky",
+    "compress",
     "timeouts",
     "body",
     "hsts",
