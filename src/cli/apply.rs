@@ -1,7 +1,8 @@
 //! `apply`: the same plan, confirmed once, executed.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::global::{Global, Inventory, Restarts};
 use super::stop::{Done, Stop};
@@ -41,6 +42,9 @@ pub struct Apply {
     /// Go on until more than N hosts have failed; unreachable hosts count
     #[arg(long, value_name = "N", default_value = "0")]
     pub max_failed: usize,
+    /// Drain each web and app host before it changes, and bring it back after; its connections may take so many seconds to end
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "60", require_equals = true)]
+    pub drain: Option<NonZeroU32>,
     /// Leave out hosts that cannot be reached, instead of stopping before anything is planned
     #[arg(long)]
     pub skip_unreachable: bool,
@@ -61,8 +65,40 @@ pub struct Apply {
     pub restarts: Restarts,
 }
 
+impl Apply {
+    /// Of an inventory, with no option given.
+    pub(super) fn of(inventory: &Inventory) -> Self {
+        Self {
+            inventory: inventory.clone(),
+            plan: None,
+            yes: false,
+            wave: None,
+            max_failed: 0,
+            drain: None,
+            skip_unreachable: false,
+            close: Vec::new(),
+            force: false,
+            strict: false,
+            adopt: None,
+            restarts: Restarts::default(),
+        }
+    }
+}
+
 pub(super) fn run(apply: &Apply, global: &Global, services: Services, reporter: &Reporter) -> Done {
     let site = stages::site(&apply.inventory.inventory, reporter)?;
+    stages::gone(&site, reporter);
+    Ok(on(&site, apply, global, services, reporter)?.unwrap_or(exit::DONE))
+}
+
+/// The same with an inventory that is loaded; gives nothing where the person does not agree.
+pub(super) fn on(
+    site: &Site,
+    apply: &Apply,
+    global: &Global,
+    services: Services,
+    reporter: &Reporter,
+) -> Result<Option<u8>, Stop> {
     let saved = apply.plan.as_deref().map(Saved::read).transpose()?;
     if saved.is_some() && !global.limit.is_empty() {
         return Err(Stop::Refused(
@@ -72,18 +108,18 @@ pub(super) fn run(apply: &Apply, global: &Global, services: Services, reporter: 
     }
     let hosts = match &saved {
         Some(saved) => saved.hosts().cloned().collect(),
-        None => stages::selected(&site, global)?,
+        None => stages::selected(site, global)?,
     };
-    db::remind(&site, reporter)?;
-    stages::gone(&site, reporter);
+    db::remind(site, reporter)?;
     let command = format!("infra apply {}", apply.inventory.inventory.display());
-    let mut work = Work::new(&site, &hosts, command, global, services, reporter)?;
+    let mut work = Work::new(site, &hosts, command, global, services, reporter)?;
     work.adopt.clone_from(&apply.adopt);
     work.may_be_undone(&apply.inventory.inventory);
-    work.options = Options { wave: apply.wave, max_failed: apply.max_failed, ..work.options };
+    let drain = apply.drain.map(|seconds| Duration::from_secs(seconds.get().into()));
+    work.options = Options { wave: apply.wave, max_failed: apply.max_failed, drain, ..work.options };
     work.confirmed = match &saved {
         Some(saved) => saved.confirmed().clone(),
-        None => apply.restarts.units(services, &site)?,
+        None => apply.restarts.units(services, site)?,
     };
     let (mut issued, mut prepared) = work.planned(&hosts)?;
     work.confirms_what_is_there(&prepared, &hosts)?;
@@ -94,16 +130,19 @@ pub(super) fn run(apply: &Apply, global: &Global, services: Services, reporter: 
         probes.filter(|probe| probe.phase == Phase::Verify).for_each(|probe| probe.advisory = false);
     }
     if let Some(saved) = &saved {
-        for (kind, subject) in saved.same_as(&Saved::of(&site, &prepared)?, &site)? {
+        for (kind, subject) in saved.same_as(&Saved::of(site, &prepared)?, site)? {
             reporter.note(&format!("{} is no longer due, and is not {}", kind.object(&subject), kind.done()));
         }
     }
     absent(&prepared.survey, apply, global, reporter)?;
     let left_out = work.leave_out(&mut prepared, &hosts)?;
     work.undecided(&prepared)?;
-    reporter.plan(&site, &prepared.plan)?;
+    reporter.plan(site, &prepared.plan)?;
+    if drain.is_some() {
+        reporter.note("each web and app host is drained before its phase `web` or `app`, and brought back after it");
+    }
     work.warn_of(&ahead)?;
-    own_way_in(&site, &prepared, apply.force, reporter)?;
+    own_way_in(site, &prepared, apply.force, reporter)?;
     work.keeps_trust(&prepared)?;
     steps::announce(&prepared.plan, reporter)?;
     let all = prepared.survey.unreachable.is_empty() && hosts.len() == site.hosts.len();
@@ -114,7 +153,7 @@ pub(super) fn run(apply: &Apply, global: &Global, services: Services, reporter: 
         outcome.steps = left_out;
         work.tell(&outcome)?;
         work.finished(&outcome, all, &issued)?;
-        return Ok(exit::of(&outcome));
+        return Ok(Some(exit::of(&outcome)));
     }
     // What a person waits for; the time that they take to answer is their own.
     let (looked, asked) = (work.began.elapsed().as_secs_f64(), Instant::now());
@@ -122,7 +161,7 @@ pub(super) fn run(apply: &Apply, global: &Global, services: Services, reporter: 
     let said = Word { yes: apply.yes, closes: unnamed(&ahead, &apply.close), limited: global.limited() };
     if !prepared.plan.is_empty() && !confirm(prepared.plan.changed().count(), prepared.plan.steps.len(), &said)? {
         reporter.note("nothing was changed");
-        return Ok(exit::DONE);
+        return Ok(None);
     }
     work.began += asked.elapsed();
     work.interrupt.watch(exit::INTERRUPTED.into())?;
@@ -136,7 +175,7 @@ pub(super) fn run(apply: &Apply, global: &Global, services: Services, reporter: 
     work.finished(&outcome, all, &issued)?;
     outcome.steps.extend(left_out);
     let outcome = work.steps(outcome, &planned)?;
-    work.end(outcome, exit::of)
+    work.end(outcome, exit::of).map(Some)
 }
 
 /// Hosts that do not answer, or that we leave alone, end the run before anything is planned, unless the person said otherwise.

@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 use super::alerts::Alerts;
 use super::apply::Apply;
+use super::away::{Drain, Undrain};
 use super::cert::Cert;
 use super::completions::Completions;
 use super::db::Db;
@@ -19,6 +20,7 @@ use super::init::Init;
 use super::lab::Lab;
 use super::man::Man;
 use super::render::Render;
+use super::retire::{Destroy, Retire};
 use super::rollback::Rollback;
 use super::schema::Schema;
 use super::ssh::Ssh;
@@ -66,6 +68,14 @@ pub enum Verb {
     Status(Status),
     /// Show what infra keeps on a host, and which template and which inventory lines made a line of it
     Explain(Explain),
+    /// Take a web or app host out of traffic, and wait until nobody uses it
+    Drain(Drain),
+    /// Bring a host back that was drained, and wait until it gets requests
+    Undrain(Undrain),
+    /// Have a host leave: out of traffic, flows, trust and replication, then its services stop; its data stay
+    Retire(Retire),
+    /// Leave all hosts: services stop, firewalls open, infra's files go; no data are touched
+    Destroy(Destroy),
     /// Run a command of your own on hosts, with equal answers shown once
     Exec(Exec),
     /// Open a shell on a host by your own `ssh`, as the inventory says
@@ -128,6 +138,14 @@ mod tests {
             "infra explain web1",
             "infra explain web1 /etc/nginx/nginx.conf:3 x.yml --json",
             "infra explain db1 server_id",
+            "infra apply --drain",
+            "infra apply --drain=300 --wave 2 x.yml",
+            "infra drain web1",
+            "infra drain app1 x.yml --timeout 5 --force --why disk --json",
+            "infra undrain app1 --timeout 5 x.yml",
+            "infra retire app2 --firewall closed --yes",
+            "infra retire web1 x.yml --unreachable",
+            "infra destroy x.yml --name shop --skip-unreachable",
             "infra exec -- uptime",
             "infra exec x.yml --limit role:web --sudo --timeout 5 --json -- ls -l --json",
             "infra ssh web1",

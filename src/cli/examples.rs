@@ -49,6 +49,14 @@ infra status --watch
 infra status inventory.yml --html status.html --limit role:lb
 infra explain web1
 infra explain db1 server_id inventory.yml
+infra drain app1
+infra drain web2 inventory.yml --timeout 300 --why 'a new disk'
+infra undrain app1
+infra undrain web2 inventory.yml --timeout 120
+infra retire app2 --firewall closed
+infra retire web2 inventory.yml --unreachable
+infra destroy
+infra destroy inventory.yml --name shop
 infra exec --limit role:web -- uptime
 infra exec inventory.yml --sudo -- 'journalctl -u nginx | tail -n 3'
 infra ssh web1

@@ -50,7 +50,7 @@ impl Global {
 }
 
 /// A person's word for restarts that are theirs to decide.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct Restarts {
     /// Let this unit restart now where the plan says that its restart waits for this word
     #[arg(long = "restart", value_name = "UNIT")]

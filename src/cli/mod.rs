@@ -10,6 +10,7 @@ use crate::service::{ALL, Services};
 mod alerts;
 mod apply;
 pub mod args;
+mod away;
 mod cert;
 mod check;
 mod completions;
@@ -29,6 +30,7 @@ pub mod limit;
 mod limits;
 mod man;
 mod render;
+mod retire;
 mod rollback;
 pub mod schema;
 mod ssh;
@@ -89,6 +91,10 @@ fn run(args: &Args, services: Services, reporter: &Reporter) -> Done {
         Verb::Alerts(alerts) => alerts::run(alerts, services, reporter),
         Verb::Status(status) => status::run(status, global, services, reporter),
         Verb::Explain(explain) => explain::run(explain, services, reporter),
+        Verb::Drain(args) => away::drain(args, global, services, reporter),
+        Verb::Undrain(args) => away::undrain(args, global, services, reporter),
+        Verb::Retire(args) => retire::retire(args, global, services, reporter),
+        Verb::Destroy(args) => retire::destroy(args, global, services, reporter),
         Verb::Exec(exec) => exec::run(exec, global, reporter),
         Verb::Ssh(ssh) => ssh::run(ssh, reporter),
         Verb::Rollback(rollback) => rollback::run(rollback, global, services, reporter),

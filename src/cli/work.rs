@@ -46,7 +46,7 @@ pub(super) struct Work<'a> {
     /// When it began; later by the time that a person took to answer.
     pub(super) began: Instant,
     templates: Templates,
-    connector: SshConnector,
+    pub(super) connector: SshConnector,
     pub(super) options: Options,
     next: Next,
     /// Units whose restart a person has confirmed.
@@ -128,6 +128,7 @@ impl<'a> Work<'a> {
             wave: None,
             max_failed: 0,
             settle: false,
+            drain: None,
             run: identity::run_name(),
             who: identity::who(),
             restores: None,
@@ -290,6 +291,27 @@ impl<'a> Work<'a> {
         self.end(outcome, exit::of)
     }
 
+    /// Carries out a plan that leaves hosts, once it is agreed to; gives nothing where it is not. No material is made for it.
+    pub(super) fn farewell(&mut self, mut prepared: Prepared, consent: Consent<'_>) -> Result<Option<u8>, Stop> {
+        self.reporter.plan(self.site, &prepared.plan)?;
+        let options = self.options.clone();
+        if prepared.plan.is_empty() {
+            let mut outcome = self.untouched(&mut prepared, &options);
+            outcome.seconds = self.began.elapsed().as_secs_f64();
+            self.tell(&outcome)?;
+            return Ok(Some(exit::of(&outcome)));
+        }
+        let (seconds, asked) = (self.began.elapsed().as_secs_f64(), Instant::now());
+        if consent.given()? != Some(true) {
+            self.reporter.note("nothing was changed");
+            return Ok(None);
+        }
+        self.began += asked.elapsed();
+        self.interrupt.watch(exit::INTERRUPTED.into())?;
+        let outcome = self.carried_out(&Materials::default(), prepared, &options, seconds)?;
+        self.end(outcome, exit::of).map(Some)
+    }
+
     fn sources<'s>(&'s self, issued: &'s Issued, memory: &'s Memory) -> Sources<'s> {
         let confirmed = &self.confirmed;
         let (materials, templates, adopt) = (&issued.materials, &self.templates, self.adopt.as_ref());
@@ -379,9 +401,19 @@ impl<'a> Work<'a> {
         options: &Options,
         looked: f64,
     ) -> Result<Outcome, Stop> {
+        self.carried_out(&issued.materials, prepared, options, looked)
+    }
+
+    fn carried_out(
+        &self,
+        materials: &Materials,
+        prepared: Prepared,
+        options: &Options,
+        looked: f64,
+    ) -> Result<Outcome, Stop> {
         let (flag, undecided) = (self.interrupt.flag(), prepared.undecided.clone());
         let mut outcome = self.reporter.during(&self.interrupt, |events| {
-            transaction::execute(self.site, prepared, &issued.materials, &self.connector, options, flag, &events)
+            transaction::execute(self.site, prepared, materials, &self.connector, options, flag, &events)
         });
         outcome.seconds += looked;
         outcome.undecided = undecided;

@@ -49,7 +49,7 @@ impl Member<'_> {
     }
 
     /// A question over the connection, or over a new one where that does not answer.
-    fn asked<T>(
+    pub(super) fn asked<T>(
         &mut self,
         question: impl Fn(&mut dyn Transport) -> Result<T, TransportError>,
     ) -> Result<T, TransportError> {

@@ -1,14 +1,17 @@
 //! All hosts together: who is asked, in which order they change, and what became of each.
 
 pub mod adopt;
+pub mod away;
 pub mod beforehand;
 pub mod certificates;
 pub mod connect;
 pub mod decision;
+mod departure;
 pub mod drain;
 pub mod event;
 pub mod exec;
 pub mod explain;
+pub mod farewell;
 pub mod history;
 pub mod identity;
 pub mod inquire;

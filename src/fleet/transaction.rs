@@ -6,11 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::base::crash::crash_at;
 use crate::base::materials::Materials;
 use crate::base::net::HostName;
+use crate::fleet::departure::Departure;
 use crate::fleet::drain::{self, Left, Patience};
 use crate::fleet::event::{Event, Failure, HostOutcome, OpenFlow, Outcome};
 use crate::fleet::identity;
@@ -44,6 +45,8 @@ pub struct Options {
     /// Whether a step of an authority's replacement waits for this run: then it ends when no worker of before serves any more,
     /// or says where one does.
     pub settle: bool,
+    /// Whether web and app hosts are drained while they change, and for how long their connections may take to end.
+    pub drain: Option<Duration>,
     /// The run's name.
     pub run: String,
     /// Who runs it, from where.
@@ -66,6 +69,7 @@ struct Run<'a> {
     options: &'a Options,
     events: &'a Sender<Event>,
     stop: &'a AtomicBool,
+    connector: &'a dyn Connector,
     /// The hosts that decisions were made from: they are locked, also those on which nothing is done.
     held: BTreeSet<&'a HostName>,
     /// The hosts of the site that have no part in this run.
@@ -105,6 +109,7 @@ pub fn execute(
         options,
         events,
         stop,
+        connector,
         held,
         absent,
         notes: Vec::new(),
@@ -505,9 +510,19 @@ impl<'a> Run<'a> {
         let names: Vec<HostName> = those.iter().map(|m| m.name()).collect();
         self.tell(Event::PhaseBegin { phase, hosts: names });
         let parallel = if phase.is_serial() { 1 } else { self.options.parallel };
+        let departure = self.options.drain.map(|within| Departure {
+            site: self.site,
+            connector: self.connector,
+            within,
+            who: &self.options.who,
+            stop: self.stop,
+            events: self.events,
+        });
         let wave = match self.options.wave {
             // Staging touches nothing, so it needs no waves.
             Some(wave) if phase > Phase::Stage => wave.size(those.len()),
+            // Who is drained goes alone, as long as nobody says how many may.
+            None if departure.is_some_and(|out| those.iter().any(|m| out.of(m.host, phase).is_some())) => 1,
             _ => those.len(),
         };
         let wave = if phase.is_serial() { 1 } else { wave };
@@ -527,7 +542,12 @@ impl<'a> Run<'a> {
             let results = run::each(now, parallel, |member| {
                 let (host, began) = (member.name(), Instant::now());
                 let _ = events.send(Event::HostBegin { phase, host: host.clone() });
-                let result = step(member).map_err(|error| failure(phase, error, member));
+                let leaves = departure.and_then(|out| Some((out, out.of(&host, phase)?)));
+                let result = match leaves {
+                    Some((out, who)) => out.around(who, member, &step),
+                    None => step(member),
+                };
+                let result = result.map_err(|error| failure(phase, error, member));
                 let failure = result.as_ref().err().map(|(failure, _)| failure.clone());
                 let _ = events.send(Event::HostEnd { phase, host, failure, seconds: began.elapsed().as_secs_f64() });
                 (member, result)

@@ -121,6 +121,11 @@ fn swap_by(scripts: &BTreeMap<String, String>, files: &BTreeMap<&String, Vec<Str
     text + "*) false ;;\nesac\n"
 }
 
+/// A host from which the last of our files goes is nobody's from then on.
+fn stays(gones: &[String], manifest: &BTreeMap<String, Recorded>) -> bool {
+    gones.is_empty() || !manifest.is_empty()
+}
+
 /// The script of a phase. `before` is the manifest of the host, which is `owner`'s from then on, `swap_scripts` say how its units take files while they run, and
 /// `share` is what it may know.
 ///
@@ -194,7 +199,7 @@ pub(super) fn commit(
         });
         stdin.extend_from_slice(bytes);
     };
-    take("manifest", manifest::to_text(owner, &manifest).as_bytes());
+    take("manifest", manifest::to_text(owner.filter(|_| stays(&gones, &manifest)), &manifest).as_bytes());
     for (number, task) in tasks(actions) {
         let input = share.materialize(&task.input.text).map_err(|e| (task.title.clone(), e.to_string()))?;
         if input.contains('\0') {

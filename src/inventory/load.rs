@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::base::diagnostic::{Diagnostic, Source, Span, gathered};
 use crate::base::fsx;
+use crate::base::net::HostName;
 use crate::inventory::raw::{Entry, Mark, Node, Value};
 use crate::inventory::read::Problems;
 use crate::inventory::site::Site;
@@ -33,6 +34,28 @@ pub fn load(path: &Path) -> Result<(Site, Vec<Diagnostic>), Vec<Diagnostic>> {
         Ok(root) => finish(files, root, path),
         Err(diagnostic) => Err(vec![*diagnostic]),
     }
+}
+
+/// Loads an inventory as it will be without one of its hosts: what still names that host is an error, as it will be then.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_without(path: &Path, host: &HostName) -> Result<(Site, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let mut files = Files::default();
+    let root = match read(path, "inventory").map(|source| files.add(source, path)) {
+        Ok(root) => root,
+        Err(diagnostic) => return Err(vec![*diagnostic]),
+    };
+    let root = root.map(|mut root| {
+        if let Value::Map(entries) = &mut root.value
+            && let Some(hosts) = entries.iter_mut().find(|entry| entry.key.text == "hosts")
+            && let Value::Map(hosts) = &mut hosts.value.value
+        {
+            hosts.retain(|entry| entry.key.text != host.as_str());
+        }
+        root
+    });
+    finish(files, root, path)
 }
 
 /// Loads an inventory from its text, as if it stood at `path`; what it includes is read from there.

@@ -1,6 +1,8 @@
 //! Every line that `--json` prints: one shape for each event, told apart by `event`, and their JSON Schema. Fields may be added,
 //! none is renamed or removed.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::Serialize;
@@ -128,6 +130,17 @@ pub enum Line<'a> {
     Finding(&'a Finding),
     /// The fleet as it is, after all of its hosts, sites and findings: `status`.
     Status(StatusLine<'a>),
+    /// Whether a host gets requests: `drain`, `undrain`.
+    Traffic {
+        /// The host.
+        host: &'a HostName,
+        /// Whether it is marked as drained.
+        drained: bool,
+        /// Whether that was seen on all who lead to it, and, of a drained host, that nobody holds a connection to it.
+        seen: bool,
+        /// By whom it was not seen, and why, each a part of a sentence.
+        left: &'a BTreeMap<HostName, Vec<String>>,
+    },
     /// What a command said on hosts, all the same: `exec`.
     Executed {
         /// The hosts.

@@ -19,6 +19,7 @@ use crate::service::status::{Gauge, Seen};
 pub(crate) mod agent;
 pub mod alerts;
 pub mod app;
+pub mod away;
 pub mod base_system;
 pub mod certificates;
 pub mod claims;
@@ -26,7 +27,9 @@ pub mod dashboards;
 pub mod database;
 mod demand;
 mod drain;
+pub mod drained;
 pub mod edge_certificates;
+pub mod farewell;
 pub mod firewall;
 pub mod haproxy;
 pub mod inquiry;
@@ -268,6 +271,7 @@ pub const ALL: Services = Services(&[
     &web::Web,
     &edge_certificates::EdgeCertificates,
     &haproxy::Haproxy,
+    &away::Away,
     &prometheus::Prometheus,
     &monitoring::Monitoring,
 ]);

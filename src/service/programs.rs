@@ -46,6 +46,8 @@ const FOLDER: &str = "/etc/infra/programs";
 const CONFIG: &str = "/etc/infra/programs/programs.cfg";
 /// Where its sockets are.
 const SOCKETS: &str = "/run/infra/programs";
+/// Where it tells how it sees the programs.
+pub(crate) const ADMIN: &str = "/run/infra/programs/admin.sock";
 const PHASE: Phase = Phase::Web;
 /// Questions a second that a web host asks at most: each is a handshake of its own.
 const QUESTIONS: usize = 500;

@@ -190,6 +190,7 @@ certificates: { issuer: internal }
             wave: None,
             max_failed,
             settle: false,
+            drain: None,
             run: "20261123T000000".into(),
             who: "tester@here".into(),
             restores: None,

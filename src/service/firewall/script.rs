@@ -269,6 +269,19 @@ pub fn undo_script(run_dir: &str) -> String {
     whole(&format!("{LIB}\n{WAYS}\n{IMMUNE}\n{REAL_WAYS}dir={dir}\n{LAST_LOAD}{TAKE_OVER}exit 26\n"))
 }
 
+/// Removes all rules of ours, live and for the next boot, and forgets them: the host is open then. It can be run twice.
+pub fn unload_script() -> String {
+    whole(&format!(
+        "{LIB}\n{WAYS}\n{IMMUNE}\n{REAL_WAYS}{TAKE_OVER}\
+         unload_nft || exit 1\nfor f in iptables ip6tables; do unload_family $f || exit 1; done\n\
+         if systemd; then systemctl disable --quiet --now \"$unit\" >/dev/null 2>&1 || :; fi\n\
+         (cd \"$etc\" 2>/dev/null && rm -f firewall.nft firewall.v4 firewall.v6 firewall.sh) || :\n\
+         rm -rf \"$ROOT/etc/systemd/system/$unit\" \"$ROOT/etc/systemd/system/$unit.d\" || exit 1\n\
+         rm -f \"$state/firewall.rules\" \"$state/firewall.live\" \"$state/firewall.boot\" || exit 1\n\
+         sync \"$state\"\nif systemd; then systemctl daemon-reload; fi\n"
+    ))
+}
+
 /// The check of a ruleset, as a person would name it.
 pub fn check_title(backend: Backend) -> &'static str {
     match backend {

@@ -1,7 +1,7 @@
 //! `HAProxy` as it runs: takes the answer of its admin socket, gives requests by site and status class, servers that it takes for down,
 //! and the certificates that it has loaded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,7 @@ use crate::inventory::site::{Role, Site};
 use crate::plan::said::{Classes, Lately, Passes, Said, Shown, Traffic};
 use crate::plan::state::{Observed, Part};
 use crate::service::certificates::{clock, site_pem};
+use crate::service::drained;
 use crate::service::room::Taken;
 use crate::service::status::{Gauge, Seen};
 
@@ -190,7 +191,14 @@ pub(super) fn tell(seen: &Seen<'_>) -> Said {
         }
         certificates(&host.name, &readings, seen.site, &mut said);
         clients(&host.name, readings.last.clients, &mut said);
-        for (server, words) in &readings.down {
+        // A host that is drained says so itself.
+        let drained: BTreeSet<&str> = seen
+            .observed
+            .iter()
+            .filter(|(_, seen)| drained::mark(seen).is_some())
+            .map(|(host, _)| host.as_str())
+            .collect();
+        for (server, words) in readings.down.iter().filter(|(server, _)| !drained.contains(server.as_str())) {
             let help = format!(
                 "`infra apply` looks at what {server} needs; it takes requests again by itself when it answers"
             );

@@ -9,6 +9,7 @@ use crate::base::net::HostName;
 use crate::inventory::site::{AppProgram, Role};
 use crate::plan::said::Said;
 use crate::plan::state::{Observed, Part};
+use crate::service::drained;
 use crate::service::room::Taken;
 use crate::service::status::{Gauge, Seen};
 
@@ -99,6 +100,10 @@ pub(super) fn tell(seen: &Seen<'_>) -> Said {
     }
     for ((host, port), (unwell, count)) in all {
         let Ok(name) = host.parse::<HostName>() else { continue };
+        // A host that is drained says so itself.
+        if seen.observed.get(&name).is_some_and(|observed| drained::mark(observed).is_some()) {
+            continue;
+        }
         let is_on = |one: &AppProgram| one.hosts.is_empty() || one.hosts.contains(&name);
         let sites: Vec<String> = seen
             .site

@@ -1,0 +1,108 @@
+//! A host that changes while it gets no requests: takes a step of a run on one host, drains the host before it and brings it back after
+//! it, and gives what came of all that. Between hosts nothing is shared, so as many as a wave has do it at the same time.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, SystemTime};
+
+use crate::base::net::HostName;
+use crate::fleet::away::Watch;
+use crate::fleet::drain::{Left, Patience};
+use crate::fleet::event::Event;
+use crate::fleet::member::Member;
+use crate::fleet::survey::Connector;
+use crate::host::execute::{Now, StepError};
+use crate::host::report;
+use crate::host::transport::Script;
+use crate::inventory::site::{Host, Site};
+use crate::plan::state::Phase;
+use crate::service::away::{self, Mark, Questions};
+
+/// How hosts are drained in a run.
+#[derive(Clone, Copy)]
+pub(super) struct Departure<'a> {
+    pub(super) site: &'a Site,
+    pub(super) connector: &'a dyn Connector,
+    /// How long connections may take to end, and leaders to see that a host is back.
+    pub(super) within: Duration,
+    pub(super) who: &'a str,
+    pub(super) stop: &'a AtomicBool,
+    pub(super) events: &'a Sender<Event>,
+}
+
+impl<'a> Departure<'a> {
+    /// The host of a member, where it is drained for its step in `phase`.
+    pub(super) fn of(&self, host: &HostName, phase: Phase) -> Option<&'a Host> {
+        self.site.hosts.get(host).filter(|host| away::serves_in(host, phase))
+    }
+
+    /// Does `step` while the host gets no requests. One that a person has drained stays so; one that nobody can stand in for is not
+    /// drained.
+    pub(super) fn around(
+        &self,
+        host: &Host,
+        member: &mut Member<'_>,
+        step: impl FnOnce(&mut Member<'_>) -> Result<Vec<String>, StepError>,
+    ) -> Result<Vec<String>, StepError> {
+        if !runs(member, away::NOT_DRAINED)?.is_empty() {
+            return step(member);
+        }
+        let asked = away::leaders(self.site, host).into_iter().chain([&host.name]).cloned().collect();
+        let mut watch = Watch::open(self.site, &asked, self.connector, 1);
+        let alone = self.wait(&mut watch, &away::alone(self.site, host), Duration::ZERO, "");
+        if !alone.is_empty() {
+            let text = format!("it is not drained: {}", words(&alone).join("; "));
+            let _ = self.events.send(Event::Note { host: Some(host.name.clone()), text });
+            return step(member);
+        }
+        let since = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs().try_into().unwrap_or(0));
+        let mark = Mark { since, by: self.who.to_owned(), why: "while it changes".to_owned() };
+        let failed = |what: &str, words: Vec<String>, files| {
+            Err(StepError { what: format!("{what} {}", host.name), words, put_back: None, now: Now::AsBefore, files })
+        };
+        let said = runs(member, &away::leave_script(&mark))?;
+        if !said.is_empty() {
+            return failed("drain of", said, false);
+        }
+        let left = self.wait(&mut watch, &away::leaving(self.site, host), self.within, "before it changes");
+        if !left.is_empty() {
+            runs(member, away::GONE)?;
+            return failed("drain of", words(&left), false);
+        }
+        let done = step(member);
+        let said = runs(member, away::GONE)?;
+        let done = done?;
+        if !said.is_empty() {
+            return failed("undrain of", said, true);
+        }
+        let left =
+            self.wait(&mut watch, &away::returning(self.site, host), self.within, "before the next host changes");
+        if left.is_empty() { Ok(done) } else { failed("return into traffic of", words(&left), true) }
+    }
+
+    fn wait(&self, watch: &mut Watch, questions: &Questions, within: Duration, why: &str) -> Left {
+        watch.wait(questions, Patience { within, parallel: 1, stop: self.stop, events: self.events }, why)
+    }
+}
+
+/// What a script says where it does not end well.
+fn runs(member: &mut Member<'_>, text: &str) -> Result<Vec<String>, StepError> {
+    let script = Script::new("drain", format!("{{ {text}\n}} 2>&1")).within(Duration::from_secs(30));
+    let unknown = |why: String| StepError {
+        what: script.title.clone(),
+        words: vec![why],
+        put_back: None,
+        now: Now::Unknown,
+        files: false,
+    };
+    let output = member.asked(|transport| transport.run(&script, b"")).map_err(|error| unknown(error.to_string()))?;
+    if output.ok() {
+        return Ok(Vec::new());
+    }
+    let said = report::words(&String::from_utf8_lossy(&output.stdout));
+    Ok(if said.is_empty() { vec![format!("it ended with {}", output.status)] } else { said })
+}
+
+fn words(left: &Left) -> Vec<String> {
+    left.iter().map(|(host, words)| format!("{host} {}", words.join("; "))).collect()
+}
