@@ -975,10 +975,10 @@ fn a_client_over_its_limits_is_told_by_the_sites_page_and_comes_back() {
     });
     assert!(again.is_some());
     // Connections at one time: those over the limit are closed before they say anything, and the others go on.
-    let held = "python3 -c 'import socket, subprocess\n\
+    let crowded = "python3 -c 'import socket, subprocess\n\
                 held = [socket.create_connection((\"10.0.1.11\", 443)) for _ in range(6)]\n\
                 print(subprocess.run([\"curl\", \"-q\", \"-s\", \"-m\", \"5\", \"-k\", \"--noproxy\", \"*\", \"-o\", \"/dev/null\", \"-w\", \"%{http_code}\",\n\
                 \"--resolve\", \"shop.example.com:443:10.0.1.11\", \"https://shop.example.com/\"], capture_output=True, text=True).stdout)'";
-    assert_eq!(text(&tiers.twin.outside(held)), "000\n");
+    assert_eq!(text(&tiers.twin.outside(crowded)), "000\n");
     assert!(wait(Duration::from_secs(15), || (codes("https://shop.example.com/") == "200\n").then_some(())).is_some());
 }

@@ -46,7 +46,9 @@ fn every_key(release: Release, facts: &Facts) {
         let path = package.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let library = name.starts_with("lib") && !name.starts_with("libmariadb") && !name.contains("perl");
-        if name.ends_with(".deb") && (library || PROGRAMS.iter().any(|program| name.starts_with(program))) {
+        if path.extension().is_some_and(|ending| ending == "deb")
+            && (library || PROGRAMS.iter().any(|program| name.starts_with(program)))
+        {
             unpacked(&path, tree);
         }
     }
