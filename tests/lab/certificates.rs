@@ -249,7 +249,11 @@ fn moved(bench: &Bench) {
     let trusted = |bench: &Bench| bench.sh("outside", &format!("curl -sS --max-time 10 https://{SITE}/")).code == 0;
     let before = visited(bench);
     assert!(trusted(bench));
-    bench.edit("issuer: letsencrypt,", "issuer: letsencrypt-staging,");
+    // Of a directory that nobody knows a person decides: it is told, and nothing is refused.
+    bench.edit("issuer: letsencrypt,", "issuer: https://ca.example.com/directory,");
+    let said = bench.infra(&["diff"]);
+    assert!(said.code == 3 && said.err.contains("of which it is not known whether browsers trust it"), "{said:?}");
+    bench.edit("issuer: https://ca.example.com/directory,", "issuer: letsencrypt-staging,");
     for words in [&["diff"][..], &["apply", "--yes"], &["cert", "renew"]] {
         let said = bench.infra(words).expect(2);
         assert!(
