@@ -55,6 +55,10 @@ start | restart | reload) : >"$units/$1.active"; [ ! -f "$ETC" ] || cp "$ETC" "$
 disable) shift; rm -f "$units/$1.active" "$units/$1.enabled" ;;
 stop) rm -f "$units/$1.active" ;;
 daemon-reload | reset-failed | status) : ;;
+list-units)
+	for unit in "$@"; do case $unit in
+	*.service) if [ -e "$units/$unit.active" ]; then echo "$unit loaded active running x"; else echo "$unit loaded inactive dead x"; fi ;;
+	esac; done ;;
 show)
 	for unit in "$@"; do case $unit in
 	*.service)

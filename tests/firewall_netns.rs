@@ -13,14 +13,15 @@ use std::time::{Duration, Instant};
 use firewall_support::{Net, port, site};
 use infra::base::net::HostName;
 use infra::base::proto::Proto;
+use infra::host::{observe, seen};
 use infra::inventory::site::{Allow, Backend, Party, Role, Site};
 use infra::plan::decision::Passage;
 use infra::plan::ruleset::Ruleset;
-use infra::plan::state::{Observed, ObservedFirewall};
-use infra::service::WAYS;
+use infra::plan::state::{DesiredHost, ObservedFirewall};
+use infra::service::Services;
 use infra::service::firewall::attempts::{self, Reach};
 use infra::service::firewall::script::{self, Status};
-use infra::service::firewall::{GUEST_FORWARDING, Older, admit, flows, nft, observe};
+use infra::service::firewall::{Firewall, GUEST_FORWARDING, Older, admit, flows, nft};
 use infra::service::platform;
 
 const RUN: &str = "/var/lib/infra/runs/1";
@@ -66,11 +67,11 @@ fn undo(net: &Net, dir: &str) -> Status {
 }
 
 fn observed(net: &Net, node: &str, root: &Path) -> ObservedFirewall {
-    let out = net.sh(node, root.to_str().unwrap(), &format!("{WAYS}\n{}", (observe::INQUIRY.script)()));
+    const ALONE: Services = Services(&[&Firewall]);
+    let request = observe::request(ALONE, &DesiredHost::default());
+    let out = net.sh(node, root.to_str().unwrap(), &observe::script(ALONE, &request).text);
     assert_eq!(String::from_utf8_lossy(&out.stderr), "");
-    let mut observed = Observed::bare(platform::oldest());
-    (observe::INQUIRY.read)(&String::from_utf8(out.stdout).unwrap(), &mut observed);
-    observed.firewall
+    seen::parse(ALONE, &out.stdout).unwrap().firewall
 }
 
 fn connect(net: &Net, node: &str, address: &str, number: u64) -> Reach {

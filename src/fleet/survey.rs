@@ -13,7 +13,7 @@ use crate::fleet::decision::{Decide, Decision};
 use crate::fleet::event::Event;
 use crate::fleet::run;
 use crate::host::transport::{Script, Transport, TransportError};
-use crate::host::{observe, report};
+use crate::host::{observe, report, seen};
 use crate::inventory::site::{Host, Site};
 use crate::plan::behind::Behind;
 use crate::plan::decision::{Decided, Memory};
@@ -116,21 +116,16 @@ pub fn observe(
     transport: &mut dyn Transport,
     desired: &DesiredHost,
 ) -> Result<Observed, TransportError> {
-    answer(services, transport, &observe::script(services), &observe::request(services, desired))
+    answer(services, transport, &observe::script(services, &observe::request(services, desired)))
 }
 
-/// One exec of an observing script with what it reads on stdin.
+/// One exec of an observing script.
 ///
 /// # Errors
 /// As for [`observe()`].
-pub fn answer(
-    services: Services,
-    transport: &mut dyn Transport,
-    script: &Script,
-    request: &str,
-) -> Result<Observed, TransportError> {
-    let output = transport.run(script, request.as_bytes())?;
-    observe::parse(services, &output.stdout).map_err(|error| {
+pub fn answer(services: Services, transport: &mut dyn Transport, script: &Script) -> Result<Observed, TransportError> {
+    let output = transport.run(script, b"")?;
+    seen::parse(services, &output.stdout).map_err(|error| {
         let said = match report::phrase(&String::from_utf8_lossy(&output.stderr)) {
             said if said.is_empty() => {
                 "nothing (a profile of the shell that reads its input takes the script away)".to_owned()

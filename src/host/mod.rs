@@ -25,6 +25,7 @@ pub mod options;
 mod process;
 pub mod reach;
 pub mod report;
+pub mod seen;
 mod session;
 pub mod shell;
 pub mod ssh;

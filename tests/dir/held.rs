@@ -41,7 +41,7 @@ impl Service for Careful {
             SEEN.put(&answer.contains("leads"), seen);
             LAGS.put(&answer.trim().to_owned(), seen);
         };
-        Some(Inquiry { records: &[], units: &[], packages: &[], script, read })
+        Some(Inquiry { script, read, ..Inquiry::NOTHING })
     }
 
     fn want(&self, _: &Context<'_>, _: &mut Claims) -> Result<(), Diagnostic> {

@@ -65,7 +65,7 @@ fn what_apt_says_of_its_sources_stays_on_the_host() {
     machine.executable("bin/apt-cache", &POLICY.replace("ASKED", "/dev/null"));
     let request =
         observe::request(ALL, &DesiredHost { packages: ["haproxy".to_owned()].into(), ..DesiredHost::default() });
-    let output = machine.transport().run(&observe::script(ALL), request.as_bytes()).unwrap();
+    let output = machine.transport().run(&observe::script(ALL, &request), b"").unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(
         text.contains("Candidate: 2:3.2.5-1") && !text.contains("repository.example") && !text.contains("hunter2"),
@@ -83,7 +83,8 @@ impl Service for Asks {
 
     fn inquiry(&self) -> Option<Inquiry> {
         let units = &["demo.service"];
-        Some(Inquiry { records: &["var/lib/infra/asks"], units, packages: &[], script: self.1, read: self.2 })
+        let records = &["var/lib/infra/asks"];
+        Some(Inquiry { records, units, script: self.1, read: self.2, ..Inquiry::NOTHING })
     }
 
     fn want(&self, _: &Context<'_>, _: &mut Claims) -> Result<(), Diagnostic> {
@@ -152,16 +153,49 @@ fn a_gauge_is_asked_by_a_status_alone() {
     const ONE: Services = Services(&[&Counts]);
     let machine = Machine::new();
     let request = observe::request(ONE, &DesiredHost::default());
-    let asked = |script| survey::answer(ONE, machine.transport().as_mut(), &script, &request).unwrap();
-    assert_eq!(COUNTED.of(&asked(observe::script(ONE))), None);
+    let asked = |script| survey::answer(ONE, machine.transport().as_mut(), &script).unwrap();
+    assert_eq!(COUNTED.of(&asked(observe::script(ONE, &request))), None);
     for (twice, said) in [(true, "twice yes"), (false, "twice no")] {
-        let seen = asked(observe::script_with_gauges(ONE, twice));
+        let seen = asked(observe::script_with_gauges(ONE, &request, twice));
         assert_eq!(COUNTED.of(&seen).as_deref(), Some(said));
         assert_eq!(ONE.readings(&seen).keys().collect::<Vec<_>>(), ["counts"]);
     }
     // Those of infra find nothing to ask on a bare host.
     let request = observe::request(ALL, &DesiredHost::default());
-    let script = observe::script_with_gauges(ALL, true);
-    let seen = survey::answer(ALL, machine.transport().as_mut(), &script, &request).unwrap();
+    let script = observe::script_with_gauges(ALL, &request, true);
+    let seen = survey::answer(ALL, machine.transport().as_mut(), &script).unwrap();
     assert!(ALL.readings(&seen).is_empty(), "{:?}", seen.passing);
+}
+
+/// The processes of a run that finds nothing to do: each costs a host about a millisecond, so one more is a decision.
+#[test]
+fn a_host_with_nothing_to_do_starts_few_processes() {
+    let machine = Machine::new();
+    let (wanted, materials) = (super::desired("one\n"), super::materials());
+    machine.apply(&wanted, &materials).unwrap();
+    let link = machine.path("root/etc/systemd/system/multi-user.target.wants/demo.service");
+    fs_err::create_dir_all(link.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink("/lib/systemd/system/demo.service", &link).unwrap();
+    fs_err::create_dir_all(machine.path("root/var/lib/dpkg")).unwrap();
+    machine.write("root/var/lib/dpkg/status", "Package: nginx\nStatus: install ok installed\nVersion: 1.22.1-9\n\n");
+    let log = machine.path("started").display().to_string();
+    let systemctl = machine.path("units/systemctl");
+    fs_err::rename(machine.path("bin/systemctl"), &systemctl).unwrap();
+    for name in [
+        "apt-cache", "awk", "basename", "cat", "cut", "date", "dd", "dirname", "dpkg-query", "env", "find", "flock", "grep",
+        "head", "ls", "mktemp", "nft", "readlink", "sed", "sha256sum", "sort", "stat", "systemctl", "tail", "tr",
+    ] {
+        let real = match name {
+            "nft" => "exit 0".to_owned(),
+            "systemctl" => format!("exec '{}' \"$@\"", systemctl.display()),
+            name => format!("PATH=/usr/sbin:/usr/bin:/sbin:/bin exec {name} \"$@\""),
+        };
+        machine.executable(&format!("bin/{name}"), &format!("#!/bin/sh\necho {name} >>'{log}'\n{real}\n"));
+    }
+    let seen = machine.observe(&wanted);
+    assert!(infra::plan::plan::host(&wanted, &seen).is_empty());
+    assert_eq!(seen.packages.get("nginx").map(String::as_str), Some("1.22.1-9"));
+    let mut started: Vec<String> = machine.read("started").unwrap().lines().map(str::to_owned).collect();
+    started.sort_unstable();
+    assert_eq!(started, ["flock", "grep", "nft", "sha256sum", "stat", "systemctl"]);
 }

@@ -108,7 +108,7 @@ impl Way<'_> {
         let units = units.map(|unit| (unit.clone(), UnitWanted { phase: Phase::Verify }));
         let desired = DesiredHost { units: units.collect(), ..DesiredHost::default() };
         let request = observe::request(self.services, &desired);
-        let script = observe::script_with_gauges(self.services, twice);
-        answer(self.services, transport, &script, &request)
+        let script = observe::script_with_gauges(self.services, &request, twice);
+        answer(self.services, transport, &script)
     }
 }

@@ -1,12 +1,14 @@
 //! The firewall as it is: gives the part of the observing script that asks, and reads its answer.
 
+use std::collections::BTreeMap;
+
 use crate::inventory::site::Backend;
 use crate::plan::ruleset::Ruleset;
-use crate::plan::state::{Asks, Observed, ObservedFirewall, ObservedUnit, Shut};
-use crate::service::inquiry::Inquiry;
+use crate::plan::state::{Asks, Digest, Observed, ObservedFirewall, ObservedUnit, Shut};
+use crate::service::inquiry::{Inquiry, Look};
 
 use super::GUEST_FORWARDING;
-use super::script::{boot_digests, live_command};
+use super::script::{boot_files, live_command};
 
 /// What the firewall asks of every host.
 pub const INQUIRY: Inquiry = Inquiry {
@@ -28,16 +30,82 @@ pub const INQUIRY: Inquiry = Inquiry {
         "infra-firewall.service",
     ],
     packages: &["docker.io"],
+    digests: &[
+        "/etc/infra/firewall.nft",
+        "/etc/infra/firewall.v4",
+        "/etc/infra/firewall.v6",
+        "/etc/infra/firewall.sh",
+        "/etc/systemd/system/infra-firewall.service",
+    ],
+    looks,
     script,
     read,
+    ..Inquiry::NOTHING
 };
 
 fn script() -> String {
-    include_str!("../../../templates/firewall/observe.sh")
-        .replace("LIVE_NFTABLES", live_command(Backend::Nftables))
-        .replace("LIVE_IPTABLES", live_command(Backend::Iptables))
-        .replace("BOOT_NFTABLES", &boot_digests(Backend::Nftables))
-        .replace("BOOT_IPTABLES", &boot_digests(Backend::Iptables))
+    include_str!("../../../templates/firewall/observe.sh").replace("LIVE_IPTABLES", live_command(Backend::Iptables))
+}
+
+/// What stands in files: our own records, and those of others, where a link of theirs to a file is read as their daemons read it.
+fn looks() -> Vec<Look> {
+    let look = |files: &str, tell: &str| Look { files: files.to_owned(), tell: tell.to_owned() };
+    vec![
+        look("var/lib/infra/firewall.rules", r#"tell("rule " $0)"#),
+        look("var/lib/infra/firewall.live", r#"if (FNR == 1) tell("was live " $0)"#),
+        look("var/lib/infra/firewall.boot", r#"tell("was boot " $0)"#),
+        look("run/infra/firewall.armed", r#"if (FNR == 1) tell("armed")"#),
+        // ufw's unit is active even where ufw is switched off.
+        look("etc/ufw/ufw.conf", r#"if (/^[ \t]*ENABLED=yes/) tell("ufw on")"#),
+        look("etc/nftables.conf", r#"if (/^[ \t]*flush ruleset/) tell("flushes /etc/nftables.conf")"#),
+        // Who forwards: the switch of a family, or of one of its interfaces.
+        look(
+            "/proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding /proc/sys/net/ipv[46]/conf/*/forwarding",
+            r#"if ($1 == 1 && FILENAME !~ /\/(default|lo)\// && !forwards++) { tell("forwards " substr(FILENAME, 11)) }"#,
+        ),
+        // Whom the host asks for names, packages and time, without what may be secret in an address.
+        look(
+            "run/systemd/resolve/resolv.conf etc/resolv.conf",
+            r#"if (!resolver) resolver = FILENAME
+if (FILENAME == resolver && $1 == "nameserver") { text = $2; sub(/%.*/, "", text); tell("asks udp 53 " text " its name server") }"#,
+        ),
+        look(
+            "etc/apt/apt.conf etc/apt/apt.conf.d/*",
+            r#"if (match($0, /^[^#\/]*[Pp]roxy[^"]*"[a-z]*:\/\//)) {
+	text = substr($0, RSTART + RLENGTH)
+	sub(/["\/].*/, "", text)
+	sub(/.*@/, "", text)
+	if (match(text, /:[0-9]+$/)) tell("asks tcp " substr(text, RSTART + 1) " " substr(text, 1, RSTART - 1) " the proxy of apt")
+}"#,
+        ),
+        look(
+            "etc/chrony/chrony.conf etc/chrony/conf.d/*.conf etc/chrony/sources.d/*.sources",
+            r#"if (/^[ \t]*(server|pool|peer)[ \t]/) {
+	port = 123
+	for (i = 3; i < NF; i++) if ($i == "port") port = $(i + 1)
+	tell("asks udp " port " " $2 " its time server")
+	nts = 0; port = 4460
+	for (i = 3; i <= NF; i++) { if ($i == "nts") nts = 1; if ($i == "ntsport") port = $(i + 1) }
+	if (nts) tell("asks tcp " port " " $2 " its time server (NTS)")
+}"#,
+        ),
+    ]
+}
+
+/// What is live of our own, as [`live_command`] prints it, in a listing of all that nft has. `None` where not all of it is there.
+fn own_tables(ruleset: &str) -> Option<String> {
+    let cut = |text: &str, begin: &str, end: &str| {
+        let from = text.find(begin)? + begin.len();
+        let to = from + text.get(from..)?.find(end)? + end.len();
+        Some(format!("{}{}", begin.trim_start_matches('\n'), text.get(from..to)?))
+    };
+    let text = format!("\n{ruleset}\n");
+    // Sets with elements are told by another listing.
+    let all = text.split_once("\nall\n").map_or(text.clone(), |(_, all)| format!("\n{all}"));
+    let table = cut(&all, "\ntable inet infra {\n", "\n}\n")?;
+    let block = cut(&text, "\ntable inet infra_block {\n", "\n}\n")?;
+    let chain = cut(&block, "\n\tchain pre {\n", "\n\t}\n")?;
+    Some(format!("{table}table inet infra_block {{\n{chain}}}\n"))
 }
 
 /// A line that says nothing known is passed over, a record that does not read counts as none.
@@ -46,6 +114,10 @@ fn read(answer: &str, observed: &mut Observed) {
     let mut rules = String::new();
     let (mut ufw, mut flushes, mut guest) = (false, false, observed.packages.contains_key("docker.io"));
     let (mut rivals, mut warnings, mut drops) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut live, mut was_live, mut boot, mut was_boot) = (None, None, Vec::new(), Vec::new());
+    let mut digests = BTreeMap::new();
+    let answer = format!("\n{answer}");
+    let (answer, ruleset) = answer.split_once("\nruleset\n").unwrap_or((&answer, ""));
     for line in answer.lines() {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match word {
@@ -53,8 +125,14 @@ fn read(answer: &str, observed: &mut Observed) {
                 rules.push_str(rest.trim_end());
                 rules.push('\n');
             }
-            "intact" => firewall.intact = true,
-            "boot" => firewall.boot_current = true,
+            "live" => live = rest.split(' ').next().map(str::to_owned),
+            "boot" => boot.push(rest.to_owned()),
+            "was" => match rest.split_once(' ') {
+                Some(("live", digest)) => was_live = Some(digest.trim()),
+                Some(("boot", line)) => was_boot.push(line.to_owned()),
+                _ => {}
+            },
+            "sum" => digests.extend(rest.split_once(' ').map(|(digest, path)| (path, digest))),
             "armed" => firewall.pending = true,
             "guest" => guest = true,
             "ufw" => ufw = true,
@@ -112,6 +190,20 @@ fn read(answer: &str, observed: &mut Observed) {
         );
     }
     guest |= active("docker");
+    if let Some(backend) = rules.lines().find_map(|line| match line.strip_prefix("backend ")? {
+        "nftables" => Some(Backend::Nftables),
+        "iptables" => Some(Backend::Iptables),
+        _ => None,
+    }) {
+        if backend == Backend::Nftables {
+            live = own_tables(ruleset).map(|text| Digest::of(text.as_bytes()).to_string());
+        }
+        firewall.intact = was_live.is_some() && live.as_deref() == was_live;
+        let now =
+            boot_files(backend).iter().map(|file| Some(format!("{}  {file}", digests.get(&*format!("/etc/{file}"))?)));
+        let now: Option<Vec<String>> = now.chain(boot.into_iter().map(Some)).collect();
+        firewall.boot_current = now.is_some_and(|now| now == was_boot);
+    }
     firewall.boot_current &= unit("infra-firewall").is_none() || enabled("infra-firewall");
     firewall.loaded = (!rules.is_empty()).then(|| Ruleset::from_text(&rules).ok()).flatten();
     rivals.dedup();
@@ -163,6 +255,15 @@ mod tests {
     use super::*;
     use crate::service::platform;
 
+    /// What an intact host says of iptables.
+    fn intact() -> String {
+        let mut answer = "rule backend iptables\nwas live aa\nlive aa  -\n".to_owned();
+        for file in boot_files(Backend::Iptables) {
+            answer.push_str(&format!("sum bb /etc/{file}\nwas boot bb  {file}\n"));
+        }
+        answer
+    }
+
     /// What is read of `answer` where these units, `NAME ACTIVE ENABLED`, were told too.
     fn read_with(units: &[&str], answer: &str) -> Observed {
         let mut observed = Observed::bare(platform::oldest());
@@ -183,8 +284,9 @@ mod tests {
     fn an_answer_reads() {
         let observed = read_with(
             &["ufw active enabled", "docker active enabled", "infra-firewall inactive enabled"],
-            "rule backend iptables\nrule block 203.0.113.0/24\nrule in tcp 22 peers 10.0.0.0/24 uids - # manage_from -> all\n\
-             intact\nboot\nufw on\ndrops input ip filter\ndrops input inet x\nlegacy iptables-legacy-save\n",
+            &(intact()
+                + "rule block 203.0.113.0/24\nrule in tcp 22 peers 10.0.0.0/24 uids - # manage_from -> all\n\
+             ufw on\ndrops input ip filter\ndrops input inet x\nlegacy iptables-legacy-save\n"),
         );
         let firewall = &observed.firewall;
         let loaded = firewall.loaded.as_ref().unwrap();
@@ -223,8 +325,51 @@ mod tests {
 
     #[test]
     fn a_unit_that_is_not_enabled_will_not_load_the_boot_file() {
-        assert!(!read_with(&["infra-firewall inactive disabled"], "boot\n").firewall.boot_current);
-        assert!(read_with(&[], "boot\n").firewall.boot_current);
+        assert!(!read_with(&["infra-firewall inactive disabled"], &intact()).firewall.boot_current);
+        assert!(read_with(&[], &intact()).firewall.boot_current);
+    }
+
+    #[test]
+    fn what_was_changed_live_or_at_boot_is_seen() {
+        for (from, to, live, boot) in [
+            ("live aa  -", "live ab  -", false, true),
+            ("was live aa\n", "", false, true),
+            ("sum bb /etc/infra/firewall.v6\n", "", true, false),
+            ("was boot bb  infra/firewall.sh\n", "", true, false),
+            (
+                "rule backend iptables\n",
+                "rule backend iptables\nboot etc/systemd/system/infra-firewall.service.d/x.conf\n",
+                true,
+                false,
+            ),
+            ("rule backend iptables", "rule backend nftables", false, false),
+        ] {
+            let firewall = read_with(&[], &intact().replace(from, to)).firewall;
+            assert_eq!((firewall.intact, firewall.boot_current), (live, boot), "{from}");
+        }
+    }
+
+    #[test]
+    fn our_own_tables_are_found_among_all_others() {
+        let ours = "table inet infra {\n\tchain input {\n\t\taccept\n\t}\n}\n";
+        let chain = "\tchain pre {\n\t\tiif \"lo\" accept\n\t}\n";
+        let block = format!("table inet infra_block {{\n\tset banned4 {{\n\t\ttype ipv4_addr\n\t}}\n\n{chain}}}\n");
+        let other = "table inet infrared {\n\tchain pre {\n\t\tdrop\n\t}\n}\n";
+        let expected = format!("{ours}table inet infra_block {{\n{chain}}}\n");
+        for text in [format!("{ours}{block}"), format!("{block}{other}{ours}"), format!("{other}{ours}{other}{block}")]
+        {
+            assert_eq!(own_tables(text.trim_end()).as_deref(), Some(&*expected), "{text}");
+            let digest = Digest::of(expected.as_bytes());
+            let answer = format!("rule backend nftables\nwas live {digest}\nruleset\n{text}");
+            assert!(read_with(&[], &answer).firewall.intact);
+            assert!(!read_with(&[], &answer.replace("accept", "drop")).firewall.intact);
+        }
+        assert_eq!(own_tables(&format!("{other}{ours}")), None);
+        // Where a set of ours has elements, all of the table is told once more with them.
+        let all = ours.replace("{\n\tchain", "{\n\tset a {\n\t\telements = { 1 }\n\t}\n\tchain");
+        let expected = format!("{all}table inet infra_block {{\n{chain}}}\n");
+        let text = format!("{}{block}all\n{all}", all.replace("\t\telements = { 1 }\n", ""));
+        assert_eq!(own_tables(&text).as_deref(), Some(&*expected));
     }
 
     #[test]

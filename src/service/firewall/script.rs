@@ -298,14 +298,19 @@ pub fn live_command(backend: Backend) -> &'static str {
     }
 }
 
-/// The sh command line that prints digests of what is read at boot; nothing where a link, or what is not a file, stands for one.
-pub(super) fn boot_digests(backend: Backend) -> String {
-    let files = match backend {
-        Backend::Nftables => "infra/firewall.nft systemd/system/infra-firewall.service",
+/// What is read at boot, below `/etc`.
+pub(super) fn boot_files(backend: Backend) -> &'static [&'static str] {
+    match backend {
+        Backend::Nftables => &["infra/firewall.nft", "systemd/system/infra-firewall.service"],
         Backend::Iptables => {
-            "infra/firewall.v4 infra/firewall.v6 infra/firewall.sh systemd/system/infra-firewall.service"
+            &["infra/firewall.v4", "infra/firewall.v6", "infra/firewall.sh", "systemd/system/infra-firewall.service"]
         }
-    };
+    }
+}
+
+/// The sh command line that prints digests of what is read at boot; nothing where a link, or what is not a file, stands for one.
+fn boot_digests(backend: Backend) -> String {
+    let files = boot_files(backend).join(" ");
     format!(
         "(cd \"$ROOT/etc\" && for f in {files}; do [ ! -L \"$f\" ] && {{ [ -f \"$f\" ] || [ ! -e \"$f\" ]; }} || exit; done; \
          sha256sum {files}; for f in systemd/system/infra-firewall.service.d/*; do [ ! -e \"$f\" ] || echo \"$f\"; done) 2>&1"

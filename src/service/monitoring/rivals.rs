@@ -7,7 +7,7 @@ use crate::base::diagnostic::Diagnostic;
 use crate::inventory::site::Agent;
 use crate::plan::state::{Observed, ObservedFleet, Part};
 use crate::service::firewall::flows::{AGENT_UID, COLLECTOR_UID};
-use crate::service::inquiry::Inquiry;
+use crate::service::inquiry::{Inquiry, Look};
 use crate::service::monitoring::collector::{self, COLLECTOR_USER};
 use crate::service::monitoring::{NAME, USER, logs, metrics};
 
@@ -50,15 +50,22 @@ const FOUND: Part<Found> = Part::steady(NAME);
 
 /// What is asked of every host: those, whether the agents' users are there, and whether another logger sends lines elsewhere.
 pub(super) const INQUIRY: Inquiry = Inquiry {
-    records: &[],
     units: &[metrics::UNIT, logs::UNIT, collector::UNIT, "collector.service"],
     packages: OTHER_LOGGERS,
-    script: || {
-        format!(
-            "grep -q '^infra-telegraf:[^:]*:{AGENT_UID}:' etc/passwd && echo {USER}\n\
-             grep -q '^otelcol-sumo:[^:]*:{COLLECTOR_UID}:{COLLECTOR_UID}:' etc/passwd && echo {COLLECTOR_USER}\n\
-             [ ! -f etc/rsyslog.conf ] || grep -lsE '{FORWARDS}' etc/rsyslog.conf etc/rsyslog.d/*.conf | sed 's,^,forwards /,'\n:"
-        )
+    looks: || {
+        let user = |name: &str, id: u32, group: bool, made: &str| {
+            let group = if group { format!(" && field[4] == {id}") } else { String::new() };
+            format!("if (field[1] == \"{name}\" && field[3] == {id}{group}) tell(\"{made}\")\n")
+        };
+        let users =
+            user("infra-telegraf", AGENT_UID, false, USER) + &user("otelcol-sumo", COLLECTOR_UID, true, COLLECTOR_USER);
+        let forwards = format!(
+            "if (FILENAME != sends && /{FORWARDS}/) {{ sends = FILENAME; tell(\"forwards \" substr(FILENAME, 2)) }}"
+        );
+        vec![
+            Look { files: "etc/passwd".to_owned(), tell: format!("split($0, field, \":\")\n{users}") },
+            Look { files: "etc/rsyslog.conf etc/rsyslog.d/*.conf".to_owned(), tell: forwards },
+        ]
     },
     read: |answer, observed: &mut Observed| {
         for made in [USER, COLLECTOR_USER] {
@@ -66,17 +73,18 @@ pub(super) const INQUIRY: Inquiry = Inquiry {
                 observed.made.remove(made);
             }
         }
-        let forwards = answer.lines().filter_map(|line| line.strip_prefix("forwards /"));
-        let found = Found { forwards: forwards.map(|path| format!("/{path}")).collect() };
+        let forwards = answer.lines().filter_map(|line| line.strip_prefix("forwards "));
+        let found = Found { forwards: forwards.map(str::to_owned).collect() };
         if found != Found::default() {
             FOUND.put(&found, observed);
         }
     },
+    ..Inquiry::NOTHING
 };
 
 /// A line of rsyslog's that sends lines elsewhere: `*.* @host`, `*.* @@(o)host:514`, or an action of a module that does
 /// (rsyslog.conf(5), «Remote Machine»; the manual's list of output modules).
-const FORWARDS: &str = r#"^[^#]*([[:space:]]@@?[[(A-Za-z0-9]|:om(relp|gssapi):|type="?om(fwd|relp|gssapi|kafka|elasticsearch|http|rabbitmq|amqp1|mongodb|mysql|pgsql|udpspoof|hiredis))"#;
+const FORWARDS: &str = r#"^[^#]*([ \t]@@?[[(A-Za-z0-9]|:om(relp|gssapi):|type="?om(fwd|relp|gssapi|kafka|elasticsearch|http|rabbitmq|amqp1|mongodb|mysql|pgsql|udpspoof|hiredis))"#;
 
 /// Refuses the hosts on which that is so, for who is to send.
 ///
@@ -125,6 +133,7 @@ mod tests {
 
     use super::*;
     use crate::plan::state::{Digest, Facts, ObservedUnit, Recorded};
+    use crate::service::ALL;
 
     fn fleet(unit: &str, active: &str) -> ObservedFleet {
         let mut host = Observed::bare(Facts::of_release("debian", "12"));
@@ -193,11 +202,15 @@ mod tests {
             ("module(load=\"imtcp\")", false),
         ] {
             fs_err::write(folder.join("50-remote.conf"), line).unwrap();
-            let output =
-                Command::new("sh").args(["-c", &(INQUIRY.script)()]).current_dir(root.path()).output().unwrap();
+            let (files, rules) = ALL.looks();
+            let text = format!("set --\n{files}\nawk \"$0\" \"$@\"");
+            let rules = format!("{rules}END {{ printf \"%s\", out }}");
+            let output = Command::new("sh").args(["-c", &text, &rules]).current_dir(root.path()).output().unwrap();
             assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
             let said = String::from_utf8(output.stdout).unwrap();
-            let expected = if forwards { "forwards /etc/rsyslog.d/50-remote.conf\n" } else { "" };
+            let said: Vec<&str> = said.lines().filter(|line| line.starts_with("of monitoring ")).collect();
+            let expected: &[&str] =
+                if forwards { &["of monitoring forwards /etc/rsyslog.d/50-remote.conf"] } else { &[] };
             assert_eq!(said, expected, "{line}");
         }
     }
