@@ -283,6 +283,42 @@ fn a_refused_check_changes_nothing() {
     assert_eq!(machine.picture(), before);
 }
 
+/// What is laid over `/etc` for the checks, and the copy where the kernel does not let that be: they show the same, what a check writes
+/// there goes with it, and the same is refused.
+#[test]
+fn a_view_over_etc_and_a_copy_of_it_are_one_to_a_check() {
+    let judged = |copied: bool, command: &str| {
+        let machine = Machine::new();
+        machine.apply(&desired("one\n"), &materials()).unwrap();
+        machine.write("root/etc/demo/theirs.conf", "theirs\n");
+        std::os::unix::fs::symlink("/nowhere", machine.path("root/etc/demo/link")).unwrap();
+        if copied {
+            machine.executable("bin/mount", "#!/bin/sh\nexit 1\n");
+        }
+        let before = machine.picture();
+        let mut wanted = desired("two\n");
+        wanted.checks.push(Check { title: "demo -t".into(), command: command.into() });
+        let (phase, error) = machine.apply(&wanted, &materials()).unwrap_err();
+        assert_eq!((phase, error.what.as_str(), error.now), (Phase::Stage, "demo -t", Now::AsBefore));
+        assert_eq!(machine.picture(), before, "{command}");
+        let left = machine.path("root/var/lib/infra/runs/20261123T000000");
+        assert!(!left.join("view").exists() && !left.join("view.over").exists(), "{command}");
+        error.words
+    };
+    for command in [
+        "cat \"$VIEW/demo/main.conf\"; exit 1",
+        "cd \"$VIEW\" && find . -printf '%P %y %m %U %G %l\\n' | sort; exit 1",
+        "echo mine >\"$VIEW/demo/theirs.conf\" && cat \"$VIEW/demo/theirs.conf\" && rm \"$VIEW/demo/link\"; exit 1",
+    ] {
+        let words = judged(false, command);
+        assert!(!words.is_empty(), "{command}");
+        assert_eq!(words, judged(true, command), "{command}");
+    }
+    let which = "grep -q \" $VIEW \" /proc/self/mountinfo && echo laid over; exit 1";
+    assert_eq!(judged(false, which), ["laid over"]);
+    assert_eq!(judged(true, which), Vec::<String>::new());
+}
+
 /// Each way in which a phase can fail after it has begun: what fails, and what the error must name.
 #[test]
 fn a_failed_phase_puts_everything_back() {

@@ -170,15 +170,17 @@ impl Executor<'_> {
         let mut upload = self.upload(phases().map(|(phase, actions)| (*phase, actions.as_slice())), &self.records)?;
         let mut passed = Vec::new();
         if upload.changes {
+            let mut seen = upload.views(&self.run);
             // Twice where something goes: what is to be removed stands beside the new until `Narrow`.
             let views: &[&str] = if upload.removes { &["with", "without"] } else { &["with"] };
             for view in views {
-                upload.text.push_str(&format!("stage_view {view}\n"));
+                seen.push_str(&format!("stage_view {view}\n"));
                 for check in &desired.checks {
-                    upload.text.push_str(&format!("check {} {}\n", quote(&check.title), quote(&check.command)));
+                    seen.push_str(&format!("check {} {}\n", quote(&check.title), quote(&check.command)));
                     passed.push(check.title.clone());
                 }
             }
+            upload.text.push_str(&format!("in_views {}\n", quote(&seen)));
         }
         passed.extend(phases().flat_map(|(_, actions)| actions).find_map(|a| match a {
             Action::Firewall { to, .. } => Some(firewall::check_title(to.backend).to_owned()),
@@ -254,15 +256,15 @@ impl Executor<'_> {
         }
         let stream = upload.into_inner().map_err(|e| local("upload", &e.to_string()))?;
         let text = format!(
-            "files={}\nstaged_files={}\ngones={}\nfolders={}\nfind_all_kept() {{\n{kept}:\n}}\n{}\nmake_folders() {{\n{makes}:\n}}\n{body}",
+            "files={}\ngones={}\nfolders={}\nfind_all_kept() {{\n{kept}:\n}}\n{}\n{body}",
             list(&files),
-            list(&staged),
             list(&gones),
             list(&folders),
             include_str!("scripts/stage.sh")
         );
+        let view = format!("staged_files={}\ngones={}\nmake_folders() {{\n{makes}:\n}}\n", list(&staged), list(&gones));
         let (changes, removes) = (!files.is_empty() || !gones.is_empty(), !gones.is_empty());
-        Ok(Upload { stream, text, changes, removes })
+        Ok(Upload { stream, text, view, changes, removes })
     }
 
     fn send(&mut self, upload: Upload) -> Result<(), StepError> {
@@ -481,10 +483,19 @@ struct Upload {
     stream: Vec<u8>,
     /// The script that takes it.
     text: String,
+    /// What the shell of the views has to know.
+    view: String,
     /// Whether files come or go.
     changes: bool,
     /// Whether files go.
     removes: bool,
+}
+
+impl Upload {
+    /// The beginning of the text of the views.
+    fn views(&self, run: &str) -> String {
+        format!("RUN={}\n{WAYS}\n{WIRE}\n{}\n{}", quote(run), include_str!("scripts/view.sh"), self.view)
+    }
 }
 
 fn local(what: &str, why: &str) -> StepError {

@@ -171,7 +171,7 @@ mod tests {
             "{text}"
         );
         let ours = text.find("emit 'of cache' \"$(").unwrap();
-        assert!(text[ours..].contains("items 7\n)\"\n"), "it runs in a subshell: {text}");
+        assert!(text[ours..].contains("items 7\n)\"; else"), "it runs in a subshell: {text}");
         let all = script(ALL, "").text;
         assert!(
             !["UNITS", "RECORDS", "DIGESTS", "LOOKS", " AWK ", "LIVE_"].iter().any(|word| all.contains(word)),

@@ -182,8 +182,31 @@ fn a_host_with_nothing_to_do_starts_few_processes() {
     let systemctl = machine.path("units/systemctl");
     fs_err::rename(machine.path("bin/systemctl"), &systemctl).unwrap();
     for name in [
-        "apt-cache", "awk", "basename", "cat", "cut", "date", "dd", "dirname", "dpkg-query", "env", "find", "flock", "grep",
-        "head", "ls", "mktemp", "nft", "readlink", "sed", "sha256sum", "sort", "stat", "systemctl", "tail", "tr",
+        "apt-cache",
+        "awk",
+        "basename",
+        "cat",
+        "cut",
+        "date",
+        "dd",
+        "dirname",
+        "dpkg-query",
+        "env",
+        "find",
+        "flock",
+        "grep",
+        "head",
+        "ls",
+        "mktemp",
+        "nft",
+        "readlink",
+        "sed",
+        "sha256sum",
+        "sort",
+        "stat",
+        "systemctl",
+        "tail",
+        "tr",
     ] {
         let real = match name {
             "nft" => "exit 0".to_owned(),

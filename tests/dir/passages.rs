@@ -30,7 +30,9 @@ case "$*" in
 '-c -f '*) ;;
 '-f -') cat >/dev/null ;;
 '-f '*) cp "$2" "LIVE" ;;
-'-s list table inet infra') cat "LIVE" ;;
+'-s list table inet infra') [ -e "LIVE" ] && sed -n '/^table inet infra {/,/^}/p' "LIVE" ;;
+'-s list chain inet infra_block pre') printf 'table inet infra_block {\n\tchain pre {\n\t}\n}\n' ;;
+'-s -t list ruleset') "$0" -s list table inet infra && "$0" -s list chain inet infra_block pre ;;
 *) exit 1 ;;
 esac
 "#;
@@ -102,7 +104,9 @@ fn world() -> World {
         machine.executable("bin/nft", &NFT.replace("LIVE", &machine.path("units/nft").display().to_string()));
         machine.executable("bin/dpkg-query", "#!/bin/sh\necho installed nftables 1.0.6-2\n");
         // Its unit is enabled by words that the stub of systemctl does not know.
-        machine.write("units/infra-firewall.service.enabled", "");
+        let link = machine.path("root/etc/systemd/system/sysinit.target.wants/infra-firewall.service");
+        fs_err::create_dir_all(link.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink("/etc/systemd/system/infra-firewall.service", link).unwrap();
         for silent in
             ["systemd-run", "iptables-save", "ip6tables-save", "iptables-legacy-save", "ip6tables-legacy-save"]
         {

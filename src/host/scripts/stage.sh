@@ -1,7 +1,6 @@
 # Takes a tar stream on stdin, PHASE/PATH for each new file and PHASE.tasks/ for what is no file, and asks the daemons. Changes
 # nothing outside of $run.
-# The caller sets files, gones and folders, as for a commit; its lines after this text: make_folders, own, then stage_view,
-# check, and stage_end.
+# The caller sets files, gones and folders, as for a commit; its lines after this text: own, then in_views, and stage_end.
 
 # A folder that is a link would take what we write into it elsewhere, here in the copy as there on the host.
 ways_hold $files $gones /var/lib/infra/runs/- || refuse "${odd%% *}" "$odd"
@@ -29,10 +28,10 @@ while [ $# -gt 9 ]; do
 	shift
 done
 for earlier in "$@"; do
-	[ -L "$earlier" ] || rm -rf "$earlier/new" "$earlier/view"
+	[ -L "$earlier" ] || rm -rf "$earlier/new" "$earlier/view" "$earlier/view.over"
 done
 if [ ! -d "$run" ] || [ -L "$run" ]; then rm -rf "$run"; fi
-rm -rf "$run/new" "$run/view"
+rm -rf "$run/new" "$run/view" "$run/view.over"
 mkdir -p "$run/new" "$run/old" && tar -C "$run/new" --no-same-owner --no-same-permissions -xf - || {
 	emit failed 'upload' && exit 10
 }
@@ -56,62 +55,28 @@ for record in "$run"/new/records/*; do
 	mv -fT "$record" "$run/${record##*/}" || refuse 'the record of this run' 'the disk may be full or read-only'
 done
 journal "staged by $WHO"
-view="$run/view"
-# However this ends, the copy of /etc goes.
-trap 'rm -rf "$view"' EXIT
+# However this ends, what was laid over /etc or copied of it goes.
+trap 'rm -rf "$run/view" "$run/view.over" "$run/view.sh"' EXIT
 
 # own PHASE PATH OWNER GROUP MODE: the access that the file will have, set while nobody can reach it.
 own() {
 	words=$(chown "$3:$4" "$run/new/$1$2" 2>&1 && chmod "$5" "$run/new/$1$2" 2>&1) || refuse "$2" "$words"
 }
 
-# put_in_view PHASE PATH: as the commit will: what stands there goes first, and is never written through.
-put_in_view() {
-	case $2 in /etc/*) ;; *) return 0 ;; esac
-	to="$view/${2#/etc/}"
-	[ -d "${to%/*}" ] || mkdir -p "${to%/*}" || return 1
-	rm -f "$to" && cp -aT "$run/new/$1$2" "$to" && plain "$to" && cmp "$run/new/$1$2" "$to"
-}
-
-# make FOLDER OWNER:GROUP MODE, for make_folders.
-make() {
-	case $1 in /etc/*) ;; *) return 0 ;; esac
-	to="$view/${1#/etc/}"
-	mkdir -p "$to" && chown "$2" "$to" && chmod "$3" "$to"
-}
-
-# stage_view with|without: /etc as it will be, in a copy; with what is to be removed last, or without it. What is neither a file
-# nor a folder is copied as what it is. A copy that is not exactly what the daemons will read must not be believed.
-stage_view() {
-	rm -rf "$view"
-	mkdir "$view" && words=$(cp -a "$ROOT/etc/." "$view/" 2>&1) || refuse 'a copy of /etc for the checks' "$words"
-	words=$(make_folders 2>&1) || refuse 'a copy of /etc for the checks' "$words"
-	if [ "$1" = without ]; then
-		for gone in $gones; do
-			case $gone in /etc/*) words=$(rm -f "$view/${gone#/etc/}" 2>&1) || refuse "$gone" "$words" ;; esac
-		done
-	fi
-	for staged in $staged_files; do
-		words=$(put_in_view "${staged%%:*}" "${staged#*:}" 2>&1) || refuse "${staged#*:}" "$words"
-	done
-}
-
-# check TITLE COMMAND: the daemon's own word, with the copy standing at /etc in a mount namespace of its own.
-check() {
-	if [ -n "$ROOT" ]; then
-		hear env VIEW="$view" timeout -k 5 60 sh -c "$2" && return
+# in_views TEXT: the lines of view.sh, and what is to be seen in the views, in a shell of its own; apart from all mounts of the host
+# where that is possible. What it tells, and a refusal, is as if this script had told it.
+in_views() {
+	rm -f "$run/view.sh" && printf '%s\n' "$1" >"$run/view.sh" || refuse 'a view of /etc for the checks' 'the disk may be full or read-only'
+	if [ -z "$ROOT" ] || unshare --mount --propagation private true 2>/dev/null; then
+		unshare --mount --propagation private sh "$run/view.sh" "$ROOT" apart
 	else
-		hear timeout -k 5 60 unshare --mount --propagation private sh -c 'mount --bind "$1" /etc && exec sh -c "$2"' sh "$view" "$2" && return
+		sh "$run/view.sh" "$ROOT" ''
 	fi
-	words=$heard
-	# Whoever opens a FIFO waits for another at its other end, and so would the daemon.
-	if [ $status = 124 ] || [ $status = 137 ]; then
-		fifos=$(cd "$view" && find . -type p | sed 's/^\./a FIFO may hold it up: \/etc/')
-		words="$words
-it did not end within 60 s
-$fifos"
-	fi
-	refuse "$1" "$words"
+	case $? in
+	0) ;;
+	10) exit 10 ;;
+	*) emit failed 'a view of /etc for the checks' && exit 10 ;;
+	esac
 }
 
 stage_end() {

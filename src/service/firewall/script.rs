@@ -224,13 +224,16 @@ fn record(set: &Ruleset) -> String {
         Backend::Nftables => ("/usr/sbin/nft -f /etc/infra/firewall.nft", "firewall.v4 firewall.v6 firewall.sh"),
         Backend::Iptables => ("/bin/sh /etc/infra/firewall.sh", "firewall.nft"),
     };
-    text.push_str(&here("put \"$ROOT/etc/systemd/system/$unit\" 644", &UNIT.replace("COMMAND", command)));
+    // systemd reads all of its units anew only where this one is another, or is not the one that it reads at boot.
+    text.push_str("entry=$ROOT/etc/systemd/system/$unit link=$ROOT/etc/systemd/system/sysinit.target.wants/$unit\n");
+    text.push_str("was=$(cat \"$entry\" 2>/dev/null; ls -d \"$entry.d\" 2>/dev/null)\n");
+    text.push_str(&here("put \"$entry\" 644", &UNIT.replace("COMMAND", command)));
     // The unit is ours as a whole: what takes its command away, or adds one, is taken out like a change of the file.
     text.push_str("rm -rf \"$ROOT/etc/systemd/system/$unit.d\" || exit 1\n");
     let _ = writeln!(text, "(cd \"$etc\" && rm -f {other})");
     let _ = writeln!(text, "{} | put \"$state/firewall.boot\" 600 || exit 1", boot_digests(set.backend));
     text.push_str(
-        "if systemd; then\n\
+        "if systemd && { [ \"$was\" != \"$(cat \"$entry\")\" ] || [ ! -L \"$link\" ]; }; then\n\
          \tsystemctl daemon-reload && systemctl enable --quiet \"$unit\" || exit 1\n\
          fi\n",
     );
