@@ -291,7 +291,7 @@ fn a_view_over_etc_and_a_copy_of_it_are_one_to_a_check() {
         let machine = Machine::new();
         machine.apply(&desired("one\n"), &materials()).unwrap();
         machine.write("root/etc/demo/theirs.conf", "theirs\n");
-        std::os::unix::fs::symlink("/nowhere", machine.path("root/etc/demo/link")).unwrap();
+        std::os::unix::fs::symlink("theirs.conf", machine.path("root/etc/demo/link")).unwrap();
         if copied {
             machine.executable("bin/mount", "#!/bin/sh\nexit 1\n");
         }

@@ -2,6 +2,7 @@
 
 mod agent;
 mod answers;
+mod armed;
 mod attempt;
 mod channel;
 mod commit;

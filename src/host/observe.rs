@@ -77,7 +77,7 @@ pub fn request(services: Services, desired: &DesiredHost) -> String {
     // A host's copy of a file with a secret may hold a secret that we do not know: its text never comes here.
     let (open, secret): (Vec<_>, Vec<_>) =
         desired.files.iter().partition(|(_, file)| secret::names(&file.body.text).is_empty());
-    let digests: String = open.iter().map(|(path, file)| format!("{}  .{path}\n", file.body.digest)).collect();
+    let digests: Vec<String> = open.iter().map(|(path, file)| format!("{}  .{path}", file.body.digest)).collect();
     let paths = desired.files.keys().chain(desired.folders.keys()).map(String::as_str);
     let mut on_ways: BTreeSet<&str> = FOLDERS.into_iter().collect();
     for path in paths.chain(FOLDERS) {
@@ -95,7 +95,7 @@ pub fn request(services: Services, desired: &DesiredHost) -> String {
     format!(
         "asked={}\ndigests={}\nsecret={}\nwanted={}\non_ways={}\nunits={}\npackages={}\ncoming={}\n",
         below(&mut open.iter().map(|(path, _)| path.as_str())),
-        quote(digests.trim_end()),
+        quote(&digests.join("\n")),
         below(&mut secret.iter().map(|(path, _)| path.as_str())),
         below(&mut desired.folders.keys().map(String::as_str)),
         below(&mut on_ways.into_iter()),

@@ -24,7 +24,10 @@ const CLOSING: Duration = Duration::from_secs(3);
 const TRIES: usize = 3;
 enum Sudo {
     NotNeeded,
+    /// It says what it says in the host's own language.
     Silent,
+    /// The same in words that are known here, which costs the host one more exec.
+    English,
     Password(Secret),
 }
 
@@ -47,6 +50,8 @@ pub(crate) struct Connection {
 pub(crate) enum Run {
     Done(Output),
     Line(String, Channel),
+    /// sudo does not let us, in whatever language.
+    Unclear,
     PasswordNeeded,
     PasswordWrong,
 }
@@ -171,7 +176,8 @@ impl Connection {
         let deadline = began + patience;
         let prefix = match self.sudo {
             Sudo::NotNeeded => String::new(),
-            Sudo::Silent => "env LC_ALL=C sudo -n -- ".to_owned(),
+            Sudo::Silent => "sudo -n -- ".to_owned(),
+            Sudo::English => "env LC_ALL=C sudo -n -- ".to_owned(),
             Sudo::Password(_) => format!("env LC_ALL=C sudo -S -p {SUDO_PROMPT} -- "),
         };
         let mut channel = self.open(&self.wrap.command(&prefix, script, stdin.is_none()))?;
@@ -270,10 +276,13 @@ impl Connection {
                     self.address, self.user
                 )));
             }
+            if matches!(self.sudo, Sudo::Silent) {
+                return Ok(Run::Unclear);
+            }
             if lower.contains("incorrect password") || lower.contains("incorrect authentication") {
                 return Ok(Run::PasswordWrong);
             }
-            if matches!(self.sudo, Sudo::Silent) && (lower.contains("required") && !lower.contains("tty")) {
+            if matches!(self.sudo, Sudo::English) && (lower.contains("required") && !lower.contains("tty")) {
                 return Ok(Run::PasswordNeeded);
             }
             let reason = if said.is_empty() { format!("sudo ended with status {status}") } else { said };
@@ -310,8 +319,12 @@ impl Connection {
         };
         for tries in 0.. {
             let again = match self.once(script, stdin, told)? {
+                Run::Unclear => {
+                    self.sudo = Sudo::English;
+                    continue;
+                }
                 Run::PasswordNeeded => false,
-                Run::PasswordWrong if tries < TRIES => true,
+                Run::PasswordWrong if tries <= TRIES => true,
                 Run::PasswordWrong => {
                     self.sudo = Sudo::Silent;
                     return refused(&self.address, "sudo refuses the password");

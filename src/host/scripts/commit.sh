@@ -91,6 +91,15 @@ said_by() {
 	journalctl -q --no-pager -o cat -n 12 -u "$1" --since "@$began" 2>/dev/null
 }
 
+# starts UNIT: whether a link starts it at boot, where its file is none that masks it. Forks nothing.
+starts() {
+	[ ! -L "$ROOT/etc/systemd/system/$1" ] && [ ! -L "$ROOT/run/systemd/system/$1" ] || return 1
+	for link in "$ROOT"/etc/systemd/system/*.wants/"$1" "$ROOT"/etc/systemd/system/*.requires/"$1"; do
+		[ -L "$link" ] && return 0
+	done
+	return 1
+}
+
 # follow UNIT swap|reload|restart|stop: a unit that does not run is started, so that a first run and a dead daemon need no other way.
 follow() {
 	began=$(date +%s)
@@ -99,7 +108,7 @@ follow() {
 		out=$(timeout 120 systemctl disable --now "$1" 2>&1) || fail "$1" "$out"
 		return
 	fi
-	case $(systemctl is-enabled "$1" 2>/dev/null) in
+	starts "$1" || case $(systemctl is-enabled "$1" 2>/dev/null) in
 	enabled* | static | alias | generated | indirect | transient) ;;
 	*) out=$(systemctl -q enable "$1" 2>&1) || fail "$1" "$out" || return 1 ;;
 	esac

@@ -96,7 +96,8 @@ if (FILENAME == resolver && $1 == "nameserver") { text = $2; sub(/%.*/, "", text
 fn own_tables(ruleset: &str) -> Option<String> {
     let cut = |text: &str, begin: &str, end: &str| {
         let from = text.find(begin)? + begin.len();
-        let to = from + text.get(from..)?.find(end)? + end.len();
+        // The line end of the beginning may be that of the end too.
+        let to = from - 1 + text.get(from - 1..)?.find(end)? + end.len();
         Some(format!("{}{}", begin.trim_start_matches('\n'), text.get(from..to)?))
     };
     let text = format!("\n{ruleset}\n");
@@ -114,7 +115,7 @@ fn read(answer: &str, observed: &mut Observed) {
     let mut rules = String::new();
     let (mut ufw, mut flushes, mut guest) = (false, false, observed.packages.contains_key("docker.io"));
     let (mut rivals, mut warnings, mut drops) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut live, mut was_live, mut boot, mut was_boot) = (None, None, Vec::new(), Vec::new());
+    let (mut live, mut was_live, mut more, mut was_boot) = (None, None, Vec::new(), Vec::new());
     let mut digests = BTreeMap::new();
     let answer = format!("\n{answer}");
     let (answer, ruleset) = answer.split_once("\nruleset\n").unwrap_or((&answer, ""));
@@ -126,10 +127,10 @@ fn read(answer: &str, observed: &mut Observed) {
                 rules.push('\n');
             }
             "live" => live = rest.split(' ').next().map(str::to_owned),
-            "boot" => boot.push(rest.to_owned()),
+            "boot" => more.push(rest.to_owned()),
             "was" => match rest.split_once(' ') {
                 Some(("live", digest)) => was_live = Some(digest.trim()),
-                Some(("boot", line)) => was_boot.push(line.to_owned()),
+                Some(("boot", text)) => was_boot.push(text.to_owned()),
                 _ => {}
             },
             "sum" => digests.extend(rest.split_once(' ').map(|(digest, path)| (path, digest))),
@@ -201,7 +202,7 @@ fn read(answer: &str, observed: &mut Observed) {
         firewall.intact = was_live.is_some() && live.as_deref() == was_live;
         let now =
             boot_files(backend).iter().map(|file| Some(format!("{}  {file}", digests.get(&*format!("/etc/{file}"))?)));
-        let now: Option<Vec<String>> = now.chain(boot.into_iter().map(Some)).collect();
+        let now: Option<Vec<String>> = now.chain(more.into_iter().map(Some)).collect();
         firewall.boot_current = now.is_some_and(|now| now == was_boot);
     }
     firewall.boot_current &= unit("infra-firewall").is_none() || enabled("infra-firewall");
