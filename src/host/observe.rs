@@ -46,7 +46,7 @@ const FOLDERS: [&str; 7] = [
 /// What a service asks, in a subshell of its own.
 fn part(of: &str, service: &str, when: &str, lines: &str) -> String {
     format!(
-        "if [ -z \"$odd\" ] && {when}; then emit '{of} {service}' \"$(\n{lines}\n)\"; else emit '{of} {service}' ''; fi\n"
+        "if [ -z \"$odd\" ] && {{ {when}; }}; then emit '{of} {service}' \"$(\n{lines}\n)\"; else emit '{of} {service}' ''; fi\n"
     )
 }
 

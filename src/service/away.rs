@@ -44,7 +44,8 @@ impl Service for Away {
             tell("drained", MARK) + &tell("retired", "/var/lib/infra/retired")
         };
         let records = &["etc/nginx/infra-drained", "var/lib/infra/retired"];
-        Some(Inquiry { records, units: &[], packages: &[], script, read: drained::read })
+        let when = "[ -e etc/nginx/infra-drained ] || [ -e var/lib/infra/retired ]";
+        Some(Inquiry { records, when, script, read: drained::read, ..Inquiry::NOTHING })
     }
 
     fn want(&self, _: &Context<'_>, _: &mut Claims) -> Result<(), Diagnostic> {
