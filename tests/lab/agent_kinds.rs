@@ -31,10 +31,8 @@ pub(crate) fn rotated(world: &World) {
     let before = world.bench.sh("db1", digest).expect(0).out;
     World::keeps(world.bench.infra(&["db", "rotate", "infra_monitor", "--yes"])).expect(0);
     assert_ne!(world.bench.sh("db1", digest).expect(0).out, before);
-    for host in ["db1", "db2"] {
-        let fresh = "systemctl restart telegraf && for n in $(seq 300); do [ -s /run/infra-telegraf/database ] && exit 0; sleep 0.1; done; exit 1";
-        world.bench.sh(host, fresh).expect(0);
-    }
+    let fresh = "systemctl restart telegraf && for n in $(seq 300); do [ -s /run/infra-telegraf/database ] && exit 0; sleep 0.1; done; exit 1";
+    world.bench.on_each(&["db1", "db2"], fresh);
     let said = world.apply().expect(0);
     assert!(said.out.contains("nothing to do") || said.out.contains("0 hosts changed"), "{}", said.out);
 }
