@@ -88,7 +88,7 @@ pub(super) fn drain(args: &Drain, global: &Global, services: Services, reporter:
     turn.tell(
         true,
         &left,
-        &format!("{} is out of traffic: nobody sends it requests, and nobody holds a connection to it", host.name),
+        &format!("{} is out of traffic: nobody sends it requests, and none is under way on it", host.name),
     )?;
     let help = [
         format!("`infra drain {0} --timeout {1}` waits on", host.name, args.timeout.get().saturating_mul(10)),
@@ -203,6 +203,7 @@ impl<'a> Turn<'a> {
     fn end(&self, left: &Left, what: &str, help: &[String], late: u8) -> Done {
         let reporter = self.work.reporter;
         if self.work.interrupt.is_set() {
+            reporter.error(what, &["the command was stopped before".to_owned()], help)?;
             return Ok(exit::INTERRUPTED);
         }
         if !left.is_empty() {

@@ -115,7 +115,7 @@ pub(super) fn retire(args: &Retire, global: &Global, services: Services, reporte
         None => Some(exit::DONE),
     };
     let Some(code) = code else { return Ok(halfway(&host.name, false, reporter)) };
-    if code == exit::DONE {
+    if code == exit::DONE && !reporter.is_json() {
         reporter.data(&told(&site, host, args.unreachable))?;
     }
     Ok(code)
@@ -159,7 +159,7 @@ pub(super) fn destroy(args: &Destroy, global: &Global, services: Services, repor
     let command = format!("infra destroy {}", path.display());
     let left = leave(&site, (Rules::Open, None), (command, consent), global, services, reporter)?;
     let Some(code) = left else { return Ok(exit::DONE) };
-    if code == exit::DONE {
+    if code == exit::DONE && !reporter.is_json() {
         reporter.data(&format!(
             "infra has left {}. What stays: packages, data and logs of the hosts, their records of past runs in /var/lib/infra, and {} on \
              this machine, with the internal authority, the accounts and the passwords\n",

@@ -136,7 +136,7 @@ pub enum Line<'a> {
         host: &'a HostName,
         /// Whether it is marked as drained.
         drained: bool,
-        /// Whether that was seen on all who lead to it, and, of a drained host, that nobody holds a connection to it.
+        /// Whether that was seen on all who lead to it, and, of a drained host, that nothing is under way on it.
         seen: bool,
         /// By whom it was not seen, and why, each a part of a sentence.
         left: &'a BTreeMap<HostName, Vec<String>>,

@@ -22,7 +22,7 @@ use crate::service::claims::Claims;
 pub use crate::service::drained::{Mark, NAME, mark};
 use crate::service::inquiry::Inquiry;
 use crate::service::status::Seen;
-use crate::service::{Context, Service, drained, programs};
+use crate::service::{Context, Service, drained, haproxy, programs};
 
 /// See the module.
 #[derive(Debug)]
@@ -155,11 +155,25 @@ pub fn alone(site: &Site, host: &Host) -> Questions {
     of_leaders(site, host, "alone")
 }
 
-/// Who still leads to `host`, and who still holds a connection to it.
+/// Who still leads to `host`, and for whom something is still under way on it. A load balancer says that itself, as it keeps connections
+/// on which nothing is; a web host keeps none, so an app host counts them.
 pub fn leaving(site: &Site, host: &Host) -> Questions {
     let mut all = of_leaders(site, host, "leaving");
-    all.entry(host.name.clone()).or_default().push(held(site, host));
+    if host.has(Role::App) {
+        all.entry(host.name.clone()).or_default().push(held(site));
+    }
+    for edge in site.with_role(Role::Lb).filter(|_| host.has(Role::Web)) {
+        all.entry(edge.name.clone()).or_default().push(by_former(site, host));
+    }
     all
+}
+
+/// Connections to a web host that a load balancer's workers of before a reload hold.
+fn by_former(site: &Site, host: &Host) -> Drain {
+    let to = host.addresses.iter().map(|at| format!("dst {}:{}", bracketed(*at), site.ports.web));
+    let filter = quote(&to.collect::<Vec<_>>().join(" or "));
+    let (former, said) = (haproxy::FORMER, include_str!("away/former.sh"));
+    Drain { service: NAME, command: format!("{former}\nfilter={filter}\n{said}") }
 }
 
 /// Who does not lead to `host` yet.
@@ -184,20 +198,14 @@ fn of_leaders(site: &Site, to: &Host, mode: &str) -> Questions {
     all
 }
 
-/// Connections that are held: those that two looks have seen, as a question whether it is well is shorter than that.
-fn held(site: &Site, host: &Host) -> Drain {
-    let ports = [(Role::Web, site.ports.web), (Role::App, site.ports.app)];
-    let ports = ports.into_iter().filter(|(role, _)| host.has(*role));
-    let filter: Vec<String> = ports.map(|(_, port)| format!("sport = :{port}")).collect();
+/// Connections to an app host that are held: those that two looks have seen, as a question whether it is well is shorter than that.
+fn held(site: &Site) -> Drain {
+    let filter = format!("sport = :{}", site.ports.app);
     let of =
         |host: &Host| host.addresses.iter().map(|at| format!("{}={}", bracketed(*at), host.name)).collect::<Vec<_>>();
     let names: Vec<String> = site.hosts.values().flat_map(of).collect();
-    let command = format!(
-        "filter={} names={}\n{}",
-        quote(&filter.join(" or ")),
-        quote(&names.join(" ")),
-        include_str!("away/held.sh")
-    );
+    let command =
+        format!("filter={} names={}\n{}", quote(&filter), quote(&names.join(" ")), include_str!("away/held.sh"));
     Drain { service: NAME, command }
 }
 

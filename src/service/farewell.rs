@@ -11,7 +11,8 @@ use crate::base::visible;
 use crate::inventory::site::{Host, Site};
 use crate::plan::state::{Body, DesiredHost, Digest, Observed, Phase};
 use crate::plan::task::Task;
-use crate::service::drained::{Mark, NAME};
+use crate::service::away;
+use crate::service::drained::{self, Mark, NAME};
 use crate::service::firewall::flows::{self, Kind};
 use crate::service::firewall::script;
 
@@ -49,12 +50,14 @@ pub fn desired(site: &Site, host: &Host, seen: &Observed, rules: Rules, mark: Op
         desired.tasks.insert(name, task);
     };
     // In the order of their names.
-    if let Some(mark) = mark.filter(|_| super::drained::retired(seen).is_none()) {
+    if let Some(mark) = drained::mark(seen) {
+        add("drained", "forget that it was drained", away::GONE.to_owned(), format!("not drained {mark}"));
+    }
+    if let Some(mark) = mark.filter(|_| drained::retired(seen).is_none()) {
         let lines =
             [mark.since.to_string(), visible::line(&mark.by).into_owned(), visible::line(&mark.why).into_owned()];
         let script = format!(
-            "umask 077\nprintf '%s\\n' {} >{RETIRED}.new && sync {RETIRED}.new && mv -fT {RETIRED}.new {RETIRED} && \
-             rm -f /etc/nginx/infra-drained && sync /var/lib/infra",
+            "umask 077\nprintf '%s\\n' {} >{RETIRED}.new && sync {RETIRED}.new && mv -fT {RETIRED}.new {RETIRED} && sync /var/lib/infra",
             lines.map(|line| quote(&line)).join(" ")
         );
         add("retired", "remember that it was retired", script, format!("retired {mark}"));
@@ -125,6 +128,14 @@ certificates: { issuer: internal }
         let gone = ["- /etc/nginx/nginx.conf", "stop nginx.service", "away/retired"];
         assert_eq!(told(Rules::Open), [&gone[..], &["away/rules"]].concat());
         assert_eq!(told(Rules::Closed), [&gone[..], &["in manage_from -> all"]].concat());
+        // Who was drained is not drained when it is taken in again.
+        drained::read("drained\n7\nops@desk\n\n", &mut seen);
+        let plan = plan::host(&desired(&site, host, &seen, Rules::Open, None), &seen);
+        assert!(
+            plan.phases[&Phase::Narrow]
+                .iter()
+                .any(|a| matches!(a, Action::Perform { name, .. } if name == "away/drained"))
+        );
         // Twice is nothing.
         let after = Observed::bare(Facts::of_release("debian", "12"));
         assert!(plan::host(&desired(&site, host, &after, Rules::Open, None), &after).is_empty());

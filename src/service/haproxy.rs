@@ -46,7 +46,7 @@ pub(crate) const HAPROXY: Product = Product {
 pub(crate) const UNIT: &str = "haproxy.service";
 const CONFIG: &str = "/etc/haproxy/haproxy.cfg";
 /// The master alone knows which of its workers is the newest.
-const FORMER: &str = r#"systemctl -q is-active haproxy.service || exit 0
+pub(crate) const FORMER: &str = r#"systemctl -q is-active haproxy.service || exit 0
 said=$(echo 'show proc' | socat -t 5 - UNIX-CONNECT:/run/haproxy-master.sock 2>&1) && [ -n "$said" ] ||
 	{ echo "the master of haproxy does not tell of its former workers: $said"; exit 1; }
 former=$(printf '%s\n' "$said" | awk '/^#/ { part = $2 " " $3 } part == "old workers" && $2 == "worker" { print $1 }')"#;

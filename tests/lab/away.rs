@@ -27,7 +27,7 @@ fn hosts_leave_under_load() {
         ("a web host is drained", web_host),
         ("it lasts over a reboot and the runs of others", lasts),
         ("the last one is not drained", last_one),
-        ("who holds a connection is named", held),
+        ("who has a request under way is named", held),
         ("a deploy, one host after the other", deploy),
         ("a host retires under load", retired),
         ("all of it goes", destroyed),
@@ -237,7 +237,7 @@ fn held(bench: &Bench) {
     std::fs::remove_file(&go).unwrap();
     child.wait().unwrap();
     let said = said.expect(7);
-    assert!(said.err.contains("still holds ") && said.err.contains("from lb1"), "{said:?}");
+    assert!(said.err.contains(&format!("lb1 still has 1 request under way on {who}")), "{said:?}");
     let said = bench.infra(&["drain", who, "--json"]).expect(0);
     assert!(said.out.contains(r#""event":"traffic""#) && said.out.contains(r#""seen":true"#), "{said:?}");
     undrain(bench, who);

@@ -101,12 +101,18 @@ fn a_leader_says_what_is_not_so() {
     // A backend of a site follows the checks of that of all sites.
     let servers = line("web", "web1", "DOWN", "L7STS", "503") + &line("web.a", "web1", "UP", "", "");
     assert_eq!(answered(&edge, "socat", &servers), (true, String::new()));
+    let busy = servers.replace("web.a,web1,,,", "web.a,web1,,,2");
+    let words = "still has 2 requests under way on web1";
+    assert_eq!(answered(&edge, "socat", &busy), (false, words.to_owned()));
+    let questions = super::leaving(&site, &site.hosts[&name("web2")]);
+    assert_eq!(questions.keys().collect::<Vec<_>>(), [&name("lb1")], "a web host counts nothing itself");
+    assert!(questions[&name("lb1")][1].command.contains("dst 10.0.2.12:8443 or dst [fd00:2::12]:8443"));
 }
 
 #[test]
 fn connections_that_last_are_told_with_who_has_them() {
     let site = site();
-    let script = held(&site, &site.hosts[&name("app1")]).command;
+    let script = held(&site).command;
     assert!(script.contains("sport = :9443"), "{script}");
     for (answer, words) in [
         ("", ""),
