@@ -38,6 +38,8 @@ mod restarts;
 mod rollback;
 #[path = "dir/tasks.rs"]
 mod tasks;
+#[path = "dir/waves.rs"]
+mod waves;
 
 /// systemctl for a folder: what runs is a file under `run/units`; `fail-VERB-UNIT` makes it refuse.
 const SYSTEMCTL: &str = r#"#!/bin/sh

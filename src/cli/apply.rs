@@ -1,10 +1,13 @@
 //! `apply`: the same plan, confirmed once, executed.
 
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use time::OffsetDateTime;
+
 use super::global::{Global, Inventory, Restarts};
+use super::rollback::{self, OnFailure};
 use super::stop::{Done, Stop};
 use super::work::Work;
 use super::{db, exit, stages};
@@ -13,9 +16,10 @@ use crate::base::net::HostName;
 use crate::base::warning::Warning;
 use crate::fleet::beforehand::Ahead;
 use crate::fleet::run::Wave;
-use crate::fleet::saved::Saved;
+use crate::fleet::saved::{Saved, Ticket};
 use crate::fleet::survey::{Prepared, Survey};
 use crate::fleet::transaction::Options;
+use crate::fleet::wave::Waves;
 use crate::fleet::way_in;
 use crate::inventory::site::Site;
 use crate::plan::state::Phase;
@@ -36,9 +40,17 @@ pub struct Apply {
     /// Do not ask for confirmation
     #[arg(short, long)]
     pub yes: bool,
-    /// Hosts of a phase that change at the same time, as a number or a share
-    #[arg(long, value_name = "N|P%")]
-    pub wave: Option<Wave>,
+    /// Hosts of a phase that change at the same time, as numbers or shares, one wave after the other; the last one stays. After each,
+    /// what worked before has to work still
+    #[arg(long, value_name = "N|P%,…", value_delimiter = ',')]
+    pub wave: Vec<Wave>,
+    /// How long to wait between two waves
+    #[arg(long, value_name = "SECONDS", default_value = "0", requires = "wave")]
+    pub pause: u16,
+    /// What is taken back where a host fails in the middle: no more than its failed phase, or the whole run on that host, on all that
+    /// changed at the same time, or everywhere
+    #[arg(long, value_enum, value_name = "WHAT", default_value = "keep")]
+    pub on_failure: OnFailure,
     /// Go on until more than N hosts have failed; unreachable hosts count
     #[arg(long, value_name = "N", default_value = "0")]
     pub max_failed: usize,
@@ -72,7 +84,9 @@ impl Apply {
             inventory: inventory.clone(),
             plan: None,
             yes: false,
-            wave: None,
+            wave: Vec::new(),
+            pause: 0,
+            on_failure: OnFailure::Keep,
             max_failed: 0,
             drain: None,
             skip_unreachable: false,
@@ -99,7 +113,7 @@ pub(super) fn on(
     services: Services,
     reporter: &Reporter,
 ) -> Result<Option<u8>, Stop> {
-    let saved = apply.plan.as_deref().map(Saved::read).transpose()?;
+    let saved = apply.plan.as_deref().map(|file| ticket(file, site)).transpose()?;
     if saved.is_some() && !global.limit.is_empty() {
         return Err(Stop::Refused(
             "`--limit` cannot be given with `--plan`: a plan is executed as it was shown, on all of its hosts".into(),
@@ -107,7 +121,7 @@ pub(super) fn on(
         ));
     }
     let hosts = match &saved {
-        Some(saved) => saved.hosts().cloned().collect(),
+        Some(ticket) => ticket.plan().hosts().cloned().collect(),
         None => stages::selected(site, global)?,
     };
     db::remind(site, reporter)?;
@@ -116,9 +130,11 @@ pub(super) fn on(
     work.adopt.clone_from(&apply.adopt);
     work.may_be_undone(&apply.inventory.inventory);
     let drain = apply.drain.map(|seconds| Duration::from_secs(seconds.get().into()));
-    work.options = Options { wave: apply.wave, max_failed: apply.max_failed, drain, ..work.options };
+    let (sizes, pause) = (apply.wave.clone(), Duration::from_secs(apply.pause.into()));
+    let waves = Waves { gate: !sizes.is_empty(), sizes, pause };
+    work.options = Options { waves, max_failed: apply.max_failed, drain, ..work.options };
     work.confirmed = match &saved {
-        Some(saved) => saved.confirmed().clone(),
+        Some(ticket) => ticket.plan().confirmed().clone(),
         None => apply.restarts.units(services, site)?,
     };
     let (mut issued, mut prepared) = work.planned(&hosts)?;
@@ -130,7 +146,7 @@ pub(super) fn on(
         probes.filter(|probe| probe.phase == Phase::Verify).for_each(|probe| probe.advisory = false);
     }
     if let Some(saved) = &saved {
-        for (kind, subject) in saved.same_as(&Saved::of(site, &prepared)?, site)? {
+        for (kind, subject) in saved.plan().same_as(&Saved::of(site, &prepared)?, site)? {
             reporter.note(&format!("{} is no longer due, and is not {}", kind.object(&subject), kind.done()));
         }
     }
@@ -165,17 +181,28 @@ pub(super) fn on(
     }
     work.began += asked.elapsed();
     work.interrupt.watch(exit::INTERRUPTED.into())?;
+    if let Some(ticket) = &saved {
+        ticket.spend(&site.state, &options.run, OffsetDateTime::now_utc())?;
+    }
     let planned = std::mem::take(&mut prepared.plan.steps);
     let mut outcome = if prepared.plan.leaves_hosts() && prepared.news.is_empty() {
         work.untouched(&mut prepared, &options)
     } else {
         work.make_passwords(&hosts, &mut issued, &mut prepared)?;
-        work.pass(&issued, prepared, &options, looked)?
+        let outcome = work.pass(&issued, prepared, &options, looked)?;
+        rollback::after_failure(&work, outcome, apply.on_failure)?
     };
     work.finished(&outcome, all, &issued)?;
     outcome.steps.extend(left_out);
     let outcome = work.steps(outcome, &planned)?;
     work.end(outcome, exit::of).map(Some)
+}
+
+/// A plan of a file that still holds.
+fn ticket(file: &Path, site: &Site) -> Result<Ticket, Stop> {
+    let ticket = Ticket::read(file)?;
+    ticket.holds(file, &site.state, OffsetDateTime::now_utc())?;
+    Ok(ticket)
 }
 
 /// Hosts that do not answer, or that we leave alone, end the run before anything is planned, unless the person said otherwise.

@@ -1,14 +1,18 @@
 //! `diff`: the plan against the live hosts, shown and perhaps kept in a file.
 
 use std::path::PathBuf;
+use std::time::Duration;
+
+use time::OffsetDateTime;
 
 use super::global::{Global, Inventory, Restarts};
 use super::stop::{Done, Stop};
 use super::work::Work;
 use super::{db, exit, stages};
 use crate::base::net::HostName;
-use crate::fleet::saved::Saved;
+use crate::fleet::saved::{Saved, Ticket};
 use crate::fleet::way_in;
+use crate::inventory::duration;
 use crate::report::{Reporter, steps};
 use crate::service::Services;
 
@@ -21,6 +25,9 @@ pub struct Diff {
     /// Also keep the plan in a file, for `apply --plan`
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// How long the plan in the file holds: whole seconds, minutes or hours, at most 30 days (`720h`)
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = valid, requires = "out")]
+    pub valid: Duration,
     /// Print the plan as Markdown, for a comment of a pull request: at most 65,000 characters, the changes folded
     #[arg(long)]
     pub markdown: bool,
@@ -30,6 +37,14 @@ pub struct Diff {
     /// Restarts that wait for a person
     #[command(flatten)]
     pub restarts: Restarts,
+}
+
+/// The longest time for which a plan is worth anything.
+const LONGEST: Duration = Duration::from_hours(720);
+
+fn valid(text: &str) -> Result<Duration, String> {
+    let time = duration(text).filter(|time| !time.is_zero() && *time <= LONGEST);
+    time.ok_or_else(|| "write whole seconds, minutes or hours, such as `30m` or `24h`, at most `720h`".to_owned())
 }
 
 pub(super) fn run(diff: &Diff, global: &Global, services: Services, reporter: &Reporter) -> Done {
@@ -73,7 +88,7 @@ pub(super) fn run(diff: &Diff, global: &Global, services: Services, reporter: &R
     }
     work.keeps_trust(&prepared)?;
     if let Some((file, saved)) = saved {
-        saved.write(file)?;
+        Ticket::of(saved, &site.state, OffsetDateTime::now_utc(), diff.valid)?.write(file)?;
     }
     if !survey.unreachable.is_empty() {
         unreached("this plan is without")?;

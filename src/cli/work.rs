@@ -21,8 +21,10 @@ use crate::fleet::beforehand::{self, Ahead};
 use crate::fleet::connect::SshConnector;
 use crate::fleet::drain::{self, Left};
 use crate::fleet::event::{Event, HostOutcome, Outcome};
+use crate::fleet::rollback::Back;
 use crate::fleet::survey::{self, Away, Connector, Prepared, Sources};
 use crate::fleet::transaction::{self, Options};
+use crate::fleet::wave::Waves;
 use crate::fleet::{adopt, history, identity, memory, rollback, way_in};
 use crate::host::report;
 use crate::inventory::site::Site;
@@ -30,7 +32,7 @@ use crate::material::{self, Revealed};
 use crate::pki::{self, Issued};
 use crate::plan::decision::{Decided, Memory};
 use crate::plan::plan::Action;
-use crate::plan::state::{Desired, Facts, Follow, ObservedFleet};
+use crate::plan::state::{Facts, Follow, ObservedFleet};
 use crate::report::interrupt::Interrupt;
 use crate::report::outcome::Next;
 use crate::report::{Reporter, prompt};
@@ -125,7 +127,7 @@ impl<'a> Work<'a> {
         let began = Instant::now();
         let options = Options {
             parallel: global.parallel.get(),
-            wave: None,
+            waves: Waves::default(),
             max_failed: 0,
             settle: false,
             drain: None,
@@ -155,15 +157,13 @@ impl<'a> Work<'a> {
         self.planned_by(hosts, &survey::prepare)
     }
 
-    /// As [`Work::planned`], for hosts that should be what `desire` makes of the materials of today.
-    pub(super) fn restored(
-        &self,
-        hosts: &BTreeSet<HostName>,
-        desire: &dyn Fn(&Materials) -> Desired,
-    ) -> Result<(Issued, Prepared), Stop> {
-        self.planned_by(hosts, &|_, sources, _, connector, parallel, events| {
-            let desired = desire(sources.materials);
-            survey::prepare_as(desired, sources, connector, parallel, events)
+    /// As [`Work::planned`], for hosts that are to be what they were before a run, with the materials of today.
+    pub(super) fn restored(&self, back: &Back) -> Result<(Issued, Prepared), Stop> {
+        let (standing, services) = (back.standing(), self.templates.services());
+        let hosts = back.hosts().union(&standing).cloned().collect();
+        self.planned_by(&hosts, &|_, sources, _, connector, parallel, events| {
+            let desired = back.desired(services, sources.materials);
+            survey::prepare_as(desired, &standing, sources, connector, parallel, events)
         })
     }
 

@@ -169,6 +169,9 @@ pub struct Outcome {
     /// Hosts on which workers of before still serve, in the services' words; asked only while an authority is replaced.
     #[serde(default)]
     pub former: BTreeMap<HostName, Vec<String>>,
+    /// The hosts that changed at the same time as one that failed, it among them.
+    #[serde(default)]
+    pub wave: BTreeSet<HostName>,
     /// Wall clock, seconds.
     pub seconds: f64,
     /// The user stopped it.

@@ -32,4 +32,5 @@ pub mod status;
 pub mod survey;
 pub mod transaction;
 pub mod trust;
+pub mod wave;
 pub mod way_in;

@@ -8,7 +8,7 @@ use crate::base::materials::Materials;
 use crate::base::net::HostName;
 use crate::fleet::run;
 use crate::fleet::survey::Connector;
-use crate::host::kept::{self, Barred, Before, Kept};
+use crate::host::kept::{self, Barred, Before, Changed, Kept};
 use crate::host::transport::TransportError;
 use crate::inventory::site::Host;
 use crate::plan::state::{Desired, Recorded};
@@ -51,6 +51,8 @@ struct Target {
 #[derive(Debug, Clone, Default)]
 pub struct Back {
     targets: BTreeMap<HostName, Target>,
+    /// The hosts that the run did not change: they stay as they are, and are seen to.
+    standing: BTreeMap<HostName, Target>,
     /// What a person should know: what does not come back, each a sentence.
     pub notes: Vec<String>,
 }
@@ -61,10 +63,15 @@ impl Back {
         self.targets.keys().cloned().collect()
     }
 
-    /// What they are to be, with the materials of today.
+    /// The hosts that are as before the run anyway, as far as they know what was wanted of them.
+    pub fn standing(&self) -> BTreeSet<HostName> {
+        self.standing.keys().cloned().collect()
+    }
+
+    /// What all of these are to be, with the materials of today.
     pub fn desired(&self, services: Services, materials: &Materials) -> Desired {
         let names: Vec<&'static str> = services.0.iter().map(|service| service.name()).collect();
-        let each = self.targets.iter().map(|(host, target)| {
+        let each = self.targets.iter().chain(&self.standing).map(|(host, target)| {
             let restored = target.wanted.clone().restored(materials.share(host), &target.now, &names);
             (host.clone(), restored)
         });
@@ -79,13 +86,17 @@ impl Back {
 pub fn choose(asked: &Asked, begins: Option<&str>) -> Result<String, Diagnostic> {
     let runs = asked.kept.values().flat_map(|kept| &kept.runs);
     let Some(begins) = begins else {
-        let last = runs.filter(|run| run.changed).map(|run| &run.name).max();
+        let last = runs.filter(|run| run.changed == Changed::Whole).map(|run| &run.name).max();
         return last.cloned().ok_or_else(|| {
             Diagnostic::error("no run is known that changed these hosts")
                 .help("`infra history` lists the runs that are known")
         });
     };
-    let fit: BTreeSet<&String> = runs.map(|run| &run.name).filter(|name| name.starts_with(begins)).collect();
+    let mut fit: BTreeSet<&String> = runs.map(|run| &run.name).filter(|name| name.starts_with(begins)).collect();
+    // The parts of a run have its name, and more: `RUN-certificates`.
+    if let Some(first) = fit.first().copied() {
+        fit.retain(|name| *name == first || !name.starts_with(&format!("{first}-")));
+    }
     match Vec::from_iter(fit)[..] {
         [one] => Ok(one.clone()),
         [] => Err(Diagnostic::error(format!("these hosts do not know a run `{begins}`"))
@@ -100,14 +111,14 @@ pub fn choose(asked: &Asked, begins: Option<&str>) -> Result<String, Diagnostic>
 /// What each host was before `run`.
 ///
 /// # Errors
-/// Every reason why the run cannot be taken back, hosts with the same one once.
+/// Every reason why the run cannot be taken back, hosts with the same one once. A host that it did not change is none.
 pub fn before(asked: &Asked, run: &str) -> Result<Back, Vec<Diagnostic>> {
     let mut back = Back::default();
     let mut barred: BTreeMap<Refusal, Vec<&HostName>> = BTreeMap::new();
     let mut notes: BTreeMap<String, Vec<&HostName>> = BTreeMap::new();
     for (host, kept) in &asked.kept {
         match target(kept, run) {
-            Ok(None) => {}
+            Ok(None) => drop(standing(kept).map(|target| back.standing.insert(host.clone(), target))),
             Ok(Some((target, told))) => {
                 for note in told {
                     notes.entry(note).or_default().push(host);
@@ -124,16 +135,21 @@ pub fn before(asked: &Asked, run: &str) -> Result<Back, Vec<Diagnostic>> {
         };
         return Err(barred.into_iter().map(error).collect());
     }
-    if back.targets.is_empty() {
-        let error = Diagnostic::error(format!("run {run} changed nothing on these hosts"));
-        return Err(vec![error.help("`infra history` says what each run did")]);
-    }
     back.notes = notes.into_iter().map(|(note, hosts)| format!("{}: {note}", names(&hosts))).collect();
     Ok(back)
 }
 
 /// Why, and what to do.
 type Refusal = (String, String);
+
+/// What a host is that a run did not change, where it is what a run of its own has wanted. What was before a run that was staged
+/// there and went no further is what is now.
+fn standing(kept: &Kept) -> Option<Target> {
+    let Before { manifest, rules, now, wanted, .. } = kept.before.clone()?;
+    let manifest = manifest.filter(|manifest| *manifest == now)?;
+    let wanted = wanted.into_iter().find(|wanted| wanted.holds(&manifest, rules.as_ref()).is_some())?;
+    Some(Target { wanted, now })
+}
 
 /// What one host was before a run, and what a person should know; nothing where the run did not change it.
 ///
@@ -144,6 +160,10 @@ fn target(kept: &Kept, run: &str) -> Result<Option<(Target, Vec<String>)>, Refus
     match kept.may_take_back(run) {
         Ok(()) => {}
         Err(Barred::NotHere) => return Ok(None),
+        Err(Barred::Part) => {
+            let why = "it changed certificates, passwords or the role of a database alone, and none of these goes back";
+            return Err((why.to_owned(), "`infra cert status` and `infra db status` say how these are now".to_owned()));
+        }
         Err(Barred::Later(later)) => {
             let last = later.first().map_or("", String::as_str);
             let why = format!("later runs have changed it: {}", later.join(", "));
@@ -156,7 +176,8 @@ fn target(kept: &Kept, run: &str) -> Result<Option<(Target, Vec<String>)>, Refus
             ));
         }
     }
-    let Some(Before { manifest, rules, now, wanted, performed, packages }) = kept.before.clone() else {
+    let before = kept.before.clone().filter(|_| kept.was_here);
+    let Some(Before { manifest, rules, now, wanted, performed, packages }) = before else {
         let why = "the host did not keep what was before it: an earlier version of infra made that run";
         return Err((why.to_owned(), history()));
     };

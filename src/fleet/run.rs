@@ -48,6 +48,9 @@ pub enum Wave {
 }
 
 impl Wave {
+    /// One host after the other.
+    pub const ONE: Self = Self::Hosts(NonZeroUsize::MIN);
+
     /// The size of a wave among `hosts`, rounded up; at least 1.
     pub fn size(self, hosts: usize) -> usize {
         match self {

@@ -1,14 +1,16 @@
 //! A plan in a file: takes what `diff` saw and would do, gives what `apply --plan` compares. It holds digests of deeds, whole
 //! and under a key that stays in the state folder, no text and no secret: without the key nobody can try what a short password
-//! would give.
+//! would give. A plan holds for a time, and for one run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ring::hmac;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use time::OffsetDateTime;
 
 use crate::base::fsx;
 use crate::base::net::HostName;
@@ -19,7 +21,7 @@ use crate::plan::state::{Digest, Phase};
 use crate::plan::step::{Step, StepKind};
 
 /// Changes when what is compared does.
-const VERSION: u32 = 6;
+const VERSION: u32 = 7;
 /// What a deed is depends on the program that does it.
 const INFRA: &str = env!("CARGO_PKG_VERSION");
 /// So many reasons are told.
@@ -39,6 +41,14 @@ pub enum Error {
     /// Something else would be executed than was shown.
     #[error("the plan no longer holds, nothing was done: {0}")]
     Moved(String),
+    /// Its time is over, or it was carried out already.
+    #[error("`{}` holds no longer, nothing was done: {why}", file.display())]
+    Over {
+        /// The file.
+        file: PathBuf,
+        /// Since when, or by which run.
+        why: String,
+    },
     /// The file, or the key in the state folder.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -55,7 +65,7 @@ impl Error {
     pub fn help(&self) -> Option<&'static str> {
         match self {
             Self::NoPlan { .. } => Some("make a plan with `infra diff --out FILE`"),
-            Self::Moved(_) => Some("look at a new plan: `infra diff --out FILE`"),
+            Self::Moved(_) | Self::Over { .. } => Some("look at a new plan: `infra diff --out FILE`"),
             Self::Io(_) | Self::NoChance(_) | Self::Json(_) => None,
         }
     }
@@ -64,9 +74,6 @@ impl Error {
 /// The plan as it was shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Saved {
-    version: u32,
-    /// Of the program.
-    infra: String,
     name: HostName,
     /// Of nothing: tells whether the key is still the same.
     key: Digest,
@@ -77,6 +84,21 @@ pub struct Saved {
     hosts: BTreeMap<HostName, Entry>,
     /// What the controller does at the end, by kind and subject; each part of a step by its name.
     steps: BTreeMap<StepKind, BTreeMap<String, BTreeMap<String, Digest>>>,
+}
+
+/// A plan in a file, with its term.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ticket {
+    version: u32,
+    /// Of the program.
+    infra: String,
+    /// When it was made, seconds since 1970.
+    made: i64,
+    /// Until when it holds.
+    until: i64,
+    /// Of the plan and its term: nobody gives it another one without the key.
+    seal: Digest,
+    plan: Saved,
 }
 
 /// Who has made a plan: read first, as the rest may have another form.
@@ -212,38 +234,7 @@ impl Saved {
         for step in &prepared.plan.steps {
             steps.entry(step.kind).or_default().insert(step.subject.clone(), seal.step(step)?);
         }
-        Ok(Self {
-            version: VERSION,
-            infra: INFRA.to_owned(),
-            name: site.name.clone(),
-            key: seal.of(&())?,
-            confirmed,
-            drain: seal.of(&site.drain)?,
-            hosts,
-            steps,
-        })
-    }
-
-    /// Writes it to a file, for `apply --plan`.
-    ///
-    /// # Errors
-    /// Where that cannot be written.
-    pub fn write(&self, file: &Path) -> Result<(), Error> {
-        Ok(fsx::write_atomic(file, &serde_json::to_vec_pretty(self)?, 0o600)?)
-    }
-
-    /// Reads a file of `diff --out`.
-    ///
-    /// # Errors
-    /// [`Error::NoPlan`].
-    pub fn read(file: &Path) -> Result<Self, Error> {
-        let refused = |why: String| Error::NoPlan { file: file.to_owned(), why };
-        let text = fsx::read_named(file, fsx::STATE_BYTES).map_err(|e| refused(e.to_string()))?;
-        let made: Made = serde_json::from_slice(&text).map_err(|e| refused(e.to_string()))?;
-        if (made.version, made.infra.as_str()) != (VERSION, INFRA) {
-            return Err(refused(format!("it was made by another version of infra; this version is {INFRA}")));
-        }
-        serde_json::from_slice(&text).map_err(|e| refused(e.to_string()))
+        Ok(Self { name: site.name.clone(), key: seal.of(&())?, confirmed, drain: seal.of(&site.drain)?, hosts, steps })
     }
 
     /// The hosts that it is for.
@@ -317,6 +308,100 @@ impl Saved {
         }
         Err(Error::Moved(moved.join("; ")))
     }
+}
+
+impl Ticket {
+    /// A plan that holds from `now` on for as long as `valid`.
+    ///
+    /// # Errors
+    /// Where the key cannot be read or made.
+    pub fn of(plan: Saved, state: &Path, now: OffsetDateTime, valid: Duration) -> Result<Self, Error> {
+        let made = now.unix_timestamp();
+        let until = made.saturating_add(i64::try_from(valid.as_secs()).unwrap_or(i64::MAX));
+        let seal = Seal::of_state(state)?.of(&(made, until, &plan))?;
+        Ok(Self { version: VERSION, infra: INFRA.to_owned(), made, until, seal, plan })
+    }
+
+    /// Writes it to a file, for `apply --plan`.
+    ///
+    /// # Errors
+    /// Where that cannot be written.
+    pub fn write(&self, file: &Path) -> Result<(), Error> {
+        Ok(fsx::write_atomic(file, &serde_json::to_vec_pretty(self)?, 0o600)?)
+    }
+
+    /// Reads a file of `diff --out`.
+    ///
+    /// # Errors
+    /// [`Error::NoPlan`].
+    pub fn read(file: &Path) -> Result<Self, Error> {
+        let refused = |why: String| Error::NoPlan { file: file.to_owned(), why };
+        let text = fsx::read_named(file, fsx::STATE_BYTES).map_err(|e| refused(e.to_string()))?;
+        let made: Made = serde_json::from_slice(&text).map_err(|e| refused(e.to_string()))?;
+        if (made.version, made.infra.as_str()) != (VERSION, INFRA) {
+            return Err(refused(format!("it was made by another version of infra; this version is {INFRA}")));
+        }
+        serde_json::from_slice(&text).map_err(|e| refused(e.to_string()))
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Saved {
+        &self.plan
+    }
+
+    /// Refuses a plan whose time is over, that was carried out already, or whose term is not the one that it was made with. A plan
+    /// of another state folder is for [`Saved::same_as`] to refuse.
+    ///
+    /// # Errors
+    /// [`Error::Over`], [`Error::NoPlan`].
+    pub fn holds(&self, file: &Path, state: &Path, now: OffsetDateTime) -> Result<(), Error> {
+        let over = |why: String| Err(Error::Over { file: file.to_owned(), why });
+        let seal = Seal::of_state(state)?;
+        if self.plan.key == seal.of(&())? && self.seal != seal.of(&(self.made, self.until, &self.plan))? {
+            return Err(Error::NoPlan {
+                file: file.to_owned(),
+                why: "somebody has changed it since it was made".to_owned(),
+            });
+        }
+        if now.unix_timestamp() > self.until {
+            return over(format!("it held until {} UTC", time_of(self.until)));
+        }
+        match fsx::read_text(&self.mark(state), fsx::STATE_BYTES) {
+            Ok(text) => over(format!("run {} has carried it out", text.split(' ').next().unwrap_or_default())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Keeps in the state folder that `run` carries it out, and forgets those whose time is over.
+    ///
+    /// # Errors
+    /// Any error of the file system.
+    pub fn spend(&self, state: &Path, run: &str, now: OffsetDateTime) -> Result<(), Error> {
+        let folder = state.join("plans");
+        fsx::private_dir(&folder)?;
+        for entry in fs_err::read_dir(&folder)?.flatten() {
+            let until = fsx::read_text(&entry.path(), fsx::STATE_BYTES).ok().and_then(|text| {
+                let (_, until) = text.trim_end().split_once(' ')?;
+                until.parse::<i64>().ok()
+            });
+            if until.is_some_and(|until| until < now.unix_timestamp()) {
+                fs_err::remove_file(entry.path())?;
+            }
+        }
+        Ok(fsx::write_atomic(&self.mark(state), format!("{run} {}\n", self.until).as_bytes(), 0o600)?)
+    }
+
+    fn mark(&self, state: &Path) -> PathBuf {
+        // What stands in a file is no name of one.
+        state.join("plans").join(Digest::of(self.seal.0.as_bytes()).0)
+    }
+}
+
+/// `2026-11-27 18:45:01`, as far as it is a time at all.
+fn time_of(seconds: i64) -> String {
+    let format = time::macros::format_description!("[year]-[month]-[day] [hour]:[minute]:[second]");
+    OffsetDateTime::from_unix_timestamp(seconds).ok().and_then(|time| time.format(&format).ok()).unwrap_or_default()
 }
 
 impl Entry {

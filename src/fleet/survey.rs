@@ -19,7 +19,7 @@ use crate::plan::behind::Behind;
 use crate::plan::decision::{Decided, Memory};
 use crate::plan::half;
 use crate::plan::narrow::{self, Addresses};
-use crate::plan::plan::{self, Plan};
+use crate::plan::plan::{self, HostPlan, Plan};
 use crate::plan::ruleset::Ruleset;
 use crate::plan::state::{Desired, DesiredHost, Facts, Observed, ObservedFleet};
 use crate::plan::way;
@@ -382,12 +382,14 @@ fn look_as(
     })
 }
 
-/// Plans for the hosts of `desired` to be that, without a decision over all of them.
+/// Plans for the hosts of `desired` to be that, without a decision over all of them. Those in `standing` are left as they are: they
+/// have a part in the run, so that nobody waits for them.
 ///
 /// # Errors
 /// None of its own; [`prepare`] has some.
 pub fn prepare_as(
     mut desired: Desired,
+    standing: &BTreeSet<HostName>,
     sources: Sources<'_>,
     connector: &dyn Connector,
     parallel: usize,
@@ -398,6 +400,9 @@ pub fn prepare_as(
     let same = |_: &BTreeMap<HostName, Facts>| Ok(desired.clone());
     let mut prepared = look_as(&hosts, sources, &desired, same, connector, parallel, events)?;
     prepared.plan = plan::plan(&prepared.desired, &prepared.survey.observed);
+    for (_, host) in prepared.plan.hosts.iter_mut().filter(|(name, _)| standing.contains(*name)) {
+        *host = HostPlan::default();
+    }
     keep(sources.site, &mut prepared.plan, &prepared.desired, &prepared.survey);
     Ok(prepared)
 }

@@ -18,8 +18,9 @@ use crate::fleet::identity;
 use crate::fleet::member::{Member, failure};
 use crate::fleet::memory;
 use crate::fleet::proof;
-use crate::fleet::run::{self, Wave};
+use crate::fleet::run;
 use crate::fleet::survey::{self, Beside, Connector, Prepared};
+use crate::fleet::wave::{self, Gate, Waves};
 use crate::host::execute::{Executor, Now, StepError, Told};
 use crate::host::lock::{self, Locked};
 use crate::host::transport::{Hold, Transport, TransportError};
@@ -39,7 +40,7 @@ pub struct Options {
     /// Hosts at a time.
     pub parallel: usize,
     /// Hosts of one phase that go together.
-    pub wave: Option<Wave>,
+    pub waves: Waves,
     /// How many hosts may fail, unreachable ones among them, before the run stops.
     pub max_failed: usize,
     /// Whether a step of an authority's replacement waits for this run: then it ends when no worker of before serves any more,
@@ -79,6 +80,12 @@ struct Run<'a> {
     failed: usize,
     /// Whether the hosts are to become all that they should be.
     whole: bool,
+    /// What has to work after each wave.
+    gate: Gate,
+    /// The hosts that changed together with one that failed.
+    wave: BTreeSet<HostName>,
+    /// Whether something that worked before does not work any more.
+    shut: bool,
 }
 
 /// Executes `prepared.plan`.
@@ -116,6 +123,9 @@ pub fn execute(
         former: Left::new(),
         failed: 0,
         whole,
+        gate: Gate::new(),
+        wave: BTreeSet::new(),
+        shut: false,
     };
     let (mut members, mut now) =
         run.enlist((&desired, &decided), &plan, &mut survey, materials, connector, &mut outcome);
@@ -149,6 +159,7 @@ pub fn execute(
         outcome.hosts.entry(member.name()).or_insert_with(|| member.end());
     }
     outcome.notes = run.notes;
+    outcome.wave = run.wave;
     outcome.former = run.former;
     outcome.seconds = began.elapsed().as_secs_f64();
     outcome.interrupted = interrupted;
@@ -168,7 +179,7 @@ impl<'a> Run<'a> {
     }
 
     fn stopped(&self) -> bool {
-        self.over_budget() || self.stop.load(Ordering::Relaxed)
+        self.shut || self.over_budget() || self.stop.load(Ordering::Relaxed)
     }
 
     /// Takes the locks of all hosts that change or are needed, in parallel, and looks again under them: what was planned must still
@@ -349,6 +360,9 @@ impl<'a> Run<'a> {
                     if note {
                         return;
                     }
+                    if self.options.waves.gate {
+                        self.gate = wave::gate(members, self.options.parallel);
+                    }
                 }
                 Phase::Narrow => {
                     self.drained(members);
@@ -489,6 +503,41 @@ impl<'a> Run<'a> {
         open.into_iter().filter(|(_, flows)| !flows.is_empty()).collect()
     }
 
+    /// How hosts leave traffic while they change, where that was asked for.
+    fn departure(&self) -> Option<Departure<'a>> {
+        self.options.drain.map(|within| Departure {
+            site: self.site,
+            connector: self.connector,
+            within,
+            who: &self.options.who,
+            stop: self.stop,
+            events: self.events,
+        })
+    }
+
+    /// The gate after a wave of `hosts`: what worked before the run has to work still. Where it does not, nothing more is begun, and
+    /// the hosts of the wave have failed; gives how many.
+    fn shuts(&mut self, phase: Phase, members: &mut [Member<'_>], hosts: &BTreeSet<HostName>) -> usize {
+        let words = wave::shut(&self.gate, members, self.options.parallel);
+        if words.is_empty() {
+            return 0;
+        }
+        self.shut = true;
+        let mut failed = 0;
+        for member in members.iter_mut().filter(|m| m.outcome.is_none() && hosts.contains(m.host)) {
+            member.outcome = Some(HostOutcome::Failed(Failure {
+                phase,
+                what: "what worked before this wave does not work any more".to_owned(),
+                words: words.clone(),
+                put_back: None,
+                state: "this phase is done on it, and stays".to_owned(),
+            }));
+            failed += 1;
+        }
+        self.failed += failed;
+        failed
+    }
+
     /// One barrier. Gives whether any host failed in it.
     fn phase(
         &mut self,
@@ -497,49 +546,51 @@ impl<'a> Run<'a> {
         takes_part: impl Fn(&Member<'_>) -> bool,
         step: impl Fn(&mut Member<'_>) -> Result<Vec<String>, StepError> + Sync,
     ) -> bool {
-        let mut those: Vec<&mut Member<'_>> =
-            members.iter_mut().filter(|m| m.outcome.is_none() && takes_part(m)).collect();
+        let takes_part = |(_, member): &(usize, &Member<'_>)| member.outcome.is_none() && takes_part(member);
+        let mut those: Vec<usize> = members.iter().enumerate().filter(takes_part).map(|(at, _)| at).collect();
         if those.is_empty() {
             return false;
         }
+        let by_word = |at: &usize| members.get(*at).is_some_and(|m| m.restarts_by_word(phase));
+        let by_word: BTreeSet<usize> = those.iter().copied().filter(by_word).collect();
         // What a person has to confirm comes when all others have shown that it works.
         if phase.is_serial() {
-            those.sort_by_key(|m| m.restarts_by_word(phase));
+            those.sort_by_key(|at| by_word.contains(at));
         }
         let began = Instant::now();
-        let names: Vec<HostName> = those.iter().map(|m| m.name()).collect();
+        let names = those.iter().filter_map(|at| members.get(*at)).map(Member::name).collect();
         self.tell(Event::PhaseBegin { phase, hosts: names });
         let parallel = if phase.is_serial() { 1 } else { self.options.parallel };
-        let departure = self.options.drain.map(|within| Departure {
-            site: self.site,
-            connector: self.connector,
-            within,
-            who: &self.options.who,
-            stop: self.stop,
-            events: self.events,
-        });
-        let wave = match self.options.wave {
-            // Staging touches nothing, so it needs no waves.
-            Some(wave) if phase > Phase::Stage => wave.size(those.len()),
-            // Who is drained goes alone, as long as nobody says how many may.
-            None if departure.is_some_and(|out| those.iter().any(|m| out.of(m.host, phase).is_some())) => 1,
-            _ => those.len(),
-        };
-        let wave = if phase.is_serial() { 1 } else { wave };
+        let departure = self.departure();
+        // Who is drained goes alone, as long as nobody says how many may.
+        let alone =
+            |at: &usize| members.get(*at).is_some_and(|m| departure.is_some_and(|out| out.of(m.host, phase).is_some()));
+        let alone = self.options.waves.sizes.is_empty() && those.iter().any(alone);
+        let (all, mut gone) = (those.len(), 0);
         let (mut passed, mut failed) = (0, 0);
         let mut note = BTreeSet::new();
         while !those.is_empty() && (phase <= Phase::Stage || !self.stopped()) {
             if phase.is_serial() && failed > 0 {
-                for member in those.extract_if(.., |m| m.restarts_by_word(phase)) {
-                    member.outcome = Some(member.not_reached());
+                for at in those.extract_if(.., |at| by_word.contains(at)) {
+                    if let Some(member) = members.get_mut(at) {
+                        member.outcome = Some(member.not_reached());
+                    }
                 }
             }
             if those.is_empty() {
                 break;
             }
-            let now: Vec<&mut Member<'_>> = those.drain(..wave.min(those.len())).collect();
+            let size = match phase {
+                // Staging touches nothing, so it needs no waves.
+                _ if phase <= Phase::Stage => all,
+                _ if phase.is_serial() || alone => 1,
+                _ => self.options.waves.size(all, gone),
+            };
+            gone += 1;
+            let turn: BTreeSet<usize> = those.drain(..size.min(those.len())).collect();
+            let now = members.iter_mut().enumerate().filter(|(at, _)| turn.contains(at)).map(|(_, member)| member);
             let events = self.events;
-            let results = run::each(now, parallel, |member| {
+            let results = run::each(now.collect(), parallel, |member: &mut Member<'_>| {
                 let (host, began) = (member.name(), Instant::now());
                 let _ = events.send(Event::HostBegin { phase, host: host.clone() });
                 let leaves = departure.and_then(|out| Some((out, out.of(&host, phase)?)));
@@ -552,6 +603,8 @@ impl<'a> Run<'a> {
                 let _ = events.send(Event::HostEnd { phase, host, failure, seconds: began.elapsed().as_secs_f64() });
                 (member, result)
             });
+            let hosts: BTreeSet<HostName> = results.iter().map(|(member, _)| member.name()).collect();
+            let before = failed;
             for (member, result) in results {
                 match result {
                     Ok(words) => {
@@ -575,6 +628,17 @@ impl<'a> Run<'a> {
                             _ => HostOutcome::Failed(failure),
                         });
                     }
+                }
+            }
+            if phase > Phase::Stage {
+                let shut = self.shuts(phase, members, &hosts);
+                failed += shut;
+                passed -= shut;
+                if failed > before {
+                    self.wave.extend(hosts);
+                }
+                if !those.is_empty() && !self.stopped() {
+                    self.options.waves.pause(self.stop, self.events);
                 }
             }
         }

@@ -14,13 +14,24 @@ use crate::plan::wanted::Wanted;
 /// Most bytes of an answer: ten records of a large inventory.
 const ANSWER: usize = 32 << 20;
 
+/// What a run changed on a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Changed {
+    /// Nothing.
+    Nothing,
+    /// Certificates, passwords, or the role of a database alone, which never go back.
+    Part,
+    /// Whatever differed from what was wanted.
+    Whole,
+}
+
 /// A run of which a host keeps something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
     /// Its name.
     pub name: String,
-    /// Whether it changed anything there.
-    pub changed: bool,
+    /// What it changed there.
+    pub changed: Changed,
     /// The run that it took back.
     pub restores: Option<String>,
 }
@@ -47,8 +58,10 @@ pub struct Before {
 pub struct Kept {
     /// In the order of their times.
     pub runs: Vec<Run>,
-    /// What was before the run that was asked for, where that is kept.
+    /// What was before the run that was asked for, where that is kept; what is now, where that run was not here.
     pub before: Option<Before>,
+    /// Whether the run was here, and has kept that.
+    pub was_here: bool,
 }
 
 /// Why a run cannot be taken back on a host.
@@ -56,6 +69,8 @@ pub struct Kept {
 pub enum Barred {
     /// It changed nothing there, as far as the host knows.
     NotHere,
+    /// It changed only what never goes back.
+    Part,
     /// These have changed the host since, the latest first.
     Later(Vec<String>),
     /// This run has taken it back already.
@@ -69,7 +84,11 @@ impl Kept {
     /// # Errors
     /// [`Barred`] says what stands in the way.
     pub fn may_take_back(&self, run: &str) -> Result<(), Barred> {
-        let changed: Vec<&Run> = self.runs.iter().filter(|one| one.changed).collect();
+        if self.runs.iter().any(|one| one.name == run && one.changed == Changed::Part) {
+            return Err(Barred::Part);
+        }
+        // What never goes back is not in the way of what does.
+        let changed: Vec<&Run> = self.runs.iter().filter(|one| one.changed == Changed::Whole).collect();
         if !changed.iter().any(|one| one.name == run) {
             return Err(Barred::NotHere);
         }
@@ -122,7 +141,12 @@ fn parse(answer: &[u8]) -> Option<Kept> {
         let mut words = line.trim().split(' ');
         let (name, changed, restores) = (words.next()?, words.next()?, words.next()?);
         let restores = Some(restores.to_owned()).filter(|run| run != "-");
-        Some(Run { name: name.to_owned(), changed: changed == "yes", restores })
+        let changed = match changed {
+            "yes" => Changed::Whole,
+            "part" => Changed::Part,
+            _ => Changed::Nothing,
+        };
+        Some(Run { name: name.to_owned(), changed, restores })
     };
     let runs = pairs.all("run").map(run).collect::<Option<_>>()?;
     let lines = |key| match pairs.last(key) {
@@ -144,21 +168,27 @@ fn parse(answer: &[u8]) -> Option<Kept> {
             packages: pairs.last("packages").is_some(),
         }),
     };
-    Some(Kept { runs, before })
+    let was_here = pairs.last("before").is_some_and(|run| run != "now");
+    Some(Kept { runs, before, was_here })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// `x` changed, `x:y` changed and took back `y`, `-x` changed nothing.
+    /// `x` changed, `x:y` changed and took back `y`, `-x` changed nothing, `~x` only what never goes back.
     fn kept(runs: &str) -> Kept {
         let run = |word: &str| {
             let (name, restores) = word.split_once(':').map_or((word, None), |(name, of)| (name, Some(of)));
-            let (changed, name) = (!name.starts_with('-'), name.trim_start_matches('-'));
+            let changed = match name.chars().next() {
+                Some('-') => Changed::Nothing,
+                Some('~') => Changed::Part,
+                _ => Changed::Whole,
+            };
+            let name = name.trim_start_matches(['-', '~']);
             Run { name: name.into(), changed, restores: restores.map(ToOwned::to_owned) }
         };
-        Kept { runs: runs.split(' ').map(run).collect(), before: None }
+        Kept { runs: runs.split(' ').map(run).collect(), ..Kept::default() }
     }
 
     #[test]
@@ -170,6 +200,8 @@ mod tests {
             ("a b -c", "b", Ok(())),
             ("a b", "z", Err(Barred::NotHere)),
             ("a -b", "b", Err(Barred::NotHere)),
+            ("a ~b", "a", Ok(())),
+            ("a ~b", "b", Err(Barred::Part)),
             // Taken back: the one before it is next; what took it back may be taken back itself, or gone on with.
             ("a b r:b", "a", Ok(())),
             ("a b r:b", "r", Ok(())),
@@ -194,7 +226,7 @@ mod tests {
         );
         let kept = parse(answer.as_bytes()).unwrap();
         assert_eq!(kept.runs.len(), 2);
-        assert_eq!(kept.runs[1], Run { name: "b".into(), changed: false, restores: Some("a".into()) });
+        assert_eq!(kept.runs[1], Run { name: "b".into(), changed: Changed::Nothing, restores: Some("a".into()) });
         let before = kept.before.unwrap();
         assert_eq!(before.manifest.unwrap().keys().collect::<Vec<_>>(), ["/etc/x"]);
         assert_eq!((before.performed.len(), before.wanted.len(), before.packages), (2, 0, false));

@@ -20,3 +20,5 @@ pub mod reveal;
 pub mod site;
 pub mod variables;
 pub mod vary;
+
+pub(crate) use read::duration;

@@ -114,7 +114,9 @@ impl Wanted {
         let (open, wanted) = (rules.unwrap_or(&none), self.firewall.as_ref().unwrap_or(&none));
         let rules_hold = wanted.rules.is_subset(&open.rules)
             && (self.firewall.is_none() || (wanted.backend, &wanted.block) == (open.backend, &open.block));
-        if !self.files.iter().all(same) || !rules_hold {
+        // A run after which nothing was wanted says nothing of a host that has something.
+        let says_nothing = self.files.is_empty() && !manifest.is_empty();
+        if says_nothing || !self.files.iter().all(same) || !rules_hold {
             return None;
         }
         let paths = manifest.keys().filter(|path| !self.files.contains_key(*path)).cloned();

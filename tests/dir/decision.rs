@@ -13,6 +13,7 @@ use infra::fleet::event::{Event, HostOutcome, Outcome};
 use infra::fleet::memory;
 use infra::fleet::survey::{self, Connector, Prepared, Sources};
 use infra::fleet::transaction::{self, Options};
+use infra::fleet::wave::Waves;
 use infra::host::transport::{Transport, TransportError};
 use infra::inventory::load::load_text;
 use infra::inventory::site::{Host, Site};
@@ -185,9 +186,14 @@ certificates: { issuer: internal }
 
     /// What became of it where so many hosts may fail, and the hosts in the order of their turns in `Primary`.
     pub(super) fn executed_within(&self, prepared: Prepared, max_failed: usize) -> (Outcome, Vec<String>) {
+        self.executed_by(prepared, max_failed, &Waves::default())
+    }
+
+    /// The same in waves.
+    pub(super) fn executed_by(&self, prepared: Prepared, max_failed: usize, waves: &Waves) -> (Outcome, Vec<String>) {
         let options = Options {
             parallel: 4,
-            wave: None,
+            waves: waves.clone(),
             max_failed,
             settle: false,
             drain: None,

@@ -18,7 +18,6 @@ impl Machine {
         let told = |errors: Vec<infra::base::diagnostic::Diagnostic>| {
             errors.into_iter().map(|error| error.message).collect::<Vec<_>>().join("\n")
         };
-        assert_eq!(rollback::choose(&asked, Some(run)).unwrap(), run);
         rollback::before(&asked, run).map_err(told)
     }
 
@@ -214,4 +213,91 @@ fn a_run_that_failed_half_way_is_taken_back() {
     assert_ne!(machine.picture(), of_a);
     machine.back(B, C, &materials());
     assert_eq!(machine.picture(), of_a);
+}
+
+#[test]
+fn what_brings_certificates_alone_is_not_in_the_way() {
+    let machine = Machine::new();
+    machine.runs(A, &desired("one\n"));
+    let of_a = machine.picture();
+    machine.runs(B, &desired("two\n"));
+    let mut newer = Materials::default();
+    newer.add_secret("demo/key".parse().unwrap(), "newer-marked", Owner::All);
+    let mut brought = desired("two\n");
+    let body = &mut brought.files.get_mut("/etc/demo/private/key").unwrap().body;
+    body.digest = Digest::of(b"key newer-marked\n");
+    let part = format!("{B}-certificates");
+    machine.run(&part, None, &brought, &newer).unwrap();
+    // As the fleet does for a part of a run.
+    fs_err::remove_file(machine.path(&format!("root/var/lib/infra/runs/{part}/wanted"))).unwrap();
+    assert!(machine.before(&part).unwrap_err().contains("none of these goes back"));
+    machine.back(B, C, &newer);
+    assert_eq!(machine.read("root/etc/demo/private/key").as_deref(), Some("key newer-marked\n"));
+    let main = machine.path("root/etc/demo/main.conf");
+    assert_eq!(machine.picture()[&main], of_a[&main]);
+}
+
+#[test]
+fn a_host_that_a_run_did_not_change_stands_as_it_is() {
+    let machine = Machine::new();
+    machine.runs(A, &desired("one\n"));
+    let back = machine.before(B).unwrap();
+    assert_eq!((back.hosts().len(), back.standing().len()), (0, 1));
+    let host = "h1".parse().unwrap();
+    let bodies = |host: &DesiredHost| host.files.values().map(|file| file.body.clone()).collect::<Vec<_>>();
+    assert_eq!(bodies(&back.desired(ALL, &materials())[&host]), bodies(&desired("one\n")));
+}
+
+/// mv that, the n-th time, kills all shells above it: the host has lost its power there.
+const MV: &str = r#"#!/bin/sh
+count=$(($(cat "$UNITS/moves" 2>/dev/null || echo 0) + 1))
+echo "$count" >"$UNITS/moves"
+if [ "$count" = "$(cat "$UNITS/dies-at" 2>/dev/null)" ]; then
+	pid=$PPID those=''
+	while [ "$(cat "/proc/$pid/comm")" = sh ]; do
+		those="$those $pid"
+		read -r _ _ _ pid _ <"/proc/$pid/stat"
+	done
+	kill -9 $those
+	exit 1
+fi
+exec /bin/mv "$@"
+"#;
+
+#[test]
+fn a_rollback_that_is_killed_anywhere_ends_whole_by_the_next_one() {
+    let died: usize = std::thread::scope(|scope| {
+        let each: Vec<_> = (1..=10).map(|at| scope.spawn(move || usize::from(dies(at)))).collect();
+        each.into_iter().map(|one| one.join().unwrap()).sum()
+    });
+    assert!(died >= 8, "only {died} of ten died");
+}
+
+/// Kills a rollback at its n-th rename; gives whether it died of it.
+fn dies(at: u32) -> bool {
+    let machine = Machine::new();
+    machine.runs(A, &desired("one\n"));
+    let of_a = machine.picture();
+    let mut second = desired("two\n");
+    second.files.insert("/etc/demo/new.conf".into(), file("new\n", 0o644));
+    second.files.remove("/etc/demo/private/key");
+    machine.runs(B, &second);
+    let of_b = machine.picture();
+    machine.executable("bin/mv", &MV.replace("$UNITS", &machine.path("units").display().to_string()));
+    machine.write("units/dies-at", &format!("{at}\n"));
+    let died = machine.run(C, Some(B), &machine.target(B, &Materials::default()), &Materials::default()).is_err();
+    fs_err::remove_file(machine.path("bin/mv")).unwrap();
+    // Each file is the old one or the new one.
+    for (path, now) in machine.picture() {
+        let temporary = path.file_name().unwrap().to_string_lossy().ends_with(".infra-new");
+        assert!(temporary || of_a.get(&path) == Some(&now) || of_b.get(&path) == Some(&now), "{at}: {path:?}");
+    }
+    let target = machine.target(B, &Materials::default());
+    if died {
+        machine.run(D, Some(B), &target, &Materials::default()).unwrap();
+    }
+    let mut now = machine.picture();
+    now.retain(|path, _| !path.file_name().unwrap().to_string_lossy().ends_with(".infra-new"));
+    assert_eq!(now, of_a, "{at}");
+    died
 }

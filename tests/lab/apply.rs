@@ -8,6 +8,8 @@ mod bench;
 mod checks;
 #[path = "links.rs"]
 mod links;
+#[path = "rollback.rs"]
+mod rollback;
 #[path = "status.rs"]
 mod status;
 
@@ -22,7 +24,7 @@ const ALL: [&str; 6] = ["lb1", "lb2", "web1", "web2", "app1", "app2"];
 const URL: &str = "https://shop.example.com/";
 const SOON: Duration = Duration::from_secs(20);
 
-const CHECKS: [Check<Bench>; 22] = [
+const CHECKS: [Check<Bench>; 25] = [
     ("status: a fleet that is well", status::a_fleet_that_is_well),
     ("status: requests are counted one by one", status::requests_are_counted),
     ("status: what is wrong is named", status::what_is_wrong_is_named),
@@ -35,6 +37,9 @@ const CHECKS: [Check<Bench>; 22] = [
     ("a second run names the first", two_at_once),
     ("a saved plan is executed as it is, or refused", saved_plan),
     ("drift is named and mended", drift),
+    ("a run is taken back, and that too", rollback::to_and_fro),
+    ("a site is taken back from the hosts' own copies", rollback::a_site),
+    ("what a failed apply did is taken back", rollback::of_a_failed_apply),
     ("links and the like at a file's place", links::at_a_files_place),
     ("links and the like on the way", links::on_the_way),
     ("an owed reload is paid", owed),
@@ -322,6 +327,7 @@ fn saved_plan(bench: &Bench) {
     has(&apply(2).err, &["the inventory, a template or a certificate asks for something else on lb1 now"]);
     bench.edit("hsts: 601", "hsts: 600");
     has(&apply(0).out, &["6 hosts changed"]);
+    has(&apply(2).err, &["holds no longer, nothing was done: run ", "has carried it out"]);
     diff(0);
     has(
         &bench.infra(&["apply", "--yes", "--plan", "inventory.yml"]).expect(2).err,

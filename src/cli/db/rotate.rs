@@ -12,7 +12,9 @@ use crate::cli::stop::{Done, Stop};
 use crate::cli::work::Work;
 use crate::cli::{exit, stages};
 use crate::fleet::event::Outcome;
+use crate::fleet::run::Wave;
 use crate::fleet::transaction::Options;
+use crate::fleet::wave::Waves;
 use crate::inventory::site::{Database, Site};
 use crate::material::passwords;
 use crate::report::{Reporter, prompt};
@@ -64,7 +66,7 @@ pub(super) fn run(rotate: &Rotate, global: &Global, services: Services, reporter
     let again = format!("infra db rotate {what} {}", path.display());
     let mut work = Work::new(&site, &hosts, again.clone(), global, services, reporter)?;
     // One host after the other: programs restart for it.
-    work.options = Options { wave: "1".parse().ok(), ..work.options };
+    work.options = Options { waves: Waves { sizes: vec![Wave::ONE], ..Waves::default() }, ..work.options };
     let secrets: BTreeSet<String> = turns.iter().map(|turn| turn.id.to_string()).collect();
     let units: BTreeSet<String> = turns.iter().filter_map(|turn| turn.unit.clone()).collect();
     let about = |action: &_| brings(action, &secrets, &units);

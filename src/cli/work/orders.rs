@@ -167,6 +167,7 @@ impl Work<'_> {
         prepared.undecided.clear();
         prepared.decisions.clear();
         prepared.news.clear();
+        prepared.whole = false;
         let ours = brought.ours;
         let mut outcome = if prepared.plan.leaves_hosts() {
             let outcome = self.untouched(&mut prepared, &options);

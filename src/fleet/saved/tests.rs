@@ -312,6 +312,32 @@ fn a_template_a_material_a_host_or_a_hook_that_changes_is_refused() {
     assert!(why.ends_with("the order for shop.example.com has changed, in: programs"), "{why}");
 }
 
+/// A plan that holds for an hour from [`NOW`] on.
+fn ticket(world: &World, plan: &Saved) -> Ticket {
+    Ticket::of(plan.clone(), &world.site().state, NOW, Duration::from_hours(1)).unwrap()
+}
+
+#[test]
+fn a_plan_holds_for_its_time_and_for_one_run() {
+    let world = world();
+    let (ticket, state, file) = (ticket(&world, &world.saved()), world.site().state, Path::new("plan.json"));
+    let at = |minutes: u64| NOW + Duration::from_mins(minutes);
+    assert!(ticket.holds(file, &state, at(60)).is_ok());
+    let why = ticket.holds(file, &state, at(61)).unwrap_err();
+    assert!(why.to_string().starts_with("`plan.json` holds no longer, nothing was done: it held until "), "{why}");
+    assert!(why.help().is_some());
+    ticket.spend(&state, "20261123T184501-k7q2xm", at(1)).unwrap();
+    let why = ticket.holds(file, &state, at(2)).unwrap_err().to_string();
+    assert!(why.ends_with("run 20261123T184501-k7q2xm has carried it out"), "{why}");
+    // Nobody gives it more time by an editor, and what has ended is forgotten.
+    let longer = Ticket { until: at(600).unix_timestamp(), ..ticket.clone() };
+    let why = longer.holds(file, &state, at(2)).unwrap_err().to_string();
+    assert!(why.contains("somebody has changed it since it was made"), "{why}");
+    let later = Ticket::of(world.saved(), &state, at(90), Duration::from_hours(1)).unwrap();
+    later.spend(&state, "20261123T200000-aaaaaa", at(91)).unwrap();
+    assert_eq!(fs_err::read_dir(state.join("plans")).unwrap().count(), 1);
+}
+
 #[test]
 fn an_order_may_be_left_out_and_none_may_come() {
     let mut world = world();
@@ -332,8 +358,8 @@ fn a_word_for_a_restart_is_kept_with_the_plan() {
     let shown = world.saved();
     assert!(world.refused(&before).contains("have changed"));
     let file = world.dir.path().join("plan");
-    shown.write(&file).unwrap();
-    world.confirmed = Saved::read(&file).unwrap().confirmed().clone();
+    ticket(&world, &shown).write(&file).unwrap();
+    world.confirmed = Ticket::read(&file).unwrap().plan().confirmed().clone();
     assert_eq!(world.confirmed.iter().collect::<Vec<_>>(), ["haproxy.service"]);
     assert_eq!(world.saved(), shown);
 }
@@ -343,8 +369,8 @@ fn another_state_folder_or_version_is_refused_and_no_text_is_kept() {
     let world = world();
     let shown = world.saved();
     let file = world.dir.path().join("plan");
-    fs_err::write(&file, serde_json::to_vec_pretty(&shown).unwrap()).unwrap();
-    assert_eq!(Saved::read(&file).unwrap(), shown);
+    ticket(&world, &shown).write(&file).unwrap();
+    assert_eq!(Ticket::read(&file).unwrap().plan(), &shown);
     let text = fs_err::read_to_string(&file).unwrap();
     for word in ["(key ", "ops@example.com", "198.51.100", "kid-1", "hook.sh"] {
         assert!(!text.contains(word), "{word}");
@@ -352,9 +378,9 @@ fn another_state_folder_or_version_is_refused_and_no_text_is_kept() {
     // Without the key a digest says nothing: it is no plain hash of what it is of.
     let plain = Digest::of(&serde_json::to_vec(&"ops@example.com").unwrap());
     assert!(!text.contains(plain.0.as_str()));
-    for (from, to) in [("\"version\": 6", "\"version\": 1"), ("\"infra\": \"", "\"infra\": \"9.")] {
+    for (from, to) in [("\"version\": 7", "\"version\": 1"), ("\"infra\": \"", "\"infra\": \"9.")] {
         fs_err::write(&file, text.replacen(from, to, 1)).unwrap();
-        let Err(Error::NoPlan { why, .. }) = Saved::read(&file) else { panic!("{to}") };
+        let Err(Error::NoPlan { why, .. }) = Ticket::read(&file) else { panic!("{to}") };
         assert!(why.contains("made by another version of infra"), "{why}");
     }
     let key = world.site().state.join("plan.key");
@@ -367,7 +393,7 @@ fn another_state_folder_or_version_is_refused_and_no_text_is_kept() {
     assert!(
         matches!(Seal::of_state(&site.state), Err(Error::Io(why)) if why.to_string().contains("it is a pipe, not a file"))
     );
-    assert!(Saved::read(Path::new("/nonexistent")).is_err());
+    assert!(Ticket::read(Path::new("/nonexistent")).is_err());
 }
 
 proptest! {

@@ -1,28 +1,38 @@
-# Tells of which runs this host keeps something, behind ways.sh and wire.sh: of each its name, whether it changed the host, and
-# which run it took back. Of the run in RUN, where that is set, what was before it, and what the runs before it wanted.
+# Tells of which runs this host keeps something, behind ways.sh and wire.sh: of each its name, whether it changed the host, as a
+# whole or in a part that never goes back, and which run it took back. Of the run in RUN, where that is set, what was before it,
+# and what the runs before it wanted.
 infra="$ROOT/var/lib/infra"
 for folder in "$infra"/runs/*; do
 	[ -d "$folder" ] && [ ! -L "$folder" ] || continue
 	changed=no restores=-
-	plain "$folder/journal" && grep -qE '^[a-z]* (done|put back in part:.*)$' "$folder/journal" && changed=yes
+	plain "$folder/journal" && grep -E '^[a-z]* (done|put back in part:.*)$' "$folder/journal" | grep -qv '^packages ' && changed=yes
 	# Rules have no line in the journal.
 	for loaded in "$folder"/*/loaded; do
 		[ -e "$loaded" ] && [ ! -e "${loaded%/*}/rolled-back" ] && changed=yes
 	done
+	# It keeps what was before it, and not what it wanted: it brought certificates or passwords, or made a database another role.
+	[ "$changed" = yes ] && [ -d "$folder/before" ] && ! plain "$folder/wanted" && changed=part
 	plain "$folder/restores" && read -r restores <"$folder/restores"
 	emit run "${folder##*/} $changed $restores"
 done
-if [ -n "$RUN" ] && [ -d "$infra/runs/$RUN/before" ] && [ ! -L "$infra/runs/$RUN" ]; then
-	emit before "$RUN"
-	for record in manifest firewall.rules; do
-		plain "$infra/runs/$RUN/before/$record" && pour "before $record" cat "$infra/runs/$RUN/before/$record"
-	done
+if [ -n "$RUN" ]; then
 	plain "$infra/manifest" && pour manifest cat "$infra/manifest"
-	plain "$infra/runs/$RUN/journal" && pour performed sed -n 's/^[a-z]* performs //p' "$infra/runs/$RUN/journal"
-	plain "$infra/runs/$RUN/journal" && grep -q '^packages done$' "$infra/runs/$RUN/journal" && emit packages yes
+	before="$infra/runs/$RUN/before" journal="$infra/runs/$RUN/journal"
+	if [ -d "$before" ] && [ ! -L "$infra/runs/$RUN" ]; then
+		emit before "$RUN"
+		plain "$journal" && pour performed sed -n 's/^[a-z]* performs //p' "$journal"
+		plain "$journal" && grep -q '^packages done$' "$journal" && emit packages yes
+	else
+		# That run was not here: before it was what is now.
+		emit before now
+		before=$infra
+	fi
+	for record in manifest firewall.rules; do
+		plain "$before/$record" && pour "before $record" cat "$before/$record"
+	done
 	earlier=''
 	for folder in "$infra"/runs/*; do
-		[ "${folder##*/}" != "$RUN" ] || break
+		[ "$before" = "$infra" ] || [ "${folder##*/}" != "$RUN" ] || break
 		plain "$folder/wanted" && earlier="$folder $earlier"
 	done
 	for folder in $earlier; do pour "wanted ${folder##*/}" cat "$folder/wanted"; done
