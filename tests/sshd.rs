@@ -1098,6 +1098,91 @@ fn a_key_that_does_not_suffice_is_followed_by_a_password() {
     assert!(auth_error(SshTransport::connect(&server.target(), &options)).contains("refused"));
 }
 
+/// Gives its answers to whatever is asked, and counts.
+struct InTurn(Mutex<Vec<&'static str>>, AtomicUsize);
+
+impl InTurn {
+    fn new(answers: &[&'static str]) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(answers.iter().rev().copied().collect()), AtomicUsize::new(0)))
+    }
+}
+
+impl Prompt for InTurn {
+    fn answer(&self, _: &Ask<'_>) -> Option<Secret> {
+        self.1.fetch_add(1, Ordering::SeqCst);
+        self.0.lock().unwrap().pop().map(|answer| Secret::new("asked", answer))
+    }
+}
+
+/// The code of an authenticator beside a key, as RFC 4226 counts it: the values of its appendix D. The next factor asks in turn.
+#[test]
+fn a_one_time_code_is_asked_for_after_the_key() {
+    let extra = "UsePAM yes\nAuthenticationMethods publickey,keyboard-interactive\nKbdInteractiveAuthentication yes";
+    let mounts = [("shadow", "/etc/shadow"), ("pam.d", "/etc/pam.d")];
+    for (factors, answers) in [(1, vec!["755224"]), (2, vec!["755224", "open sesame"])] {
+        let server = Sshd::inside(extra, &mounts, |dir| {
+            shadow(dir);
+            let users = dir.join("users.oath");
+            fs::write(&users, "HOTP root - 3132333435363738393031323334353637383930\n").unwrap();
+            fs::set_permissions(&users, fs::Permissions::from_mode(0o600)).unwrap();
+            fs::create_dir(dir.join("pam.d")).unwrap();
+            let password = if factors == 2 { "auth required pam_unix.so\n" } else { "" };
+            let service = format!(
+                "auth requisite pam_oath.so usersfile={} window=2 digits=6\n{password}account required pam_permit.so\n\
+                 session optional pam_permit.so\n",
+                users.display()
+            );
+            for name in ["sshd", "other"] {
+                fs::write(dir.join("pam.d").join(name), &service).unwrap();
+            }
+        });
+        let error = auth_error(server.connect());
+        assert!(error.contains("accepted, but the host wants keyboard-interactive besides"), "{error}");
+        let mut options = server.options();
+        let prompt = InTurn::new(&answers);
+        options.prompt = Some(prompt.clone());
+        let mut host = SshTransport::connect(&server.target(), &options)
+            .unwrap_or_else(|e| panic!("{factors}: {e}\n{}", server.log()));
+        assert_eq!(text(&mut host, "echo in"), "in\n");
+        assert_eq!(prompt.1.load(Ordering::SeqCst), factors);
+        // A code serves once: the same one is refused, and the next one is taken.
+        options.prompt = Some(InTurn::new(&["755224", "open sesame", "755224", "open sesame"]));
+        let error = auth_error(SshTransport::connect(&server.target(), &options));
+        assert!(error.contains("keyboard-interactive") && !error.contains("755224"), "{error}");
+        let mut next = answers;
+        next[0] = "287082";
+        options.prompt = Some(InTurn::new(&next));
+        SshTransport::connect(&server.target(), &options).unwrap_or_else(|e| panic!("{factors}, the next code: {e}"));
+    }
+}
+
+/// `MaxSessions`: a run holds the lock in one session and works in another.
+#[test]
+fn a_server_that_takes_few_sessions_is_named() {
+    let lock = Script::new("lock", "echo mine; cat >/dev/null");
+    for most in [1, 2] {
+        let server = Sshd::start(&format!("MaxSessions {most}"));
+        let mut host = server.connect().unwrap();
+        assert_eq!(text(&mut host, "echo alone"), "alone\n");
+        let mut holds: Vec<_> = (0..most).map(|_| host.hold(&lock).unwrap().1).collect();
+        let error = host.run(&Script::new("t", "echo x"), b"").unwrap_err().to_string();
+        for words in ["takes no further session over one connection", "`MaxSessions` in its sshd_config"] {
+            assert!(error.contains(words), "{words}: {error}");
+        }
+        // The connection is as good as before.
+        drop(holds.pop());
+        assert_eq!(text(&mut host, "echo again"), "again\n");
+    }
+    // Two are enough for a run: the lock, and one script after the other.
+    let server = Sshd::start("MaxSessions 2");
+    let mut host = server.connect().unwrap();
+    let (_, hold) = host.hold(&lock).unwrap();
+    for _ in 0..20 {
+        assert_eq!(text(&mut host, "echo under the lock"), "under the lock\n");
+    }
+    drop(hold);
+}
+
 #[test]
 fn a_certificate_beside_a_key_is_offered_first() {
     let kinds = ["ed25519", "ecdsa", "rsa"];

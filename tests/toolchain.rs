@@ -31,6 +31,14 @@ fn no_dependency_needs_a_newer_rust_than_we_say() {
 }
 
 #[test]
+fn the_campaign_of_the_lowest_rust_takes_what_the_manifest_says() {
+    let line = include_str!("campaign").lines().find(|line| line.starts_with("lowest-rust ")).unwrap();
+    let minor: u32 = line.split('|').nth(2).unwrap().trim().parse().unwrap();
+    assert_eq!(version(env!("CARGO_PKG_RUST_VERSION")), [1, minor, 0]);
+    assert!(line.contains(&format!("Rust {}, ", env!("CARGO_PKG_RUST_VERSION"))), "{line}");
+}
+
+#[test]
 fn who_builds_it_is_told_which_rust() {
     let words = format!("Rust {} or newer", env!("CARGO_PKG_RUST_VERSION"));
     for (file, text) in [("README.md", include_str!("../README.md")), ("tests/run", include_str!("run"))] {

@@ -16,6 +16,9 @@ use super::transport::{ASIDE, Output, Script, TransportError, saying};
 use super::wrap::{Place, SUDO_PROMPT, Seek, Unwrapped, Wrap, words};
 use crate::base::secret::Secret;
 
+/// How long a refused session is asked for again, and how often.
+const FREED: Duration = Duration::from_secs(2);
+const AGAIN: Duration = Duration::from_millis(20);
 /// The longest that opening a channel may take.
 const OPENING: Duration = Duration::from_secs(20);
 /// The longest that closing one may take; what does not answer by then is left alone.
@@ -106,10 +109,24 @@ impl Connection {
         }
         self.session.set_blocking(true);
         self.session.set_timeout(millis(OPENING));
-        let opened = self.session.channel_session().and_then(|mut channel| channel.exec(command).map(|()| channel));
+        let began = Instant::now();
+        let opened = loop {
+            let opened = self.session.channel_session().and_then(|mut channel| channel.exec(command).map(|()| channel));
+            match opened {
+                // sshd counts a session that is over until it has seen its last process end.
+                Err(e) if e.code() == ErrorCode::Session(-21) && began.elapsed() < FREED => std::thread::sleep(AGAIN),
+                opened => break opened,
+            }
+        };
         match opened {
             Ok(channel) => Ok(channel),
             Err(e) => match e.code() {
+                // sshd_config(5), `MaxSessions`: how many there may be at once over one connection.
+                ErrorCode::Session(-21) if !self.held.is_empty() => Err(TransportError::Setup(format!(
+                    "the sshd of {} takes no further session over one connection, and infra needs two at once: one holds the \
+                     host's lock while the other works. Set `MaxSessions` in its sshd_config to 2 or more, or take it out",
+                    self.address,
+                ))),
                 ErrorCode::Session(-21 | -22) => Err(TransportError::Setup(format!(
                     "{} refuses to run commands for `{}`: {}",
                     self.address,

@@ -169,7 +169,7 @@ pub(super) fn is_serving(spec: &Spec, outside: &Outside) -> bool {
 /// person's own: neither ~/.ssh nor an agent.
 pub(super) fn command(lab: &str, member: &str, dir: &Path, argv: &[OsString]) -> Command {
     let mut ip = Command::new(requirements::find("ip").unwrap_or_else(|| "ip".into()));
-    ip.env("PATH", command::search_path());
+    ip.env("PATH", with_this_program(&command::search_path()));
     ip.args(["netns", "exec", &net::namespace(lab, member)]);
     let roots = authority::roots(dir);
     if roots.exists() {
@@ -186,10 +186,25 @@ pub(super) fn command(lab: &str, member: &str, dir: &Path, argv: &[OsString]) ->
     ip
 }
 
+/// A search path on which `infra` is found wherever it stands: `infra lab exec controller -- infra apply` is written in the manual.
+fn with_this_program(path: &str) -> OsString {
+    let own = std::env::current_exe().ok();
+    let folders = std::env::split_paths(path).chain(own.as_deref().and_then(Path::parent).map(Path::to_path_buf));
+    // A folder whose name cannot stand in a search path is not on it.
+    std::env::join_paths(folders).unwrap_or_else(|_| path.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::lab::spec::SpecHost;
+
+    #[test]
+    fn this_program_is_found_last() {
+        let own = std::env::current_exe().unwrap();
+        let expected = format!("/a:/b:{}", own.parent().unwrap().display());
+        assert_eq!(with_this_program("/a:/b"), expected.as_str());
+    }
 
     #[test]
     fn the_dns_answers_for_the_lab_and_for_nothing_else() {
