@@ -42,7 +42,7 @@ fn help_names_the_exit_codes() {
 fn every_shell_has_a_completion_and_every_verb_a_page() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let out = output(&["completions", shell]);
-        assert!(out.status.success() && text(&out.stdout).contains("skip-unreachable"), "{shell}");
+        assert!(out.status.success() && text(&out.stdout).contains("INFRA_COMPLETE"), "{shell}");
     }
     assert!(text(&output(&["man"]).stdout).contains(".TH infra 1"));
     let dir = tempfile::tempdir().unwrap();
@@ -50,6 +50,38 @@ fn every_shell_has_a_completion_and_every_verb_a_page() {
     assert!(output(&["man", "--to", pages.to_str().unwrap()]).status.success());
     for page in ["infra.1", "infra-apply.1", "infra-firewall-explain.1", "infra-lab-up.1"] {
         assert!(pages.join(page).exists(), "{page}");
+    }
+}
+
+/// What bash is told for the last of these words, as its registration asks.
+fn completed(words: &str) -> String {
+    let words: Vec<&str> = words.split(' ').collect();
+    let mut infra = infra(&[&["--"], words.as_slice()].concat());
+    infra.env("INFRA_COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", (words.len() - 1).to_string());
+    infra.env("_CLAP_COMPLETE_COMP_TYPE", "9").env("_CLAP_COMPLETE_SPACE", "true").env("_CLAP_IFS", "\n");
+    infra.env("INFRA_INVENTORY", concat!(env!("CARGO_MANIFEST_DIR"), "/inventories/full.yml"));
+    text(&infra.output().unwrap().stdout)
+}
+
+#[test]
+fn words_are_completed_from_the_inventory() {
+    for (words, expected) in [
+        ("infra app", "apply"),
+        ("infra ssh w", "web1\nweb2"),
+        ("infra explain db", "db1\ndb2"),
+        ("infra explain lb1 /etc/haproxy/h", "/etc/haproxy/haproxy.cfg"),
+        ("infra exec --limit role:d", "role:db"),
+        ("infra exec --limit web1,!lb", "web1,!lb1\nweb1,!lb2"),
+        ("infra cert revoke sh", "shop.example.com"),
+        ("infra cert renew --force sh", "shop.example.com"),
+        ("infra db switchover d", "db1\ndb2"),
+        ("infra docs database.max", "database.max_lag"),
+        ("infra firewall explain inter", "internet"),
+        ("infra ssh nobody", ""),
+    ] {
+        let got = completed(words);
+        assert!(got.trim_end().starts_with(expected), "{words}: {got:?}");
+        assert_eq!(got.is_empty(), expected.is_empty(), "{words}: {got:?}");
     }
 }
 

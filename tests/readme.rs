@@ -31,3 +31,41 @@ fn every_link_leads_to_a_file_and_every_page_is_led_to() {
         assert!(led.contains(&page.canonicalize().unwrap()), "nothing links to {}", page.display());
     }
 }
+
+/// The scripts in a pipeline of YAML: what stands under `run` and `script`.
+fn scripts(value: &serde_json::Value, out: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            for (key, value) in fields {
+                match value {
+                    serde_json::Value::String(line) if key == "run" => out.push(line.clone()),
+                    serde_json::Value::Array(lines) if key == "script" => {
+                        out.extend(lines.iter().filter_map(|line| line.as_str().map(ToOwned::to_owned)));
+                    }
+                    other => scripts(other, out),
+                }
+            }
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|item| scripts(item, out)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_pipelines_read_and_so_do_their_commands() {
+    use clap::Parser as _;
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ci.md")).unwrap();
+    let blocks: Vec<&str> = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(blocks.len(), 2);
+    for block in blocks {
+        let pipeline: serde_json::Value = serde_yaml::from_str(block).unwrap_or_else(|error| panic!("{error}\n{block}"));
+        let mut lines = Vec::new();
+        scripts(&pipeline, &mut lines);
+        let commands: Vec<&String> = lines.iter().filter(|line| line.starts_with("infra ")).collect();
+        assert!(commands.len() > 3, "{lines:?}");
+        for command in commands {
+            let words = command.split([' ']).take_while(|word| !["||", ">"].contains(word));
+            infra::cli::args::Args::try_parse_from(words).unwrap_or_else(|error| panic!("{command}: {error}"));
+        }
+    }
+}

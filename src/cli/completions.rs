@@ -1,8 +1,15 @@
-//! `completions`: takes a shell, gives its completion script on stdout.
+//! `completions`: takes a shell, gives what has that shell ask `infra` itself for completions, on stdout.
+
+use std::io::{Error, ErrorKind};
+
+use clap_complete::env::Shells;
 
 use super::exit;
 use super::stop::Done;
 use crate::report::Reporter;
+
+/// The environment variable by which a shell asks.
+pub(super) const VARIABLE: &str = "INFRA_COMPLETE";
 
 /// `completions`.
 #[derive(Debug, Clone, clap::Args)]
@@ -12,9 +19,12 @@ pub struct Completions {
     pub shell: clap_complete::Shell,
 }
 
-pub(super) fn run(completions: &Completions, mut command: clap::Command, reporter: &Reporter) -> Done {
+pub(super) fn run(completions: &Completions, reporter: &Reporter) -> Done {
+    let shells = Shells::builtins();
+    let name = completions.shell.to_string();
+    let shell = shells.completer(&name).ok_or_else(|| Error::new(ErrorKind::Unsupported, name.clone()))?;
     let mut script = Vec::new();
-    clap_complete::generate(completions.shell, &mut command, "infra", &mut script);
+    shell.write_registration(VARIABLE, "infra", "infra", "infra", &mut script)?;
     reporter.data(&String::from_utf8_lossy(&script))?;
     Ok(exit::DONE)
 }

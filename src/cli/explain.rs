@@ -132,6 +132,14 @@ fn own((name, text): (&String, &String)) -> (String, String) {
     (name.clone(), text.clone())
 }
 
+/// The names of what is kept on a host; nothing where that cannot be known.
+pub(super) fn names(site: &Site, host: &HostName, services: Services) -> Option<Vec<String>> {
+    let templates = Templates::load(services, Some(&site.folder)).ok()?;
+    let desired = View::of(site, &templates).ok()?.desire(site, host).ok()?;
+    let texts = Texts::of(&desired, &trace::Trace::default()).texts;
+    Some(texts.into_keys().chain(desired.units.into_keys()).collect())
+}
+
 /// What hosts are made from, beside the inventory.
 struct View<'t> {
     templates: &'t Templates,

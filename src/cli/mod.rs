@@ -13,6 +13,7 @@ pub mod args;
 mod away;
 mod cert;
 mod check;
+mod complete;
 mod completions;
 mod db;
 mod diff;
@@ -50,6 +51,8 @@ pub fn main() -> ExitCode {
 
 /// The whole program, with these services.
 pub fn main_with(services: Services) -> ExitCode {
+    let completes = || complete::onto(Args::command());
+    clap_complete::CompleteEnv::with_factory(completes).var(completions::VARIABLE).complete();
     // clap prints its own errors and exits with 2, which is `exit::INPUT`.
     let matches = examples::onto(Args::command()).get_matches();
     let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
@@ -104,7 +107,7 @@ fn run(args: &Args, services: Services, reporter: &Reporter) -> Done {
         Verb::Lab(lab) => lab::run(lab, global, reporter),
         Verb::Docs(docs) => docs::run(docs, reporter),
         Verb::Schema(schema) => schema::run(schema, reporter),
-        Verb::Completions(completions) => completions::run(completions, Args::command(), reporter),
+        Verb::Completions(completions) => completions::run(completions, reporter),
         Verb::Man(man) => man::run(man, examples::onto(Args::command()), reporter),
     }
 }
