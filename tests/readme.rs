@@ -58,7 +58,8 @@ fn the_pipelines_read_and_so_do_their_commands() {
     let blocks: Vec<&str> = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert_eq!(blocks.len(), 2);
     for block in blocks {
-        let pipeline: serde_json::Value = serde_yaml::from_str(block).unwrap_or_else(|error| panic!("{error}\n{block}"));
+        let pipeline: serde_json::Value =
+            serde_yaml::from_str(block).unwrap_or_else(|error| panic!("{error}\n{block}"));
         let mut lines = Vec::new();
         scripts(&pipeline, &mut lines);
         let commands: Vec<&String> = lines.iter().filter(|line| line.starts_with("infra ")).collect();

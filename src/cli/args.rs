@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+use super::accept::Accept;
 use super::alerts::Alerts;
 use super::apply::Apply;
 use super::away::{Drain, Undrain};
@@ -10,6 +11,7 @@ use super::completions::Completions;
 use super::db::Db;
 use super::diff::Diff;
 use super::docs::Docs;
+use super::drift::Drift;
 use super::exec::Exec;
 use super::exit;
 use super::explain::Explain;
@@ -51,6 +53,10 @@ pub enum Verb {
     Render(Render),
     /// Show the plan against the live hosts; exits 0 with nothing to do, 3 with changes
     Diff(Diff),
+    /// Show what differs on the hosts from what was last applied; exits 0 with nothing, 3 with drift
+    Drift(Drift),
+    /// Take what was changed by hand in a file of a host into a template of your own
+    Accept(Accept),
     /// Make the same plan, ask once, and execute it
     Apply(Apply),
     /// Certificates: what the hosts show, renewal, and the records for the zone
@@ -137,6 +143,9 @@ mod tests {
             "infra trust --all",
             "infra trust --all x.yml --known keys --limit role:web",
             "infra trust --all --console web1=a.log,web2=b.log",
+            "infra drift",
+            "infra accept web1 nginx.conf x.yml --yes",
+            "infra drift x.yml --limit role:web --json",
             "infra explain web1",
             "infra explain web1 /etc/nginx/nginx.conf:3 x.yml --json",
             "infra explain db1 server_id",

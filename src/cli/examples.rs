@@ -15,6 +15,10 @@ infra render inventory.yml --to out --limit lb1
 infra diff
 infra diff inventory.yml --markdown
 infra diff inventory.yml --out plan --limit role:web
+infra drift
+infra drift inventory.yml --limit role:web
+infra accept web1 /etc/nginx/nginx.conf
+infra accept lb1 haproxy.cfg inventory.yml --dry-run
 infra apply inventory.yml
 infra apply --plan plan --yes
 infra cert status

@@ -141,7 +141,7 @@ pub(super) fn names(site: &Site, host: &HostName, services: Services) -> Option<
 }
 
 /// What hosts are made from, beside the inventory.
-struct View<'t> {
+pub(super) struct View<'t> {
     templates: &'t Templates,
     facts: BTreeMap<HostName, Facts>,
     memory: Memory,
@@ -149,11 +149,16 @@ struct View<'t> {
 
 impl<'t> View<'t> {
     fn of(site: &Site, templates: &'t Templates) -> Result<Self, Stop> {
-        let memory = memory::kept(site, templates.services(), OffsetDateTime::now_utc())?;
-        Ok(Self { templates, facts: LastSeen::of(&site.state).facts(), memory })
+        Self::with(site, templates, LastSeen::of(&site.state).facts())
     }
 
-    fn desire(&self, site: &Site, host: &HostName) -> Result<DesiredHost, Stop> {
+    /// With these facts of the hosts.
+    pub(super) fn with(site: &Site, templates: &'t Templates, facts: BTreeMap<HostName, Facts>) -> Result<Self, Stop> {
+        let memory = memory::kept(site, templates.services(), OffsetDateTime::now_utc())?;
+        Ok(Self { templates, facts, memory })
+    }
+
+    pub(super) fn desire(&self, site: &Site, host: &HostName) -> Result<DesiredHost, Stop> {
         let host = stages::host(site, host)?;
         let materials = material::placeholders(site, self.templates.services())?;
         Ok(service::desire_one(site, host, (&self.facts, &self.memory), &materials, self.templates)?)

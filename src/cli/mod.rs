@@ -7,6 +7,7 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 use crate::report::Reporter;
 use crate::service::{ALL, Services};
 
+mod accept;
 mod alerts;
 mod apply;
 pub mod args;
@@ -18,6 +19,7 @@ mod completions;
 mod db;
 mod diff;
 mod docs;
+mod drift;
 mod examples;
 mod exec;
 pub mod exit;
@@ -87,6 +89,8 @@ fn run(args: &Args, services: Services, reporter: &Reporter) -> Done {
         Verb::Check(inventory) => check::run(inventory, services, reporter),
         Verb::Render(render) => render::run(render, global, services, reporter),
         Verb::Diff(diff) => diff::run(diff, global, services, reporter),
+        Verb::Accept(accept) => accept::run(accept, global, services, reporter),
+        Verb::Drift(drift) => drift::run(drift, global, services, reporter),
         Verb::Apply(apply) => apply::run(apply, global, services, reporter),
         Verb::Cert(cert) => cert::run(cert, global, services, reporter),
         Verb::Db(db) => db::run(db, global, services, reporter),

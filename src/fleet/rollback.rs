@@ -139,6 +139,26 @@ pub fn before(asked: &Asked, run: &str) -> Result<Back, Vec<Diagnostic>> {
     Ok(back)
 }
 
+/// What the last run wanted each host to be, of those that were asked with [`kept::NOW`], and of the others why nobody knows.
+pub fn last(asked: &Asked) -> (Back, BTreeMap<HostName, &'static str>) {
+    let (mut back, mut unknown) = (Back::default(), BTreeMap::new());
+    for (host, kept) in &asked.kept {
+        let Before { manifest, rules, now, wanted, .. } = kept.before.clone().unwrap_or_default();
+        let Some(manifest) = manifest else {
+            unknown.insert(host.clone(), "nothing was ever applied there");
+            continue;
+        };
+        match wanted.into_iter().find(|wanted| wanted.holds(&manifest, rules.as_ref()).is_some()) {
+            Some(wanted) => drop(back.targets.insert(host.clone(), Target { wanted, now })),
+            None => drop(unknown.insert(
+                host.clone(),
+                "the last run did not come to its end there, or it is of an earlier version of infra",
+            )),
+        }
+    }
+    (back, unknown)
+}
+
 /// Why, and what to do.
 type Refusal = (String, String);
 

@@ -60,7 +60,7 @@ pub struct Survey {
 
 impl Survey {
     /// What is known of the system of each host that answered.
-    fn facts(&self) -> BTreeMap<HostName, Facts> {
+    pub fn facts(&self) -> BTreeMap<HostName, Facts> {
         self.observed.iter().map(|(name, seen)| (name.clone(), seen.facts.clone())).collect()
     }
 }

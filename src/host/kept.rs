@@ -36,6 +36,9 @@ pub struct Run {
     pub restores: Option<String>,
 }
 
+/// In the place of a run's name: what is there now, before the run that comes next.
+pub const NOW: &str = ".";
+
 /// What was before a run on a host.
 #[derive(Debug, Clone, Default)]
 pub struct Before {

@@ -45,6 +45,7 @@ pub mod recovery;
 pub mod render;
 pub mod repository;
 pub(crate) mod room;
+pub mod shadow;
 pub mod status;
 pub mod trace;
 pub mod web;

@@ -162,6 +162,29 @@ impl Templates {
         Ok((traced, trace))
     }
 
+    /// These templates with another text of one of them.
+    ///
+    /// # Errors
+    /// A text that does not parse, with its place.
+    pub fn with(&self, name: &str, text: &str) -> Result<Self, Diagnostic> {
+        let mut sources = self.sources.clone();
+        let path = PathBuf::from(format!("templates/{name}"));
+        sources.insert(name.to_owned(), Arc::new(Source { path, text: text.to_owned() }));
+        let (tera, failures) = parse(&sources);
+        let (spent, given_up) = (Mutex::default(), AtomicBool::new(false));
+        let (services, warnings) = (self.services, Vec::new());
+        let changed = Self { services, tera: Arc::new(tera), sources, shadowed: true, spent, given_up, warnings };
+        match failures.first() {
+            Some((name, error)) => Err(changed.diagnose(name, error)),
+            None => Ok(changed),
+        }
+    }
+
+    /// The text of a template.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.sources.get(name).map(|source| source.text.as_str())
+    }
+
     /// A line of a template, without its end; from 1.
     pub fn line(&self, name: &str, number: usize) -> Option<&str> {
         self.sources.get(name)?.text.lines().nth(number.checked_sub(1)?)

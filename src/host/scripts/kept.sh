@@ -1,6 +1,6 @@
 # Tells of which runs this host keeps something, behind ways.sh and wire.sh: of each its name, whether it changed the host, as a
 # whole or in a part that never goes back, and which run it took back. Of the run in RUN, where that is set, what was before it,
-# and what the runs before it wanted.
+# and what the runs before it wanted; of a name that is no run here, such as a dot, what is there now.
 infra="$ROOT/var/lib/infra"
 for folder in "$infra"/runs/*; do
 	[ -d "$folder" ] && [ ! -L "$folder" ] || continue

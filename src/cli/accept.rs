@@ -1,0 +1,174 @@
+//! `accept`: takes what somebody changed by hand in a file of a host into a template beside the inventory, so that the next apply leaves it
+//! as it is. Shows the template's change and every other file that changes by it before it writes; nothing is changed on any host.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use similar::TextDiff;
+
+use super::explain::View;
+use super::global::{Global, Inventory};
+use super::stop::{Done, Stop};
+use super::work::Work;
+use super::{exit, stages};
+use crate::base::diagnostic::{Diagnostic, did_you_mean};
+use crate::base::net::HostName;
+use crate::base::{fsx, secret};
+use crate::inventory::site::Site;
+use crate::plan::state::Facts;
+use crate::report::{Reporter, prompt};
+use crate::service::render::Templates;
+use crate::service::{Services, shadow};
+
+/// `accept`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Accept {
+    /// A host of the inventory
+    pub host: HostName,
+    /// The file on it, or the end of its path
+    #[arg(value_name = "FILE")]
+    pub file: String,
+    /// The inventory
+    #[command(flatten)]
+    pub inventory: Inventory,
+    /// Show what would be written and do nothing; exits 3
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask for confirmation
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+pub(super) fn run(accept: &Accept, global: &Global, services: Services, reporter: &Reporter) -> Done {
+    let inventory = accept.inventory.inventory.as_path();
+    let site = stages::site(inventory, reporter)?;
+    let host = stages::host(&site, &accept.host)?;
+    let hosts = BTreeSet::from([host.name.clone()]);
+    let work = Work::new(&site, &hosts, String::new(), global, services, reporter)?;
+    let (_, prepared) = work.planned(&hosts)?;
+    if !prepared.survey.unreachable.is_empty() {
+        stages::unreached(&prepared.survey.unreachable, ("its files are not known", None), inventory, reporter)?;
+        return Err(Stop::Unreachable);
+    }
+    if let Some(reason) = prepared.survey.refused.get(&host.name) {
+        return Err(Stop::Refused(format!("{} is left alone: {reason}", host.name), Vec::new()));
+    }
+    let (Some(observed), Some(desired)) = (prepared.survey.observed.get(&host.name), prepared.desired.get(&host.name))
+    else {
+        return Err(Stop::Unreachable);
+    };
+    let end = format!("/{}", accept.file.trim_start_matches('/'));
+    let refuse = |message: String, help: &str| Stop::Refused(message, vec![help.to_owned()]);
+    let paths: Vec<&String> = desired.files.keys().filter(|path| path.ends_with(&end)).collect();
+    let path = match paths[..] {
+        [path] => path.as_str(),
+        [] => {
+            let message = format!("infra keeps no file `{}` on {}", accept.file, host.name);
+            let near = did_you_mean(&accept.file, desired.files.keys().map(String::as_str));
+            let list = format!("`infra explain {}` lists all that infra keeps there", host.name);
+            return Err(Stop::Refused(message, near.into_iter().chain([list]).collect()));
+        }
+        ref some => {
+            let names = some.iter().map(|path| path.as_str()).collect::<Vec<_>>().join(", ");
+            return Err(refuse(
+                format!("several files end with `{}`: {names}", accept.file),
+                "name one by its whole path",
+            ));
+        }
+    };
+    let Some(file) = desired.files.get(path) else { return Err(Stop::Unreachable) };
+    let seen = observed.files.get(path);
+    if seen.is_some_and(|seen| seen.digest.as_ref() == Some(&file.body.digest)) {
+        reporter.note(&format!("{path} on {} holds what the inventory wants: there is nothing to accept", host.name));
+        return Ok(exit::DONE);
+    }
+    if !secret::names(&file.body.text).is_empty() {
+        let help = "change it by the inventory or by a template of your own; a host's secrets never come here";
+        return Err(refuse(format!("{path} holds secrets or certificates, so its text is not read from hosts"), help));
+    }
+    let Some(live) = seen.and_then(|seen| seen.text.as_deref()) else {
+        let message = format!(
+            "the text of {path} on {} cannot be read: it is gone, no file, or not for everyone to read",
+            host.name
+        );
+        return Err(refuse(message, "look at it on the host: infra ssh"));
+    };
+    let templates = stages::templates(services, &site, reporter)?;
+    let facts = prepared.survey.facts();
+    let (marked, trace) = templates.traced()?;
+    let view = View::with(&site, &marked, facts.clone())?;
+    let body =
+        view.desire(&site, &host.name)?.files.remove(path).map(|file| file.body).unwrap_or_else(|| file.body.clone());
+    let (rendered, origins) = trace.read(&body.text);
+    let own = || "infra makes it by itself: change the inventory instead".to_owned();
+    let name = origins.iter().flatten().next().map(|line| line.template.clone());
+    let Some(name) = name.filter(|_| rendered == file.body.text) else {
+        return Err(Stop::Refused(format!("{path} comes from no template"), vec![own()]));
+    };
+    let source = templates.text(&name).unwrap_or_default();
+    let text = shadow::taken((&name, source), (&rendered, &origins), live).map_err(|made| {
+        let error = |made: shadow::Made| {
+            let by = made.by.map_or(String::new(), |line| {
+                format!(", which line {} of `{}` makes of values", line.number, line.template)
+            });
+            Diagnostic::error(format!("line {} of {path} was changed: `{}`{by}", made.line, made.text))
+        };
+        let help = format!(
+            "change the values: `infra explain {} {path}:LINE` names them; or write the template by hand",
+            host.name
+        );
+        Stop::Input(made.into_iter().map(error).chain([Diagnostic::error("nothing was written").help(help)]).collect())
+    })?;
+    let changed = templates.with(&name, &text)?;
+    let now = View::with(&site, &changed, facts.clone())?.desire(&site, &host.name)?;
+    if now.files.get(path).is_none_or(|file| file.body.text != live) {
+        let message = format!("no change of `{name}` alone makes what stands in {path} on {}", host.name);
+        return Err(refuse(message, "the template has a changed line more than once, as in a loop: write it by hand"));
+    }
+    let to = site.folder.join("templates").join(&name);
+    let diff = TextDiff::from_lines(source, text.as_str());
+    let from = templates.path(&name).map(|path| path.display().to_string()).unwrap_or_default();
+    reporter.data(&diff.unified_diff().header(&from, &to.display().to_string()).to_string())?;
+    let also = others(&site, (&templates, &changed), &facts, (&host.name, path))?;
+    if !also.is_empty() {
+        reporter.note("the template is for others too; the next apply changes these with it:");
+        also.iter().for_each(|line| reporter.note(&format!("  {line}")));
+    }
+    if accept.dry_run {
+        return Ok(exit::PENDING);
+    }
+    let question = format!("write {}?", to.display());
+    let help = || vec!["add `--yes` to go on without being asked".to_owned()];
+    if !accept.yes && !prompt::confirm(&question).map_err(|error| Stop::Refused(error.to_string(), help()))? {
+        reporter.note("nothing was written");
+        return Ok(exit::DONE);
+    }
+    let failed = |error: std::io::Error| {
+        let message = format!("`{}` cannot be written: {error}", to.display());
+        Stop::Refused(message, vec!["nothing was changed on any host".to_owned()])
+    };
+    if let Some(folder) = to.parent() {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    fsx::write_atomic(&to, text.as_bytes(), 0o644).map_err(failed)?;
+    reporter.note(&format!("{} is written; `infra diff` shows what is left to do", to.display()));
+    Ok(exit::DONE)
+}
+
+/// The other files that another text of a template changes: a line each.
+fn others(
+    site: &Site,
+    (before, after): (&Templates, &Templates),
+    facts: &BTreeMap<HostName, Facts>,
+    but: (&HostName, &str),
+) -> Result<Vec<String>, Stop> {
+    let (before, after) = (View::with(site, before, facts.clone())?, View::with(site, after, facts.clone())?);
+    let mut all = Vec::new();
+    for host in site.hosts.keys() {
+        let (old, new) = (before.desire(site, host)?, after.desire(site, host)?);
+        let differs = |(path, file): &(&String, &crate::plan::state::File)| {
+            old.files.get(*path).is_none_or(|old| old.body.digest != file.body.digest) && (host, path.as_str()) != but
+        };
+        all.extend(new.files.iter().filter(differs).map(|(path, _)| format!("{host} {path}")));
+    }
+    Ok(all)
+}
