@@ -2,6 +2,7 @@
 //! as it is. Shows the template's change and every other file that changes by it before it writes; nothing is changed on any host.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use similar::TextDiff;
 
@@ -14,7 +15,7 @@ use crate::base::diagnostic::{Diagnostic, did_you_mean};
 use crate::base::net::HostName;
 use crate::base::{fsx, secret};
 use crate::inventory::site::Site;
-use crate::plan::state::Facts;
+use crate::plan::state::{DesiredHost, Facts, File};
 use crate::report::{Reporter, prompt};
 use crate::service::render::Templates;
 use crate::service::{Services, shadow};
@@ -56,25 +57,8 @@ pub(super) fn run(accept: &Accept, global: &Global, services: Services, reporter
     else {
         return Err(Stop::Unreachable);
     };
-    let end = format!("/{}", accept.file.trim_start_matches('/'));
+    let path = chosen(desired, accept)?;
     let refuse = |message: String, help: &str| Stop::Refused(message, vec![help.to_owned()]);
-    let paths: Vec<&String> = desired.files.keys().filter(|path| path.ends_with(&end)).collect();
-    let path = match paths[..] {
-        [path] => path.as_str(),
-        [] => {
-            let message = format!("infra keeps no file `{}` on {}", accept.file, host.name);
-            let near = did_you_mean(&accept.file, desired.files.keys().map(String::as_str));
-            let list = format!("`infra explain {}` lists all that infra keeps there", host.name);
-            return Err(Stop::Refused(message, near.into_iter().chain([list]).collect()));
-        }
-        ref some => {
-            let names = some.iter().map(|path| path.as_str()).collect::<Vec<_>>().join(", ");
-            return Err(refuse(
-                format!("several files end with `{}`: {names}", accept.file),
-                "name one by its whole path",
-            ));
-        }
-    };
     let Some(file) = desired.files.get(path) else { return Err(Stop::Unreachable) };
     let seen = observed.files.get(path);
     if seen.is_some_and(|seen| seen.digest.as_ref() == Some(&file.body.digest)) {
@@ -96,8 +80,7 @@ pub(super) fn run(accept: &Accept, global: &Global, services: Services, reporter
     let facts = prepared.survey.facts();
     let (marked, trace) = templates.traced()?;
     let view = View::with(&site, &marked, facts.clone())?;
-    let body =
-        view.desire(&site, &host.name)?.files.remove(path).map(|file| file.body).unwrap_or_else(|| file.body.clone());
+    let body = view.desire(&site, &host.name)?.files.remove(path).map_or_else(|| file.body.clone(), |file| file.body);
     let (rendered, origins) = trace.read(&body.text);
     let own = || "infra makes it by itself: change the inventory instead".to_owned();
     let name = origins.iter().flatten().next().map(|line| line.template.clone());
@@ -131,7 +114,9 @@ pub(super) fn run(accept: &Accept, global: &Global, services: Services, reporter
     let also = others(&site, (&templates, &changed), &facts, (&host.name, path))?;
     if !also.is_empty() {
         reporter.note("the template is for others too; the next apply changes these with it:");
-        also.iter().for_each(|line| reporter.note(&format!("  {line}")));
+        for line in &also {
+            reporter.note(&format!("  {line}"));
+        }
     }
     if accept.dry_run {
         return Ok(exit::PENDING);
@@ -142,16 +127,38 @@ pub(super) fn run(accept: &Accept, global: &Global, services: Services, reporter
         reporter.note("nothing was written");
         return Ok(exit::DONE);
     }
-    let failed = |error: std::io::Error| {
-        let message = format!("`{}` cannot be written: {error}", to.display());
-        Stop::Refused(message, vec!["nothing was changed on any host".to_owned()])
-    };
-    if let Some(folder) = to.parent() {
-        std::fs::create_dir_all(folder).map_err(failed)?;
-    }
-    fsx::write_atomic(&to, text.as_bytes(), 0o644).map_err(failed)?;
+    written(&to, &text)?;
     reporter.note(&format!("{} is written; `infra diff` shows what is left to do", to.display()));
     Ok(exit::DONE)
+}
+
+/// The one file that the word means.
+fn chosen<'d>(desired: &'d DesiredHost, accept: &Accept) -> Result<&'d str, Stop> {
+    let (word, host) = (&accept.file, &accept.host);
+    let end = format!("/{}", word.trim_start_matches('/'));
+    let paths: Vec<&str> = desired.files.keys().map(String::as_str).filter(|path| path.ends_with(&end)).collect();
+    match paths[..] {
+        [path] => Ok(path),
+        [] => {
+            let near = did_you_mean(word, desired.files.keys().map(String::as_str));
+            let list = format!("`infra explain {host}` lists all that infra keeps there");
+            let help = near.into_iter().chain([list]).collect();
+            Err(Stop::Refused(format!("infra keeps no file `{word}` on {host}"), help))
+        }
+        ref some => {
+            let message = format!("several files end with `{word}`: {}", some.join(", "));
+            Err(Stop::Refused(message, vec!["name one by its whole path".to_owned()]))
+        }
+    }
+}
+
+/// Writes a template beside the inventory.
+fn written(to: &Path, text: &str) -> Result<(), Stop> {
+    let folder = to.parent().map_or(Ok(()), std::fs::create_dir_all);
+    folder.and_then(|()| fsx::write_atomic(to, text.as_bytes(), 0o644)).map_err(|error| {
+        let message = format!("`{}` cannot be written: {error}", to.display());
+        Stop::Refused(message, vec!["nothing was changed on any host".to_owned()])
+    })
 }
 
 /// The other files that another text of a template changes: a line each.
@@ -165,7 +172,7 @@ fn others(
     let mut all = Vec::new();
     for host in site.hosts.keys() {
         let (old, new) = (before.desire(site, host)?, after.desire(site, host)?);
-        let differs = |(path, file): &(&String, &crate::plan::state::File)| {
+        let differs = |(path, file): &(&String, &File)| {
             old.files.get(*path).is_none_or(|old| old.body.digest != file.body.digest) && (host, path.as_str()) != but
         };
         all.extend(new.files.iter().filter(differs).map(|(path, _)| format!("{host} {path}")));

@@ -1,6 +1,6 @@
 //! `drift`: what differs on the hosts from what the last run made of them, whatever the inventory wants since. Changes nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::global::{Global, Inventory};
 use super::stop::{Done, Stop};
@@ -29,7 +29,9 @@ pub(super) fn run(drift: &Drift, global: &Global, services: Services, reporter: 
     let asked = work.kept(Some(NOW), &hosts);
     let (last, unknown) = rollback::last(&asked);
     let mut by_reason: BTreeMap<&str, Vec<&HostName>> = BTreeMap::new();
-    unknown.iter().for_each(|(host, why)| by_reason.entry(why).or_default().push(host));
+    for (host, why) in &unknown {
+        by_reason.entry(why).or_default().push(host);
+    }
     for (why, hosts) in by_reason {
         reporter.note(&format!("{}: drift cannot be told, as {why}", names(&hosts)));
     }
@@ -48,16 +50,19 @@ pub(super) fn run(drift: &Drift, global: &Global, services: Services, reporter: 
         // What the controller would do is the next apply's, and no drift.
         plan.steps.clear();
         plan.waiting.clear();
-        let changed: BTreeSet<HostName> = plan.changed().cloned().collect();
-        differs = !changed.is_empty();
+        differs = plan.changed().next().is_some();
         if reporter.is_json() || differs {
             reporter.note("what would make the hosts again what the last run made of them:");
             reporter.plan(&site, &plan)?;
         }
-        let seen =
-            known.len() - prepared.survey.refused.len() - away.keys().filter(|host| known.contains(*host)).count();
-        let verdict = if differs { count(changed.len(), "host") + " with drift" } else { "no drift".to_owned() };
-        reporter.note(&format!("{}: {verdict}", count(seen, "host")));
+        let unseen = away.keys().filter(|host| known.contains(*host)).count();
+        let seen = count(known.len() - prepared.survey.refused.len() - unseen, "host");
+        if differs {
+            let changed: Vec<&HostName> = plan.changed().collect();
+            reporter.note(&format!("drift on {}, of {seen} that were looked at", names(&changed)));
+        } else {
+            reporter.note(&format!("no drift on {seen}"));
+        }
     }
     if !away.is_empty() {
         let help = "look at these hosts: the cause stands with each of them above";

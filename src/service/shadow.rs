@@ -50,8 +50,8 @@ pub fn taken(
             let of = origin(at);
             let literal = of.and_then(|line| source.get(line.number - 1));
             match (of, literal) {
-                (Some(line), Some(literal)) if literal.trim_end_matches('\n') == text.trim_end_matches('\n') => {
-                    gone.push(line.number);
+                (Some(by), Some(literal)) if literal.trim_end_matches('\n') == text.trim_end_matches('\n') => {
+                    gone.push(by.number);
                 }
                 (of, _) => made.push(Made { line: at + 1, text: text.trim_end().to_owned(), by: of.cloned() }),
             }
