@@ -40,7 +40,7 @@ pub(super) fn run(drift: &Drift, global: &Global, services: Services, reporter: 
     let mut refused = false;
     let mut differs = false;
     if !known.is_empty() {
-        let (_, prepared) = work.restored(&known, &|materials| last.desired(services, materials))?;
+        let (_, prepared) = work.restored(&last)?;
         for (host, reason) in &prepared.survey.refused {
             reporter.error(&format!("{host} is left alone: {reason}"), &[], &[])?;
             refused = true;
