@@ -6,6 +6,7 @@ use std::sync::mpsc::Sender;
 
 use crate::base::net::HostName;
 use crate::fleet::event::Event;
+use crate::fleet::moved::Others;
 use crate::fleet::survey::{self, Beside, Connector, Prepared};
 use crate::inventory::site::Site;
 use crate::plan::decision::{Decided, Memory};
@@ -45,6 +46,7 @@ pub fn prepare(
         decided: Decided::default(),
         decisions: Vec::new(),
         beside: Beside::default(),
+        others: Others::default(),
         undecided: Vec::new(),
         plan,
         memory: Memory::default(),

@@ -10,7 +10,6 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::base::net::{HostName, Port};
-use crate::base::proto::Proto;
 use crate::fleet::event::Failure;
 use crate::fleet::member::Member;
 use crate::fleet::run;
@@ -20,11 +19,13 @@ use crate::host::transport::Transport;
 use crate::host::wire;
 use crate::inventory::site::{Host, Role, Site};
 use crate::plan::plan::Action;
-use crate::plan::ruleset::{Direction, Ruleset};
+use crate::plan::ruleset::Ruleset;
 use crate::plan::state::{ObservedFleet, Phase};
 use crate::service::firewall::attempts::{Reach, attempt_script_as, parse_reaches};
 use crate::service::firewall::entries::{self, Entry};
 use crate::service::firewall::trace::Traced;
+
+mod forwarded;
 
 /// A user whom no rule names.
 const ORDINARY: u32 = 65534;
@@ -125,8 +126,11 @@ pub(super) fn after(
     if members.iter().any(Member::loads_rules) {
         between(site, members, parallel, &mut seen);
     }
-    for member in members.iter().filter(|member| member.takes_part() && member.loads_rules()) {
-        forwarded(member, observed, &mut seen);
+    let gateways = members.iter().enumerate().filter(|(_, member)| member.takes_part() && member.loads_rules());
+    for gateway in gateways.map(|(at, _)| at).collect::<Vec<_>>() {
+        let name = members.get(gateway).map(Member::name);
+        let forwards = name.and_then(|name| observed.get(&name)).is_some_and(|seen| seen.firewall.forwards.is_some());
+        forwarded::prove(site, members, gateway, forwards, &mut seen);
     }
     seen.proof()
 }
@@ -391,21 +395,5 @@ fn between(site: &Site, members: &mut [Member<'_>], parallel: usize, seen: &mut 
             let addresses = site.hosts.get(&from).map(|host| host.addresses.clone()).unwrap_or_default();
             try_from(source, &addresses, target, ORDINARY, &shut, seen, false);
         }
-    }
-}
-
-/// What a host is to forward: nobody of the fleet stands on both sides of it, so it is said.
-fn forwarded(member: &Member<'_>, observed: &ObservedFleet, seen: &mut Seen) {
-    let forwards = observed.get(member.host).is_some_and(|seen| seen.firewall.forwards.is_some());
-    let why = if forwards {
-        "no host of the inventory stands on both of its ends, so nobody could try it"
-    } else {
-        "the host forwards nothing at all (`net.ipv4.ip_forward` is 0, and so it is in IPv6)"
-    };
-    let rules = member.desired.firewall.iter().flat_map(|set| &set.rules);
-    for rule in rules.filter(|rule| rule.direction == Direction::Through) {
-        let all = rule.proto == Proto::Any;
-        let flow = if all { rule.flow.clone() } else { format!("{} {}", rule.flow, rule.proto.at(rule.port)) };
-        seen.miss(member.host, flow, why.to_owned());
     }
 }

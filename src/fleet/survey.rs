@@ -11,6 +11,7 @@ use crate::base::materials::Materials;
 use crate::base::net::HostName;
 use crate::fleet::decision::{Decide, Decision};
 use crate::fleet::event::Event;
+use crate::fleet::moved::{self, Others};
 use crate::fleet::run;
 use crate::host::transport::{Script, Transport, TransportError};
 use crate::host::{observe, report, seen};
@@ -21,7 +22,7 @@ use crate::plan::half;
 use crate::plan::narrow::{self, Addresses};
 use crate::plan::plan::{self, HostPlan, Plan};
 use crate::plan::ruleset::Ruleset;
-use crate::plan::state::{Desired, DesiredHost, Facts, Observed, ObservedFleet};
+use crate::plan::state::{Desired, DesiredHost, Facts, Observed, ObservedFleet, Phase};
 use crate::plan::way;
 use crate::service::firewall::beside;
 use crate::service::firewall::flows::passages;
@@ -157,6 +158,8 @@ pub struct Prepared {
     pub decisions: Vec<Decision>,
     /// Hosts that those need and that are not selected.
     pub beside: Beside,
+    /// Hosts that are not selected, and what was seen of them where something stays open for them.
+    pub others: Others,
     /// Decisions that were left out, as a host that they need was not seen, each a sentence.
     pub undecided: Vec<String>,
     /// What is to be done.
@@ -191,7 +194,7 @@ impl Prepared {
         self.desired = sources.desire(&self.survey.facts())?;
         settle(sources.site, &self.decided, &mut self.desired);
         self.plan.hosts = self.decided.clone().onto(plan::plan(&self.desired, &self.survey.observed)).hosts;
-        keep(sources.site, &mut self.plan, &self.desired, &self.survey);
+        keep(sources.site, &mut self.plan, &self.desired, (&self.survey, &self.others));
         Ok(())
     }
 
@@ -230,7 +233,7 @@ impl Prepared {
         };
         let hosts = observed.iter().filter_map(alone).collect();
         self.plan = shown.clone().onto(Plan { hosts, ..Plan::default() });
-        keep(site, &mut self.plan, &self.desired, &self.survey);
+        keep(site, &mut self.plan, &self.desired, (&self.survey, &self.others));
         self.whole = false;
         self.news = shown.news(&self.memory);
         let hosts = observed.keys().cloned().collect();
@@ -242,11 +245,14 @@ impl Prepared {
     }
 }
 
-/// What is known of the hosts of the site that have no part in a plan: nobody sees them move.
-pub fn behind(site: &Site, plan: &Plan, survey: &Survey) -> BTreeMap<HostName, Behind> {
+/// What is known of the hosts of the site that have no part in a plan, but for those that have moved already: nobody sees them move.
+pub fn behind(site: &Site, plan: &Plan, (survey, others): (&Survey, &Others)) -> BTreeMap<HostName, Behind> {
     let away = |host: &HostName| survey.unreachable.contains_key(host) || survey.refused.contains_key(host);
-    let others = site.hosts.keys().filter(|host| !plan.hosts.contains_key(*host) || survey.refused.contains_key(*host));
-    others.map(|host| (host.clone(), if away(host) { Behind::Away } else { Behind::LeftOut })).collect()
+    let absent = site.hosts.keys().filter(|host| !plan.hosts.contains_key(*host) || survey.refused.contains_key(*host));
+    let mut behind =
+        absent.map(|host| (host.clone(), if away(host) { Behind::Away } else { Behind::LeftOut })).collect();
+    others.settle(&mut behind);
+    behind
 }
 
 /// The addresses of all hosts.
@@ -256,10 +262,10 @@ pub fn addresses(site: &Site) -> Addresses {
 }
 
 /// Enters into a plan what stays open for hosts that have no part in it.
-fn keep(site: &Site, plan: &mut Plan, desired: &Desired, survey: &Survey) {
-    let behind = behind(site, plan, survey);
+fn keep(site: &Site, plan: &mut Plan, desired: &Desired, seen: (&Survey, &Others)) {
+    let behind = behind(site, plan, seen);
     let fleet = addresses(site);
-    narrow::keep(plan, desired, &fleet, &behind);
+    narrow::keep(plan, desired, &seen.1.moved, &fleet, &behind);
     plan.halves = half::of(plan, &fleet, &behind);
 }
 
@@ -372,6 +378,7 @@ fn look_as(
         decided: Decided::default(),
         decisions: Vec::new(),
         beside: Beside::default(),
+        others: Others::default(),
         undecided: Vec::new(),
         plan: Plan::default(),
         memory: sources.memory.clone(),
@@ -403,7 +410,7 @@ pub fn prepare_as(
     for (_, host) in prepared.plan.hosts.iter_mut().filter(|(name, _)| standing.contains(*name)) {
         *host = HostPlan::default();
     }
-    keep(sources.site, &mut prepared.plan, &prepared.desired, &prepared.survey);
+    keep(sources.site, &mut prepared.plan, &prepared.desired, (&prepared.survey, &prepared.others));
     Ok(prepared)
 }
 
@@ -465,7 +472,14 @@ pub fn prepare(
     prepared.news = prepared.decided.news(sources.memory);
     settle(site, &prepared.decided, &mut prepared.desired);
     prepared.plan = prepared.decided.clone().onto(plan::plan(&prepared.desired, &prepared.survey.observed));
-    keep(site, &mut prepared.plan, &prepared.desired, &prepared.survey);
+    keep(site, &mut prepared.plan, &prepared.desired, (&prepared.survey, &prepared.others));
+    let decided = made.iter().flat_map(|(_, shown, _)| shown.hosts.keys().cloned()).collect();
+    // Whoever belongs to a decision that was not made may have something to do that nobody knows here.
+    let known =
+        |host: &HostName| services.needs(site, &BTreeSet::from([host.clone()])).keys().all(|of| needs.contains_key(of));
+    let wanted: BTreeSet<HostName> = moved::wanted(&prepared.plan).into_iter().filter(known).collect();
+    prepared.others = look_at_others(&wanted, &decided, sources, guess, connector, parallel, events)?;
+    keep(site, &mut prepared.plan, &prepared.desired, (&prepared.survey, &prepared.others));
     for (service, shown, _) in made.into_iter().filter(|(_, _, kept)| kept.binds(&prepared.plan, sources.memory)) {
         let hosts = needs.get(service.name()).into_iter().flatten().chain(shown.hosts.keys()).cloned().collect();
         let decide = Arc::new(move |site: &Site, observed: &ObservedFleet, memory: &Memory| {
@@ -477,6 +491,43 @@ pub fn prepare(
     prepared.beside.observed.retain(|host, _| needed(host));
     prepared.beside.sessions.retain(|host, _| needed(host));
     Ok(prepared)
+}
+
+/// Looks at `hosts` over a connection of their own. What services would decide about one is not known here: `decided` names those about whom something was, and whoever
+/// belongs to a decision that was not made is not looked at.
+///
+/// # Errors
+/// Everything that cannot be rendered.
+fn look_at_others(
+    hosts: &BTreeSet<HostName>,
+    decided: &BTreeSet<HostName>,
+    sources: Sources<'_>,
+    guess: &BTreeMap<HostName, Facts>,
+    connector: &dyn Connector,
+    parallel: usize,
+    events: &Sender<Event>,
+) -> Result<Others, Vec<Diagnostic>> {
+    if hosts.is_empty() {
+        return Ok(Others::default());
+    }
+    let names: Vec<&str> = hosts.iter().map(HostName::as_str).collect();
+    let are = if hosts.len() == 1 { "is" } else { "are" };
+    let text = format!(
+        "{} {are} looked at too, to see whether what this run is to close is still in use there; nothing is changed there",
+        names.join(", ")
+    );
+    note(events, text);
+    let Prepared { mut desired, survey, .. } = look(hosts, sources, guess, connector, parallel, events)?;
+    let mut others = Others { away: survey.away().into_keys().collect(), ..Others::default() };
+    for (host, transport) in survey.sessions {
+        let (Some(seen), Some(wanted)) = (survey.observed.get(&host), desired.remove(&host)) else { continue };
+        let mut own = plan::host(&wanted, seen);
+        if !decided.contains(&host) && narrow::has_moved(&own) {
+            others.sessions.insert(host.clone(), transport);
+            others.moved.insert(host, (wanted, own.phases.remove(&Phase::Narrow).unwrap_or_default()));
+        }
+    }
+    Ok(others)
 }
 
 /// A reporter that is gone stops nothing.

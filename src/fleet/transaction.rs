@@ -17,9 +17,11 @@ use crate::fleet::event::{Event, Failure, HostOutcome, OpenFlow, Outcome};
 use crate::fleet::identity;
 use crate::fleet::member::{Member, failure};
 use crate::fleet::memory;
+use crate::fleet::moved::{Others, is_moved};
 use crate::fleet::proof;
 use crate::fleet::run;
-use crate::fleet::survey::{self, Beside, Connector, Prepared};
+use crate::fleet::still::{self, Still};
+use crate::fleet::survey::{self, Beside, Connector, Prepared, Sessions};
 use crate::fleet::wave::{self, Gate, Waves};
 use crate::host::execute::{Executor, Now, StepError, Told};
 use crate::host::lock::{self, Locked};
@@ -27,7 +29,7 @@ use crate::host::transport::{Hold, Transport, TransportError};
 use crate::inventory::site::Site;
 use crate::plan::behind::Behind;
 use crate::plan::decision::Decided;
-use crate::plan::narrow::{self, Closing};
+use crate::plan::narrow::{self, Addresses, Closing, Unclosed};
 use crate::plan::plan::{self, Action, Plan};
 use crate::plan::ruleset::{Rule, Ruleset};
 use crate::plan::state::{Desired, DesiredHost, Observed, ObservedFleet, Phase};
@@ -99,8 +101,20 @@ pub fn execute(
     events: &Sender<Event>,
 ) -> Outcome {
     let began = Instant::now();
-    let Prepared { desired, mut survey, decided, decisions, beside, plan, memory, news, services, whole, .. } =
-        prepared;
+    let Prepared {
+        desired,
+        mut survey,
+        decided,
+        decisions,
+        beside,
+        mut others,
+        plan,
+        memory,
+        news,
+        services,
+        whole,
+        ..
+    } = prepared;
     let mut outcome = Outcome { run: options.run.clone(), ..Outcome::default() };
     for (name, error) in &survey.unreachable {
         outcome.hosts.insert(name.clone(), HostOutcome::Unreachable { reason: error.to_string() });
@@ -109,7 +123,7 @@ pub fn execute(
         outcome.hosts.insert(name.clone(), HostOutcome::NotReached { state: format!("left alone: {reason}") });
     }
     let held: BTreeSet<&HostName> = decisions.iter().flat_map(|decision| &decision.hosts).collect();
-    let absent = survey::behind(site, &plan, &survey);
+    let absent = survey::behind(site, &plan, (&survey, &others));
     let mut run = Run {
         site,
         services,
@@ -131,6 +145,7 @@ pub fn execute(
         run.enlist((&desired, &decided), &plan, &mut survey, materials, connector, &mut outcome);
     // Their locks live until the end of the run.
     let witnesses = if run.failed == 0 { run.witnesses(&desired, beside, &mut now) } else { Ok(Vec::new()) };
+    run.look_again(&mut others, &now);
     let binding = witnesses.as_ref().map_err(Clone::clone).and_then(|_| {
         if run.failed > 0 || (decisions.is_empty() && news.is_empty()) {
             return Ok(());
@@ -149,7 +164,7 @@ pub fn execute(
     }
     if run.failed == 0 {
         let open = proof::before(&mut members, options.parallel);
-        run.phases(&mut members, &survey.observed);
+        run.phases(&mut members, &survey.observed, others);
         run.prove(&mut members, &survey.observed, &open);
         run.close_passages(&mut members);
     }
@@ -331,7 +346,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn phases(&mut self, members: &mut [Member<'_>], observed: &ObservedFleet) {
+    fn phases(&mut self, members: &mut [Member<'_>], observed: &ObservedFleet, mut others: Others) {
         for phase in Phase::ALL {
             if self.stopped() {
                 return;
@@ -365,7 +380,8 @@ impl<'a> Run<'a> {
                     }
                 }
                 Phase::Narrow => {
-                    self.drained(members);
+                    // Until all that closes is closed.
+                    let _still = self.drained(members, std::mem::take(&mut others));
                     if self.stopped() {
                         return;
                     }
@@ -423,7 +439,7 @@ impl<'a> Run<'a> {
 
     /// Before anything closes: every host that uses it must have been seen at the new end, and nobody of before a reload may still
     /// use it there, on any host, whether it changes or not. What is in use when the time is over stays open, on that host alone.
-    fn drained(&self, members: &mut [Member<'_>]) {
+    fn drained(&self, members: &mut [Member<'_>], Others { moved, sessions, .. }: Others) -> Vec<Still> {
         let fleet = survey::addresses(self.site);
         let closing: Vec<Closing<'_>> = members
             .iter()
@@ -432,18 +448,25 @@ impl<'a> Run<'a> {
                 let actions = m.plan.phases.get(&Phase::Narrow)?;
                 Some(Closing { host: m.host, actions, desired: m.desired })
             })
+            .chain(narrow::unclosed(&moved))
             .collect();
         let mut behind = self.absent.clone();
         behind.extend(members.iter().filter(|m| m.outcome.is_some()).map(|m| (m.name(), Behind::Failed)));
+        let (still, not_still) = self.hold_still((&moved, sessions), &closing, &fleet, &behind);
+        behind.extend(not_still.keys().map(|host| (host.clone(), Behind::LeftOut)));
         let missed = narrow::kept(&closing, &fleet, &behind.keys().collect());
         // What stays open for others is not waited for.
         let closing: Vec<Closing<'_>> = closing.into_iter().filter(|one| !missed.contains_key(one.host)).collect();
         let mut kept: BTreeMap<HostName, (Vec<String>, BTreeSet<HostName>)> = BTreeMap::new();
         for (host, users) in missed {
-            let words = users.iter().filter_map(|user| Some(format!("{user}: it {}", behind.get(*user)?.of(1))));
+            let words = users.iter().filter_map(|user| match not_still.get(*user) {
+                Some(why) => Some(format!("{user}: {why}")),
+                None => Some(format!("{user}: it {}", behind.get(*user)?.of(1))),
+            });
             kept.insert(host.clone(), (words.collect(), users.iter().map(|user| (*user).clone()).collect()));
         }
-        let used = |left: &BTreeSet<&HostName>| !narrow::kept(&closing, &fleet, left).is_empty();
+        let ours = |host: &&HostName| !moved.contains_key(*host);
+        let used = |left: &BTreeSet<&HostName>| narrow::kept(&closing, &fleet, left).keys().any(ours);
         let those: Vec<&HostName> = members.iter().filter(|m| m.has_drains()).map(|m| m.host).collect();
         // Who would be asked in vain is not asked.
         if used(&those.into_iter().collect()) {
@@ -459,6 +482,48 @@ impl<'a> Run<'a> {
         for member in members {
             (member.kept_by, member.behind) = kept.remove(&member.executor.host).unwrap_or_default();
         }
+        still
+    }
+
+    /// Of those that were seen at the new end, some are held for decisions, and were looked at anew for that: they must still be there.
+    fn look_again(&mut self, others: &mut Others, now: &ObservedFleet) {
+        let held = &self.held;
+        let is_there = |host: &HostName, wanted: &DesiredHost| {
+            wanted.drains.is_empty() && now.get(host).is_some_and(|seen| is_moved(wanted, seen))
+        };
+        let gone = others.moved.extract_if(.., |host, (wanted, _)| held.contains(host) && !is_there(host, wanted));
+        self.absent.extend(gone.map(|(host, _)| (host, Behind::LeftOut)));
+    }
+
+    /// Holds those that have moved without this run as they are, where they used what closes. Gives those
+    /// that are held, and why the rest cannot be.
+    fn hold_still(
+        &self,
+        (moved, mut sessions): (&Unclosed, Sessions),
+        closing: &[Closing<'_>],
+        fleet: &Addresses,
+        behind: &BTreeMap<HostName, Behind>,
+    ) -> (Vec<Still>, BTreeMap<HostName, String>) {
+        let all = behind.keys().chain(moved.keys()).collect();
+        let users: BTreeSet<&HostName> = narrow::kept(closing, fleet, &all).into_values().flatten().collect();
+        let those: Vec<_> = moved
+            .iter()
+            .filter(|(host, _)| users.contains(host) && !self.held.contains(host))
+            .map(|(host, (wanted, _))| (host, wanted, sessions.remove(host)))
+            .collect();
+        let by = (self.options.who.as_str(), self.options.run.as_str());
+        let (site, services, connector) = (self.site, self.services, self.connector);
+        let answers = run::each(those, self.options.parallel, |(host, wanted, session)| {
+            (host.clone(), still::hold((site, services), (host, wanted), session, connector, by))
+        });
+        let (mut held, mut not_still) = (Vec::new(), BTreeMap::new());
+        for (host, answer) in answers {
+            match answer {
+                Ok(still) => held.push(still),
+                Err(why) => drop(not_still.insert(host, why)),
+            }
+        }
+        (held, not_still)
     }
 
     /// What is open only while the run lasts closes with it, also where the run failed or was stopped before `Narrow`. Where even

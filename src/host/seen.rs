@@ -202,8 +202,9 @@ fn facts(one: &BTreeMap<&str, &str>, os: &BTreeMap<&str, String>) -> (Facts, Opt
     let release = field("VERSION_ID").or_else(|| field("VERSION_CODENAME")).unwrap_or("unknown");
     let shipped = platform::shipped(distribution, release);
     let refusal = if shipped.is_none() {
+        let why = platform::too_old(distribution, release).map(|why| format!(" ({why})")).unwrap_or_default();
         Some(format!(
-            "it runs `{distribution} {release}`, which is not supported; supported are {}",
+            "it runs `{distribution} {release}`, which is not supported{why}; supported are {}",
             platform::supported().join(", ")
         ))
     } else if one.contains_key("nodpkg") {
@@ -411,6 +412,23 @@ mod tests {
         assert_eq!(of(&[comes]), Version(1, 6, 18));
         assert_eq!(of(&[installed, comes]), Version(1, 5, 9));
         assert_eq!(of(&[("candidates", "  Candidate: 9\nN: x\n")]), Version(1, 6, 1));
+    }
+
+    #[test]
+    fn a_release_that_is_too_old_is_refused_with_the_reason() {
+        let refusal = |os: &str| {
+            let (id, version) = os.split_once(' ').unwrap();
+            let told = format!("os ID={id}\nos VERSION_ID=\"{version}\"\n");
+            parse(ONE, &answer(&[("told", &told), ("of cache", "")])).unwrap().refusal.unwrap()
+        };
+        for (os, words) in [
+            ("ubuntu 22.04", "HAProxy 2.4 is too old for the role `lb`"),
+            ("debian 11", "HAProxy 2.2 is too old for the role `lb`"),
+            ("fedora 44", "not supported; supported are debian 12"),
+        ] {
+            let said = refusal(os);
+            assert!(said.contains(os) && said.contains(words) && said.contains("supported are debian 12"), "{said}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use crate::base::net::{Cidr, HostName};
 use crate::plan::behind::Behind;
-use crate::plan::plan::{Action, Plan};
+use crate::plan::plan::{Action, HostPlan, Plan};
 use crate::plan::ruleset::{Direction, Rule, Ruleset};
 use crate::plan::state::{Desired, DesiredHost, Phase};
 
@@ -70,16 +70,33 @@ pub fn kept<'a>(
     }
 }
 
+/// Whether a host is at the new end of all that moves, as its own plan tells: nothing is left to do there but what closes. It may have
+/// an old listener still, which serves those who come to it as before: that is what [`kept`] follows.
+pub fn has_moved(plan: &HostPlan) -> bool {
+    plan.waits.is_empty() && plan.phases.iter().all(|(phase, actions)| actions.is_empty() || *phase == Phase::Narrow)
+}
+
+/// What hosts that have moved and have no part in a plan are to close themselves, by what they should be.
+pub type Unclosed = BTreeMap<HostName, (DesiredHost, Vec<Action>)>;
+
+/// What those are to close. A host keeps open what they lead on to, for whoever still comes to them.
+pub fn unclosed(unclosed: &Unclosed) -> impl Iterator<Item = Closing<'_>> {
+    unclosed.iter().map(|(host, (desired, actions))| Closing { host, actions, desired })
+}
+
 /// Enters into a plan which hosts keep open what they would close, and for whom.
-pub fn keep(plan: &mut Plan, desired: &Desired, fleet: &Addresses, behind: &BTreeMap<HostName, Behind>) {
-    let closing: Vec<Closing<'_>> = plan
-        .hosts
-        .iter()
-        .filter_map(|(host, plan)| {
-            let (actions, desired) = (plan.phases.get(&Phase::Narrow)?, desired.get(host)?);
-            Some(Closing { host, actions, desired })
-        })
-        .collect();
+pub fn keep(
+    plan: &mut Plan,
+    desired: &Desired,
+    moved: &Unclosed,
+    fleet: &Addresses,
+    behind: &BTreeMap<HostName, Behind>,
+) {
+    let own = plan.hosts.iter().filter_map(|(host, plan)| {
+        let (actions, desired) = (plan.phases.get(&Phase::Narrow)?, desired.get(host)?);
+        Some(Closing { host, actions, desired })
+    });
+    let closing: Vec<Closing<'_>> = own.chain(unclosed(moved)).collect();
     let kept: BTreeMap<HostName, BTreeMap<HostName, Behind>> = kept(&closing, fleet, &behind.keys().collect())
         .into_iter()
         .map(|(host, users)| {

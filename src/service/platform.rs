@@ -8,6 +8,29 @@ use crate::plan::state::Facts;
 pub const RELEASES: [(&str, &str); 5] =
     [("debian", "12"), ("ubuntu", "24.04"), ("debian", "13"), ("ubuntu", "26.04"), ("debian", "forky")];
 
+/// Releases that many hosts still run and that are not supported, with the reason and the way out. A load balancer needs HAProxy 2.6: counters of a
+/// table by number (`gpc`) and the clearing of ends of a name (`rtrim`) are not in the manual of 2.4. A web host needs nginx 1.19.10: without
+/// `keepalive_time` a busy connection goes on to a program that has become unwell (`ngx_http_upstream_module`).
+const TOO_OLD: [(&str, &str, &str); 2] = [
+    (
+        "ubuntu",
+        "22.04",
+        "its HAProxy 2.4 is too old for the role `lb`, which needs 2.6, and its nginx 1.18 for `web`, which needs 1.19.10; on it, \
+         `do-release-upgrade` leads to 24.04",
+    ),
+    (
+        "debian",
+        "11",
+        "its HAProxy 2.2 is too old for the role `lb`, which needs 2.6, and its nginx 1.18 for `web`, which needs 1.19.10; the release notes of \
+         Debian 12 say how it is upgraded",
+    ),
+];
+
+/// Why a release is not supported, where more can be said than that.
+pub fn too_old(distribution: &str, release: &str) -> Option<&'static str> {
+    TOO_OLD.iter().find(|(name, version, _)| (*name, *version) == (distribution, release)).map(|(.., why)| *why)
+}
+
 /// The place of a release in [`RELEASES`], if it is supported.
 pub(super) fn place(distribution: &str, release: &str) -> Option<usize> {
     RELEASES.iter().position(|supported| *supported == (distribution, release))

@@ -31,6 +31,7 @@ fn hosts_behind_a_host_hosts_that_left_and_hosts_of_others() {
     // Nothing but the way to lb1 and web2 is open from the controller.
     let config = "old=$(cat /etc/ssh/ssh_config) && printf 'Host web1 app1\\n  ProxyJump lb1\\n%s\\n' \"$old\" >/etc/ssh/ssh_config";
     bench.sh("controller", config).expect(0);
+    another_door(&bench);
     behind_a_host(&bench);
     keys_that_nobody_knows(&bench);
     by_hand(&bench);
@@ -38,6 +39,51 @@ fn hosts_behind_a_host_hosts_that_left_and_hosts_of_others() {
     one_that_left(&bench);
     of_another(&bench);
     println!("{} s", began.elapsed().as_secs());
+}
+
+/// Entered at another port than the rules would open: it is refused before anything is changed, however it comes about.
+fn another_door(bench: &Bench) {
+    let find = "sed -n 's/.*UserKnownHostsFile \"\\(.*\\)\"/\\1/p' /etc/ssh/ssh_config | head -n 1";
+    let known = bench.sh("controller", find).expect(0).out.trim().to_owned();
+    let real = std::fs::read_to_string(&known).unwrap();
+    let web2 = real.lines().filter(|line| line.split([',', ' ']).next() == Some("web2"));
+    let more = web2.map(|line| format!("[web2]:2222,[10.0.2.12]:2222 {}\n", line.split_once(' ').unwrap().1));
+    std::fs::write(&known, real.clone() + &more.collect::<String>()).unwrap();
+    let config = bench.sh("controller", "cat /etc/ssh/ssh_config").expect(0).out;
+    bench
+        .sh(
+            "controller",
+            "old=$(cat /etc/ssh/ssh_config) && printf 'Host web2\\n  Port 2222\\n%s\\n' \"$old\" >/etc/ssh/ssh_config",
+        )
+        .expect(0);
+    let refused = |words: [&str; 2]| {
+        for command in [&["diff"][..], &["apply", "--yes"]] {
+            let said = bench.infra(command);
+            let all = words.iter().all(|words| said.err.contains(words));
+            assert!(said.code != 0 && all, "{words:?}: {}{}", said.out, said.err);
+        }
+        bench.on_each(&["lb1", "web1", "web2", "app1"], "! test -e /etc/infra");
+    };
+    bench.sh("web2", "sed -i '1i Port 22\\nPort 2222' /etc/ssh/sshd_config && systemctl restart ssh").expect(0);
+    refused([
+        "web2 is entered by SSH at port 2222, and its rules open SSH at 22",
+        "write `ssh: { port: 2222 }` into the inventory too",
+    ]);
+    // A translation on the way, and the inventory says what is dialled.
+    bench.sh("web2", "sed -i '/^Port /d' /etc/ssh/sshd_config && systemctl restart ssh").expect(0);
+    let translate = "table ip door { chain out { type nat hook output priority -100; ip daddr 10.0.2.12 tcp dport 2222 dnat to 10.0.2.12:22; }; }";
+    bench.sh("controller", &format!("nft '{translate}'")).expect(0);
+    let (plain, ported) =
+        ("address: 10.0.2.12, roles: [web] }", "address: 10.0.2.12, roles: [web], ssh: { port: 2222 } }");
+    bench.edit(plain, ported);
+    refused([
+        "web2 is entered by SSH at port 22, and its rules open SSH at 2222",
+        "something translates the port on the way",
+    ]);
+    bench.edit(ported, plain);
+    bench.sh("controller", "nft delete table ip door").expect(0);
+    std::fs::write(&known, real).unwrap();
+    bench.sh("controller", &format!("cat >/etc/ssh/ssh_config <<'END'\n{config}END")).expect(0);
 }
 
 fn behind_a_host(bench: &Bench) {

@@ -29,7 +29,7 @@ database:
 #[test]
 fn bare_hosts_become_a_pair() {
     let bench = Bench::up("t-pair", PAIR, Release::Bookworm);
-    let all: [Check<Bench>; 11] = [
+    let all: [Check<Bench>; 12] = [
         ("killed again and again in the very first run", first_run),
         ("a row goes from the writer to the replica", a_row),
         ("a replica that was stopped by hand", stopped),
@@ -39,6 +39,7 @@ fn bare_hosts_become_a_pair() {
         ("who passes a fence is told", past_the_fence),
         ("no password comes into a general log", general_log),
         ("how long a restart takes is seen on the replica before the writer's", restart),
+        ("a folder of settings that is a link", linked),
         ("a copied machine is refused before anything is changed", copied),
         ("what a replica has alone is told, and left", errant),
     ];
@@ -189,6 +190,23 @@ fn restart(bench: &Bench) {
         (sql(bench, "db1", "SELECT @@read_only") == "0\n").then_some(())
     });
     bench.apply().expect(0);
+    nothing_to_do(bench);
+}
+
+/// What the server reads would not be what infra checked: the host is left alone, and so is the pair.
+fn linked(bench: &Bench) {
+    for folder in ["/etc/mysql", "/etc/mysql/mariadb.conf.d"] {
+        bench.sh("db2", &format!("mv {folder} /srv/moved && ln -s /srv/moved {folder}")).expect(0);
+        let before = bench.sh("db2", "find /srv/moved -type f -exec sha256sum {} + | sort").expect(0).out;
+        let told = format!("db2 is left alone: `{folder}` is a link to /srv/moved");
+        for words in [&["diff"][..], &["apply", "--yes"]] {
+            let said = bench.infra(words);
+            assert!(said.code != 0 && said.err.contains(&told), "{}{}", said.out, said.err);
+        }
+        assert_eq!(bench.sh("db2", "find /srv/moved -type f -exec sha256sum {} + | sort").expect(0).out, before);
+        assert_eq!(follows(bench, "db2"), WELL);
+        bench.sh("db2", &format!("rm {folder} && mv /srv/moved {folder}")).expect(0);
+    }
     nothing_to_do(bench);
 }
 

@@ -419,6 +419,73 @@ nft 'table ip published { chain pre { type nat hook prerouting priority dstnat; 
     settled(bench);
 }
 
+/// What a host forwards from one host of the inventory to another is proven by a connection over it, or it is said why not.
+fn forwarded(bench: &Bench) {
+    let words = "lb1 -> app2 forwarded";
+    let forward =
+        "  forward: [{ through: web1, from: [lb1], to: app2, proto: tcp, port: 9100, why: a way over web1 }]\n";
+    let allow = "  allow: [{ to: app2, port: 9100, from: [lb1], why: at its end }]\n";
+    bench.sh("web1", "cd /proc/sys/net/ipv4 && echo 0 | tee conf/all/send_redirects >conf/eth0/send_redirects && echo 1 >ip_forward").expect(0);
+    bench.edit("\nfirewall:\n", &format!("\nfirewall:\n{forward}{allow}"));
+    let said = bench.apply().expect(0);
+    for told in
+        [words, "is not proven on web1: lb1 reaches 10.0.3.12 without a router, so its packets do not come by here"]
+    {
+        assert!(said.err.contains(told), "{told}: {}{}", said.out, said.err);
+    }
+    // Both ends send over it now, and each run that loads rules there proves it anew.
+    bench.sh("lb1", "ip route add 10.0.3.12 via 10.0.2.11 onlink dev eth0").expect(0);
+    bench.sh("app2", "ip route add 10.0.1.11 via 10.0.2.11 onlink dev eth0").expect(0);
+    bench.edit("port: 9100, why: a way", "port: 9101, why: a way");
+    bench.edit("port: 9100, from", "port: 9101, from");
+    let said = bench.apply().expect(0);
+    let through = bench.sh("web1", "nft list chain inet infra forward").expect(0).out;
+    assert!(through.contains("9101") && !said.err.contains(words), "{through}{}{}", said.out, said.err);
+    // A way on which something is lost is no proof.
+    bench.sh("app2", "ip route del 10.0.1.11; ip route add blackhole 10.0.1.11").expect(0);
+    bench.edit("port: 9101, why: a way", "port: 9102, why: a way");
+    bench.edit("port: 9101, from", "port: 9102, from");
+    let said = bench.apply();
+    let lost = "a connection from lb1 to 10.0.3.12 at port 9102, by way of 10.0.2.11, is not answered";
+    assert!(said.err.contains(lost), "{}{}", said.out, said.err);
+    bench.sh("app2", "ip route del blackhole 10.0.1.11").expect(0);
+    bench.sh("lb1", "ip route del 10.0.3.12").expect(0);
+    bench.edit(&forward.replace("9100", "9102"), "");
+    bench.edit(&allow.replace("9100", "9102"), "");
+    bench.sh("web1", "echo 0 >/proc/sys/net/ipv4/ip_forward").expect(0);
+    settled(bench);
+}
+
+/// An sshd that gives fewer sessions over a connection than a run needs is named, and nothing was changed; two are enough.
+fn few_sessions(bench: &Bench) {
+    let most = |number: u32| {
+        let script =
+            format!("sed -i '/^MaxSessions/d; 1i MaxSessions {number}' /etc/ssh/sshd_config && systemctl reload ssh");
+        bench.sh("web1", &script).expect(0);
+    };
+    let before = rules(bench, "web1");
+    bench.edit("\nfirewall:\n", "\nfirewall:\n  allow: [{ to: web, port: 9200, from: [10.0.0.0/24], why: checks }]\n");
+    most(1);
+    let said = bench.apply().expect(1);
+    println!("{}{}", said.out, said.err);
+    for words in [
+        "web1",
+        "takes no further session over one connection",
+        "`MaxSessions` in its sshd_config",
+        "nothing was changed",
+    ] {
+        assert!(said.err.contains(words), "{words}: {}{}", said.out, said.err);
+    }
+    assert!(!said.err.contains("timer") && !said.err.contains("put back"), "{}", said.err);
+    assert_eq!(rules(bench, "web1"), before);
+    most(2);
+    bench.apply().expect(0);
+    assert_eq!(probe(bench, "controller", "10.0.2.11", 9200), Reach::Refused);
+    bench.edit("  allow: [{ to: web, port: 9200, from: [10.0.0.0/24], why: checks }]\n", "");
+    bench.apply().expect(0);
+    bench.sh("web1", "sed -i '/^MaxSessions/d' /etc/ssh/sshd_config && systemctl reload ssh").expect(0);
+}
+
 /// The other backend and back: the same flows, live and after a boot.
 fn iptables(bench: &Bench) {
     bench.edit("\nfirewall:\n", "\nfirewall:\n  backend: iptables\n");
@@ -458,7 +525,7 @@ fn legacy(bench: &Bench) {
 
 #[test]
 fn what_is_declared_gets_through_and_nothing_else() {
-    let all: [Check<Bench>; 9] = [
+    let all: [Check<Bench>; 11] = [
         ("in words", in_words),
         ("all ports", all_ports),
         ("every pair", exact),
@@ -467,6 +534,8 @@ fn what_is_declared_gets_through_and_nothing_else() {
         ("rivals", rivals),
         ("refused beside", refused_beside),
         ("published port", published_port),
+        ("forwarded flows", forwarded),
+        ("few sessions", few_sessions),
         ("iptables and back", iptables),
     ];
     checks::run(&Bench::applied("t-firewall"), &all, |bench| {

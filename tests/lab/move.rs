@@ -246,6 +246,39 @@ fn one_host_is_away(bench: &Bench) {
     assert_eq!(bench.sh("outside", &page).out, "200");
 }
 
+/// Limited runs, one host after another: each looks at those that it leaves out, and what all of them have left closes without a run on all
+/// hosts.
+fn one_host_after_another(bench: &Bench) {
+    bench.edit("web: 8447", "web: 8448");
+    let limited = |host: &str, code: i32| {
+        let said = bench.infra(&["apply", "--yes", "--limit", host]).expect(code);
+        println!("{}{}", said.out, said.err);
+        said
+    };
+    for web in ["web1", "web2"] {
+        let said = limited(web, 7);
+        assert!(said.err.contains("lb1: it is not a part of this run"), "{}", said.err);
+        let all = format!("{}{}", said.out, said.err);
+        assert!(all.contains("lb1, lb2 are looked at too, to see whether"), "{all}");
+    }
+    // The other end is there, so it is no half of a change.
+    let said = limited("lb1", 0);
+    assert!(!said.out.contains("half a change"), "{}", said.out);
+    let kept = limited("web1", 7);
+    assert!(kept.err.contains("lb2: it is not a part of this run") && !kept.err.contains("lb1: it is"), "{}", kept.err);
+    assert_eq!(probe(bench, "lb2", "10.0.2.11", 8447), Reach::Open);
+    limited("lb2", 0);
+    for web in ["web1", "web2"] {
+        let said = limited(web, 0);
+        assert!(said.out.contains("- lb -> web 8447/tcp"), "{}", said.out);
+    }
+    for (lb, web) in [("lb1", "10.0.2.11"), ("lb2", "10.0.2.12")] {
+        assert_eq!(probe(bench, lb, web, 8447), Reach::Drop);
+        assert_eq!(probe(bench, lb, web, 8448), Reach::Open);
+    }
+    bench.infra(&["diff"]).expect(0);
+}
+
 #[test]
 fn ports_move_under_load_and_no_request_is_lost() {
     let began = Instant::now();
@@ -353,5 +386,6 @@ fn ports_move_under_load_and_no_request_is_lost() {
     assert!(said.out.contains("exactly what is declared"), "{}", said.out);
     assert!(bench.apply().expect(0).out.contains("nothing to do"));
     one_host_is_away(&bench);
+    one_host_after_another(&bench);
     println!("{good} requests, all answered; {} s", began.elapsed().as_secs());
 }

@@ -9,6 +9,7 @@ use time::macros::datetime;
 
 use super::*;
 use crate::base::materials::{Materials, Owner};
+use crate::fleet::moved::Others;
 use crate::fleet::{self, survey::Beside, survey::Sources, survey::Survey};
 use crate::inventory::load::load_text;
 use crate::pki;
@@ -199,6 +200,7 @@ impl World {
             decided,
             decisions,
             beside,
+            others: Others::default(),
             undecided,
             plan,
             memory,

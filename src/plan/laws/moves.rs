@@ -1,11 +1,12 @@
 //! The fifth law, held against made-up fleets of three tiers whose ports move and whose hosts leave, in runs in which some hosts are
-//! left out, away, or fail: nothing closes before every user has moved, and the next whole run closes all that was kept.
+//! left out, away, or fail: nothing closes before every user has moved, and the next whole run closes all that was kept, as limited runs
+//! of one host after another do.
 
 use std::net::IpAddr;
 
 use super::*;
 use crate::plan::behind::Behind;
-use crate::plan::narrow::{self, Addresses, Closing};
+use crate::plan::narrow::{self, Addresses, Closing, Unclosed};
 
 const LBS: [&str; 2] = ["lb1", "lb2"];
 const WEBS: [&str; 2] = ["web1", "web2"];
@@ -139,7 +140,15 @@ fn run(state: &mut ObservedFleet, config: &Config, fates: &BTreeMap<&str, Fate>)
     let fate = |host: &HostName| fates[host.as_str()];
     let part = state.iter().filter(|(host, _)| desired.contains_key(*host) && !matches!(fate(host), Fate::Is(_)));
     let plan = plan(&desired, &part.map(|(host, seen)| (host.clone(), seen.clone())).collect());
-    let behind: BTreeSet<&HostName> = desired.keys().filter(|host| fate(host) != Fate::Good).collect();
+    // Who is not selected is looked at, and counts where it has moved before.
+    let others = desired.iter().filter(|(name, _)| fate(name) == Fate::Is(Behind::LeftOut));
+    let others = others.map(|(name, wanted)| (name.clone(), (wanted.clone(), host(wanted, &state[name]))));
+    let moved: Unclosed = others
+        .filter(|(_, (_, plan))| narrow::has_moved(plan))
+        .map(|(name, (wanted, mut plan))| (name, (wanted, plan.phases.remove(&Phase::Narrow).unwrap_or_default())))
+        .collect();
+    let behind: BTreeSet<&HostName> =
+        desired.keys().filter(|host| fate(host) != Fate::Good && !moved.contains_key(*host)).collect();
     for (host, plan) in &plan.hosts {
         let end = if let Fate::In(phase) = fate(host) { phase } else { Phase::Narrow };
         let phases = plan.phases.range(..end).map(|(phase, actions)| (*phase, actions.clone())).collect();
@@ -151,9 +160,10 @@ fn run(state: &mut ObservedFleet, config: &Config, fates: &BTreeMap<&str, Fate>)
         .filter_map(|(host, plan)| {
             Some(Closing { host, actions: plan.phases.get(&Phase::Narrow)?, desired: &desired[host] })
         })
+        .chain(narrow::unclosed(&moved))
         .collect();
     let kept = narrow::kept(&closing, &fleet, &behind);
-    for one in closing.iter().filter(|one| !kept.contains_key(one.host)) {
+    for one in closing.iter().filter(|one| fate(one.host) == Fate::Good && !kept.contains_key(one.host)) {
         let phases = BTreeMap::from([(Phase::Narrow, one.actions.to_vec())]);
         let now = after(&HostPlan { phases, ..HostPlan::default() }, state[one.host].clone());
         state.insert(one.host.clone(), now);
@@ -184,6 +194,31 @@ prop_compose! {
 }
 
 proptest! {
+    #[test]
+    fn what_limited_runs_have_moved_they_close_too(
+        first in config(), next in config(), earlier in fates(), order in Just([LBS, WEBS, APPS].concat()).prop_shuffle(),
+    ) {
+        let first = Config { webs: WEBS.to_vec(), apps: APPS.to_vec(), ..first };
+        let good: BTreeMap<&str, Fate> = first.hosts().map(|host| (host, Fate::Good)).collect();
+        let mut state: ObservedFleet = first.hosts().map(|host| (name(host), bare())).collect();
+        run(&mut state, &first, &good);
+        run(&mut state, &next, &earlier);
+        // In whatever order, one host after another: all have moved after the first round, and each tier closes one round after the one
+        // that leads to it.
+        let hosts: BTreeSet<&str> = next.hosts().collect();
+        for _ in 0..4 {
+            for one in order.iter().filter(|host| hosts.contains(*host)) {
+                let alone = good.keys().map(|host| {
+                    (*host, if host == one { Fate::Good } else { Fate::Is(Behind::LeftOut) })
+                });
+                run(&mut state, &next, &alone.collect());
+            }
+        }
+        let desired: BTreeMap<HostName, DesiredHost> = next.hosts().map(|host| (name(host), next.desired(host))).collect();
+        let rest = plan(&desired, &state);
+        prop_assert!(rest.is_empty(), "{rest:?}");
+    }
+
     #[test]
     fn no_close_before_every_user_has_moved(
         first in config(), runs in prop::collection::vec((config(), fates()), 1..4),

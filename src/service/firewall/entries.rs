@@ -39,6 +39,11 @@ fn is_tried(rule: &Rule) -> bool {
     !rule.flow.starts_with(MANAGE) && !rule.is_passage()
 }
 
+/// The TCP ports at which `set` lets anybody in.
+pub fn ports(set: &Ruleset) -> BTreeSet<Port> {
+    listening(set)
+}
+
 /// What `set` lets in over TCP at `addresses`. `source` is the address from which each of them would be met, none where it cannot be.
 pub fn entries(set: &Ruleset, addresses: &[IpAddr], source: impl Fn(IpAddr) -> Option<IpAddr>) -> BTreeSet<Entry> {
     let mut found = BTreeSet::new();
