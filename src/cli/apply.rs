@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 
 use super::global::{Global, Inventory, Restarts};
-use super::rollback::{self, OnFailure};
+use super::on_failure::{self, OnFailure};
 use super::stop::{Done, Stop};
 use super::work::Work;
 use super::{db, exit, stages};
@@ -190,7 +190,7 @@ pub(super) fn on(
     } else {
         work.make_passwords(&hosts, &mut issued, &mut prepared)?;
         let outcome = work.pass(&issued, prepared, &options, looked)?;
-        rollback::after_failure(&work, outcome, apply.on_failure)?
+        on_failure::after_failure(&work, outcome, apply.on_failure)?
     };
     work.finished(&outcome, all, &issued)?;
     outcome.steps.extend(left_out);
