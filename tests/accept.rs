@@ -90,7 +90,7 @@ fn a_database_server_starts_fenced_and_takes_settings_and_certificates_while_it_
     let live = wanted.files.keys().find(|path| path.contains("99-infra")).unwrap();
     let body = wanted.files[live].body.text.clone();
     let changed = body.replace("max_connections = 128", "max_connections = 222\nsql_mode = \"ANSI,TRADITIONAL\"");
-    assert_ne!(body, changed);
+    assert_ne!(*body, changed);
     let out = told(&twin, wanted, live, &changed);
     assert!(out.status.success(), "{}", text(&out));
     is("SELECT @@GLOBAL.max_connections, @@GLOBAL.sql_mode LIKE '%ANSI%', @@read_only", "222\t1\t1");

@@ -6,16 +6,17 @@ mod firewall_support;
 use std::collections::BTreeSet;
 
 use firewall_support::{host, name, place, port, site};
+use infra::base::nets::Nets;
 use infra::base::proto::Proto;
 use infra::inventory::site::{Allow, Backend, Party, Role, Site};
 use infra::plan::decision::Passage;
 use infra::plan::ruleset::{Direction, Rule, Ruleset};
 use infra::service::firewall::explain::{Explanation, Verdict, explain};
-use infra::service::firewall::{Older, admit, attempts, flows, iptables, matrix, nft};
+use infra::service::firewall::{Older, admit, attempts, flows, iptables, matrix, nft, rules};
 use infra::service::platform;
 
 fn ruleset(site: &Site, host: &str) -> Ruleset {
-    flows::host_ruleset(site, &site.hosts[&name(host)], &platform::oldest(), &flows::derive(site))
+    rules::host_ruleset(site, &site.hosts[&name(host)], &platform::oldest(), &flows::derive(site))
 }
 
 fn lines(set: &Ruleset, way: Direction, number: u64) -> Vec<String> {
@@ -307,8 +308,8 @@ fn a_comment_cannot_break_out() {
         direction: Direction::In,
         proto: Proto::Tcp,
         port: Some(port(1)),
-        beyond: BTreeSet::new(),
-        peers: BTreeSet::new(),
+        beyond: Nets::default(),
+        peers: Nets::default(),
         uids: BTreeSet::new(),
         flow: format!("a\" ; }} flush ruleset\\\n\u{e9}{}", "x".repeat(200)),
     };
@@ -322,7 +323,7 @@ fn a_passage_is_told_apart_from_what_is_open_for_good() {
     let site = site(Backend::Nftables);
     let way =
         |from: &str, to: &str, why: &str| Passage { from: name(from), to: name(to), port: port(4444), why: why.into() };
-    let open = flows::passages(&site, &[way("db2", "db1", "db2\nis  seeded"), way("db1", "db1", "nothing")]);
+    let open = rules::passages(&site, &[way("db2", "db1", "db2\nis  seeded"), way("db1", "db1", "nothing")]);
     let text = |host: &str| open[&name(host)].iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(
         text("db1"),

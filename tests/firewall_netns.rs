@@ -21,7 +21,7 @@ use infra::plan::state::{DesiredHost, ObservedFirewall};
 use infra::service::Services;
 use infra::service::firewall::attempts::{self, Reach};
 use infra::service::firewall::script::{self, Status};
-use infra::service::firewall::{Firewall, GUEST_FORWARDING, Older, admit, flows, nft};
+use infra::service::firewall::{Firewall, GUEST_FORWARDING, Older, admit, flows, nft, rules};
 use infra::service::platform;
 
 const RUN: &str = "/var/lib/infra/runs/1";
@@ -35,7 +35,7 @@ fn ruleset(site: &Site, host: &str, guest: bool) -> Ruleset {
     if guest {
         GUEST_FORWARDING.note(&mut facts);
     }
-    flows::host_ruleset(site, &site.hosts[&host.parse().unwrap()], &facts, &flows::derive(site))
+    rules::host_ruleset(site, &site.hosts[&host.parse().unwrap()], &facts, &flows::derive(site))
 }
 
 /// All hosts, `manage` and `client`.
@@ -271,7 +271,7 @@ fn passage(backend: Backend) {
     let folder = tempfile::tempdir().unwrap();
     let host = |name: &str| name.parse::<HostName>().unwrap();
     let way = Passage { from: host("db2"), to: host("db1"), port: port(5555), why: "db2 is seeded".into() };
-    let open = flows::passages(&site, &[way]);
+    let open = rules::passages(&site, &[way]);
     assert_eq!(open.keys().map(HostName::as_str).collect::<Vec<_>>(), ["db1", "db2"]);
     let sets = |wide: bool| -> Vec<(&HostName, Ruleset)> {
         let set = |name: &HostName| {

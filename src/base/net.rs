@@ -184,6 +184,11 @@ impl Cidr {
         matches!(self.0, IpNet::V4(_))
     }
 
+    /// Whether it is one address.
+    pub fn is_one(self) -> bool {
+        self.0.prefix_len() == self.0.max_prefix_len()
+    }
+
     /// Whether it holds `address`.
     pub fn contains(self, address: IpAddr) -> bool {
         self.0.contains(&address)
@@ -199,11 +204,7 @@ impl From<IpAddr> for Cidr {
 impl fmt::Display for Cidr {
     /// A whole address without its `/32` or `/128`, as nft and iptables print it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.prefix_len() == self.0.max_prefix_len() {
-            f.pad(&self.0.addr().to_string())
-        } else {
-            f.pad(&self.0.to_string())
-        }
+        if self.is_one() { f.pad(&self.0.addr().to_string()) } else { f.pad(&self.0.to_string()) }
     }
 }
 

@@ -193,7 +193,7 @@ certificates: { issuer: letsencrypt, contact: ops@example.com }
         std::fs::write(&path, text).unwrap();
         let mut site = crate::inventory::load::load(&path).unwrap().0;
         let plan = |path: String, change| {
-            let body = Body { text: String::new(), digest: Digest::of(b""), origin: None };
+            let body = Body { text: "".into(), digest: Digest::of(b""), origin: None };
             let file = File {
                 service: "certificates",
                 phase: Phase::Edge,

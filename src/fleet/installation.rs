@@ -86,7 +86,7 @@ fn is_certificate(action: &Action) -> bool {
         Action::Write { file, .. } => {
             let materials = held(&file.body.text);
             materials.iter().all(Material::is_issued)
-                && materials.iter().map(sentinel).collect::<String>() == file.body.text
+                && materials.iter().map(sentinel).collect::<String>() == *file.body.text
         }
         Action::Follow { .. } | Action::Adopt { .. } => true,
         _ => false,
@@ -128,7 +128,7 @@ certificates: { issuer: letsencrypt, contact: ops@example.com }
             service: "t",
             phase: Phase::Edge,
             access: Access::root(0o600),
-            body: Body { text: text.to_owned(), digest: Digest::of(b""), origin: None },
+            body: Body { text: text.to_owned().into(), digest: Digest::of(b""), origin: None },
             then: BTreeMap::new(),
             about: None,
         };

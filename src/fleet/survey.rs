@@ -25,7 +25,7 @@ use crate::plan::ruleset::Ruleset;
 use crate::plan::state::{Desired, DesiredHost, Facts, Observed, ObservedFleet, Phase};
 use crate::plan::way;
 use crate::service::firewall::beside;
-use crate::service::firewall::flows::passages;
+use crate::service::firewall::rules::passages;
 use crate::service::render::Templates;
 use crate::service::{self, Services};
 

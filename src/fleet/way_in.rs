@@ -1,6 +1,6 @@
 //! Our own way in: takes planned rules and the address that hosts see us by, gives the hosts that would lock us out. Law 4.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use crate::base::diagnostic::Diagnostic;
@@ -40,11 +40,14 @@ pub fn errors(site: &Site, cut: &BTreeMap<IpAddr, BTreeSet<HostName>>) -> Vec<Di
 
 /// Through which host of the inventory each other one is reached: the one whose address it sees us come from.
 pub fn through(site: &Site, seen: &BTreeMap<HostName, IpAddr>) -> BTreeMap<HostName, HostName> {
+    let mut owners: HashMap<IpAddr, Vec<&HostName>> = HashMap::new();
+    for host in site.hosts.values() {
+        host.addresses.iter().chain(&host.public).for_each(|own| owners.entry(*own).or_default().push(&host.name));
+    }
     let known = seen.iter().filter(|(host, _)| site.hosts.contains_key(*host));
     let ways = known.filter_map(|(host, source)| {
-        let mut others = site.hosts.values().filter(|other| other.name != *host);
-        let jump = others.find(|other| other.addresses.iter().chain(&other.public).any(|own| own == source))?;
-        Some((host.clone(), jump.name.clone()))
+        let jump = owners.get(source)?.iter().find(|other| **other != host)?;
+        Some((host.clone(), (*jump).clone()))
     });
     ways.collect()
 }

@@ -123,6 +123,28 @@ impl Host {
     pub fn address(&self, ipv4: bool) -> Option<IpAddr> {
         self.addresses.iter().copied().find(|a| a.is_ipv4() == ipv4)
     }
+
+    /// The families of its addresses.
+    pub fn families(&self) -> Families {
+        let [ipv4, ipv6] = [true, false].map(|ipv4| self.address(ipv4).is_some());
+        Families { ipv4, ipv6 }
+    }
+}
+
+/// The families of addresses that a host speaks to others in: all that decides how it meets them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Families {
+    /// IPv4.
+    pub ipv4: bool,
+    /// IPv6.
+    pub ipv6: bool,
+}
+
+impl Families {
+    /// Whether the one or the other is among them.
+    pub fn has(self, ipv4: bool) -> bool {
+        if ipv4 { self.ipv4 } else { self.ipv6 }
+    }
 }
 
 /// The internal TLS ports.
@@ -146,7 +168,7 @@ pub enum Backend {
 }
 
 /// Who a rule of `firewall.allow` is about.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Party {
     /// All hosts of a role.

@@ -6,6 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::base::text::Text;
+
 /// SHA-256 in lower-case hex.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Digest(pub String);
@@ -32,7 +34,7 @@ impl fmt::Display for Digest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Body {
     /// Rendered text; secrets and certificates are sentinels.
-    pub text: String,
+    pub text: Text,
     /// Of the materialized bytes.
     pub digest: Digest,
     /// The template that it was rendered from, as a person finds it; `None` where infra makes the text itself. No deed depends

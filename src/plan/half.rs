@@ -28,7 +28,7 @@ pub fn of(plan: &Plan, fleet: &Addresses, behind: &BTreeMap<HostName, Behind>) -
             let same = |old: &&&Rule| {
                 (old.direction, old.proto, old.port, &old.flow) == (rule.direction, rule.proto, rule.port, &rule.flow)
             };
-            let known: BTreeSet<&Cidr> = removed.iter().filter(same).flat_map(|old| &old.peers).collect();
+            let known: BTreeSet<&Cidr> = removed.iter().filter(same).flat_map(|old| old.peers.iter()).collect();
             for (other, why) in behind {
                 let mut addresses = fleet.get(other).into_iter().flatten().map(|address| Cidr::from(*address));
                 if addresses.any(|one| rule.peers.contains(&one) && !known.contains(&one)) {

@@ -84,7 +84,7 @@ fn after(plan: &HostPlan, mut host: Observed) -> Observed {
 
 fn body(n: u8) -> Body {
     let text = format!("{n}\n");
-    Body { digest: Digest::of(text.as_bytes()), text, origin: None }
+    Body { digest: Digest::of(text.as_bytes()), text: text.into(), origin: None }
 }
 
 fn phase() -> impl Strategy<Value = Phase> {
@@ -112,7 +112,7 @@ prop_compose! {
 
 prop_compose! {
     fn rule()(port in 1u64..5, direction in prop::sample::select(vec![Direction::In, Direction::Out])) -> Rule {
-        Rule { direction, proto: Proto::Tcp, port: Some(port.try_into().unwrap()), beyond: BTreeSet::new(), peers: BTreeSet::new(), uids: BTreeSet::new(), flow: "f".into() }
+        Rule { direction, proto: Proto::Tcp, port: Some(port.try_into().unwrap()), beyond: BTreeSet::new().into(), peers: BTreeSet::new().into(), uids: BTreeSet::new(), flow: "f".into() }
     }
 }
 

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::base::net::{Cidr, HostName};
+use crate::base::nets::Nets;
 use crate::plan::behind::Behind;
 use crate::plan::plan::{Action, HostPlan, Plan};
 use crate::plan::ruleset::{Direction, Rule, Ruleset};
@@ -166,8 +167,12 @@ fn closes(rule: &Rule, to: &Ruleset) -> Option<Rule> {
     if rule.is_passage() || stays.iter().any(|other| other.peers.is_empty()) {
         return None;
     }
-    let through = |net: &Cidr| stays.iter().any(|other| other.peers.iter().any(|wide| wide.net().contains(&net.net())));
-    let peers: BTreeSet<Cidr> = rule.peers.iter().filter(|net| !through(net)).copied().collect();
+    // Most of what stays is what was there: that is found at once, and only whole networks have to be gone through.
+    let wide: Vec<&Cidr> = stays.iter().flat_map(|other| other.peers.iter()).filter(|net| !net.is_one()).collect();
+    let through = |net: &Cidr| {
+        stays.iter().any(|other| other.peers.contains(net)) || wide.iter().any(|wide| wide.net().contains(&net.net()))
+    };
+    let peers: Nets = rule.peers.iter().filter(|net| !through(net)).copied().collect();
     (rule.peers.is_empty() || !peers.is_empty()).then(|| Rule { peers, ..rule.clone() })
 }
 

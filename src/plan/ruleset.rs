@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base::net::{Cidr, Invalid, Port};
+use crate::base::nets::Nets;
 use crate::base::proto::Proto;
 use crate::inventory::site::Backend;
 
@@ -36,14 +37,20 @@ pub struct Rule {
     /// Destination port; none where the protocol has none, and where all of them are meant.
     pub port: Option<Port>,
     /// The other side: sources of `In` and `Through`, destinations of `Out`. Empty means anyone, of both families.
-    pub peers: BTreeSet<Cidr>,
+    #[schemars(with = "BTreeSet<Cidr>")]
+    pub peers: Nets,
     /// Destinations of `Through`. Empty means anyone, and so it is for the others.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub beyond: BTreeSet<Cidr>,
+    #[serde(default, skip_serializing_if = "is_empty")]
+    #[schemars(with = "BTreeSet<Cidr>")]
+    pub beyond: Nets,
     /// For `Out`: only processes of these numeric users; empty means any.
     pub uids: BTreeSet<u32>,
     /// The flow that it comes from, for a person: `lb -> web`, `manage_from`. One line.
     pub flow: String,
+}
+
+fn is_empty(nets: &Nets) -> bool {
+    nets.is_empty()
 }
 
 /// Stands in the words of a rule that is open only while a run lasts, before what that is for; in those of no other rule.
@@ -119,8 +126,8 @@ impl FromStr for Rule {
             },
             proto: proto.parse()?,
             port: if port == "-" { None } else { Some(port.parse()?) },
-            peers: list(peers)?,
-            beyond: list(beyond)?,
+            peers: list(peers)?.into(),
+            beyond: list(beyond)?.into(),
             uids: list(uids)?,
             flow: flow.to_owned(),
         })
@@ -204,7 +211,7 @@ mod tests {
             direction: Direction::In,
             proto: Proto::Tcp,
             port: Some(port.try_into().unwrap()),
-            beyond: BTreeSet::new(),
+            beyond: BTreeSet::new().into(),
             peers: ["10.0.1.11", "fd00::/64"].iter().map(|p| p.parse().unwrap()).collect(),
             uids: BTreeSet::from([0, 42]),
             flow: flow.into(),
@@ -221,7 +228,7 @@ mod tests {
                 Rule { proto: Proto::Other(112), port: None, ..rule(1, "lb -> lb") },
                 Rule {
                     direction: Direction::Through,
-                    beyond: BTreeSet::from(["192.0.2.0/24".parse().unwrap()]),
+                    beyond: BTreeSet::from(["192.0.2.0/24".parse().unwrap()]).into(),
                     ..rule(443, "a -> b through c")
                 },
             ]),

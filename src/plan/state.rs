@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::base::net::{HostName, Port};
 use crate::base::proto::Proto;
+use crate::base::text::Text;
 pub use crate::plan::body::{Body, Digest};
 pub use crate::plan::facts::{Facts, Version};
 pub use crate::plan::phase::Phase;
@@ -143,7 +144,7 @@ pub struct Probe {
     /// As a person would say it: `https on 10.0.2.11:8443 with the right certificate`.
     pub title: String,
     /// sh text; exit 0 = seen. Repeated until `within` is over.
-    pub command: String,
+    pub command: Text,
     /// How long it may take to come true.
     pub within: Duration,
     /// Failing is told, but puts nothing back (what is the user's own, such as the program behind the TLS front).

@@ -235,6 +235,9 @@ fn content(body: &Body, file: &File, change: Change, old: Option<&str>, verbose:
     if let Some(about) = &file.about {
         return vec![indented(about)];
     }
+    if change == Change::New && old.is_none() && !verbose && body.text.lines().count() > SHORT {
+        return Vec::new();
+    }
     let new = secret::display(&body.text);
     let whole = || new.lines().map(|line| indented(&format!("+{line}"))).collect();
     match (change, old) {
@@ -249,8 +252,7 @@ fn content(body: &Body, file: &File, change: Change, old: Option<&str>, verbose:
             }
             lines.iter().map(|line| indented(line)).collect()
         }
-        (Change::New, None) if verbose || new.lines().count() <= SHORT => whole(),
-        (Change::New, None) => Vec::new(),
+        (Change::New, None) => whole(),
         (_, None) if verbose => whole(),
         (_, None) => vec![indented("the old text is not shown: it holds a secret, is large, or is not text")],
     }

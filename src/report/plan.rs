@@ -108,7 +108,7 @@ fn table(site: &Site, plan: &Plan, hosts: &[&HostName], view: View) -> String {
     if fits(hosts) {
         return by_host(plan, hosts, view);
     }
-    let changed: Vec<&HostName> = plan.changed().collect();
+    let changed: BTreeSet<&HostName> = plan.changed().collect();
     let changed: Vec<&HostName> = hosts.iter().copied().filter(|h| changed.contains(h)).collect();
     if fits(&changed) {
         let rest = count(hosts.len() - changed.len(), "host");

@@ -18,8 +18,8 @@ pub(crate) fn open(seen: bool) -> Vec<OpenFlow> {
         direction: Direction::In,
         proto: Proto::Tcp,
         port: Some(port(22)),
-        beyond: BTreeSet::new(),
-        peers: BTreeSet::from([net.parse().unwrap()]),
+        beyond: BTreeSet::new().into(),
+        peers: BTreeSet::from([net.parse().unwrap()]).into(),
         uids: BTreeSet::new(),
         flow: "manage_from".into(),
     };
@@ -83,7 +83,7 @@ pub(crate) fn site(roles: &[(&str, usize)]) -> Site {
 }
 
 fn body(text: &str) -> Body {
-    Body { text: text.to_owned(), digest: Digest::of(text.as_bytes()), origin: None }
+    Body { text: text.to_owned().into(), digest: Digest::of(text.as_bytes()), origin: None }
 }
 
 fn file(service: &'static str, phase: Phase, text: &str, follow: Option<(&str, Follow)>) -> File {
@@ -106,7 +106,7 @@ fn rule(direction: Direction, flow: &str, number: u64, peers: &[&str]) -> Rule {
         direction,
         proto: Proto::Tcp,
         port: Some(port(number)),
-        beyond: BTreeSet::new(),
+        beyond: BTreeSet::new().into(),
         peers: peers.iter().map(|p| p.parse().unwrap()).collect(),
         uids: BTreeSet::new(),
         flow: flow.to_owned(),

@@ -19,7 +19,7 @@ use crate::service::{Context, Service, web};
 pub struct App;
 
 const NAME: &str = "app";
-const TEMPLATES: &[Template] = &[nginx::TEMPLATE, nginx::TYPES, template!("app/app.conf")];
+const TEMPLATES: &[Template] = &[nginx::TEMPLATE, nginx::TYPES, nginx::CLIENTS, template!("app/app.conf")];
 
 #[derive(Serialize)]
 struct Model<'a> {
@@ -73,10 +73,11 @@ impl Service for App {
             out.look(Look { command: program_look(one), binding: false });
         }
         let model = Model {
-            front: Front::new(context, Role::App, &[Role::Web], port),
+            front: Front::new(context, Role::App, port),
             sites: site.sites.values().filter_map(|s| led(s, host)).collect(),
             programs: site.programs_on(host).keys().map(|port| port.get()).collect(),
         };
+        nginx::clients(context, (NAME, Phase::App), (Role::App, Role::Web), port, out)?;
         let body = context.render("app/app.conf", &model)?;
         nginx::config(NAME, Phase::App, &format!("/etc/nginx/conf.d/{}-app-{port}.conf", site.name), body, out)?;
         nginx::listener_probes(context, Phase::App, port, out);
@@ -88,7 +89,7 @@ impl Service for App {
 fn led(site: &WebSite, host: &Host) -> Option<SiteModel> {
     let here = || site.programs.iter().filter(|program| host.runs(program));
     let programs: Vec<Program> =
-        here().map(|one| Program { ways: web::ways(&one.path), port: one.port.get() }).collect();
+        here().map(|one| Program { ways: web::locations(&one.path), port: one.port.get() }).collect();
     (!programs.is_empty()).then(|| SiteModel {
         names: site.hosts().collect(),
         programs,

@@ -249,7 +249,7 @@ mod tests {
 
     fn file(units: &[&str]) -> File {
         let then = units.iter().map(|unit| ((*unit).to_owned(), Follow::Reload)).collect();
-        let body = Body { text: String::new(), digest: Digest::of(b""), origin: None };
+        let body = Body { text: "".into(), digest: Digest::of(b""), origin: None };
         File { service: "t", phase: Phase::Web, access: Access::root(0o644), body, then, about: None }
     }
 

@@ -95,7 +95,7 @@ mod tests {
         let follow =
             |unit: &str| Action::Follow { unit: unit.into(), follow: Follow::Reload, because: Because::Changed };
         let perform = |name: &str, fact: &str| {
-            let input = Body { text: String::new(), digest: Digest::of(b""), origin: None };
+            let input = Body { text: "".into(), digest: Digest::of(b""), origin: None };
             let (title, script, limit) = (String::new(), String::new(), Duration::ZERO);
             let makes = BTreeMap::from([(fact.to_owned(), "1".to_owned())]);
             let task = Task { service: "wild", phase: Phase::Web, title, script, input, limit, undo: None, makes };

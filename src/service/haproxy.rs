@@ -294,7 +294,7 @@ fn config(path: &str, body: Body, out: &mut Claims) -> Result<(), Diagnostic> {
 
 fn probe(title: String, command: String) -> Probe {
     let within = Duration::from_secs(20);
-    Probe { phase: Phase::Edge, title, command, within, advisory: false }
+    Probe { phase: Phase::Edge, title, command: command.into(), within, advisory: false }
 }
 
 fn probes(context: &Context<'_>, model: &Model<'_>, out: &mut Claims) {
@@ -363,7 +363,7 @@ fn through_all_tiers(context: &Context<'_>, site: &WebSite, out: &mut Claims) {
     };
     let mut add = |title: String, command: String, advisory: bool| {
         let (phase, within) = (Phase::Verify, Duration::from_secs(if advisory { 5 } else { 20 }));
-        out.probe(Probe { phase, title, command, within, advisory });
+        out.probe(Probe { phase, title, command: command.into(), within, advisory });
     };
     for host in std::iter::once(name.clone()).chain(shown_addresses(context, site).map(bracketed)) {
         add(format!("https://{host} answers through all tiers"), ask(&host, probe_path::PROBE), false);

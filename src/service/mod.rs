@@ -9,11 +9,13 @@ use crate::base::net::HostName;
 use crate::inventory::site::{Host, SecretRef, Site};
 use crate::plan::decision::{Decided, Memory};
 use crate::plan::said::Said;
-use crate::plan::state::{Body, Desired, DesiredHost, Digest, Facts, ObservedFleet, Phase};
+use crate::plan::state::{Body, Desired, DesiredHost, Digest, Facts, File, ObservedFleet, Phase};
 use crate::service::claims::Claims;
+use crate::service::firewall::rules::Rules;
 use crate::service::inquiry::Inquiry;
 use crate::service::product::Product;
 use crate::service::render::Template;
+use crate::service::shared::Shared;
 use crate::service::status::{Gauge, Seen};
 
 pub(crate) mod agent;
@@ -46,6 +48,7 @@ pub mod render;
 pub mod repository;
 pub(crate) mod room;
 pub mod shadow;
+pub mod shared;
 pub mod status;
 pub mod trace;
 pub mod web;
@@ -68,8 +71,10 @@ pub struct Context<'a> {
     pub materials: Share<'a>,
     /// The templates, embedded or shadowed.
     pub templates: &'a render::Templates,
-    /// The fleet's flows, derived once.
-    pub flows: &'a [firewall::flows::Flow],
+    /// The fleet's flows, derived once, as each host's rules.
+    pub rules: &'a Rules<'a>,
+    /// What was made for other hosts and is the same here.
+    pub shared: &'a Shared,
 }
 
 impl Context<'_> {
@@ -88,7 +93,7 @@ impl Context<'_> {
     /// A diagnostic that names the material that is missing, or another host's.
     pub fn body(&self, text: String) -> Result<Body, Diagnostic> {
         let bytes = self.materials.draft(&text).map_err(|e| Diagnostic::error(e.to_string()))?;
-        Ok(Body { text, digest: Digest::of(bytes.as_bytes()), origin: None })
+        Ok(Body { text: text.into(), digest: Digest::of(bytes.as_bytes()), origin: None })
     }
 }
 
@@ -280,7 +285,8 @@ pub const ALL: Services = Services(&[
 /// A file with a secret is never for everyone to read, whichever service or template wants it: at most its owner writes and
 /// its group reads.
 fn keep_secrets(out: &mut DesiredHost, materials: Share<'_>) {
-    for file in out.files.values_mut().filter(|file| materials.is_secret(&file.body.text)) {
+    let secret = |file: &&mut File| file.body.text.is_marked() && materials.is_secret(&file.body.text);
+    for file in out.files.values_mut().filter(secret) {
         file.access.mode &= 0o640;
     }
 }
@@ -317,8 +323,9 @@ pub fn desire_each<T: Send>(
     keep: impl Fn(&Host, DesiredHost) -> T + Sync,
 ) -> Result<BTreeMap<HostName, T>, Vec<Diagnostic>> {
     let flows = firewall::flows::derive(site);
+    let (rules, shared) = (Rules::of(site, &flows), Shared::default());
     let one = |host: &Host| {
-        let desired = of_host(host, (site, &flows), (facts, memory), materials, templates);
+        let desired = of_host(host, site, (&rules, &shared), (facts, memory), materials, templates);
         (host.name.clone(), desired.map(|desired| keep(host, desired)))
     };
     let hosts: Vec<&Host> = site.hosts.values().collect();
@@ -359,12 +366,14 @@ pub fn desire_one(
     materials: &Materials,
     templates: &render::Templates,
 ) -> Result<DesiredHost, Vec<Diagnostic>> {
-    of_host(host, (site, &firewall::flows::derive(site)), known, materials, templates)
+    let flows = firewall::flows::derive(site);
+    of_host(host, site, (&Rules::of(site, &flows), &Shared::default()), known, materials, templates)
 }
 
 fn of_host(
     host: &Host,
-    (site, flows): (&Site, &[firewall::flows::Flow]),
+    site: &Site,
+    (rules, shared): (&Rules<'_>, &Shared),
     (facts, memory): (&BTreeMap<HostName, Facts>, &Memory),
     materials: &Materials,
     templates: &render::Templates,
@@ -372,7 +381,7 @@ fn of_host(
     let oldest = platform::oldest();
     let facts = facts.get(&host.name).unwrap_or(&oldest);
     let materials = materials.share(&host.name);
-    let context = Context { site, host, facts, memory, materials, templates, flows };
+    let context = Context { site, host, facts, memory, materials, templates, rules, shared };
     let mut claims = Claims::default();
     let want = |service: &&dyn Service| {
         claims.turn_of(service.name());

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::base::diagnostic::Diagnostic;
 use crate::base::material::{CertificateId, Material, Purpose};
 use crate::base::net::{Port, bracketed};
-use crate::inventory::site::{Compression, Host, Role};
+use crate::inventory::site::{Compression, Families, Host, Role, Site};
 use crate::plan::state::{Access, Body, Check, File, Follow, Phase, Probe, UnitWanted, Version};
 use crate::service::certificates::{CIPHERS, Holder, curves};
 use crate::service::claims::Claims;
@@ -28,6 +28,7 @@ pub(crate) const NGINX: Product = Product {
 pub(crate) const UNIT: &str = "nginx.service";
 pub(crate) const TEMPLATE: Template = template!("nginx/nginx.conf");
 pub(crate) const TYPES: Template = template!("nginx/types.conf");
+pub(crate) const CLIENTS: Template = template!("nginx/clients.conf");
 
 /// `systemctl reload` succeeds even if nginx keeps the old configuration, because a port is taken, say: then its workers are
 /// older than the files. The kernel's own words are the last in the error log. The master starts new workers before it tells
@@ -111,7 +112,7 @@ pub(crate) fn want(context: &Context<'_>, service: &'static str, out: &mut Claim
     out.probe(Probe {
         phase,
         title: "nginx is running".into(),
-        command: format!("systemctl is-active {UNIT}"),
+        command: format!("systemctl is-active {UNIT}").into(),
         within: Duration::from_secs(15),
         advisory: false,
     });
@@ -119,7 +120,7 @@ pub(crate) fn want(context: &Context<'_>, service: &'static str, out: &mut Claim
     Ok(())
 }
 
-/// Adds a configuration file that nginx reloads for.
+/// Adds a configuration file that nginx reloads for, with the check that its sockets are free.
 pub(crate) fn config(
     service: &'static str,
     phase: Phase,
@@ -128,13 +129,29 @@ pub(crate) fn config(
     out: &mut Claims,
 ) -> Result<(), Diagnostic> {
     ports::check(UNIT, "listen", &body.text, out);
+    part(service, phase, path, body, out)
+}
+
+/// Adds a part of the configuration in which nothing listens.
+pub(crate) fn part(
+    service: &'static str,
+    phase: Phase,
+    path: &str,
+    body: Body,
+    out: &mut Claims,
+) -> Result<(), Diagnostic> {
     let then = BTreeMap::from([(UNIT.to_owned(), Follow::Reload)]);
     out.file(path, File { service, phase, access: Access::root(0o644), body, then, about: None })
 }
 
 /// Where hosts of a role are reached from `host`: by a family that both have, IPv4 before IPv6.
 pub(crate) fn reach(from: &Host, to: &Host) -> Option<IpAddr> {
-    [true, false].into_iter().filter(|v4| from.address(*v4).is_some()).find_map(|v4| to.address(v4))
+    reach_by(from.families(), to)
+}
+
+/// The same, from any host of these families.
+pub(crate) fn reach_by(from: Families, to: &Host) -> Option<IpAddr> {
+    [true, false].into_iter().filter(|v4| from.has(*v4)).find_map(|v4| to.address(v4))
 }
 
 /// A TLS front on all addresses of its host, as the templates know it.
@@ -143,28 +160,64 @@ pub(crate) struct Front<'a> {
     host: &'a str,
     port: u16,
     sockets: Vec<SocketAddr>,
-    /// The common names of the clients' certificates.
-    clients: Vec<String>,
     /// What a client may ask for by SNI: the host's own name, and the role's.
     own_names: Vec<String>,
-    /// Whose word on the client's address is taken.
-    proxies: Vec<IpAddr>,
 }
 
 impl<'a> Front<'a> {
-    /// That of `role` on the context's host, for the hosts of the roles `from`.
-    pub(crate) fn new(context: &Context<'a>, role: Role, from: &[Role], port: Port) -> Self {
+    /// That of `role` on the context's host.
+    pub(crate) fn new(context: &Context<'a>, role: Role, port: Port) -> Self {
         let (site, host) = (context.site, context.host);
-        let clients = || site.hosts.values().filter(|h| from.iter().any(|role| h.has(*role)));
         Self {
             host: host.name.as_str(),
             port: port.get(),
             sockets: sockets(host, port),
-            clients: clients().map(|h| site.internal_name(&h.name)).collect(),
             own_names: vec![site.internal_name(&host.name), site.role_name(role)],
+        }
+    }
+}
+
+/// Whom the fronts of a role let in.
+#[derive(Serialize)]
+pub(crate) struct Clients {
+    role: Role,
+    port: u16,
+    /// The common names of their certificates.
+    clients: Vec<String>,
+    /// Whose word on the client's address is taken.
+    proxies: Vec<IpAddr>,
+}
+
+impl Clients {
+    /// The hosts of the roles `from`.
+    pub(crate) fn of(site: &Site, role: Role, from: &[Role], port: Port) -> Self {
+        let clients = || site.hosts.values().filter(|h| from.iter().any(|role| h.has(*role)));
+        Self {
+            role,
+            port: port.get(),
+            clients: clients().map(|h| site.internal_name(&h.name)).collect(),
             proxies: clients().flat_map(|h| h.addresses.iter().copied()).collect(),
         }
     }
+
+    /// The common names alone.
+    pub(crate) fn names(self) -> Vec<String> {
+        self.clients
+    }
+}
+
+/// Adds the file with whom the front of `role` lets in: the hosts of the role `from`. It is the same on all hosts of the role.
+pub(crate) fn clients(
+    context: &Context<'_>,
+    (service, phase): (&'static str, Phase),
+    (role, from): (Role, Role),
+    port: Port,
+    out: &mut Claims,
+) -> Result<(), Diagnostic> {
+    let on = (role, from, port);
+    let model = |site: &Site, (role, from, port): &(Role, Role, Port)| Clients::of(site, *role, &[*from], *port);
+    let body = context.render_shared("nginx/clients.conf", on, model)?;
+    part(service, phase, &format!("/etc/nginx/conf.d/{}-{role}-{port}-clients.conf", context.site.name), body, out)
 }
 
 fn sockets(host: &Host, port: Port) -> Vec<SocketAddr> {
@@ -177,7 +230,7 @@ pub(crate) fn listener_probes(context: &Context<'_>, phase: Phase, port: Port, o
     let name = context.site.internal_name(&context.host.name);
     let mut add = |title: String, command: String| {
         let within = Duration::from_secs(15);
-        out.probe(Probe { phase, title, command, within, advisory: false });
+        out.probe(Probe { phase, title, command: command.into(), within, advisory: false });
     };
     add("nginx serves with the new configuration".into(), NEW_WORKERS.into());
     for socket in sockets(context.host, port) {

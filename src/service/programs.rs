@@ -19,7 +19,8 @@ use serde::Serialize;
 use crate::base::diagnostic::Diagnostic;
 use crate::base::material::{CertificateId, Material, Purpose};
 use crate::base::net::{HostName, Port, bracketed};
-use crate::inventory::site::{Host, Role, WebSite};
+use crate::base::text::Text;
+use crate::inventory::site::{Families, Host, Role, Site, WebSite};
 use crate::plan::said::Said;
 use crate::plan::state::{Access, Check, File, Follow, Phase, Probe, UnitWanted};
 use crate::service::certificates::{CIPHERS, CIPHERSUITES, Holder, curves};
@@ -107,9 +108,8 @@ struct Way {
     socket: SocketAddr,
 }
 
-/// What leads `context.host`, a web host, to the programs: each once, with the hosts that are reached from there.
-pub(crate) fn reached(context: &Context<'_>) -> Vec<Program> {
-    let site = context.site;
+/// What leads a web host of these families to the programs: each once, with the hosts that are reached from there.
+pub(crate) fn reached(site: &Site, from: Families) -> Vec<Program> {
     let mut sites: BTreeMap<(Port, &BTreeSet<HostName>), Vec<&WebSite>> = BTreeMap::new();
     for (web, program) in site.programs() {
         let of_program = sites.entry((program.port, &program.hosts)).or_default();
@@ -122,7 +122,7 @@ pub(crate) fn reached(context: &Context<'_>) -> Vec<Program> {
         // Two programs may have one port, on hosts of their own, or one program be meant on more hosts by one site than by another.
         let before = programs.iter().filter(|known| known.at == at).count();
         let key = if before == 0 { at.to_string() } else { format!("{at}_{}", before + 1) };
-        let servers = servers(context, &key, hosts);
+        let servers = servers(site, from, &key, hosts);
         let Some(first) = sites.first().filter(|_| !servers.is_empty()) else { continue };
         programs.push(Program {
             name: format!("program-{key}"),
@@ -138,11 +138,11 @@ pub(crate) fn reached(context: &Context<'_>) -> Vec<Program> {
     programs
 }
 
-fn servers(context: &Context<'_>, key: &str, on: &BTreeSet<HostName>) -> Vec<Server> {
-    let (site, from) = (context.site, context.host);
+fn servers(site: &Site, from: Families, key: &str, on: &BTreeSet<HostName>) -> Vec<Server> {
     let apps = site.with_role(Role::App).filter(|app| on.is_empty() || on.contains(&app.name));
-    let hosts: Vec<(&Host, SocketAddr)> =
-        apps.filter_map(|app| Some((app, SocketAddr::new(nginx::reach(from, app)?, site.ports.app.get())))).collect();
+    let hosts: Vec<(&Host, SocketAddr)> = apps
+        .filter_map(|app| Some((app, SocketAddr::new(nginx::reach_by(from, app)?, site.ports.app.get()))))
+        .collect();
     let door = |host: &Host| format!("{SOCKETS}/{key}-{}.sock", host.name);
     let others = |at: usize, most: usize| hosts.iter().cycle().skip(at + 1).take(most);
     let server = |(at, (host, socket)): (usize, &(&Host, SocketAddr))| Server {
@@ -172,18 +172,26 @@ pub(crate) fn nexts(programs: &[Program]) -> Vec<(String, String)> {
     each.collect::<BTreeMap<_, _>>().into_iter().collect()
 }
 
-#[derive(Serialize)]
-struct Model<'a> {
-    name: &'a str,
-    host: &'a str,
-    folder: &'a str,
-    tls: &'a str,
+/// What its configuration depends on beside the infrastructure.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Kind {
+    families: Families,
     /// Connections of nginx at one time; each needs one to an app host too.
     maxconn: u64,
-    curves: &'a str,
+    curves: &'static str,
     server_curves: bool,
-    ciphers: &'a str,
-    ciphersuites: &'a str,
+}
+
+#[derive(Serialize)]
+struct Model {
+    name: String,
+    folder: &'static str,
+    tls: &'static str,
+    maxconn: u64,
+    curves: &'static str,
+    server_curves: bool,
+    ciphers: &'static str,
+    ciphersuites: &'static str,
     /// Between two questions.
     interval: String,
     programs: Vec<Program>,
@@ -219,12 +227,13 @@ impl Service for Programs {
     }
 
     fn want(&self, context: &Context<'_>, out: &mut Claims) -> Result<(), Diagnostic> {
-        let (site, host) = (context.site, context.host);
+        let host = context.host;
         if !host.has(Role::Web) {
             return Ok(());
         }
-        let programs = reached(context);
-        if programs.is_empty() {
+        let families = host.families();
+        let ways = context.shared(families, ways);
+        if ways.programs.is_empty() {
             return Ok(());
         }
         out.package("haproxy")?;
@@ -235,28 +244,11 @@ impl Service for Programs {
         let client = CertificateId::Hop { host: host.name.clone(), purpose: Purpose::Client };
         let client = [Material::Certificate(client.clone()), Material::Key(client)];
         holder.file(context, out, &format!("{FOLDER}/client.pem"), &client)?;
-        let questions: usize = programs.iter().map(|program| program.servers.len()).sum();
-        let hops: BTreeMap<String, SocketAddr> = programs
-            .iter()
-            .flat_map(|program| &program.servers)
-            .map(|server| (server.host.clone(), server.socket))
-            .collect();
-        let model = Model {
-            name: site.name.as_str(),
-            host: host.name.as_str(),
-            folder: SOCKETS,
-            tls: FOLDER,
-            maxconn: room::led(context.facts, hops.len()),
-            curves: curves(context),
-            server_curves: HAPROXY.of(context.facts).minor() >= (2, 9),
-            ciphers: CIPHERS,
-            ciphersuites: CIPHERSUITES,
-            interval: format!("{}s", questions.div_ceil(QUESTIONS).max(1)),
-            programs,
-            hosts: hops.into_iter().map(|(name, socket)| Hop { name, socket }).collect(),
-        };
-        let mut file = |path: &str, template: &str, follow: Follow| {
-            let body = context.render(template, &model)?;
+        let server_curves = HAPROXY.of(context.facts).minor() >= (2, 9);
+        let maxconn = room::led(context.facts, ways.hosts);
+        let kind = Kind { families, maxconn, curves: curves(context), server_curves };
+        let mut file = |path: &str, template: &'static str, follow: Follow| {
+            let body = context.render_shared(template, kind.clone(), model)?;
             let then = BTreeMap::from([(UNIT.to_owned(), follow)]);
             out.file(path, File { service: NAME, phase: PHASE, access: Access::root(0o644), body, then, about: None })
         };
@@ -265,28 +257,41 @@ impl Service for Programs {
         haproxy::idle(context, NAME, PHASE, out)?;
         out.check(Check { title: "haproxy -c".into(), command: format!("haproxy -c -q -f {CONFIG}") });
         drain::add(NAME, "what leads to the programs", FORMER, out);
-        probes(context, &model, out);
+        probes(&ways, out);
         Ok(())
     }
 }
 
-fn probes(context: &Context<'_>, model: &Model<'_>, out: &mut Claims) {
-    let mut add = |title: &str, command: String, within: u64| {
-        let (title, within) = (title.to_owned(), Duration::from_secs(within));
-        out.probe(Probe { phase: PHASE, title, command, within, advisory: false });
-    };
-    // `systemctl reload` succeeds even if the new worker dies: only the master knows.
-    add(
-        "the newest worker of what leads to the programs serves",
-        format!(
-            "echo 'show proc' | socat -t 5 - UNIX-CONNECT:{SOCKETS}/master.sock | awk '\
-             /failed: [1-9]/ {{ bad = 1 }} /^#/ {{ part = $2 }} part == \"workers\" && $2 == \"worker\" && $3 == 0 {{ good = 1 }} \
-             END {{ if (bad || !good) {{ print \"the master reports a failed reload\"; exit 1 }} }}'"
-        ),
-        20,
-    );
-    let port = context.site.ports.app;
-    for program in &model.programs {
+fn model(site: &Site, kind: &Kind) -> Model {
+    let programs = reached(site, kind.families);
+    let servers = || programs.iter().flat_map(|program| &program.servers);
+    let hops: BTreeMap<String, SocketAddr> = servers().map(|server| (server.host.clone(), server.socket)).collect();
+    Model {
+        name: site.name.to_string(),
+        folder: SOCKETS,
+        tls: FOLDER,
+        maxconn: kind.maxconn,
+        curves: kind.curves,
+        server_curves: kind.server_curves,
+        ciphers: CIPHERS,
+        ciphersuites: CIPHERSUITES,
+        interval: format!("{}s", servers().count().div_ceil(QUESTIONS).max(1)),
+        hosts: hops.into_iter().map(|(name, socket)| Hop { name, socket }).collect(),
+        programs,
+    }
+}
+
+/// The ways to all programs.
+struct Ways {
+    /// Of each its port, and the command that asks whether a way to it is open.
+    programs: Vec<(u16, Text)>,
+    /// How many app hosts they lead to.
+    hosts: usize,
+}
+
+fn ways(site: &Site, from: &Families) -> Ways {
+    let port = site.ports.app;
+    let way = |program: &Program| {
         let doors: Vec<String> = program
             .servers
             .iter()
@@ -303,6 +308,31 @@ fn probes(context: &Context<'_>, model: &Model<'_>, out: &mut Claims) {
              exit 1",
             doors.join(" ")
         );
-        add(&format!("a way to the program on port {} is open", program.port), command, 20);
+        (program.port, command.into())
+    };
+    let programs = reached(site, *from);
+    let hosts: BTreeSet<&str> =
+        programs.iter().flat_map(|program| &program.servers).map(|server| server.host.as_str()).collect();
+    Ways { hosts: hosts.len(), programs: programs.iter().map(way).collect() }
+}
+
+fn probes(ways: &Ways, out: &mut Claims) {
+    let mut add = |title: &str, command: Text, within: u64| {
+        let (title, within) = (title.to_owned(), Duration::from_secs(within));
+        out.probe(Probe { phase: PHASE, title, command, within, advisory: false });
+    };
+    // `systemctl reload` succeeds even if the new worker dies: only the master knows.
+    add(
+        "the newest worker of what leads to the programs serves",
+        format!(
+            "echo 'show proc' | socat -t 5 - UNIX-CONNECT:{SOCKETS}/master.sock | awk '\
+             /failed: [1-9]/ {{ bad = 1 }} /^#/ {{ part = $2 }} part == \"workers\" && $2 == \"worker\" && $3 == 0 {{ good = 1 }} \
+             END {{ if (bad || !good) {{ print \"the master reports a failed reload\"; exit 1 }} }}'"
+        )
+        .into(),
+        20,
+    );
+    for (port, command) in &ways.programs {
+        add(&format!("a way to the program on port {port} is open"), command.clone(), 20);
     }
 }

@@ -6,7 +6,6 @@ mod stuck;
 mod users;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -16,7 +15,8 @@ use crate::base::material::{Material, SecretId};
 use crate::base::materials::Owner;
 use crate::base::net::{HostName, Port, bracketed};
 use crate::base::secret::sentinel;
-use crate::inventory::site::{AppProgram, Auth, BodyLimit, Compression, Role, Site, WebSite};
+use crate::base::text::Text;
+use crate::inventory::site::{AppProgram, Auth, BodyLimit, Compression, Families, Role, Site, WebSite};
 use crate::plan::said::Said;
 use crate::plan::state::{Access, File, Follow, Look, Phase, Probe};
 use crate::service::claims::Claims;
@@ -34,21 +34,41 @@ use stuck::Stuck;
 pub struct Web;
 
 const NAME: &str = "web";
-const TEMPLATES: &[Template] = &[nginx::TEMPLATE, nginx::TYPES, template!("web/web.conf")];
+const TEMPLATES: &[Template] =
+    &[nginx::TEMPLATE, nginx::TYPES, nginx::CLIENTS, template!("web/web.conf"), template!("web/programs.conf")];
 
 #[derive(Serialize)]
 struct Model<'a> {
     #[serde(flatten)]
     front: Front<'a>,
     app_name: String,
+    #[serde(flatten)]
+    sites: &'a Sites,
+}
+
+/// What the sites need on a web host.
+#[derive(Serialize)]
+struct Sites {
+    kept: BTreeSet<Kept>,
+    sites: Vec<SiteModel>,
+    /// Whether they lead to any program.
+    #[serde(skip)]
+    lead: bool,
+    /// What asks for an app host that answers, where there is any.
+    #[serde(skip)]
+    reach: Option<Text>,
+}
+
+/// The ways to the programs.
+#[derive(Serialize)]
+struct Ways {
+    port: Port,
     /// Each has upstreams of its own, so that one that fails on a host takes no other from it.
     programs: Vec<programs::Program>,
     /// Whose upstream is asked after a program on a host.
     nexts: Vec<(String, String)>,
     /// Programs to which visitors of a site come back.
     stuck: Vec<Stuck>,
-    kept: BTreeSet<Kept>,
-    sites: Vec<SiteModel>,
 }
 
 #[derive(Serialize)]
@@ -148,84 +168,87 @@ impl Service for Web {
         nginx::want(context, NAME, out)?;
         let port = site.ports.web;
         want_users(context, out)?;
-        let apps = targets(context);
-        let programs = Programs::of(context);
-        let (mut sites, mut kept) = (Vec::new(), BTreeSet::new());
-        for s in site.sites.values() {
-            let shared = s.auth.is_empty();
-            let files =
-                (1..).zip(&s.files).map(|one| Files::of(one, &s.name, shared)).collect::<Result<Vec<_>, _>>()?;
-            kept.extend(s.files.iter().filter_map(|one| Kept::of(one, shared)));
-            let led: Vec<Program> =
-                (1..).zip(&s.programs).filter_map(|one| programs.model(one.0, one.1, s.sticky)).collect();
-            let is_probed_here = !led.iter().any(|one| one.probe == probe_path::PROBE);
-            let has_root = !is_probed_here || files.iter().any(|one| one.is_root);
-            let timeouts = s.manner.timeouts.outside(1);
-            sites.push(SiteModel {
-                names: s.hosts().collect(),
-                programs: led,
-                files,
-                has_root,
-                is_probed_here,
-                response: timeouts.response.as_secs(),
-                idle: timeouts.idle.as_secs(),
-                body: (s.manner.body != BodyLimit::default()).then(|| match s.manner.body {
-                    BodyLimit::Bytes(bytes) => bytes.to_string(),
-                    BodyLimit::Unlimited => "0".to_owned(),
-                }),
-                compression: s.manner.compression,
-                flows: s.manner.body.flows(),
-                auth: auth(s),
-            });
-        }
+        let families = host.families();
+        let sites = context.shared(families, sites);
+        let sites = sites.as_ref().as_ref().map_err(Clone::clone)?;
         for (s, f) in site.sites.values().flat_map(|s| s.files.iter().map(move |f| (s, f))) {
             out.look(Look { command: root_look(f, &s.name), binding: false });
         }
-        reach_probe(context, &apps, out);
-        let model = Model {
-            front: Front::new(context, Role::Web, &[Role::Lb], port),
-            app_name: site.role_name(Role::App),
-            nexts: programs::nexts(&programs.all),
-            stuck: stuck::stuck(site, &programs.all),
-            programs: programs.all,
-            kept,
-            sites,
-        };
-        let body = context.render("web/web.conf", &model)?;
-        nginx::config(NAME, Phase::Web, &format!("/etc/nginx/conf.d/{}-web-{port}.conf", site.name), body, out)?;
+        if let Some(command) = sites.reach.clone() {
+            let title = "an app host answers over verified tls".to_owned();
+            let within = Duration::from_secs(15);
+            out.probe(Probe { phase: Phase::Web, title, command, within, advisory: false });
+        }
+        nginx::clients(context, (NAME, Phase::Web), (Role::Web, Role::Lb), port, out)?;
+        let path = |part: &str| format!("/etc/nginx/conf.d/{}-web-{port}{part}.conf", site.name);
+        if sites.lead {
+            let body = context.render_shared("web/programs.conf", families, ways)?;
+            nginx::part(NAME, Phase::Web, &path("-programs"), body, out)?;
+        }
+        let model = Model { front: Front::new(context, Role::Web, port), app_name: site.role_name(Role::App), sites };
+        nginx::config(NAME, Phase::Web, &path(""), context.render("web/web.conf", &model)?, out)?;
         nginx::listener_probes(context, Phase::Web, port, out);
         Ok(())
     }
 }
 
-/// Where the app hosts are reached from the context's host.
-fn targets(context: &Context<'_>) -> Vec<SocketAddr> {
-    let (site, host) = (context.site, context.host);
-    let reached = site.with_role(Role::App).filter_map(|app| nginx::reach(host, app));
-    reached.map(|address| SocketAddr::new(address, site.ports.app.get())).collect()
+/// What the sites need on a web host of these families.
+fn sites(site: &Site, from: &Families) -> Result<Sites, Diagnostic> {
+    let programs = Programs::of(site, *from);
+    let (mut sites, mut kept) = (Vec::new(), BTreeSet::new());
+    for s in site.sites.values() {
+        let shared = s.auth.is_empty();
+        let files = (1..).zip(&s.files).map(|one| Files::of(one, &s.name, shared)).collect::<Result<Vec<_>, _>>()?;
+        kept.extend(s.files.iter().filter_map(|one| Kept::of(one, shared)));
+        let led: Vec<Program> =
+            (1..).zip(&s.programs).filter_map(|one| programs.model(one.0, one.1, s.sticky)).collect();
+        let is_probed_here = !led.iter().any(|one| one.probe == probe_path::PROBE);
+        let has_root = !is_probed_here || files.iter().any(|one| one.is_root);
+        let timeouts = s.manner.timeouts.outside(1);
+        sites.push(SiteModel {
+            names: s.hosts().collect(),
+            programs: led,
+            files,
+            has_root,
+            is_probed_here,
+            response: timeouts.response.as_secs(),
+            idle: timeouts.idle.as_secs(),
+            body: (s.manner.body != BodyLimit::default()).then(|| match s.manner.body {
+                BodyLimit::Bytes(bytes) => bytes.to_string(),
+                BodyLimit::Unlimited => "0".to_owned(),
+            }),
+            compression: s.manner.compression,
+            flows: s.manner.body.flows(),
+            auth: auth(s),
+        });
+    }
+    Ok(Sites { kept, sites, lead: !programs.0.is_empty(), reach: reach(site, *from) })
 }
 
-/// All programs that this web host leads to, and the names of their upstreams by port and the hosts on which they run.
-struct Programs {
-    by_port: BTreeMap<(Port, BTreeSet<HostName>), String>,
-    all: Vec<programs::Program>,
+/// The ways from a web host of these families to the programs.
+fn ways(site: &Site, from: &Families) -> Ways {
+    let programs = programs::reached(site, *from);
+    Ways { port: site.ports.web, nexts: programs::nexts(&programs), stuck: stuck::stuck(site, &programs), programs }
 }
+
+/// The names of the upstreams of all programs that a web host leads to, by port and the hosts on which they run.
+struct Programs(BTreeMap<(Port, BTreeSet<HostName>), String>);
 
 impl Programs {
-    fn of(context: &Context<'_>) -> Self {
-        let all = programs::reached(context);
-        let name = |one: &programs::Program| format!("infra_web_{}_app_{}", context.site.ports.web, one.key);
-        Self { by_port: all.iter().map(|one| ((one.at, one.hosts.clone()), name(one))).collect(), all }
+    fn of(site: &Site, from: Families) -> Self {
+        let name = |one: &programs::Program| format!("infra_web_{}_app_{}", site.ports.web, one.key);
+        let all = programs::reached(site, from);
+        Self(all.into_iter().map(|one| ((one.at, one.hosts.clone()), name(&one))).collect())
     }
 
     fn model(&self, number: usize, program: &AppProgram, sticky: bool) -> Option<Program> {
-        let upstream = self.by_port.get(&(program.port, program.hosts.clone()))?.clone();
+        let upstream = self.0.get(&(program.port, program.hosts.clone()))?.clone();
         let of = |word: &str| upstream.replacen("_app_", word, 1);
         Some(Program {
             leads: if sticky { format!("${}", of("_to_")) } else { upstream.clone() },
             stay: sticky.then(|| format!("${}", of("_stay_"))),
             number,
-            ways: ways(&program.path),
+            ways: locations(&program.path),
             probe: probe_path::of(program),
             upstream,
             compress: program.compress,
@@ -234,7 +257,7 @@ impl Programs {
 }
 
 /// Where requests to a program are, as nginx writes it: `^~` keeps expressions of other locations away from what is the program's.
-pub(crate) fn ways(path: &str) -> Vec<String> {
+pub(crate) fn locations(path: &str) -> Vec<String> {
     match path.strip_suffix('/') {
         Some(bare) if !bare.is_empty() => vec![format!("= {bare}"), format!("^~ {path}")],
         _ => vec![path.to_owned()],
@@ -270,13 +293,14 @@ fn want_users(context: &Context<'_>, out: &mut Claims) -> Result<(), Diagnostic>
     Ok(())
 }
 
-/// At least one app host answers this web host's client certificate.
-fn reach_probe(context: &Context<'_>, apps: &[SocketAddr], out: &mut Claims) {
-    if apps.is_empty() {
-        return;
+/// sh text: at least one app host answers the web host's client certificate. None where there is no app host.
+fn reach(site: &Site, from: Families) -> Option<Text> {
+    let apps = site.with_role(Role::App).filter_map(|app| nginx::reach_by(from, app));
+    let addresses: Vec<String> = apps.map(|address| format!("'{}'", bracketed(address))).collect();
+    if addresses.is_empty() {
+        return None;
     }
-    let (name, port) = (context.site.role_name(Role::App), context.site.ports.app);
-    let addresses: Vec<String> = apps.iter().map(|a| format!("'{}'", bracketed(a.ip()))).collect();
+    let (name, port) = (site.role_name(Role::App), site.ports.app);
     let command = format!(
         "for address in {}; do\n\
          code=$(curl -q -s -m 5 --noproxy '*' -o /dev/null -w '%{{http_code}}' --cacert /etc/nginx/tls/ca.crt \
@@ -288,11 +312,5 @@ fn reach_probe(context: &Context<'_>, apps: &[SocketAddr], out: &mut Claims) {
          exit 1",
         addresses.join(" ")
     );
-    out.probe(Probe {
-        phase: Phase::Web,
-        title: "an app host answers over verified tls".into(),
-        command,
-        within: Duration::from_secs(15),
-        advisory: false,
-    });
+    Some(command.into())
 }

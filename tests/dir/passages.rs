@@ -18,7 +18,7 @@ use infra::plan::ruleset::Rule;
 use infra::plan::state::{Body, Digest, ObservedFleet, Phase};
 use infra::plan::task::Task;
 use infra::service::claims::Claims;
-use infra::service::firewall::{Firewall, flows};
+use infra::service::firewall::{Firewall, rules};
 use infra::service::{Context, Service, Services};
 
 use super::Machine;
@@ -169,7 +169,7 @@ fn a_way_is_closed_where_the_run_fails() {
 /// The way is opened by a run that dies thereafter; what it held until then.
 fn opened(world: &World) -> Vec<Box<dyn Hold>> {
     let mut held = Vec::new();
-    for (host, rules) in flows::passages(&world.site, &ways()) {
+    for (host, rules) in rules::passages(&world.site, &ways()) {
         let machine = &world.machines[&host];
         let mut wide = machine.observe(&super::DesiredHost::default()).firewall.loaded.unwrap();
         wide.rules.extend(rules);

@@ -49,7 +49,7 @@ impl Config {
     fn desired(&self, host: &str) -> DesiredHost {
         let (path, phase, text) = self.file(host);
         let then = BTreeMap::from([("x.service".to_owned(), Follow::Reload)]);
-        let body = Body { digest: Digest::of(text.as_bytes()), text, origin: None };
+        let body = Body { digest: Digest::of(text.as_bytes()), text: text.into(), origin: None };
         let file = File { service: "t", phase, access: Access::root(0o644), body, then, about: None };
         let mut rules = BTreeSet::new();
         for (port, from, to, flow) in [
@@ -64,7 +64,7 @@ impl Config {
                     proto: Proto::Tcp,
                     port,
                     peers,
-                    beyond: BTreeSet::new(),
+                    beyond: BTreeSet::new().into(),
                     uids: BTreeSet::new(),
                     flow: flow.into(),
                 });

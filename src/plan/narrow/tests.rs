@@ -12,7 +12,7 @@ fn rule(direction: Direction, port: u64, peers: &[&str]) -> Rule {
     let peers = peers.iter().map(|p| p.parse().unwrap()).collect();
     let flow = "lb -> web".to_owned();
     let port = Some(port.try_into().unwrap());
-    Rule { direction, proto: Proto::Tcp, port, peers, beyond: BTreeSet::new(), uids: BTreeSet::new(), flow }
+    Rule { direction, proto: Proto::Tcp, port, peers, beyond: BTreeSet::new().into(), uids: BTreeSet::new(), flow }
 }
 
 fn narrow_to(stays: &[Rule], removed: Rule) -> Action {

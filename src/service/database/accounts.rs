@@ -348,7 +348,7 @@ fn drop_task(former: &[&Made], engine: Engine) -> Task {
         title: format!("drop the account{} {}", if names.len() == 1 { "" } else { "s" }, names.join(", ")),
         script: format!("{}wait_up 60 && sql_here\n", engine::dialect(engine)),
         makes: BTreeMap::from([(FORMER.to_owned(), digest.to_string())]),
-        input: Body { text, digest, origin: None },
+        input: Body { text: text.into(), digest, origin: None },
         limit: Duration::from_secs(120),
         undo: None,
     }

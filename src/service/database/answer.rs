@@ -15,7 +15,7 @@ use crate::inventory::site::{Database, Engine, Role, SemiSync};
 use crate::plan::state::{Access, File, Follow, Phase, Probe, UnitWanted};
 use crate::service::Context;
 use crate::service::claims::Claims;
-use crate::service::nginx::{self, Front};
+use crate::service::nginx::{self, Clients, Front};
 use crate::service::render::{Template, template};
 
 /// The port at which a db host tells its role.
@@ -47,6 +47,14 @@ struct Peer<'a> {
     name: &'a str,
     address: IpAddr,
     others: Vec<IpAddr>,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    #[serde(flatten)]
+    front: Front<'a>,
+    /// The common names of the clients' certificates.
+    clients: Vec<String>,
 }
 
 /// The port, as the rest of the program has ports.
@@ -97,15 +105,15 @@ pub(super) fn want(
     out.probe(Probe {
         phase: PHASE,
         title: "the agent that tells the database's role is running".into(),
-        command: format!("systemctl is-active {UNIT}"),
+        command: format!("systemctl is-active {UNIT}").into(),
         within: Duration::from_secs(15),
         advisory: false,
     });
     nginx::want(context, NAME, out)?;
     let clients = [Role::App, Role::Db].into_iter().chain(database.users.values().map(|user| user.from));
     let clients: Vec<Role> = clients.collect();
-    let front = Front::new(context, Role::Db, &clients, port());
-    let body = context.render("database/answer.conf", &front)?;
+    let (front, clients) = (Front::new(context, Role::Db, port()), Clients::of(site, Role::Db, &clients, port()));
+    let body = context.render("database/answer.conf", &Answer { front, clients: clients.names() })?;
     nginx::config(NAME, PHASE, &format!("/etc/nginx/conf.d/{}-db-{PORT}.conf", site.name), body, out)?;
     nginx::listener_probes(context, PHASE, port(), out);
     Ok(())

@@ -38,7 +38,7 @@ pub(super) fn assignments<'a>(values: &[(&str, impl AsRef<str> + 'a)]) -> String
 
 /// A task of a verb. It is due whenever it is decided; what it makes is told by the databases themselves.
 pub(super) fn task(name: &str, phase: Phase, title: String, script: String, limit: Duration, change: String) -> Action {
-    let input = Body { text: String::new(), digest: Digest::of(b""), origin: None };
+    let input = Body { text: "".into(), digest: Digest::of(b""), origin: None };
     let makes = BTreeMap::from([(format!("{NAME}/change"), change)]);
     let task = Task { service: NAME, phase, title, script, input, limit, undo: None, makes };
     Action::Perform { name: format!("{NAME}/{name}"), task }

@@ -156,7 +156,7 @@ fn reload(unit: &str, users: &[&str], files: &str) -> Task {
         phase: Phase::App,
         title: format!("let {unit} take the credentials of {}", users.join(" and ")),
         script: format!("unit={}\n{}", quote(unit), include_str!("scripts/reload.sh")),
-        input: Body { text: String::new(), digest: Digest::of(b""), origin: None },
+        input: Body { text: "".into(), digest: Digest::of(b""), origin: None },
         limit: Duration::from_secs(120),
         undo: None,
         makes: BTreeMap::from([(fact, Digest::of(files.as_bytes()).to_string())]),

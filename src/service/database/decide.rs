@@ -392,7 +392,7 @@ impl<'a> Work<'a> {
     ) {
         let set: Vec<String> = variables.iter().map(|(name, value)| format!("{name}={}", quote(value))).collect();
         let dialect = Flavor::of(self.database, member.facts).dialect();
-        let input = Body { text: String::new(), digest: Digest::of(b""), origin: None };
+        let input = Body { text: "".into(), digest: Digest::of(b""), origin: None };
         let makes = BTreeMap::from([(fact.to_owned(), value.to_owned())]);
         let script = format!("{}\n{dialect}\n{script}", set.join("\n"));
         let task = Task { service: NAME, phase, title, script, input, limit, undo: None, makes };

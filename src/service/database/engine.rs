@@ -78,7 +78,7 @@ impl Flavor {
     pub(super) fn tell_failures(self, out: &mut Claims) -> Result<(), Diagnostic> {
         let text = "# written by infra; changes made here are seen as drift and replaced\n[Service]\n\
                     ExecStopPost=-/bin/sh -c '[ \"$SERVICE_RESULT\" = success ] || tail -n 12 /var/log/mysql/error.log'\n";
-        let body = Body { text: text.to_owned(), digest: Digest::of(text.as_bytes()), origin: None };
+        let body = Body { text: text.to_owned().into(), digest: Digest::of(text.as_bytes()), origin: None };
         let (phase, access, then) = (Phase::Primary, Access::root(0o644), BTreeMap::new());
         let file = File { service: NAME, phase, access, body, then, about: None };
         out.file(&format!("/etc/systemd/system/{}.d/infra.conf", self.unit()), file)

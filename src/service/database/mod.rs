@@ -169,7 +169,7 @@ impl Service for Database {
         out.probe(Probe {
             phase,
             title: "the database server answers".into(),
-            command: format!("{}is_up", flavor.dialect()),
+            command: format!("{}is_up", flavor.dialect()).into(),
             within: Duration::from_secs(60),
             advisory: false,
         });

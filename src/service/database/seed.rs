@@ -263,7 +263,7 @@ fn no_ipv6(host: &Host, donor: &Host) -> Diagnostic {
 }
 
 fn task(phase: Phase, title: String, script: String, limit: Duration, fact: (&str, String)) -> Task {
-    let input = Body { text: String::new(), digest: Digest::of(b""), origin: None };
+    let input = Body { text: "".into(), digest: Digest::of(b""), origin: None };
     let makes = BTreeMap::from([(format!("{NAME}/{}", fact.0), fact.1)]);
     Task { service: NAME, phase, title, script, input, limit, undo: None, makes }
 }

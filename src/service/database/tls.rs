@@ -49,7 +49,7 @@ pub(super) fn want(context: &Context<'_>, flavor: Flavor, out: &mut Claims) -> R
         out.probe(Probe {
             phase: PHASE,
             title: format!("the database shows the right certificate on {socket}"),
-            command: waits(flavor) + &shows(socket, &context.site.internal_name(&context.host.name)),
+            command: (waits(flavor) + &shows(socket, &context.site.internal_name(&context.host.name))).into(),
             within: Duration::from_secs(20),
             advisory: false,
         });

@@ -147,7 +147,7 @@ pub fn brings_places(action: &Action) -> bool {
 fn probes(out: &mut Claims) {
     let mut add = |title: &str, command: String, advisory: bool| {
         let (title, within) = (title.to_owned(), Duration::from_secs(if advisory { 5 } else { 30 }));
-        out.probe(Probe { phase: PHASE, title, command, within, advisory });
+        out.probe(Probe { phase: PHASE, title, command: command.into(), within, advisory });
     };
     // `systemctl reload` succeeds even if the new worker dies: only the master knows.
     add(

@@ -91,7 +91,7 @@ mod tests {
                 direction: Direction::In,
                 proto: Proto::Tcp,
                 port: Port::try_from(22).ok(),
-                beyond: BTreeSet::new(),
+                beyond: BTreeSet::new().into(),
                 peers: peers.iter().map(|p| p.parse().unwrap()).collect(),
                 uids: uids.iter().copied().collect(),
                 flow: "manage_from -> all".into(),

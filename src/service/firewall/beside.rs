@@ -100,7 +100,7 @@ mod tests {
             proto: Proto::Tcp,
             port: Port::try_from(port).ok(),
             peers: peers.iter().map(|net| net.parse().unwrap()).collect(),
-            beyond: BTreeSet::new(),
+            beyond: BTreeSet::new().into(),
             uids: BTreeSet::new(),
             flow: "internet -> lb".into(),
         }

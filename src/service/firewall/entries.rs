@@ -107,7 +107,7 @@ mod tests {
 
     use super::*;
     use crate::inventory::load::load_text;
-    use crate::service::firewall::flows;
+    use crate::service::firewall::{flows, rules};
     use crate::service::platform;
 
     const INVENTORY: &str = "name: shop
@@ -132,7 +132,7 @@ certificates: { issuer: internal }
         let sets: BTreeMap<HostName, Ruleset> = site
             .hosts
             .values()
-            .map(|host| (host.name.clone(), flows::host_ruleset(&site, host, &platform::oldest(), &flows)))
+            .map(|host| (host.name.clone(), rules::host_ruleset(&site, host, &platform::oldest(), &flows)))
             .collect();
         let tried = |host: &str, from: &str| -> Vec<String> {
             let host = &site.hosts[&host.parse().unwrap()];

@@ -16,7 +16,8 @@ use crate::plan::ruleset::{Direction, Rule, Ruleset};
 use crate::plan::state::Facts;
 
 use super::admit::{Decision, decide, decide_through};
-use super::flows::{Flow, host_ruleset, is_host};
+use super::flows::{Flow, is_host};
+use super::rules::Rules;
 use super::{iptables, nft};
 
 /// What comes of a connection.
@@ -191,7 +192,9 @@ pub fn explain(
     port: Option<Port>,
     proto: Proto,
 ) -> Result<Explanation, Diagnostic> {
-    let mut asked = Asked { site, facts, flows, port, proto, sets: BTreeMap::new(), sides: Vec::new(), yes: 0, no: 0 };
+    let rules = Rules::of(site, flows);
+    let mut asked =
+        Asked { site, facts, flows, rules, port, proto, sets: BTreeMap::new(), sides: Vec::new(), yes: 0, no: 0 };
     match (end(site, from)?, end(site, to)?) {
         (End::Hosts(sources), End::Hosts(targets)) => {
             for source in &sources {
@@ -226,6 +229,7 @@ struct Asked<'a> {
     site: &'a Site,
     facts: &'a Facts,
     flows: &'a [Flow],
+    rules: Rules<'a>,
     port: Option<Port>,
     proto: Proto,
     sets: BTreeMap<HostName, Ruleset>,
@@ -292,8 +296,7 @@ impl Asked<'_> {
             for from in sources {
                 for to in targets.iter().filter(|to| to.is_ipv4() == from.is_ipv4()) {
                     let (site, facts, flows) = (self.site, self.facts, self.flows);
-                    let set =
-                        self.sets.entry(host.name.clone()).or_insert_with(|| host_ruleset(site, host, facts, flows));
+                    let set = self.sets.entry(host.name.clone()).or_insert_with(|| self.rules.host(host, facts));
                     let decision = decide_through(set, self.proto, self.port, *from, *to);
                     let label = format!("{from} to {to}");
                     let answer = told(site, flows, set.backend, decision, (host, Direction::Through, *from, &label));
@@ -305,7 +308,7 @@ impl Asked<'_> {
 
     fn side(&mut self, host: &Host, way: Direction, peer: Cidr, label: &str) -> Side {
         let (site, facts, flows) = (self.site, self.facts, self.flows);
-        let set = self.sets.entry(host.name.clone()).or_insert_with(|| host_ruleset(site, host, facts, flows));
+        let set = self.sets.entry(host.name.clone()).or_insert_with(|| self.rules.host(host, facts));
         let users: BTreeSet<u32> = set.rules.iter().flat_map(|rule| rule.uids.iter().copied()).collect();
         let mut decision = decide(set, way, self.proto, self.port, peer, None);
         if decision == Decision::Denied {

@@ -303,7 +303,7 @@ mod tests {
 
     use super::*;
     use crate::inventory::load::load_text;
-    use crate::service::firewall::flows;
+    use crate::service::firewall::{flows, rules};
     use crate::service::platform;
 
     const INVENTORY: &str = "name: shop
@@ -330,7 +330,7 @@ certificates: { issuer: internal }
     }
 
     fn rules(site: &Site, name: &str) -> Ruleset {
-        flows::host_ruleset(site, &site.hosts[&host(name)], &platform::oldest(), &flows::derive(site))
+        rules::host_ruleset(site, &site.hosts[&host(name)], &platform::oldest(), &flows::derive(site))
     }
 
     fn told(name: &str, lines: &str) -> Vec<String> {

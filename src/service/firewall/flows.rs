@@ -1,7 +1,6 @@
-//! Who may talk to whom: takes a [`Site`], gives its flows for the whole fleet, and the [`Ruleset`] of one host from them.
+//! Who may talk to whom: takes a [`Site`], gives its flows for the whole fleet.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -12,9 +11,7 @@ use crate::base::net::{Cidr, HostName, Port};
 use crate::base::proto::Proto;
 use crate::inventory::site::{Agent, Host, MonitoringService, Party, Place, Role, Site};
 use crate::plan::decision::Passage;
-use crate::plan::ruleset::{Direction, MANAGE, PASSAGE, Rule, Ruleset};
-use crate::plan::state::Facts;
-use crate::service::firewall::GUEST_FORWARDING;
+use crate::plan::ruleset::MANAGE;
 
 /// SSH where the inventory names no port (RFC 4253 §4.1).
 pub const SSH: u16 = 22;
@@ -122,6 +119,11 @@ impl Flow {
     }
 }
 
+/// The flow of a way between two hosts that is open only while a run lasts.
+pub(super) fn way(way: &Passage) -> Flow {
+    flow(Kind::Tier, Party::Host(way.from.clone()), Party::Host(way.to.clone()), way.port, &way.why)
+}
+
 /// All flows of the fleet: those that the roles imply, then SSH, `firewall.allow`, and what every host needs from outside.
 pub fn derive(site: &Site) -> Vec<Flow> {
     let has = |role| site.with_role(role).next().is_some();
@@ -217,10 +219,14 @@ fn manage(site: &Site) -> Vec<Flow> {
         }
     }
     let mut seen = BTreeSet::new();
+    // Many hosts are behind few.
+    let mut hops: HashMap<&str, Option<&Host>> = HashMap::new();
     for host in site.hosts.values() {
         let Some(jump) = &host.ssh.jump else { continue };
         let mut previous: Option<HostName> = None;
-        for hop in jump.split(',').map(|hop| hop_host(site, hop)).chain([Some(host)]) {
+        for hop in
+            jump.split(',').map(|hop| *hops.entry(hop).or_insert_with(|| hop_host(site, hop))).chain([Some(host)])
+        {
             let name = hop.map(|h| h.name.clone());
             if let (Some(from), Some(to)) = (&previous, hop)
                 && *from != to.name
@@ -305,122 +311,4 @@ pub fn is_host(party: &Party, host: &Host) -> bool {
         Party::Net(net) => host.addresses.iter().chain(&host.public).any(|a| Cidr::from(*a) == *net),
         Party::Internet => false,
     }
-}
-
-/// The addresses behind `party` as `host` meets them; `None` means anyone. Hosts connect *from* their inside addresses
-/// only, and are reached at the public ones too (`reached`). A host without an address of one family meets no host there.
-fn peers(site: &Site, party: &Party, host: &Host, reached: bool) -> Option<BTreeSet<Cidr>> {
-    if let Party::Internet = party {
-        return None;
-    }
-    let named: Vec<&Host> = match party {
-        Party::Host(name) => site.hosts.get(name).into_iter().collect(),
-        Party::Role(_) | Party::All => site.hosts.values().filter(|h| is_host(party, h)).collect(),
-        Party::Net(_) | Party::Internet => Vec::new(),
-    };
-    let (v4, v6) = (host.address(true).is_some(), host.address(false).is_some());
-    let mut set: BTreeSet<Cidr> = named
-        .into_iter()
-        .filter(|h| h.name != host.name)
-        .flat_map(|h| h.addresses.iter().chain(if reached { h.public.as_slice() } else { &[] }))
-        .filter(|a| if a.is_ipv4() { v4 } else { v6 })
-        .map(|a| Cidr::from(*a))
-        .collect();
-    if let Party::Net(net) = party {
-        set.insert(*net);
-    }
-    Some(set)
-}
-
-/// What is open on each host only while a run lasts, for these ways between hosts.
-pub fn passages(site: &Site, ways: &[Passage]) -> BTreeMap<HostName, BTreeSet<Rule>> {
-    let mut open: BTreeMap<HostName, BTreeSet<Rule>> = BTreeMap::new();
-    for way in ways {
-        let one = flow(Kind::Tier, Party::Host(way.from.clone()), Party::Host(way.to.clone()), way.port, &way.why);
-        // A rule's words are one line of a file.
-        let why = way.why.split_whitespace().collect::<Vec<_>>().join(" ");
-        let words = format!("{}{PASSAGE}{why}", one.name());
-        for host in [&way.from, &way.to].into_iter().filter_map(|name| site.hosts.get(name)) {
-            let rules = rules(site, host, std::slice::from_ref(&one));
-            let rules = rules.into_iter().map(|rule| Rule { flow: words.clone(), ..rule });
-            open.entry(host.name.clone()).or_default().extend(rules);
-        }
-    }
-    open
-}
-
-/// What one host's firewall accepts.
-pub fn host_ruleset(site: &Site, host: &Host, facts: &Facts, flows: &[Flow]) -> Ruleset {
-    Ruleset {
-        backend: site.firewall.backend,
-        rules: rules(site, host, flows),
-        block: site.firewall.block.iter().map(|(net, _)| *net).collect(),
-        guest_forwarding: GUEST_FORWARDING.of(facts),
-    }
-}
-
-/// The rules of flows on one host. Flows of the same name, port, protocol and users become one rule.
-fn rules(site: &Site, host: &Host, flows: &[Flow]) -> BTreeSet<Rule> {
-    type Key = (Direction, Proto, Option<Port>, BTreeSet<u32>, BTreeSet<Cidr>, String);
-    let mut merged: BTreeMap<Key, Option<BTreeSet<Cidr>>> = BTreeMap::new();
-    let mut add = |key: Key, found: Option<BTreeSet<Cidr>>| {
-        // An empty set here is «nobody» (all peers are the host itself or of a family that it lacks), not «anyone».
-        if found.as_ref().is_some_and(BTreeSet::is_empty) {
-            return;
-        }
-        match (merged.entry(key), found) {
-            (Entry::Vacant(entry), found) => {
-                entry.insert(found);
-            }
-            (Entry::Occupied(mut entry), None) => {
-                entry.insert(None);
-            }
-            (Entry::Occupied(mut entry), Some(more)) => {
-                if let Some(set) = entry.get_mut() {
-                    set.extend(more);
-                }
-            }
-        }
-    };
-    for flow in flows {
-        let (proto, port, nobody) = (flow.proto, flow.port, BTreeSet::new);
-        if let Some(through) = &flow.through {
-            let beyond = peers(site, &flow.to, host, true);
-            // Nobody on either side is not anyone.
-            if is_host(through, host) && beyond.as_ref().is_none_or(|nets| !nets.is_empty()) {
-                let key = (Direction::Through, proto, port, BTreeSet::new(), beyond.unwrap_or_default(), flow.name());
-                add(key, peers(site, &flow.from, host, false));
-            }
-            continue;
-        }
-        // Those who speak to all of their neighbours at once, and in IPv6 from the link's own address.
-        let groups = |found: Option<BTreeSet<Cidr>>, more: &[&str]| {
-            found.filter(|_| !proto.groups().is_empty()).map_or_else(Vec::new, |found| {
-                let fits = |net: &Cidr| found.iter().any(|peer| peer.is_ipv4() == net.is_ipv4());
-                more.iter().filter_map(|net| net.parse().ok()).filter(fits).collect()
-            })
-        };
-        if is_host(&flow.to, host) {
-            let key = (Direction::In, proto, port, BTreeSet::new(), nobody(), flow.name());
-            let found = peers(site, &flow.from, host, false);
-            let more = groups(found.clone(), &["fe80::/10"]);
-            add(key, found.map(|found| found.into_iter().chain(more).collect()));
-        }
-        if is_host(&flow.from, host) {
-            let key = (Direction::Out, proto, port, flow.uids.clone(), nobody(), flow.name());
-            let found = peers(site, &flow.to, host, true);
-            let more = groups(found.clone(), proto.groups());
-            add(key, found.map(|found| found.into_iter().chain(more).collect()));
-        }
-    }
-    let rules = merged.into_iter().map(|((direction, proto, port, uids, beyond, flow), peers)| Rule {
-        direction,
-        proto,
-        port,
-        peers: peers.unwrap_or_default(),
-        beyond,
-        uids,
-        flow,
-    });
-    rules.collect()
 }

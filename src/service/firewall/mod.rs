@@ -12,6 +12,7 @@ pub mod iptables;
 pub mod matrix;
 pub mod nft;
 pub mod observe;
+pub mod rules;
 pub mod script;
 pub mod trace;
 
@@ -67,7 +68,7 @@ impl Service for Firewall {
             Backend::Nftables => "nftables",
             Backend::Iptables => "iptables",
         })?;
-        out.firewall(flows::host_ruleset(context.site, context.host, context.facts, context.flows))
+        out.firewall(context.rules.host(context.host, context.facts))
     }
 }
 

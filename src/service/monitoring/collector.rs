@@ -97,7 +97,7 @@ pub(super) fn want(context: &Context<'_>, section: &Monitoring, out: &mut Claims
     out.unit(UNIT, UnitWanted { phase: PHASE })?;
     let mut add = |path: &str, template: &str, access: Access| -> Result<String, Diagnostic> {
         let body = context.render(template, &model)?;
-        let text = body.text.clone();
+        let text = body.text.to_string();
         agent::file(out, path, body, access, &[(UNIT, Follow::Restart)])?;
         Ok(text)
     };

@@ -23,7 +23,7 @@ fn add(what: &str, command: String, seconds: u64, out: &mut Claims) {
     out.probe(Probe {
         phase: Phase::Verify,
         title: format!("{what} of this host are accepted by the monitoring service"),
-        command,
+        command: command.into(),
         within: Duration::from_secs(seconds),
         advisory: true,
     });

@@ -117,7 +117,8 @@ pub(super) fn want(context: &Context<'_>, out: &mut Claims) -> Result<(), Diagno
                 "find {MEASURED} -newermt '-60 seconds' 2>/dev/null | grep -q . && exit 0\n\
                  why=$(journalctl -u {UNIT} -n 20 -o cat --no-pager 2>/dev/null | grep 'E!.*mysql' | tail -n 1)\n\
                  echo \"the agent has no measures of the database yet${{why:+: }}$why\"; exit 1"
-            ),
+            )
+            .into(),
             within: Duration::from_secs(60),
             advisory: false,
         });

@@ -42,6 +42,6 @@ pub(super) fn exporter(
     let drop_in = format!("/etc/systemd/system/{unit}.d/infra.conf");
     agent::file(out, &drop_in, context.render(start, model)?, Access::root(0o644), &[(&unit, Follow::Restart)])?;
     let within = Duration::from_secs(within);
-    out.probe(Probe { phase: PHASE, title: works, command: look, within, advisory: false });
+    out.probe(Probe { phase: PHASE, title: works, command: look.into(), within, advisory: false });
     Ok(())
 }

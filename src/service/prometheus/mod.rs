@@ -199,7 +199,7 @@ fn refuses(context: &Context<'_>, socket: SocketAddr) -> Probe {
          [ \"$code\" = 403 ] || {{ echo \"answered $code, not 403\"; exit 1; }}"
     );
     let title = format!("{socket} gives measures to nobody but who watches");
-    Probe { phase: PHASE, title, command, within: Duration::from_secs(15), advisory: false }
+    Probe { phase: PHASE, title, command: command.into(), within: Duration::from_secs(15), advisory: false }
 }
 
 /// What only root sees, for the exporter of the host.
@@ -215,7 +215,8 @@ fn measured(context: &Context<'_>, out: &mut Claims) -> Result<(), Diagnostic> {
              find {file} -not -newermt '5 seconds ago' 2>/dev/null | grep -q . && systemctl restart {MEASURES}\n\
              echo '{file} does not say that the firewall is loaded'; exit 1",
             MEASURES = agent::UNIT
-        ),
+        )
+        .into(),
         within: Duration::from_secs(30),
         advisory: false,
     });

@@ -88,7 +88,7 @@ pub(super) fn want(context: &Context<'_>, out: &mut Claims) -> Result<(), Diagno
 fn probes(model: &Model<'_>, out: &mut Claims) {
     let mut add = |title: &str, command: String, within, advisory| {
         let within = Duration::from_secs(within);
-        out.probe(Probe { phase: PHASE, title: title.into(), command, within, advisory });
+        out.probe(Probe { phase: PHASE, title: title.into(), command: command.into(), within, advisory });
     };
     let ask = "curl -q -s -m 5 --noproxy '*' http://127.0.0.1:9090";
     add(
