@@ -270,7 +270,7 @@ fn accounts_are_made_exactly_and_tell_nobody() {
 
     // A statement that fails is told without what stands in it.
     let mut wrong = settled.clone();
-    wrong.input.text.push_str(&format!("CREATE USR '{NEXT}';\n"));
+    wrong.input.text = format!("{}CREATE USR '{NEXT}';\n", wrong.input.text).into();
     let said = server.perform(&wrong, &materials);
     assert!(
         !said.status.success() && text(&said).contains("ERROR 1064") && !text(&said).contains(NEXT),

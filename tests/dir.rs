@@ -507,7 +507,7 @@ fn a_swap_is_owed_as_a_reload() {
     wanted.probes.push(Probe {
         phase: Phase::Web,
         title: "it answers".into(),
-        command,
+        command: command.into(),
         within: Duration::from_secs(0),
         advisory: false,
     });

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::materials::Share;
 use crate::base::secret::{self, sentinel};
+use crate::base::text::Text;
 use crate::plan::ruleset::Ruleset;
 use crate::plan::state::{
     Access, Body, Check, DesiredHost, Digest, Drain, File, Folder, Follow, Phase, Probe, Recorded, UnitWanted,
@@ -43,7 +44,7 @@ struct WantedFile {
     service: String,
     phase: Phase,
     access: Access,
-    text: String,
+    text: Text,
     digest: Digest,
     then: BTreeMap<String, Follow>,
     about: Option<String>,
@@ -141,7 +142,7 @@ impl Wanted {
             } else {
                 let now = manifest.get(&path).filter(|_| is_material(&text)).map(|known| known.digest.clone());
                 let digest = now.unwrap_or(digest);
-                (kept(&digest), digest)
+                (kept(&digest).into(), digest)
             };
             let body = Body { text, digest, origin: None };
             (path, File { service: service(&of), phase, access, body, then, about })
@@ -235,7 +236,7 @@ mod tests {
         let back = |manifest: &BTreeMap<String, Recorded>| wanted.clone().restored(share, manifest, &["demo"]).files;
         let files = back(&manifest(&[]));
         assert_eq!(files["/known"].body.digest, Digest::of(b"p=of-today\n"));
-        assert_eq!((files["/known"].body.text.as_str(), files["/known"].service), (known.as_str(), "demo"));
+        assert_eq!((&*files["/known"].body.text, files["/known"].service), (known.as_str(), "demo"));
         for (path, bytes) in [("/cert", "old"), ("/half", "h")] {
             assert_eq!(kept_copy(&files[path].body.text), Some(Digest::of(bytes.as_bytes())), "{path}");
             assert!(share.is_secret(&files[path].body.text));

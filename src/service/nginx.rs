@@ -179,7 +179,7 @@ impl<'a> Front<'a> {
 
 /// Whom the fronts of a role let in.
 #[derive(Serialize)]
-pub(crate) struct Clients {
+pub(crate) struct Admission {
     role: Role,
     port: u16,
     /// The common names of their certificates.
@@ -188,7 +188,7 @@ pub(crate) struct Clients {
     proxies: Vec<IpAddr>,
 }
 
-impl Clients {
+impl Admission {
     /// The hosts of the roles `from`.
     pub(crate) fn of(site: &Site, role: Role, from: &[Role], port: Port) -> Self {
         let clients = || site.hosts.values().filter(|h| from.iter().any(|role| h.has(*role)));
@@ -215,8 +215,8 @@ pub(crate) fn clients(
     out: &mut Claims,
 ) -> Result<(), Diagnostic> {
     let on = (role, from, port);
-    let model = |site: &Site, (role, from, port): &(Role, Role, Port)| Clients::of(site, *role, &[*from], *port);
-    let body = context.render_shared("nginx/clients.conf", on, model)?;
+    let model = |site: &Site, (role, from, port): (Role, Role, Port)| Admission::of(site, role, &[from], port);
+    let body = context.render_shared("nginx/clients.conf", &on, model)?;
     part(service, phase, &format!("/etc/nginx/conf.d/{}-{role}-{port}-clients.conf", context.site.name), body, out)
 }
 

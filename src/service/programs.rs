@@ -173,7 +173,7 @@ pub(crate) fn nexts(programs: &[Program]) -> Vec<(String, String)> {
 }
 
 /// What its configuration depends on beside the infrastructure.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Kind {
     families: Families,
     /// Connections of nginx at one time; each needs one to an app host too.
@@ -232,7 +232,7 @@ impl Service for Programs {
             return Ok(());
         }
         let families = host.families();
-        let ways = context.shared(families, ways);
+        let ways = context.shared(&families, ways);
         if ways.programs.is_empty() {
             return Ok(());
         }
@@ -248,7 +248,7 @@ impl Service for Programs {
         let maxconn = room::led(context.facts, ways.hosts);
         let kind = Kind { families, maxconn, curves: curves(context), server_curves };
         let mut file = |path: &str, template: &'static str, follow: Follow| {
-            let body = context.render_shared(template, kind.clone(), model)?;
+            let body = context.render_shared(template, &kind, model)?;
             let then = BTreeMap::from([(UNIT.to_owned(), follow)]);
             out.file(path, File { service: NAME, phase: PHASE, access: Access::root(0o644), body, then, about: None })
         };
@@ -262,7 +262,7 @@ impl Service for Programs {
     }
 }
 
-fn model(site: &Site, kind: &Kind) -> Model {
+fn model(site: &Site, kind: Kind) -> Model {
     let programs = reached(site, kind.families);
     let servers = || programs.iter().flat_map(|program| &program.servers);
     let hops: BTreeMap<String, SocketAddr> = servers().map(|server| (server.host.clone(), server.socket)).collect();
@@ -289,7 +289,7 @@ struct Ways {
     hosts: usize,
 }
 
-fn ways(site: &Site, from: &Families) -> Ways {
+fn ways(site: &Site, from: Families) -> Ways {
     let port = site.ports.app;
     let way = |program: &Program| {
         let doors: Vec<String> = program
@@ -310,7 +310,7 @@ fn ways(site: &Site, from: &Families) -> Ways {
         );
         (program.port, command.into())
     };
-    let programs = reached(site, *from);
+    let programs = reached(site, from);
     let hosts: BTreeSet<&str> =
         programs.iter().flat_map(|program| &program.servers).map(|server| server.host.as_str()).collect();
     Ways { hosts: hosts.len(), programs: programs.iter().map(way).collect() }

@@ -30,7 +30,7 @@ impl fmt::Debug for Shared {
 }
 
 impl Shared {
-    /// What `make` makes, once for each `on`. It's the type that says which is which, so each maker has one of its own.
+    /// What `make` makes, once for each `on`. It is the type that says which is which, so each maker has one of its own.
     fn once<K: On, T: Send + Sync + 'static>(&self, on: &K, make: impl FnOnce() -> T) -> Arc<T> {
         let mut tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let table = tables.entry(TypeId::of::<(K, T)>()).or_insert_with(|| Box::new(HashMap::<K, Arc<T>>::new()));
@@ -39,16 +39,16 @@ impl Shared {
         if let Some(known) = table.get(on) {
             return Arc::clone(known);
         }
-        let made = Arc::new(make());
-        table.insert(on.clone(), Arc::clone(&made));
-        made
+        let new = Arc::new(make());
+        table.insert(on.clone(), Arc::clone(&new));
+        new
     }
 }
 
 impl Context<'_> {
     /// What is made of the infrastructure and of `on`, and of nothing else that the host has.
-    pub(crate) fn shared<K: On, T: Send + Sync + 'static>(&self, on: K, make: fn(&Site, &K) -> T) -> Arc<T> {
-        self.shared.once(&on, || make(self.site, &on))
+    pub(crate) fn shared<K: On, T: Send + Sync + 'static>(&self, on: &K, make: fn(&Site, K) -> T) -> Arc<T> {
+        self.shared.once(on, || make(self.site, on.clone()))
     }
 
     /// As [`Context::render`], of a text that is the same on all hosts that agree in `on`: it is rendered for the first of them.
@@ -58,10 +58,10 @@ impl Context<'_> {
     pub(crate) fn render_shared<K: On, M: Serialize>(
         &self,
         template: &'static str,
-        on: K,
-        model: fn(&Site, &K) -> M,
+        on: &K,
+        model: fn(&Site, K) -> M,
     ) -> Result<Body, Diagnostic> {
-        let render = || self.render(template, &model(self.site, &on));
+        let render = || self.render(template, &model(self.site, on.clone()));
         let made = self.shared.once(&(template, on.clone()), || Rendered(render()));
         match &made.0 {
             // What it asks for was the first host's: whether it is this one's too, only a rendering for this one tells with the place.

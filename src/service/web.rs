@@ -43,12 +43,12 @@ struct Model<'a> {
     front: Front<'a>,
     app_name: String,
     #[serde(flatten)]
-    sites: &'a Sites,
+    content: &'a Content,
 }
 
 /// What the sites need on a web host.
 #[derive(Serialize)]
-struct Sites {
+struct Content {
     kept: BTreeSet<Kept>,
     sites: Vec<SiteModel>,
     /// Whether they lead to any program.
@@ -169,23 +169,24 @@ impl Service for Web {
         let port = site.ports.web;
         want_users(context, out)?;
         let families = host.families();
-        let sites = context.shared(families, sites);
-        let sites = sites.as_ref().as_ref().map_err(Clone::clone)?;
+        let led = context.shared(&families, content);
+        let led = led.as_ref().as_ref().map_err(Clone::clone)?;
         for (s, f) in site.sites.values().flat_map(|s| s.files.iter().map(move |f| (s, f))) {
             out.look(Look { command: root_look(f, &s.name), binding: false });
         }
-        if let Some(command) = sites.reach.clone() {
+        if let Some(command) = led.reach.clone() {
             let title = "an app host answers over verified tls".to_owned();
             let within = Duration::from_secs(15);
             out.probe(Probe { phase: Phase::Web, title, command, within, advisory: false });
         }
         nginx::clients(context, (NAME, Phase::Web), (Role::Web, Role::Lb), port, out)?;
         let path = |part: &str| format!("/etc/nginx/conf.d/{}-web-{port}{part}.conf", site.name);
-        if sites.lead {
-            let body = context.render_shared("web/programs.conf", families, ways)?;
+        if led.lead {
+            let body = context.render_shared("web/programs.conf", &families, ways)?;
             nginx::part(NAME, Phase::Web, &path("-programs"), body, out)?;
         }
-        let model = Model { front: Front::new(context, Role::Web, port), app_name: site.role_name(Role::App), sites };
+        let model =
+            Model { front: Front::new(context, Role::Web, port), app_name: site.role_name(Role::App), content: led };
         nginx::config(NAME, Phase::Web, &path(""), context.render("web/web.conf", &model)?, out)?;
         nginx::listener_probes(context, Phase::Web, port, out);
         Ok(())
@@ -193,8 +194,8 @@ impl Service for Web {
 }
 
 /// What the sites need on a web host of these families.
-fn sites(site: &Site, from: &Families) -> Result<Sites, Diagnostic> {
-    let programs = Programs::of(site, *from);
+fn content(site: &Site, from: Families) -> Result<Content, Diagnostic> {
+    let programs = Programs::of(site, from);
     let (mut sites, mut kept) = (Vec::new(), BTreeSet::new());
     for s in site.sites.values() {
         let shared = s.auth.is_empty();
@@ -222,12 +223,12 @@ fn sites(site: &Site, from: &Families) -> Result<Sites, Diagnostic> {
             auth: auth(s),
         });
     }
-    Ok(Sites { kept, sites, lead: !programs.0.is_empty(), reach: reach(site, *from) })
+    Ok(Content { kept, sites, lead: !programs.0.is_empty(), reach: reach(site, from) })
 }
 
 /// The ways from a web host of these families to the programs.
-fn ways(site: &Site, from: &Families) -> Ways {
-    let programs = programs::reached(site, *from);
+fn ways(site: &Site, from: Families) -> Ways {
+    let programs = programs::reached(site, from);
     Ways { port: site.ports.web, nexts: programs::nexts(&programs), stuck: stuck::stuck(site, &programs), programs }
 }
 

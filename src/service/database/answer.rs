@@ -15,7 +15,7 @@ use crate::inventory::site::{Database, Engine, Role, SemiSync};
 use crate::plan::state::{Access, File, Follow, Phase, Probe, UnitWanted};
 use crate::service::Context;
 use crate::service::claims::Claims;
-use crate::service::nginx::{self, Clients, Front};
+use crate::service::nginx::{self, Admission, Front};
 use crate::service::render::{Template, template};
 
 /// The port at which a db host tells its role.
@@ -112,7 +112,7 @@ pub(super) fn want(
     nginx::want(context, NAME, out)?;
     let clients = [Role::App, Role::Db].into_iter().chain(database.users.values().map(|user| user.from));
     let clients: Vec<Role> = clients.collect();
-    let (front, clients) = (Front::new(context, Role::Db, port()), Clients::of(site, Role::Db, &clients, port()));
+    let (front, clients) = (Front::new(context, Role::Db, port()), Admission::of(site, Role::Db, &clients, port()));
     let body = context.render("database/answer.conf", &Answer { front, clients: clients.names() })?;
     nginx::config(NAME, PHASE, &format!("/etc/nginx/conf.d/{}-db-{PORT}.conf", site.name), body, out)?;
     nginx::listener_probes(context, PHASE, port(), out);
