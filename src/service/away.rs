@@ -138,7 +138,7 @@ pub fn come_back(host: &Host) -> Decided {
 /// A decision that is one task on one host. What it makes true is told by the file itself.
 fn one(host: &Host, title: String, script: String, undo: Option<String>, change: String) -> Decided {
     let phase = if host.has(Role::App) { Phase::App } else { Phase::Web };
-    let input = Body { text: String::new(), digest: Digest::of(b""), origin: None };
+    let input = Body { text: "".into(), digest: Digest::of(b""), origin: None };
     let makes = BTreeMap::from([(format!("{NAME}/traffic"), change)]);
     let limit = Duration::from_secs(20);
     let task = Task { service: NAME, phase, title, script, input, limit, undo, makes };

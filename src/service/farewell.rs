@@ -14,7 +14,7 @@ use crate::plan::task::Task;
 use crate::service::away;
 use crate::service::drained::{self, Mark, NAME};
 use crate::service::firewall::flows::{self, Kind};
-use crate::service::firewall::script;
+use crate::service::firewall::{rules, script};
 
 /// What becomes of the rules of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,7 @@ const RETIRED: &str = "/var/lib/infra/retired";
 pub fn desired(site: &Site, host: &Host, seen: &Observed, rules: Rules, mark: Option<&Mark>) -> DesiredHost {
     let mut desired = DesiredHost::default();
     let mut add = |name: &str, title: &str, script: String, fact: String| {
-        let input = Body { text: String::new(), digest: Digest::of(b""), origin: None };
+        let input = Body { text: "".into(), digest: Digest::of(b""), origin: None };
         let (title, limit, name) = (title.to_owned(), Duration::from_mins(2), format!("{NAME}/{name}"));
         let makes = BTreeMap::from([(name.clone(), fact)]);
         let task = Task { service: NAME, phase: Phase::Narrow, title, script, input, limit, undo: None, makes };
@@ -71,7 +71,7 @@ pub fn desired(site: &Site, host: &Host, seen: &Observed, rules: Rules, mark: Op
         Rules::Closed => {
             let mut flows = flows::derive(site);
             flows.retain(|flow| flow.kind == Kind::Manage);
-            desired.firewall = Some(flows::host_ruleset(site, host, &seen.facts, &flows));
+            desired.firewall = Some(rules::host_ruleset(site, host, &seen.facts, &flows));
         }
     }
     desired
@@ -104,7 +104,7 @@ certificates: { issuer: internal }
         let then = BTreeMap::from([("nginx.service".to_owned(), Follow::Reload)]);
         seen.manifest.insert("/etc/nginx/nginx.conf".into(), Recorded { digest: Digest::of(b""), then });
         let flows = flows::derive(&site);
-        let live = flows::host_ruleset(&site, host, &seen.facts, &flows);
+        let live = rules::host_ruleset(&site, host, &seen.facts, &flows);
         (seen.firewall.loaded, seen.firewall.intact, seen.firewall.boot_current) = (Some(live), true, true);
         let mark = Mark { since: 7, by: "ops@desk".into(), why: String::new() };
         let told = |rules| {

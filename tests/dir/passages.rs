@@ -81,7 +81,7 @@ impl Service for Seeder {
                 phase: Phase::Replica,
                 title: "copy the data of a".into(),
                 script: self.script.into(),
-                input: Body { text: String::new().into(), digest: Digest::of(b""), origin: None },
+                input: Body { text: "".into(), digest: Digest::of(b""), origin: None },
                 limit: Duration::from_secs(10),
                 undo: None,
                 makes: BTreeMap::from([(SEEDED.to_owned(), "yes".to_owned())]),
