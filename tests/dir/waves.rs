@@ -29,7 +29,13 @@ impl Service for Pages {
         out.file("/etc/demo/page.conf", page)?;
         for (title, command) in [("the page is well", "page-is-well"), ("what comes later works", "false")] {
             let (title, command) = (title.to_owned(), command.to_owned());
-            out.probe(Probe { phase: Phase::Verify, title, command, within: Duration::ZERO, advisory: true });
+            out.probe(Probe {
+                phase: Phase::Verify,
+                title,
+                command: command.into(),
+                within: Duration::ZERO,
+                advisory: true,
+            });
         }
         Ok(())
     }
