@@ -84,7 +84,7 @@ pub(super) fn run(accept: &Accept, global: &Global, services: Services, reporter
     let (rendered, origins) = trace.read(&body.text);
     let own = || "infra makes it by itself: change the inventory instead".to_owned();
     let name = origins.iter().flatten().next().map(|line| line.template.clone());
-    let Some(name) = name.filter(|_| rendered == file.body.text) else {
+    let Some(name) = name.filter(|_| *rendered == *file.body.text) else {
         return Err(Stop::Refused(format!("{path} comes from no template"), vec![own()]));
     };
     let source = templates.text(&name).unwrap_or_default();
@@ -103,7 +103,7 @@ pub(super) fn run(accept: &Accept, global: &Global, services: Services, reporter
     })?;
     let changed = templates.with(&name, &text)?;
     let now = View::with(&site, &changed, facts.clone())?.desire(&site, &host.name)?;
-    if now.files.get(path).is_none_or(|file| file.body.text != live) {
+    if now.files.get(path).is_none_or(|file| *file.body.text != *live) {
         let message = format!("no change of `{name}` alone makes what stands in {path} on {}", host.name);
         return Err(refuse(message, "the template has a changed line more than once, as in a loop: write it by hand"));
     }
