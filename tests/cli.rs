@@ -60,7 +60,7 @@ fn completed(words: &str) -> String {
     infra.env("INFRA_COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", (words.len() - 1).to_string());
     infra.env("_CLAP_COMPLETE_COMP_TYPE", "9").env("_CLAP_COMPLETE_SPACE", "true").env("_CLAP_IFS", "\n");
     infra.env("INFRA_INVENTORY", concat!(env!("CARGO_MANIFEST_DIR"), "/inventories/full.yml"));
-    text(&infra.output().unwrap().stdout)
+    text(&infra.output().unwrap().stdout).to_owned()
 }
 
 #[test]
