@@ -290,7 +290,11 @@ fn dies(at: u32) -> bool {
     // Each file is the old one or the new one.
     for (path, now) in machine.picture() {
         let temporary = path.file_name().unwrap().to_string_lossy().ends_with(".infra-new");
-        assert!(temporary || of_a.get(&path) == Some(&now) || of_b.get(&path) == Some(&now), "{at}: {path:?}");
+        assert!(
+            temporary || of_a.get(&path) == Some(&now) || of_b.get(&path) == Some(&now),
+            "{at}: {}",
+            path.display()
+        );
     }
     let target = machine.target(B, &Materials::default());
     if died {
