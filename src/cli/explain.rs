@@ -205,7 +205,7 @@ mod tests {
         for (host, file, needle, key) in [
             (
                 "web1",
-                "conf.d/shop-web-8443.conf",
+                "conf.d/shop-web-8443-programs.conf",
                 "upstream infra_web_8443_app_8080",
                 "sites.shop.example.com.app.port",
             ),
