@@ -20,7 +20,7 @@ fn undo(out: &str) -> Vec<&str> {
 }
 
 /// A port moves, a flow opens, a template and a header change: taken back, brought again, and taken back.
-pub fn to_and_fro(bench: &Bench) {
+pub(crate) fn to_and_fro(bench: &Bench) {
     let before = picture(bench);
     bench.edit("\nfirewall:\n", "\nports: { web: 8444, app: 9443 }\n\nfirewall:\n");
     bench.edit(
@@ -54,7 +54,7 @@ pub fn to_and_fro(bench: &Bench) {
 }
 
 /// A site goes with its certificate and comes back from the hosts' own copies; what cannot be exact is refused.
-pub fn a_site(bench: &Bench) {
+pub(crate) fn a_site(bench: &Bench) {
     let site = "sites:\n  b.example.com:\n    static: { root: /srv/b, prefix: / }\n";
     bench.edit("sites:\n", site);
     bench.apply().expect(0);
@@ -82,7 +82,7 @@ pub fn a_site(bench: &Bench) {
 }
 
 /// An apply that fails in the middle takes back all that it did, on every host.
-pub fn of_a_failed_apply(bench: &Bench) {
+pub(crate) fn of_a_failed_apply(bench: &Bench) {
     let thief = "systemd-run -q --collect --unit=thief socat TCP-LISTEN:9999,fork,bind=127.0.0.1 /dev/null && mkdir -p /srv/more
         printf 'server {\\n  listen 127.0.0.1:9999;\\n  return 204;\\n}\\n' >/srv/more/x.conf";
     bench.sh("web1", thief).expect(0);
