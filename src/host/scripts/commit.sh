@@ -23,18 +23,13 @@ take() {
 	eval "$1=\$taken"
 }
 
+# What cannot be kept is told in the system's own words, most often that the disk is full.
 keep() {
-	rm -rf "$old" "$old".*
-	mkdir -p "$old" && : >"$old.absent" && : >"$old.begun" || return 1
-	if [ -e "$infra/manifest" ]; then
-		cp -aT "$infra/manifest" "$old.manifest" || return 1
-	else
-		: >"$old.no-manifest" || return 1
-	fi
-	if [ -d "$new.tasks" ]; then mv -T "$new.tasks" "$old.tasks" || return 1; fi
+	out=$(keep_records 2>&1) || fail 'the copies of before' "$out" || return 1
 	# What is kept until a restart is only ever made here; a boot takes it away, as it should.
 	for mark in $holds; do [ -e "$ROOT/run/infra/held/$mark" ] || marks="$marks /run/infra/held/$mark"; done
-	printf '%s\n' $files $gones $marks >"$old.paths" || return 1
+	# By cat, as the shell does not say why it could not write.
+	out=$(printf '%s\n' $files $gones $marks | cat 2>&1 >"$old.paths") || fail 'the copies of before' "$out" || return 1
 	for path in $files $gones $marks; do
 		if [ -e "$ROOT$path" ] || [ -L "$ROOT$path" ]; then
 			# A link is kept as the link that it is.
@@ -47,10 +42,21 @@ keep() {
 	for entry in $follows; do
 		systemctl -q is-active "${entry%%=*}" || echo "${entry%%=*}" >>"$old.inactive"
 	done
-	find "$old" "$old".* -type f -exec sync {} +
+	out=$(find "$old" "$old".* -type f -exec sync {} + 2>&1) || fail 'the copies of before' "$out" || return 1
 	# From here to the end, a boot puts the old copies back: never half of a phase.
-	record "$infra/unfinished" "$RUN $PHASE
-"
+	out=$(record "$infra/unfinished" "$RUN $PHASE
+" 2>&1) || fail "$infra/unfinished" "$out"
+}
+
+keep_records() {
+	rm -rf "$old" "$old".*
+	mkdir -p "$old" && : >"$old.absent" && : >"$old.begun" || return 1
+	if [ -e "$infra/manifest" ]; then
+		cp -aT "$infra/manifest" "$old.manifest" || return 1
+	else
+		: >"$old.no-manifest" || return 1
+	fi
+	[ ! -d "$new.tasks" ] || mv -T "$new.tasks" "$old.tasks"
 }
 
 owe() {
