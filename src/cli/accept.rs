@@ -74,8 +74,13 @@ pub(super) fn run(accept: &Accept, global: &Global, services: Services, reporter
             "the text of {path} on {} cannot be read: it is gone, no file, or not for everyone to read",
             host.name
         );
-        return Err(refuse(message, "look at it on the host: infra ssh"));
+        return Err(refuse(message, &format!("look at it on the host: `infra ssh {}`", host.name)));
     };
+    if reporter.hidden().text(live) != live {
+        let help =
+            "take it out of the file on the host, and change it where it is used: every user of that host can read it";
+        return Err(refuse(format!("{path} on {} holds a secret now", host.name), help));
+    }
     let templates = stages::templates(services, &site, reporter)?;
     let facts = prepared.survey.facts();
     let (marked, trace) = templates.traced()?;

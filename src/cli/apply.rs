@@ -54,7 +54,8 @@ pub struct Apply {
     /// Go on until more than N hosts have failed; unreachable hosts count
     #[arg(long, value_name = "N", default_value = "0")]
     pub max_failed: usize,
-    /// Drain each web and app host before it changes, and bring it back after; its connections may take so many seconds to end
+    /// Drain each web and app host before it changes, one at a time, and bring it back after; its connections may take so many
+    /// seconds to end
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "60", require_equals = true)]
     pub drain: Option<NonZeroU32>,
     /// Leave out hosts that cannot be reached, instead of stopping before anything is planned
@@ -140,15 +141,16 @@ pub(super) fn on(
     let (mut issued, mut prepared) = work.planned(&hosts)?;
     work.confirms_what_is_there(&prepared, &hosts)?;
     let ahead = work.ahead(&mut prepared);
-    if apply.strict {
-        let probes = prepared.desired.values_mut().flat_map(|host| &mut host.probes);
-        // An earlier phase would be put back for it.
-        probes.filter(|probe| probe.phase == Phase::Verify).for_each(|probe| probe.advisory = false);
-    }
     if let Some(saved) = &saved {
         for (kind, subject) in saved.plan().same_as(&Saved::of(site, &prepared)?, site)? {
             reporter.note(&format!("{} is no longer due, and is not {}", kind.object(&subject), kind.done()));
         }
+    }
+    // Behind the comparison with a plan of a file, which was made without it.
+    if apply.strict {
+        let probes = prepared.desired.values_mut().flat_map(|host| &mut host.probes);
+        // An earlier phase would be put back for it.
+        probes.filter(|probe| probe.phase == Phase::Verify).for_each(|probe| probe.advisory = false);
     }
     absent(&prepared.survey, apply, global, reporter)?;
     let left_out = work.leave_out(&mut prepared, &hosts)?;
@@ -181,7 +183,9 @@ pub(super) fn on(
     }
     work.began += asked.elapsed();
     work.interrupt.watch(exit::INTERRUPTED.into())?;
-    if let Some(ticket) = &saved {
+    if let (Some(ticket), Some(file)) = (&saved, &apply.plan) {
+        // A person may have taken their time to answer.
+        ticket.holds(file, &site.state, OffsetDateTime::now_utc())?;
         ticket.spend(&site.state, &options.run, OffsetDateTime::now_utc())?;
     }
     let planned = std::mem::take(&mut prepared.plan.steps);

@@ -84,10 +84,8 @@ fn taken_back(
     }
     let back = rollback::before(&asked, run)?;
     let changed = back.hosts();
-    let alone = asked.kept.keys().filter(|host| chosen.contains(*host) && !changed.contains(*host));
-    let mut fates: BTreeMap<HostName, HostOutcome> = alone.map(|host| (host.clone(), HostOutcome::Unchanged)).collect();
     if changed.is_empty() {
-        return Ok(fates);
+        return Ok(BTreeMap::new());
     }
     let (issued, prepared) = work.restored(&back)?;
     work.reporter.note(&format!("run {run} is taken back on {}, as `--on-failure` says", count(changed.len(), "host")));
@@ -103,6 +101,7 @@ fn taken_back(
         waves: Waves::default(),
         ..work.options.clone()
     };
-    fates.extend(work.pass(&issued, prepared, &options, 0.0)?.hosts);
+    let mut fates = work.pass(&issued, prepared, &options, 0.0)?.hosts;
+    fates.retain(|host, _| changed.contains(host));
     Ok(fates)
 }

@@ -90,6 +90,10 @@ pub(super) fn retire(args: &Retire, global: &Global, services: Services, reporte
                 return Ok(code);
             }
         }
+        None if host.has(Role::Lb) => reporter.note(&format!(
+            "visitors come to {0} by the zone of your sites: take its address out, and wait until resolvers have forgotten it (the TTL)",
+            host.name
+        )),
         None => {}
     }
     let others = apply::Apply { yes: args.yes, ..apply::Apply::of(&args.inventory) };
@@ -110,7 +114,7 @@ pub(super) fn retire(args: &Retire, global: &Global, services: Services, reporte
             let command = format!("infra retire {} {}", host.name, path.display());
             let question = format!("stop the services of {}, and remove what infra has there?", host.name);
             let consent = if args.yes { Consent::Given } else { Consent::Asked(&question) };
-            leave(&only, (rules, Some(&mark)), (command, consent), global, services, reporter)?
+            leave((&only, &site), (rules, Some(&mark)), (command, consent), global, services, reporter)?
         }
         None => Some(exit::DONE),
     };
@@ -157,7 +161,7 @@ pub(super) fn destroy(args: &Destroy, global: &Global, services: Services, repor
         }
     };
     let command = format!("infra destroy {}", path.display());
-    let left = leave(&site, (Rules::Open, None), (command, consent), global, services, reporter)?;
+    let left = leave((&site, &site), (Rules::Open, None), (command, consent), global, services, reporter)?;
     let Some(code) = left else { return Ok(exit::DONE) };
     if code == exit::DONE && !reporter.is_json() {
         reporter.data(&format!(
@@ -276,7 +280,7 @@ fn cut(site: &Site, hosts: &BTreeSet<HostName>) -> Site {
 
 /// Leaves all hosts of `site`, shown as a plan, agreed to, and carried out as any other; gives nothing where it is not agreed to.
 fn leave(
-    site: &Site,
+    (site, whole): (&Site, &Site),
     (rules, mark): (Rules, Option<&Mark>),
     (command, consent): (String, Consent<'_>),
     global: &Global,
@@ -286,8 +290,9 @@ fn leave(
     let hosts = site.hosts.keys().cloned().collect();
     let mut work = Work::new(site, &hosts, command, global, services, reporter)?;
     let how = (&work.connector as &dyn survey::Connector, global.parallel.get());
-    let prepared: Prepared =
-        reporter.during(&Interrupt::default(), |events| farewell::prepare(site, services, how, (rules, mark), &events));
+    let prepared: Prepared = reporter.during(&Interrupt::default(), |events| {
+        farewell::prepare((site, whole), services, how, (rules, mark), &events)
+    });
     let away = prepared.survey.away();
     if !away.is_empty() {
         for (host, why) in &away {

@@ -1,5 +1,5 @@
 //! A host that changes while it gets no requests: takes a step of a run on one host, drains the host before it and brings it back after
-//! it, and gives what came of all that. Between hosts nothing is shared, so as many as a wave has do it at the same time.
+//! it, and gives what came of all that. One host does it at a time, as each asks whether another serves meanwhile.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
@@ -44,19 +44,27 @@ impl<'a> Departure<'a> {
         member: &mut Member<'_>,
         step: impl FnOnce(&mut Member<'_>) -> Result<Vec<String>, StepError>,
     ) -> Result<Vec<String>, StepError> {
-        if !runs(member, away::NOT_DRAINED)?.is_empty() {
+        // One that a run of before has left because it was killed is ended by this one.
+        if !runs(member, away::NOT_DRAINED_BY_HAND)?.is_empty() {
+            return step(member);
+        }
+        if !runs(member, away::KNOWS)?.is_empty() {
+            let text = "it is not drained: its front does not know yet how to be".to_owned();
+            let _ = self.events.send(Event::Note { host: Some(host.name.clone()), text });
             return step(member);
         }
         let asked = away::leaders(self.site, host).into_iter().chain([&host.name]).cloned().collect();
         let mut watch = Watch::open(self.site, &asked, self.connector, 1);
-        let alone = self.wait(&mut watch, &away::alone(self.site, host), Duration::ZERO, "");
+        let mut alone = self.wait(&mut watch, &away::alone(self.site, host), Duration::ZERO, "");
+        // Who cannot be asked has not agreed.
+        alone.extend(watch.away.iter().map(|(of, why)| (of.clone(), vec![format!("cannot be asked: {why}")])));
         if !alone.is_empty() {
             let text = format!("it is not drained: {}", words(&alone).join("; "));
             let _ = self.events.send(Event::Note { host: Some(host.name.clone()), text });
             return step(member);
         }
         let since = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs().try_into().unwrap_or(0));
-        let mark = Mark { since, by: self.who.to_owned(), why: "while it changes".to_owned() };
+        let mark = Mark { since, by: self.who.to_owned(), why: away::WHILE.to_owned() };
         let failed = |what: &str, words: Vec<String>, files| {
             Err(StepError { what: format!("{what} {}", host.name), words, put_back: None, now: Now::AsBefore, files })
         };

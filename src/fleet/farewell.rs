@@ -18,7 +18,7 @@ use crate::service::farewell::{self, Rules};
 
 /// Asks all hosts of `site`, and plans.
 pub fn prepare(
-    site: &Site,
+    (site, whole): (&Site, &Site),
     services: Services,
     (connector, parallel): (&dyn Connector, usize),
     (rules, mark): (Rules, Option<&Mark>),
@@ -36,7 +36,7 @@ pub fn prepare(
     }
     survey.observed.retain(|host, _| !survey.refused.contains_key(host));
     let left = |(name, seen): (&HostName, &Observed)| {
-        Some((name.clone(), farewell::desired(site, site.hosts.get(name)?, seen, rules, mark)))
+        Some((name.clone(), farewell::desired(whole, site.hosts.get(name)?, seen, rules, mark)))
     };
     let desired: Desired = survey.observed.iter().filter_map(left).collect();
     let plan = plan::plan(&desired, &survey.observed);
@@ -53,6 +53,6 @@ pub fn prepare(
         news: BTreeMap::new(),
         confirmed: BTreeSet::new(),
         services,
-        whole: false,
+        whole: true,
     }
 }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::base::diagnostic::Diagnostic;
 use crate::base::materials::Materials;
 use crate::base::net::HostName;
+use crate::fleet::journals;
 use crate::fleet::run;
 use crate::fleet::survey::Connector;
 use crate::host::kept::{self, Barred, Before, Changed, Kept};
@@ -33,7 +34,11 @@ pub fn ask(run: Option<&str>, hosts: Vec<&Host>, connector: &dyn Connector, para
     let mut asked = Asked::default();
     for (host, answer) in answers {
         match answer {
-            Ok(kept) => drop(asked.kept.insert(host, kept)),
+            Ok(mut kept) => {
+                // A name goes into paths and into the words of a person's next command.
+                kept.runs.retain(|run| journals::is_run(&run.name));
+                asked.kept.insert(host, kept);
+            }
             Err(error) => drop(asked.away.insert(host, error)),
         }
     }
@@ -149,7 +154,7 @@ pub fn last(asked: &Asked) -> (Back, BTreeMap<HostName, &'static str>) {
             continue;
         };
         match wanted.into_iter().find(|wanted| wanted.holds(&manifest, rules.as_ref()).is_some()) {
-            Some(wanted) => drop(back.targets.insert(host.clone(), Target { wanted, now })),
+            Some(wanted) => drop(back.targets.insert(host.clone(), Target { wanted: wanted.as_put(&now), now })),
             None => drop(unknown.insert(
                 host.clone(),
                 "the last run did not come to its end there, or it is of an earlier version of infra",
@@ -181,7 +186,7 @@ fn target(kept: &Kept, run: &str) -> Result<Option<(Target, Vec<String>)>, Refus
         Ok(()) => {}
         Err(Barred::NotHere) => return Ok(None),
         Err(Barred::Part) => {
-            let why = "it changed certificates, passwords or the role of a database alone, and none of these goes back";
+            let why = "it changed only what never goes back: certificates, passwords, the role of a database, or whether the host is drained";
             return Err((why.to_owned(), "`infra cert status` and `infra db status` say how these are now".to_owned()));
         }
         Err(Barred::Later(later)) => {

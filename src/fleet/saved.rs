@@ -367,7 +367,10 @@ impl Ticket {
             return over(format!("it held until {} UTC", time_of(self.until)));
         }
         match fsx::read_text(&self.mark(state), fsx::STATE_BYTES) {
-            Ok(text) => over(format!("run {} has carried it out", text.split(' ').next().unwrap_or_default())),
+            Ok(text) => over(format!(
+                "it was begun by run {}, and a plan is for one run",
+                text.split(' ').next().unwrap_or_default()
+            )),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error.into()),
         }

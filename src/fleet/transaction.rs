@@ -627,10 +627,10 @@ impl<'a> Run<'a> {
         self.tell(Event::PhaseBegin { phase, hosts: names });
         let parallel = if phase.is_serial() { 1 } else { self.options.parallel };
         let departure = self.departure();
-        // Who is drained goes alone, as long as nobody says how many may.
+        // Who is drained goes alone, whatever the waves: two at once would each take the other for the one that serves meanwhile.
         let alone =
             |at: &usize| members.get(*at).is_some_and(|m| departure.is_some_and(|out| out.of(m.host, phase).is_some()));
-        let alone = self.options.waves.sizes.is_empty() && those.iter().any(alone);
+        let alone = those.iter().any(alone);
         let (all, mut gone) = (those.len(), 0);
         let (mut passed, mut failed) = (0, 0);
         let mut note = BTreeSet::new();

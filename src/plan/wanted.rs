@@ -20,6 +20,8 @@ use crate::plan::state::{
 const FORM: u32 = 1;
 /// Begins the name of a copy that a host keeps itself, before the digest of its bytes.
 const KEPT: &str = "kept/";
+/// Follows it where the copy is of a certificate, a key or a password alone, which does not go back.
+const MATERIAL: &str = "material/";
 
 /// What a host was wanted to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,8 +53,8 @@ struct WantedFile {
 }
 
 /// A text that stands for a copy which the host keeps itself.
-fn kept(digest: &Digest) -> String {
-    sentinel(format!("{KEPT}{digest}"))
+fn kept(digest: &Digest, is_material: bool) -> String {
+    sentinel(format!("{KEPT}{}{digest}", if is_material { MATERIAL } else { "" }))
 }
 
 /// The digest of the copy that a text stands for, where it stands for one that the host keeps itself.
@@ -60,6 +62,7 @@ pub fn kept_copy(text: &str) -> Option<Digest> {
     let names = secret::names(text);
     let [name] = names.as_slice() else { return None };
     let digest = name.strip_prefix(KEPT)?;
+    let digest = digest.strip_prefix(MATERIAL).unwrap_or(digest);
     let is_digest = digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_digest.then(|| Digest(digest.to_owned()))
 }
@@ -115,14 +118,26 @@ impl Wanted {
         let (open, wanted) = (rules.unwrap_or(&none), self.firewall.as_ref().unwrap_or(&none));
         let rules_hold = wanted.rules.is_subset(&open.rules)
             && (self.firewall.is_none() || (wanted.backend, &wanted.block) == (open.backend, &open.block));
-        // A run after which nothing was wanted says nothing of a host that has something.
-        let says_nothing = self.files.is_empty() && !manifest.is_empty();
+        // What a host was that infra had left is not known.
+        let says_nothing = self.files.is_empty();
         if says_nothing || !self.files.iter().all(same) || !rules_hold {
             return None;
         }
         let paths = manifest.keys().filter(|path| !self.files.contains_key(*path)).cloned();
         let flows = open.rules.difference(&wanted.rules).filter(|rule| !rule.is_passage());
         Some(paths.chain(flows.map(|rule| format!("{} {}", rule.flow, rule.proto.at(rule.port)))).collect())
+    }
+
+    /// The same with the host's own bytes behind all names: what was renewed since and was not brought to the host is none of it.
+    #[must_use]
+    pub fn as_put(mut self, manifest: &BTreeMap<String, Recorded>) -> Self {
+        for (path, file) in self.files.iter_mut().filter(|(_, file)| !secret::names(&file.text).is_empty()) {
+            if let Some(known) = manifest.get(path) {
+                file.text = kept(&known.digest, true).into();
+                file.digest = known.digest.clone();
+            }
+        }
+        self
     }
 
     /// The desired state of then, with the materials of today. `manifest` is what stands on the host now. What nobody knows any more
@@ -140,9 +155,13 @@ impl Wanted {
             let (text, digest) = if let Some(bytes) = drafted {
                 (text, Digest::of(bytes.as_bytes()))
             } else {
-                let now = manifest.get(&path).filter(|_| is_material(&text)).map(|known| known.digest.clone());
+                let material = match kept_copy(&text) {
+                    Some(_) => text.contains(&format!("{KEPT}{MATERIAL}")),
+                    None => is_material(&text),
+                };
+                let now = manifest.get(&path).filter(|_| material).map(|known| known.digest.clone());
                 let digest = now.unwrap_or(digest);
-                (kept(&digest).into(), digest)
+                (kept(&digest, material).into(), digest)
             };
             let body = Body { text, digest, origin: None };
             (path, File { service: service(&of), phase, access, body, then, about })

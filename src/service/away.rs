@@ -40,7 +40,9 @@ impl Service for Away {
 
     fn inquiry(&self) -> Option<Inquiry> {
         let script = || {
-            let tell = |name: &str, path: &str| format!("[ -e .{path} ] && echo {name} && head -c 1000 .{path}\n");
+            let tell = |name: &str, path: &str| {
+                format!("[ -e .{path} ] && echo {name} && head -c 1000 .{path} | sed 's/^/ /' && echo\n")
+            };
             tell("drained", MARK) + &tell("retired", "/var/lib/infra/retired")
         };
         let records = &["etc/nginx/infra-drained", "var/lib/infra/retired"];
@@ -52,11 +54,18 @@ impl Service for Away {
         Ok(())
     }
 
-    fn decide(&self, _: &Site, observed: &ObservedFleet, _: &Memory) -> Result<Decided, Diagnostic> {
-        let marked = observed.iter().filter_map(|(host, seen)| Some((host, mark(seen)?)));
-        let note =
-            |(host, mark)| format!("{host} is drained {mark}, and stays so: `infra undrain {host}` brings it back");
-        Ok(Decided { notes: marked.map(note).collect(), ..Decided::default() })
+    fn decide(&self, site: &Site, observed: &ObservedFleet, _: &Memory) -> Result<Decided, Diagnostic> {
+        let mut decided = Decided::default();
+        for (name, mark) in observed.iter().filter_map(|(name, seen)| Some((name, mark(seen)?))) {
+            match site.hosts.get(name).filter(|_| mark.why == WHILE) {
+                // A run that was killed has left it so; a live one holds the host's lock.
+                Some(host) => decided.hosts.extend(come_back(host).hosts),
+                None => decided
+                    .notes
+                    .push(format!("{name} is drained {mark}, and stays so: `infra undrain {name}` brings it back")),
+            }
+        }
+        Ok(decided)
     }
 
     fn status(&self, seen: &Seen<'_>) -> Said {
@@ -122,8 +131,15 @@ pub fn leave_script(mark: &Mark) -> String {
 /// sh text that takes the file away.
 pub const GONE: &str = "rm -f /etc/nginx/infra-drained && sync /etc/nginx";
 
-/// sh text that holds where no file is there.
-pub const NOT_DRAINED: &str = "[ ! -e /etc/nginx/infra-drained ]";
+/// Why a host is drained by a run that changes it, and brings it back by itself.
+pub const WHILE: &str = "while it changes";
+
+/// sh text that holds where no person has put the file there.
+pub const NOT_DRAINED_BY_HAND: &str =
+    "[ ! -e /etc/nginx/infra-drained ] || [ \"$(sed -n 3p /etc/nginx/infra-drained)\" = 'while it changes' ]";
+
+/// sh text that holds where the front of its host can be drained.
+pub const KNOWS: &str = "grep -qsF /etc/nginx/infra-drained /etc/nginx/conf.d/*.conf";
 
 /// Whether what a host serves others may be away for a moment by what is done on it in a phase.
 pub fn serves_in(host: &Host, phase: Phase) -> bool {

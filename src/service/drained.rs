@@ -55,7 +55,11 @@ pub fn retired(observed: &Observed) -> Option<Mark> {
 /// traffic by it. A host that was retired is left alone.
 pub(super) fn read(answer: &str, observed: &mut Observed) {
     let mut marks = Marks::default();
-    let (drained, retired) = answer.split_once("retired\n").unwrap_or((answer, ""));
+    // The lines of a file begin with a space, so none of them is taken for the word before the other's.
+    let (drained, retired) = match answer.strip_prefix("retired\n") {
+        Some(rest) => ("", rest),
+        None => answer.split_once("\nretired\n").unwrap_or((answer, "")),
+    };
     marks.drained = drained.strip_prefix("drained\n").map(one);
     marks.retired = (!retired.is_empty()).then(|| one(retired));
     if let Some(mark) = &marks.retired {
@@ -71,7 +75,7 @@ pub(super) fn read(answer: &str, observed: &mut Observed) {
 
 /// A line for each of the three.
 fn one(text: &str) -> Mark {
-    let mut lines = text.lines().map(|line| visible::line(line).into_owned());
+    let mut lines = text.lines().map(|line| visible::line(line.strip_prefix(' ').unwrap_or(line)).into_owned());
     let mut next = || lines.next().unwrap_or_default();
     let since = next().trim().parse().unwrap_or(0);
     let (by, why) = (next(), next());

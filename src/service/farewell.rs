@@ -65,7 +65,10 @@ pub fn desired(site: &Site, host: &Host, seen: &Observed, rules: Rules, mark: Op
     match rules {
         Rules::Open if seen.firewall.loaded.is_some() => {
             let title = "open the firewall: the rules of infra are removed, also for the next boot";
-            add("rules", title, script::unload_script(), format!("opened at {}", seen.clock));
+            // Rules are there, so whatever an earlier farewell has made true holds no more.
+            let before = seen.made.get(&format!("{NAME}/rules")).map(String::as_str);
+            let fact = if before == Some("opened") { "opened again" } else { "opened" };
+            add("rules", title, script::unload_script(), fact.to_owned());
         }
         Rules::Open => {}
         Rules::Closed => {

@@ -5,10 +5,11 @@ folder_of() { d=${1%/*}; printf '%s' "$ROOT${d:-/}"; }
 # on_disk FILE: its bytes are. A link or a FIFO has none, and a link's are another's.
 on_disk() { ! plain "$1" || sync "$1"; }
 
-# record FILE TEXT: becomes one of our own records, whole and on disk; what stood there, or at the name of the new copy, goes.
+# record FILE TEXT: becomes one of our own records, whole and on disk; what stood there, or at the name of the new copy, goes. Written by
+# cat, as the shell does not say that a disk is full.
 record() {
 	new_copy="${1%/*}/.${1##*/}.new"
-	rm -f "$new_copy" && printf '%s' "$2" >"$new_copy" && sync "$new_copy" && mv -fT "$new_copy" "$1" && sync "${1%/*}"
+	rm -f "$new_copy" && printf '%s' "$2" | cat >"$new_copy" && sync "$new_copy" && mv -fT "$new_copy" "$1" && sync "${1%/*}"
 }
 
 # swap SOURCE PATH: rename into place on the same file system, with the bytes and the folder on disk. What stands there is

@@ -50,7 +50,7 @@ if [ -z "$fw_others" ]; then
 	printf 'ruleset\n%s\n' "$fw_live"
 else
 	printf '%s\n' "$fw_live" | awk '
-		/^table inet infra(_block)? {/ { ours = 1 }
+		/^table inet infra(_block)? [{]/ { ours = 1 }
 		ours { kept = kept $0 "\n" }
 		/^}/ { ours = 0 }
 		/^table / { table = $2 " " $3; next }

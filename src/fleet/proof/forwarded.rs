@@ -149,7 +149,10 @@ fn judge(source: &str, way: Way, own: &BTreeSet<IpAddr>, told: &Told) -> Option<
         Some(first) if !own.contains(&first) => {
             Some(format!("{source} sends to {to} by way of {first}, which is no address of this host"))
         }
-        Some(_) if told.answer.is_some_and(Reach::is_through) => None,
+        Some(_) if told.answer == Some(Reach::Open) => None,
+        Some(first) if told.answer == Some(Reach::Refused) => Some(format!(
+            "a connection from {source} to {to} at port {port}, by way of {first}, is refused: nobody listens there, or somebody on the way refuses it"
+        )),
         Some(first) => {
             Some(format!("a connection from {source} to {to} at port {port}, by way of {first}, is not answered"))
         }
@@ -165,7 +168,7 @@ mod tests {
         let own = BTreeSet::from(["10.0.3.11".parse().unwrap(), "fd00::3".parse().unwrap()]);
         for (route, answer, expected) in [
             ("10.0.4.11 via 10.0.3.11 dev eth0 src 10.0.2.11 uid 0", Some(Reach::Open), None),
-            ("10.0.4.11 via 10.0.3.11 dev eth0 src 10.0.2.11 uid 0", Some(Reach::Refused), None),
+            ("10.0.4.11 via 10.0.3.11 dev eth0 src 10.0.2.11 uid 0", Some(Reach::Refused), Some("is refused")),
             ("10.0.4.11 via inet6 fd00::3 dev eth0 src 10.0.2.11 uid 0", Some(Reach::Open), None),
             ("10.0.4.11 via 10.0.3.11 dev eth0 src 10.0.2.11 uid 0", Some(Reach::Drop), Some("is not answered")),
             ("10.0.4.11 via 10.0.3.11 dev eth0 src 10.0.2.11 uid 0", None, Some("is not answered")),

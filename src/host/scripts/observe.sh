@@ -25,25 +25,29 @@ for path in $own/lock $own/lock.holder $own/orders.lock $own/orders.holder $own/
 	plain_or_none "$path" || odd="$odd $path"
 done
 
-# One process reads the lines of all that is told by its lines, each file by the rules of who asks for it. A step that outlived its
-# controller is let through first, as half of a change is no state to plan from; where the lock is not given back, or flock is one
-# that forks, it is read all the same.
-set --
-for path in ./etc/os-release ./proc/meminfo; do [ ! -f "$path" ] || set -- "$@" who=system "$path"; done
-# The kernel gives such a number to one reader in one go, which the shell's own is not.
-[ ! -f ./proc/sys/fs/nr_open ] || set -- "$@" who=bound ./proc/sys/fs/nr_open
-if [ -z "$odd" ]; then
-	[ ! -f $own/manifest ] || set -- "$@" who=manifest $own/manifest
-	for path in $own/owed/*; do [ ! -f "$path" ] || set -- "$@" who=owed "$path"; done
-	for path in $own/made/*; do [ ! -f "$path" ] || set -- "$@" who=made "$path"; done
-	LOOKS
-fi
+# One process reads the lines of all that is told by its lines, each file by the rules of who asks for it. What there is to read is
+# listed while nobody is at work: a step that outlived its controller is let through first, as half of a change is no state to plan
+# from. Where the lock is not given back, or flock is one that forks, it is read all the same.
 told=$line_end$line_end$line_end
-if [ $# -gt 0 ]; then
-	set -- awk AWK "known=$asked $secret $wanted" "on_ways=$on_ways" "$@"
-	if [ -n "$odd" ] || [ ! -e "$own/step.lock" ] || ! told=$(flock -s -F -w 45 "$own/step.lock" "$@" 2>/dev/null); then
-		told=$("$@") || exit 1
+look() {
+	by=$1
+	set --
+	for path in ./etc/os-release ./proc/meminfo; do [ ! -f "$path" ] || set -- "$@" who=system "$path"; done
+	# The kernel gives such a number to one reader in one go, which the shell's own is not.
+	[ ! -f ./proc/sys/fs/nr_open ] || set -- "$@" who=bound ./proc/sys/fs/nr_open
+	if [ -z "$odd" ]; then
+		[ ! -f $own/manifest ] || set -- "$@" who=manifest $own/manifest
+		for path in $own/owed/*; do [ ! -f "$path" ] || set -- "$@" who=owed "$path"; done
+		for path in $own/made/*; do [ ! -f "$path" ] || set -- "$@" who=made "$path"; done
+		LOOKS
 	fi
+	[ $# -gt 0 ] || return 0
+	told=$($by awk AWK "known=$asked $secret $wanted" "on_ways=$on_ways" "$@")
+}
+if [ -n "$odd" ] || [ ! -e "$own/step.lock" ] || ! look "flock -s -n -F $own/step.lock" 2>/dev/null; then
+	[ -n "$odd" ] || [ ! -e "$own/step.lock" ] || flock -s -w 45 "$own/step.lock" true
+	# What goes away between the list and its reading, such as an interface, ends awk: then once more.
+	look '' 2>/dev/null || look '' || exit 1
 fi
 more=${told%%"$line_end"*}
 told=${told#"$more$line_end"}

@@ -20,6 +20,13 @@ find_kept() {
 	refuse "$2" 'the copy of it that this host kept is gone'
 }
 find_all_kept
+# The last two that changed this host as a whole stay: what it is to be, and what it was before.
+latest=''
+for folder in "$@"; do
+	plain "$folder/wanted" && plain "$folder/journal" && grep -qE '^[a-z]* (done|put back in part:.*)$' "$folder/journal" &&
+		latest="${folder##*/} ${latest%% *}"
+done
+spared="$spared$latest "
 for record in "$infra/undo" "$infra/unfinished"; do
 	[ -e "$record" ] && read -r named phase <"$record" && spared="$spared$named "
 done

@@ -1,6 +1,7 @@
 # Says what workers of before a reload still hold: takes former, their process ids, and filter, the host and its ports as ss names them.
 [ -n "$former" ] || exit 0
-held=$(ss -Htnp state established "( $filter )" | awk -v pids="$former" '
+lines=$(ss -Htnp state established "( $filter )" 2>&1) || { echo "ss does not tell its connections: $lines"; exit 1; }
+held=$(printf '%s\n' "$lines" | awk -v pids="$former" '
 BEGIN { split(pids, all, " ") }
 { for (i in all) if (index($0, ",pid=" all[i] ",")) { held++; break } }
 END { print held + 0 }')

@@ -1,5 +1,5 @@
 # Says who holds a connection: takes filter, the ports as ss names them, and names, ADDRESS=HOST.
-look() { ss -Htn state established "( $filter )" | awk '{ print $3, $4 }'; }
+look() { lines=$(ss -Htn state established "( $filter )") && printf '%s\n' "$lines" | awk 'NF { print $3, $4 }'; }
 command -v ss >/dev/null || { echo 'it has no `ss` (package iproute2), which tells its connections'; exit 1; }
 first=$(look) && sleep 1 && second=$(look) || { echo 'ss does not tell its connections'; exit 1; }
 printf '%s\n-\n%s\n' "$first" "$second" | awk -v names="$names" '
