@@ -337,7 +337,15 @@ fn removed(bench: &Bench) {
             "ss -Hltn | grep -E ':(8405|8406|9090|9093|9100|9104|9113|9115) ' | grep -v 127.0.0.1:8405; systemctl is-enabled infra-measures.service prometheus-node-exporter 2>/dev/null | grep -x enabled; \
              ls /etc/prometheus/infra/*.key /etc/prometheus/infra.yml /var/lib/infra/measures /etc/nginx/conf.d/*scrape* /etc/systemd/system/infra-measures.* /var/lib/prometheus/node-exporter/infra.prom 2>/dev/null; true",
         );
-        assert_eq!(left.out, "", "{host}");
+        let unit = || {
+            bench
+                .sh(
+                    host,
+                    "systemctl status -n 20 infra-measures.service; journalctl -n 20 -o cat -u infra-measures.service",
+                )
+                .out
+        };
+        assert_eq!(left.out, "", "{host}: {}", unit());
     }
     let accounts =
         bench.sh("db1", "mariadb -NBe \"SELECT COUNT(*) FROM mysql.user WHERE user = 'infra_monitor'\"").expect(0).out;

@@ -106,7 +106,12 @@ fn empty(bench: &Bench) {
 fn converges(bench: &Bench) {
     wait("all is applied", Duration::from_secs(240), || (bench.apply().code == 0).then_some(()));
     wait("there is nothing to do", Duration::from_secs(60), || {
-        bench.infra(&["diff"]).out.contains("nothing to do").then_some(())
+        let said = bench.infra(&["diff"]).out;
+        let done = said.contains("nothing to do");
+        if !done {
+            println!("{said}");
+        }
+        done.then_some(())
     });
     equal(bench);
 }

@@ -330,7 +330,7 @@ fn a_plan_holds_for_its_time_and_for_one_run() {
     assert!(why.help().is_some());
     ticket.spend(&state, "20261123T184501-k7q2xm", at(1)).unwrap();
     let why = ticket.holds(file, &state, at(2)).unwrap_err().to_string();
-    assert!(why.ends_with("run 20261123T184501-k7q2xm has carried it out"), "{why}");
+    assert!(why.ends_with("it was begun by run 20261123T184501-k7q2xm, and a plan is for one run"), "{why}");
     // Nobody gives it more time by an editor, and what has ended is forgotten.
     let longer = Ticket { until: at(600).unix_timestamp(), ..ticket.clone() };
     let why = longer.holds(file, &state, at(2)).unwrap_err().to_string();
