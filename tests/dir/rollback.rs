@@ -230,7 +230,7 @@ fn what_brings_certificates_alone_is_not_in_the_way() {
     machine.run(&part, None, &brought, &newer).unwrap();
     // As the fleet does for a part of a run.
     fs_err::remove_file(machine.path(&format!("root/var/lib/infra/runs/{part}/wanted"))).unwrap();
-    assert!(machine.before(&part).unwrap_err().contains("none of these goes back"));
+    assert!(machine.before(&part).unwrap_err().contains("what never goes back"));
     machine.back(B, C, &newer);
     assert_eq!(machine.read("root/etc/demo/private/key").as_deref(), Some("key newer-marked\n"));
     let main = machine.path("root/etc/demo/main.conf");

@@ -61,6 +61,15 @@ for record in "$run"/new/records/*; do
 	plain "$record" || continue
 	mv -fT "$record" "$run/${record##*/}" || refuse 'the record of this run' 'the disk may be full or read-only'
 done
+# Room for what the phases keep of before is tried here: a host that has none refuses before any is changed.
+room=$(for path in $files $gones; do
+	[ ! -f "$ROOT$path" ] || stat -c %s "$ROOT$path"
+done | awk '{ all += $1 } END { printf "%.0f", all + 262144 }')
+words=$(head -c "$room" /dev/zero 2>&1 >"$run/room") || {
+	rm -f "$run/room"
+	refuse 'the copies of before' "$words"
+}
+rm -f "$run/room"
 journal "staged by $WHO"
 # However this ends, what was laid over /etc or copied of it goes.
 trap 'rm -rf "$run/view" "$run/view.over" "$run/view.sh"' EXIT
