@@ -53,8 +53,8 @@ more=${told%%"$line_end"*}
 told=${told#"$more$line_end"}
 on=${told%%"$line_end"*}
 told=${told#"$on$line_end"}
-number=${told%%"$line_end"*}
-told=${told#"$number$line_end"}
+bound=${told%%"$line_end"*}
+told=${told#"$bound$line_end"}
 real_folders $on
 on_ways="$on_ways$on"
 emit told "$told"
@@ -100,12 +100,12 @@ if [ -z "$odd" ] && [ -f $own/undo ]; then
 	set -- $value
 	cut="$infra/runs/$1/old/$2"
 	limits=0
-	plain "$cut.begun" && while read -r number; do
-		plain "$cut.tasks/$number.limit" && read -r limit <"$cut.tasks/$number.limit" && case $limit in
+	plain "$cut.begun" && while read -r task; do
+		plain "$cut.tasks/$task.limit" && read -r limit <"$cut.tasks/$task.limit" && case $limit in
 		'' | *[!0-9]* | ?????????*) ;;
 		*) limits=$((limits + limit)) ;;
 		esac
-		plain "$cut.tasks/$number.makes" && while read -r fact value; do emit doubted "$fact"; done <"$cut.tasks/$number.makes"
+		plain "$cut.tasks/$task.makes" && while read -r fact value; do emit doubted "$fact"; done <"$cut.tasks/$task.makes"
 	done <"$cut.begun"
 	emit undo_limit "$limits"
 fi
@@ -140,11 +140,11 @@ fi
 # In the same process, what root may give one: the kernel's own bound (proc_sys_fs(5)), or where a container may not go there, its
 # hard limit.
 sums=$(
-	[ -z "$number" ] || ulimit -n "$number" 2>/dev/null
+	[ -z "$bound" ] || ulimit -n "$bound" 2>/dev/null
 	ulimit -Hn
 	[ -z "$regular" ] || exec sha256sum -- $regular
 )
-[ -z "$number" ] || emit files "${sums%%"$line_end"*}"
+[ -z "$bound" ] || emit files "${sums%%"$line_end"*}"
 case $sums in *"$line_end"*) sums=${sums#*"$line_end"} ;; *) sums='' ;; esac
 emit sums "$sums"
 # texts LINE…: the texts of those of which the line of sha256sum is another.
