@@ -327,7 +327,7 @@ fn saved_plan(bench: &Bench) {
     has(&apply(2).err, &["the inventory, a template or a certificate asks for something else on lb1 now"]);
     bench.edit("hsts: 601", "hsts: 600");
     has(&apply(0).out, &["6 hosts changed"]);
-    has(&apply(2).err, &["holds no longer, nothing was done: it was begun by run ", "has carried it out"]);
+    has(&apply(2).err, &["holds no longer, nothing was done: it was begun by run ", "and a plan is for one run"]);
     diff(0);
     has(
         &bench.infra(&["apply", "--yes", "--plan", "inventory.yml"]).expect(2).err,
