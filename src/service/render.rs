@@ -123,13 +123,7 @@ impl Templates {
         if !errors.is_empty() {
             return Err(errors);
         }
-        let sources = templates.sources.clone();
-        let (tera, failures) = if shadowed {
-            let parsed = guarded(PATIENCE, move || parse(&sources));
-            parsed.map_err(|why| vec![Diagnostic::error(format!("the templates cannot be parsed: {why}"))])?
-        } else {
-            parse(&sources)
-        };
+        let (tera, failures) = bounded(templates.sources.clone(), shadowed).map_err(|error| vec![error])?;
         errors.extend(failures.iter().map(|(name, error)| templates.diagnose(name, error)));
         templates.tera = Arc::new(tera);
         if errors.is_empty() { Ok(templates) } else { Err(errors) }
@@ -146,7 +140,7 @@ impl Templates {
             let text = marked.get(name).unwrap_or(&source.text).clone();
             (name.clone(), Arc::new(Source { path: source.path.clone(), text }))
         });
-        let (tera, failures) = parse(&marked.collect());
+        let (tera, failures) = bounded(marked.collect(), self.shadowed)?;
         if let Some((name, error)) = failures.first() {
             return Err(self.diagnose(name, error));
         }
@@ -170,7 +164,7 @@ impl Templates {
         let mut sources = self.sources.clone();
         let path = PathBuf::from(format!("templates/{name}"));
         sources.insert(name.to_owned(), Arc::new(Source { path, text: text.to_owned() }));
-        let (tera, failures) = parse(&sources);
+        let (tera, failures) = bounded(sources.clone(), true)?;
         let (spent, given_up) = (Mutex::default(), AtomicBool::new(false));
         let (services, warnings) = (self.services, Vec::new());
         let changed = Self { services, tera: Arc::new(tera), sources, shadowed: true, spent, given_up, warnings };
@@ -378,6 +372,18 @@ fn asking<T>(denied: Option<(String, String)>, render: impl FnOnce() -> T) -> (T
     let before = ASKING.replace(Asking { asked: BTreeSet::new(), denied });
     let done = render();
     (done, ASKING.replace(before).asked)
+}
+
+/// As [`parse`], within bounds where some of `sources` may be a stranger's: what nests deep takes a deep stack.
+fn bounded(
+    sources: BTreeMap<String, Arc<Source>>,
+    shadowed: bool,
+) -> Result<(Tera, Vec<(String, tera::Error)>), Diagnostic> {
+    if !shadowed {
+        return Ok(parse(&sources));
+    }
+    let parsed = guarded(PATIENCE, move || parse(&sources));
+    parsed.map_err(|why| Diagnostic::error(format!("the templates cannot be parsed: {why}")))
 }
 
 /// Parses all of `sources`; gives the engine, and each template that does not parse with the engine's error.
