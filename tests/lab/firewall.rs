@@ -433,18 +433,30 @@ fn forwarded(bench: &Bench) {
     {
         assert!(said.err.contains(told), "{told}: {}{}", said.out, said.err);
     }
-    // Both ends send over it now, and each run that loads rules there proves it anew.
+    // Both ends send over it now, and each run that loads rules there proves it anew. Nobody at home is no proof: who refuses, nobody knows.
     bench.sh("lb1", "ip route add 10.0.3.12 via 10.0.2.11 onlink dev eth0").expect(0);
     bench.sh("app2", "ip route add 10.0.1.11 via 10.0.2.11 onlink dev eth0").expect(0);
-    bench.edit("port: 9100, why: a way", "port: 9101, why: a way");
-    bench.edit("port: 9100, from", "port: 9101, from");
-    let said = bench.apply().expect(0);
-    let through = bench.sh("web1", "nft list chain inet infra forward").expect(0).out;
-    assert!(through.contains("9101") && !said.err.contains(words), "{through}{}{}", said.out, said.err);
+    let moved = |from: u16, to: u16| {
+        bench.edit(&format!("port: {from}, why: a way"), &format!("port: {to}, why: a way"));
+        bench.edit(&format!("port: {from}, from"), &format!("port: {to}, from"));
+        let said = bench.apply().expect(0);
+        let through = bench.sh("web1", "nft list chain inet infra forward").expect(0).out;
+        assert!(through.contains(&to.to_string()), "{through}");
+        said
+    };
+    let said = moved(9100, 9101);
+    assert!(said.err.contains(words) && said.err.contains("is refused: nobody listens there"), "{}", said.err);
+    bench.sh("app2", "systemd-run -q --unit=behind socat TCP-LISTEN:9103,fork,reuseaddr SYSTEM:'echo hello'").expect(0);
+    wait("the listener", Duration::from_secs(10), || {
+        (bench.sh("app2", "ss -Hltn sport = :9103").out.contains("9103")).then_some(())
+    });
+    let said = moved(9101, 9103);
+    assert!(!said.err.contains(words), "{}{}", said.out, said.err);
+    bench.sh("app2", "systemctl stop behind").expect(0);
     // A way on which something is lost is no proof.
     bench.sh("app2", "ip route del 10.0.1.11; ip route add blackhole 10.0.1.11").expect(0);
-    bench.edit("port: 9101, why: a way", "port: 9102, why: a way");
-    bench.edit("port: 9101, from", "port: 9102, from");
+    bench.edit("port: 9103, why: a way", "port: 9102, why: a way");
+    bench.edit("port: 9103, from", "port: 9102, from");
     let said = bench.apply();
     let lost = "a connection from lb1 to 10.0.3.12 at port 9102, by way of 10.0.2.11, is not answered";
     assert!(said.err.contains(lost), "{}{}", said.out, said.err);
