@@ -180,7 +180,7 @@ fn judge(entry: &Entry, told: &Traced, answer: Reach, open: bool, near: impl FnO
     if answer == Reach::Open {
         return Verdict::Through;
     }
-    if !told.listens.contains(&entry.port) {
+    if !told.heard(entry.address, entry.port) {
         return Verdict::Unheard;
     }
     if let Some(refusal) = told.refused.get(&entry.port) {

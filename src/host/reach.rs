@@ -94,7 +94,8 @@ pub fn traced(
     if !told.is_whole() {
         return Err(TransportError::Setup(format!("the look at connections ended with {}", output.status)));
     }
-    Ok(Traced::read(told.last("listens").unwrap_or_default(), told.last("traced")))
+    let word = |name| told.last(name).unwrap_or_default();
+    Ok(Traced::read(word("listens"), word("own"), told.last("traced")))
 }
 
 /// What is to be watched for connections from these addresses.

@@ -1,6 +1,7 @@
 # Lets the kernel tell what becomes of new connections to some ports for SECONDS, and what listens. It marks packets and judges none.
 # $watched: lines of rules that mark; $seconds.
 emit listens "$(ss -Hltn 2>/dev/null)"
+emit own "$(ip -o addr show 2>/dev/null)"
 if [ -z "$ROOT" ] && command -v nft >/dev/null; then
 	untrace() { nft delete table inet infra_trace 2>/dev/null || :; }
 	untrace

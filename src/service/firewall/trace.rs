@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::base::net::Port;
 
@@ -70,8 +70,11 @@ impl fmt::Display for Refusal {
 /// What a host has told.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Traced {
-    /// TCP ports at which others may be served, not over loopback alone.
-    pub listens: BTreeSet<Port>,
+    /// TCP ports at which others may be served, not over loopback alone, and the addresses at which it is listened there: `0.0.0.0` and
+    /// `::` for all of a family.
+    pub listens: BTreeMap<Port, BTreeSet<IpAddr>>,
+    /// The host's own addresses.
+    pub own: BTreeSet<IpAddr>,
     /// Ports at which watched connections came in; `None` where the host could not tell.
     pub arrived: Option<BTreeSet<Port>>,
     /// Who refused them, by port.
@@ -79,15 +82,25 @@ pub struct Traced {
 }
 
 impl Traced {
-    /// Reads the output of `ss -Hltn`, and that of `nft monitor trace`, if there was one. What does not read is passed over.
-    pub fn read(listens: &str, traced: Option<&str>) -> Self {
-        let listens = listens.lines().filter_map(|line| {
-            let (address, port) = line.split_whitespace().nth(3)?.rsplit_once(':')?;
+    /// Reads the output of `ss -Hltn` (ss(8)), of `ip -o addr show` (ip-address(8)), and that of `nft monitor trace`, if there was one. What
+    /// does not read is passed over.
+    pub fn read(listens: &str, own: &str, traced: Option<&str>) -> Self {
+        let mut told = Self { arrived: traced.map(|_| BTreeSet::new()), ..Self::default() };
+        for (address, port) in listens.lines().filter_map(|line| line.split_whitespace().nth(3)?.rsplit_once(':')) {
+            let Ok(port) = port.parse::<Port>() else { continue };
             let address = address.split('%').next().unwrap_or(address).trim_matches(['[', ']']);
-            let local = address.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback());
-            if local { None } else { port.parse::<Port>().ok() }
-        });
-        let mut told = Self { listens: listens.collect(), arrived: traced.map(|_| BTreeSet::new()), ..Self::default() };
+            // A socket of both families has a star; one of IPv6 alone has `[::]`.
+            let both = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+            let at = match address.parse::<IpAddr>() {
+                Ok(address) if address.to_canonical().is_loopback() => continue,
+                Ok(address) => vec![address.to_canonical()],
+                Err(_) => both.to_vec(),
+            };
+            told.listens.entry(port).or_default().extend(at);
+        }
+        let own =
+            own.lines().filter_map(|line| line.split_whitespace().nth(3)?.split('/').next()?.parse::<IpAddr>().ok());
+        told.own = own.collect();
         // Of each packet the port to which it came first, whatever it was translated to since.
         let mut packets: BTreeMap<&str, Port> = BTreeMap::new();
         for line in traced.unwrap_or_default().lines() {
@@ -116,6 +129,14 @@ impl Traced {
             }
         }
         told
+    }
+
+    /// Whether somebody is there to take a connection to this address: one who listens at another address of the host is not. What is
+    /// translated on its way to the host arrives at an address that nobody here knows.
+    pub fn heard(&self, address: IpAddr, port: Port) -> bool {
+        let family = |at: &&IpAddr| at.is_ipv4() == address.is_ipv4();
+        let takes = |at: &IpAddr| at.is_unspecified() || *at == address || !self.own.contains(&address);
+        self.listens.get(&port).is_some_and(|all| all.iter().filter(family).any(takes))
     }
 }
 
@@ -148,9 +169,30 @@ half a line";
     fn who_refuses_is_told_by_its_rule() {
         let listens = "LISTEN 0 128 0.0.0.0:443 0.0.0.0:*\nLISTEN 0 128 127.0.0.1:81 0.0.0.0:*\nLISTEN 0 5 [::]:82 [::]:*\n\
                        LISTEN 0 5 [::1]:83 [::]:*\nLISTEN 0 5 *:84 *:*\nLISTEN 0 5 10.0.0.1%eth0:85 *:*\nx\n";
-        let told = Traced::read(listens, Some(TOLD));
+        let own = "1: lo    inet 127.0.0.1/8 scope host lo\n2: eth0    inet 10.0.0.1/24 brd 10.0.0.255 scope global eth0\n\
+                   2: eth0    inet 10.0.0.2/24 scope global eth0\n2: eth0    inet6 fd00::1/64 scope global \nx\n";
+        let told = Traced::read(listens, own, Some(TOLD));
         let ports = |ports: &BTreeSet<Port>| ports.iter().map(|port| port.get()).collect::<Vec<_>>();
-        assert_eq!(ports(&told.listens), [82, 84, 85, 443]);
+        assert_eq!(ports(&told.listens.keys().copied().collect()), [82, 84, 85, 443]);
+        for (address, port, heard) in [
+            ("10.0.0.1", 443, true),
+            ("10.0.0.2", 443, true),
+            ("fd00::1", 443, false),
+            ("10.0.0.1", 82, false),
+            ("fd00::1", 82, true),
+            ("10.0.0.1", 84, true),
+            ("fd00::1", 84, true),
+            ("10.0.0.1", 85, true),
+            ("10.0.0.2", 85, false),
+            // Before a translator of addresses.
+            ("203.0.113.9", 85, true),
+            ("2001:db8::9", 85, false),
+            ("10.0.0.1", 81, false),
+            ("10.0.0.1", 4, false),
+        ] {
+            let (address, number): (IpAddr, Port) = (address.parse().unwrap(), u64::try_into(port).unwrap());
+            assert_eq!(told.heard(address, number), heard, "{address} {port}");
+        }
         assert_eq!(ports(told.arrived.as_ref().unwrap()), [80, 81, 82, 90, 443]);
         let words: Vec<String> = told.refused.iter().map(|(port, by)| format!("{port}: {by}")).collect();
         assert_eq!(
@@ -165,6 +207,6 @@ half a line";
                  with tcp reset`",
             ]
         );
-        assert_eq!(Traced::read("", None).arrived, None);
+        assert_eq!(Traced::read("", "", None).arrived, None);
     }
 }
