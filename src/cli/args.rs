@@ -230,7 +230,7 @@ mod tests {
             "infra ssh",
             "infra trust web1 --fingerprint MD5:00",
             "infra lab exec web1",
-            "infra lab up --release jammy",
+            "infra lab up --release bullseye",
         ] {
             assert_eq!(parse(line).expect_err(line).exit_code(), i32::from(exit::INPUT), "{line}");
         }

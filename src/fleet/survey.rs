@@ -366,7 +366,10 @@ fn look_as(
             let told = beside::against(site, name, wanted.firewall.as_ref()?, &seen.firewall);
             (!told.is_empty()).then(|| report::phrase(&told.join("; ")))
         };
-        let left = || desired.get(name).and_then(|wanted| refusal(wanted, seen).or_else(|| against(wanted)));
+        let old =
+            || site.hosts.get(name).and_then(|host| services.too_old(&host.roles, &seen.facts).into_iter().next());
+        let left =
+            || desired.get(name).and_then(|wanted| refusal(wanted, seen).or_else(old).or_else(|| against(wanted)));
         if let Some(reason) = sources.of_another(seen).or_else(left) {
             survey.refused.insert(name.clone(), reason);
         }

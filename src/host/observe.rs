@@ -126,7 +126,14 @@ mod tests {
     const CACHED: Product = Product {
         name: "cached",
         packages: &["cached-full", "cached"],
-        shipped: [Version(1, 6, 0), Version(1, 6, 1), Version(1, 6, 2), Version(1, 6, 3), Version(1, 6, 4)],
+        shipped: [
+            Version(1, 6, 0),
+            Version(1, 6, 0),
+            Version(1, 6, 1),
+            Version(1, 6, 2),
+            Version(1, 6, 3),
+            Version(1, 6, 4),
+        ],
     };
 
     impl Service for Cache {

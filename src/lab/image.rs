@@ -52,6 +52,8 @@ const PACKAGES: [&str; 23] = [
 fn packages(release: Release) -> Vec<&'static str> {
     match release {
         Release::Bookworm | Release::Noble | Release::Trixie | Release::Resolute => PACKAGES.to_vec(),
+        // Its nginx has no modules of Brotli.
+        Release::Jammy => PACKAGES.into_iter().filter(|name| !name.contains("brotli")).collect(),
         Release::Sid => {
             PACKAGES.into_iter().filter(|name| !name.starts_with("mariadb")).chain(["mysql-server"]).collect()
         }

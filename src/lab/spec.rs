@@ -19,6 +19,8 @@ pub enum Release {
     /// Debian 12.
     #[default]
     Bookworm,
+    /// Ubuntu 22.04.
+    Jammy,
     /// Ubuntu 24.04.
     Noble,
     /// Debian 13.
@@ -30,18 +32,19 @@ pub enum Release {
 }
 
 impl Release {
-    /// Every release, oldest first.
-    pub const ALL: [Self; 5] = [Self::Bookworm, Self::Noble, Self::Trixie, Self::Resolute, Self::Sid];
+    /// Every release, in the order of those that are supported.
+    pub const ALL: [Self; 6] = [Self::Bookworm, Self::Jammy, Self::Noble, Self::Trixie, Self::Resolute, Self::Sid];
 
     /// Whether it is Ubuntu's, whose packages come from archives of its own.
     pub fn is_ubuntu(self) -> bool {
-        matches!(self, Self::Noble | Self::Resolute)
+        matches!(self, Self::Jammy | Self::Noble | Self::Resolute)
     }
 
     /// The suite in the archive.
     pub fn suite(self) -> &'static str {
         match self {
             Self::Bookworm => "bookworm",
+            Self::Jammy => "jammy",
             Self::Noble => "noble",
             Self::Trixie => "trixie",
             Self::Resolute => "resolute",
@@ -61,7 +64,7 @@ impl std::str::FromStr for Release {
     fn from_str(text: &str) -> Result<Self, Error> {
         Self::ALL.into_iter().find(|release| release.suite() == text).ok_or_else(|| {
             Error::Spec(format!(
-                "`{text}` is not a release that the lab knows; write `bookworm`, `noble`, `trixie`, `resolute` or `sid`"
+                "`{text}` is not a release that the lab knows; write `bookworm`, `jammy`, `noble`, `trixie`, `resolute` or `sid`"
             ))
         })
     }

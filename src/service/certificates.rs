@@ -33,7 +33,14 @@ pub const CIPHERSUITES: &str = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TL
 pub(crate) const OPENSSL: Product = Product {
     name: "openssl",
     packages: &["libssl3t64", "libssl3", "openssl"],
-    shipped: [Version(3, 0, 19), Version(3, 0, 13), Version(3, 5, 1), Version(3, 5, 5), Version(3, 6, 5)],
+    shipped: [
+        Version(3, 0, 19),
+        Version(3, 0, 2),
+        Version(3, 0, 13),
+        Version(3, 5, 1),
+        Version(3, 5, 5),
+        Version(3, 6, 5),
+    ],
 };
 
 /// The curves; the post-quantum one first where the library has it (OpenSSL 3.5).

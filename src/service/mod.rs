@@ -13,7 +13,7 @@ use crate::plan::state::{Body, Desired, DesiredHost, Digest, Facts, File, Observ
 use crate::service::claims::Claims;
 use crate::service::firewall::rules::Rules;
 use crate::service::inquiry::Inquiry;
-use crate::service::product::Product;
+use crate::service::product::{Floor, Product};
 use crate::service::render::Template;
 use crate::service::shared::Shared;
 use crate::service::status::{Gauge, Seen};
@@ -133,6 +133,11 @@ pub trait Service: Sync {
 
     /// The products on whose versions its templates depend.
     fn products(&self) -> &'static [Product] {
+        &[]
+    }
+
+    /// What the roles that it serves need of products.
+    fn floors(&self) -> &'static [Floor] {
         &[]
     }
 

@@ -23,7 +23,14 @@ pub(super) mod status;
 pub(crate) const NGINX: Product = Product {
     name: "nginx",
     packages: &["nginx-light", "nginx-core", "nginx"],
-    shipped: [Version(1, 22, 1), Version(1, 24, 0), Version(1, 26, 3), Version(1, 28, 3), Version(1, 30, 6)],
+    shipped: [
+        Version(1, 22, 1),
+        Version(1, 18, 0),
+        Version(1, 24, 0),
+        Version(1, 26, 3),
+        Version(1, 28, 3),
+        Version(1, 30, 6),
+    ],
 };
 pub(crate) const UNIT: &str = "nginx.service";
 pub(crate) const TEMPLATE: Template = template!("nginx/nginx.conf");

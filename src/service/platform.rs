@@ -2,29 +2,26 @@
 
 use crate::plan::state::Facts;
 
-/// The supported releases, oldest first: distribution and version as [`Facts`] have them. Each
-/// [`Product`](crate::service::product::Product) says what each of them ships. The last is not out yet: what Debian calls testing and
-/// unstable, which both say `forky` of themselves. It stands here for `MySQL` 9.7, which no release has before it.
-pub const RELEASES: [(&str, &str); 5] =
-    [("debian", "12"), ("ubuntu", "24.04"), ("debian", "13"), ("ubuntu", "26.04"), ("debian", "forky")];
-
-/// Releases that many hosts still run and that are not supported, with the reason and the way out. A load balancer needs HAProxy 2.6: counters of a
-/// table by number (`gpc`) and the clearing of ends of a name (`rtrim`) are not in the manual of 2.4. A web host needs nginx 1.19.10: without
-/// `keepalive_time` a busy connection goes on to a program that has become unwell (`ngx_http_upstream_module`).
-const TOO_OLD: [(&str, &str, &str); 2] = [
-    (
-        "ubuntu",
-        "22.04",
-        "its HAProxy 2.4 is too old for the role `lb`, which needs 2.6, and its nginx 1.18 for `web`, which needs 1.19.10; on it, \
-         `do-release-upgrade` leads to 24.04",
-    ),
-    (
-        "debian",
-        "11",
-        "its HAProxy 2.2 is too old for the role `lb`, which needs 2.6, and its nginx 1.18 for `web`, which needs 1.19.10; the release notes of \
-         Debian 12 say how it is upgraded",
-    ),
+/// The supported releases: distribution and version as [`Facts`] have them. Each [`Product`](crate::service::product::Product) says what
+/// each of them ships. The first is the oldest one that does for every role; for which roles another is too old is said by
+/// [`Floor`](crate::service::product::Floor)s. The last is not out yet: what Debian calls testing and unstable, which both say `forky` of
+/// themselves. It stands here for `MySQL` 9.7, which no release has before it.
+pub const RELEASES: [(&str, &str); 6] = [
+    ("debian", "12"),
+    ("ubuntu", "22.04"),
+    ("ubuntu", "24.04"),
+    ("debian", "13"),
+    ("ubuntu", "26.04"),
+    ("debian", "forky"),
 ];
+
+/// Releases that many hosts still run and that are not supported, with the reason and the way out.
+const TOO_OLD: [(&str, &str, &str); 1] = [(
+    "debian",
+    "11",
+    "its HAProxy 2.2 is too old for the role `lb`, which needs 2.6, and its nginx 1.18 for `web`, which needs 1.19.10; the release notes of \
+     Debian 12 say how it is upgraded",
+)];
 
 /// Why a release is not supported, where more can be said than that.
 pub fn too_old(distribution: &str, release: &str) -> Option<&'static str> {

@@ -324,12 +324,7 @@ fn probes(ways: &Ways, out: &mut Claims) {
     // `systemctl reload` succeeds even if the new worker dies: only the master knows.
     add(
         "the newest worker of what leads to the programs serves",
-        format!(
-            "echo 'show proc' | socat -t 5 - UNIX-CONNECT:{SOCKETS}/master.sock | awk '\
-             /failed: [1-9]/ {{ bad = 1 }} /^#/ {{ part = $2 }} part == \"workers\" && $2 == \"worker\" && $3 == 0 {{ good = 1 }} \
-             END {{ if (bad || !good) {{ print \"the master reports a failed reload\"; exit 1 }} }}'"
-        )
-        .into(),
+        haproxy::newest_worker(&format!("{SOCKETS}/master.sock")).into(),
         20,
     );
     for (port, command) in &ways.programs {

@@ -18,11 +18,11 @@ use crate::base::secret::sentinel;
 use crate::base::text::Text;
 use crate::inventory::site::{AppProgram, Auth, BodyLimit, Compression, Families, Role, Site, WebSite};
 use crate::plan::said::Said;
-use crate::plan::state::{Access, File, Follow, Look, Phase, Probe};
+use crate::plan::state::{Access, File, Follow, Look, Phase, Probe, Version};
 use crate::service::claims::Claims;
-use crate::service::nginx::{self, Front};
+use crate::service::nginx::{self, Front, NGINX};
 use crate::service::probe_path;
-use crate::service::product::Product;
+use crate::service::product::{Floor, Product};
 use crate::service::programs;
 use crate::service::render::{Template, template};
 use crate::service::status::{Gauge, Seen};
@@ -129,8 +129,18 @@ impl Service for Web {
         TEMPLATES
     }
 
+    fn floors(&self) -> &'static [Floor] {
+        // `keepalive_time` (ngx_http_upstream_module).
+        &[Floor {
+            role: Role::Web,
+            product: NGINX,
+            least: Version(1, 19, 10),
+            lacks: "its busy connections would go on to a program that has become unwell",
+        }]
+    }
+
     fn products(&self) -> &'static [Product] {
-        &[nginx::NGINX]
+        &[NGINX]
     }
 
     fn secrets(&self, site: &Site) -> Vec<SecretWanted> {

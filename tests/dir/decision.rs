@@ -85,7 +85,7 @@ impl Service for Blind {
     }
 }
 
-const DEMO: Product = Product { name: "demo", packages: &["demo"], shipped: [Version(2, 0, 0); 5] };
+const DEMO: Product = Product { name: "demo", packages: &["demo"], shipped: [Version(2, 0, 0); 6] };
 
 /// Has a package of another version than it says, and perhaps its repository.
 struct Versioned {

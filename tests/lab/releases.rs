@@ -36,6 +36,23 @@ sites:
 certificates: { issuer: internal }
 "#;
 
+/// Of an older Ubuntu: what its daemons do, and what they are too old for.
+const OLDER: &str = r#"
+name: older
+ssh: { user: ops, become: sudo }
+hosts:
+  lb1:  { address: 10.0.1.11, roles: [lb] }
+  web1: { address: 10.0.2.11, roles: [web] }
+  app1: { address: 10.0.3.11, roles: [app] }
+  db1:  { address: 10.0.4.11, roles: [db] }
+  db2:  { address: 10.0.4.12, roles: [db] }
+firewall: { manage_from: [10.0.0.0/24] }
+sites:
+  shop.example.com: { app: { port: 8080, health: /healthz } }
+certificates: { issuer: internal }
+database: { engine: mariadb, primary: db1, schemas: [shop] }
+"#;
+
 /// No daemon has anything to complain about in what we gave it.
 fn no_warnings(bench: &Bench) {
     for host in bench.site().hosts.keys() {
@@ -205,6 +222,39 @@ fn three_tiers_on_ubuntu() {
         bench.apply().expect(0);
         checks::run(&bench, &all, checks::independent);
     }
+}
+
+/// An older release of Ubuntu does for the roles whose daemons do; the others' hosts are left alone, with the reason.
+#[test]
+fn programs_and_databases_on_an_older_ubuntu() {
+    let Some(bench) = Bench::up_if_had("t-rel-older", OLDER, Release::Jammy) else { return };
+    let said = bench.infra(&["apply", "--yes"]);
+    assert_ne!(said.code, 0);
+    for (host, words) in
+        [("lb1", "`haproxy 2.4."), ("web1", "`nginx 1.18.0` is too old for the role `web`, which needs 1.19.10")]
+    {
+        let line = said.err.lines().find(|line| line.contains(&format!("{host} is left alone: ")));
+        assert!(
+            line.is_some_and(|line| line.contains("it runs `ubuntu 22.04`") && line.contains(words)),
+            "{}",
+            said.err
+        );
+    }
+    for host in ["app1", "db1", "db2"] {
+        assert!(!said.err.contains(&format!("{host} is left alone")), "{}", said.err);
+    }
+    let limited = |words: &[&str]| bench.infra(&[words, &["--limit", "role:app,role:db"]].concat());
+    limited(&["apply", "--yes"]).expect(0);
+    let said = limited(&["diff"]).expect(0);
+    assert!(said.out.contains("nothing to do"), "{}{}", said.out, said.err);
+    // The program answers behind its front, and what is written to one database is read from the other.
+    let front = "curl -sk --max-time 5 --resolve app1.older.infra.internal:9443:10.0.3.11 https://app1.older.infra.internal:9443/; nginx -t 2>&1";
+    let said = bench.sh("app1", front);
+    assert!(said.out.contains("test is successful") && !said.out.contains("warn"), "{}", said.out);
+    bench.sh("db1", "mariadb shop -e 'CREATE TABLE t (n INT PRIMARY KEY); INSERT INTO t VALUES (7)'").expect(0);
+    bench::wait("the row on the replica", std::time::Duration::from_secs(20), || {
+        (bench.sh("db2", "mariadb -NB shop -e 'SELECT n FROM t'").out.trim() == "7").then_some(())
+    });
 }
 
 #[test]

@@ -44,8 +44,8 @@ const OWN: [&str; 2] = ["  source: ", "  repository: "];
 /// its agent cannot be had, nothing is monitored.
 fn inventory_of(release: Release, maker: Option<&Maker>) -> String {
     let text = match release {
-        Release::Bookworm | Release::Noble | Release::Trixie | Release::Resolute => INVENTORY.to_owned(),
         Release::Sid => INVENTORY.replace("engine: mariadb", "engine: mysql"),
+        _ => INVENTORY.to_owned(),
     };
     let Some(maker) = maker else {
         return text.split_once("\nmonitoring:\n").map_or_else(|| text.clone(), |(before, _)| before.to_owned());
@@ -104,6 +104,10 @@ fn forget_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
 /// The whole main job on this machine.
 pub(super) fn run(demo: &LabDemo, reporter: &Reporter) -> Done {
     let name = demo.image.lab.name.as_ref().map_or(NAME, |name| name.as_str());
+    if demo.image.release == Release::Jammy {
+        let why = "the demonstration has load balancers and web hosts, for which the daemons of `jammy` are too old";
+        return Err(Stop::Refused(why.into(), vec!["leave out `--release`, or name a newer one".into()]));
+    }
     lab::private_root()?;
     let folder = folder(name);
     fsx::private_dir(&folder)?;

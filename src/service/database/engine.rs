@@ -14,14 +14,28 @@ use crate::service::product::Product;
 pub(crate) const MARIADB: Product = Product {
     name: "mariadb",
     packages: &["mariadb-server"],
-    shipped: [Version(10, 11, 19), Version(10, 11, 14), Version(11, 8, 9), Version(11, 8, 6), Version(11, 8, 9)],
+    shipped: [
+        Version(10, 11, 19),
+        Version(10, 6, 23),
+        Version(10, 11, 14),
+        Version(11, 8, 9),
+        Version(11, 8, 6),
+        Version(11, 8, 9),
+    ],
 };
 
 /// `MySQL`'s server. Debian has it before a release only; elsewhere it comes from its maker, whose long-term version that is.
 pub(crate) const MYSQL: Product = Product {
     name: "mysql",
     packages: &["mysql-server"],
-    shipped: [Version(8, 4, 0), Version(8, 0, 36), Version(8, 4, 0), Version(8, 4, 13), Version(9, 7, 4)],
+    shipped: [
+        Version(8, 4, 0),
+        Version(8, 0, 46),
+        Version(8, 0, 36),
+        Version(8, 4, 0),
+        Version(8, 4, 13),
+        Version(9, 7, 4),
+    ],
 };
 
 /// An engine in the version that a host has, or would get.

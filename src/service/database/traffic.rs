@@ -152,10 +152,7 @@ fn probes(out: &mut Claims) {
     // `systemctl reload` succeeds even if the new worker dies: only the master knows.
     add(
         "the newest worker of the database proxy serves",
-        "echo 'show proc' | socat -t 5 - UNIX-CONNECT:/run/infra/db-proxy/master.sock | awk '\
-         /failed: [1-9]/ { bad = 1 } /^#/ { part = $2 } part == \"workers\" && $2 == \"worker\" && $3 == 0 { good = 1 } \
-         END { if (bad || !good) { print \"the master reports a failed reload\"; exit 1 } }'"
-            .into(),
+        haproxy::newest_worker("/run/infra/db-proxy/master.sock"),
         false,
     );
     add(

@@ -21,9 +21,12 @@ pub const DATABASE: u16 = 3306;
 pub const DATABASE_ROLE: u16 = 9306;
 /// Where a host is scraped: `HAProxy`'s own measures on loopback, and the TLS front for who watches.
 pub const METRICS: u16 = 8405;
-/// The numeric users that fetch packages: root and Debian's `_apt` (base-passwd assigns 42 statically). Numbers, because
-/// a rule with the name of a user who does not exist yet fails to load.
-pub const PACKAGE_UIDS: [u32; 2] = [0, 42];
+/// The numeric users that fetch packages: root and Debian's `_apt`. Numbers, because a rule with the name of a user who does not exist yet
+/// fails to load.
+pub const PACKAGE_UIDS: [u32; 2] = [0, APT_UID];
+/// `_apt`, as base-passwd assigns it statically since Debian 12 and Ubuntu 24.04. On a host that was installed before that, the user keeps
+/// the number that it got there: [`super::apt_uid`].
+pub const APT_UID: u32 = 42;
 /// The numeric user of the monitoring agent, made by infra with this very number, for the same reason: neither Debian (policy 9.2.2)
 /// nor systemd (its «Users, Groups, UIDs and GIDs») gives 60578 to 61183 to anybody.
 pub const AGENT_UID: u32 = 60780;

@@ -23,7 +23,7 @@ use crate::base::net::{Cidr, Port};
 use crate::base::proto::Proto;
 use crate::inventory::site::Backend;
 use crate::plan::ruleset::{Direction, Ruleset};
-use crate::plan::state::Version;
+use crate::plan::state::{Facts, Version};
 use crate::service::claims::Claims;
 use crate::service::inquiry::Inquiry;
 use crate::service::product::{Feature, Product};
@@ -37,11 +37,27 @@ pub const ATTEMPT_MARK: u32 = 0x0001_f7a5;
 const NFT: Product = Product {
     name: "nft",
     packages: &["nftables"],
-    shipped: [Version(1, 0, 6), Version(1, 0, 9), Version(1, 1, 3), Version(1, 1, 6), Version(1, 1, 7)],
+    shipped: [
+        Version(1, 0, 6),
+        Version(1, 0, 2),
+        Version(1, 0, 9),
+        Version(1, 1, 3),
+        Version(1, 1, 6),
+        Version(1, 1, 7),
+    ],
 };
 
 /// Something else forwards packets on the host (Docker and its kind).
 pub const GUEST_FORWARDING: Feature = Feature("guest_forwarding");
+
+/// How a feature begins that says which number the host's user `_apt` has, where that is not [`flows::APT_UID`].
+const APT: &str = "apt_uid=";
+
+/// The number of the user that fetches packages on a host of these facts.
+pub fn apt_uid(facts: &Facts) -> u32 {
+    let told = facts.features.iter().find_map(|feature| feature.strip_prefix(APT)?.parse().ok());
+    told.unwrap_or(flows::APT_UID)
+}
 
 /// Whom it forwards for, in a sentence.
 pub const GUESTS: &str = "what another owner of rules (Docker) runs";

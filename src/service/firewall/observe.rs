@@ -7,8 +7,9 @@ use crate::plan::ruleset::Ruleset;
 use crate::plan::state::{Asks, Digest, Observed, ObservedFirewall, ObservedUnit, Shut};
 use crate::service::inquiry::{Inquiry, Look};
 
-use super::GUEST_FORWARDING;
+use super::flows::APT_UID;
 use super::script::{boot_files, live_command};
+use super::{APT, GUEST_FORWARDING};
 
 /// What the firewall asks of every host.
 pub const INQUIRY: Inquiry = Inquiry {
@@ -113,6 +114,7 @@ fn own_tables(ruleset: &str) -> Option<String> {
 fn read(answer: &str, observed: &mut Observed) {
     let mut firewall = ObservedFirewall::default();
     let mut rules = String::new();
+    let mut apt = None;
     let (mut ufw, mut flushes, mut guest) = (false, false, observed.packages.contains_key("docker.io"));
     let (mut rivals, mut warnings, mut drops) = (Vec::new(), Vec::new(), Vec::new());
     let (mut live, mut was_live, mut more, mut was_boot) = (None, None, Vec::new(), Vec::new());
@@ -136,6 +138,7 @@ fn read(answer: &str, observed: &mut Observed) {
             "sum" => digests.extend(rest.split_once(' ').map(|(digest, path)| (path, digest))),
             "armed" => firewall.pending = true,
             "guest" => guest = true,
+            "apt" => apt = rest.parse::<u32>().ok().filter(|uid| *uid != APT_UID),
             "ufw" => ufw = true,
             "flushes" => flushes = true,
             "legacy" => {
@@ -212,6 +215,7 @@ fn read(answer: &str, observed: &mut Observed) {
     if guest {
         GUEST_FORWARDING.note(&mut observed.facts);
     }
+    observed.facts.features.extend(apt.map(|uid| format!("{APT}{uid}")));
 }
 
 /// `HOOK PROTO PORTS TABLE`: the ports of a rule, one or more with commas and ranges.
@@ -296,6 +300,14 @@ mod tests {
         assert!(GUEST_FORWARDING.of(&observed.facts));
         assert_eq!(firewall.rivals.len(), 3, "{:?}", firewall.rivals);
         assert!(read_with(&[], "armed\n").firewall.pending);
+    }
+
+    #[test]
+    fn who_fetches_packages_may_have_a_number_of_its_own() {
+        for (answer, uid, noted) in [("", 42, 0), ("apt 42\n", 42, 0), ("apt 103\n", 103, 1), ("apt x\n", 42, 0)] {
+            let facts = read_with(&[], answer).facts;
+            assert_eq!((crate::service::firewall::apt_uid(&facts), facts.features.len()), (uid, noted), "{answer}");
+        }
     }
 
     #[test]

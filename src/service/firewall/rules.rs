@@ -13,9 +13,9 @@ use crate::inventory::site::{Families, Host, Party, Site};
 use crate::plan::decision::Passage;
 use crate::plan::ruleset::{Direction, PASSAGE, Rule, Ruleset};
 use crate::plan::state::Facts;
-use crate::service::firewall::GUEST_FORWARDING;
+use crate::service::firewall::{GUEST_FORWARDING, apt_uid};
 
-use super::flows::{Flow, is_host, way};
+use super::flows::{APT_UID, Flow, is_host, way};
 
 /// The flows of a fleet, as each host finds those that concern it.
 #[derive(Debug)]
@@ -69,14 +69,14 @@ impl<'a> Rules<'a> {
     pub fn host(&self, host: &Host, facts: &Facts) -> Ruleset {
         Ruleset {
             backend: self.site.firewall.backend,
-            rules: self.rules(host),
+            rules: self.rules(host, apt_uid(facts)),
             block: self.site.firewall.block.iter().map(|(net, _)| *net).collect(),
             guest_forwarding: GUEST_FORWARDING.of(facts),
         }
     }
 
-    /// The rules of flows on one host. Flows of the same name, port, protocol and users become one rule.
-    fn rules(&self, host: &Host) -> BTreeSet<Rule> {
+    /// The rules of flows on one host, where `apt` fetches packages. Flows of the same name, port, protocol and users become one rule.
+    fn rules(&self, host: &Host, apt: u32) -> BTreeSet<Rule> {
         type Key = (Direction, Proto, Option<Port>, BTreeSet<u32>, Nets, String);
         let mut merged: BTreeMap<Key, Option<Nets>> = BTreeMap::new();
         let mut add = |key: Key, found: Option<Nets>| {
@@ -124,7 +124,8 @@ impl<'a> Rules<'a> {
                 add(key, with_groups(self.peers(&flow.from, host, false), &["fe80::/10"]));
             }
             if is_host(&flow.from, host) {
-                let key = (Direction::Out, proto, port, flow.uids.clone(), nobody(), flow.name());
+                let uids = flow.uids.iter().map(|uid| if *uid == APT_UID { apt } else { *uid }).collect();
+                let key = (Direction::Out, proto, port, uids, nobody(), flow.name());
                 add(key, with_groups(self.peers(&flow.to, host, true), proto.groups()));
             }
         }
@@ -195,7 +196,7 @@ pub fn passages(site: &Site, ways: &[Passage]) -> BTreeMap<HostName, BTreeSet<Ru
         let words = format!("{}{PASSAGE}{why}", one.name());
         let of_way = Rules::of(site, std::slice::from_ref(&one));
         for host in [&passage.from, &passage.to].into_iter().filter_map(|name| site.hosts.get(name)) {
-            let rules = of_way.rules(host).into_iter().map(|rule| Rule { flow: words.clone(), ..rule });
+            let rules = of_way.rules(host, APT_UID).into_iter().map(|rule| Rule { flow: words.clone(), ..rule });
             open.entry(host.name.clone()).or_default().extend(rules);
         }
     }

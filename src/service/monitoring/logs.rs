@@ -17,7 +17,14 @@ use crate::service::product::Product;
 pub(super) const SYSLOG_NG: Product = Product {
     name: "syslog-ng",
     packages: &["syslog-ng-core"],
-    shipped: [Version(3, 38, 1), Version(4, 3, 1), Version(4, 8, 1), Version(4, 8, 1), Version(4, 8, 1)],
+    shipped: [
+        Version(3, 38, 1),
+        Version(3, 35, 1),
+        Version(4, 3, 1),
+        Version(4, 8, 1),
+        Version(4, 8, 1),
+        Version(4, 8, 1),
+    ],
 };
 /// Its unit.
 pub(super) const UNIT: &str = "syslog-ng.service";

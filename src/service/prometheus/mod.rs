@@ -10,11 +10,11 @@ use crate::base::diagnostic::Diagnostic;
 use crate::base::net::{Port, bracketed};
 use crate::inventory::site::{Host, MonitoringService, Role, Site};
 use crate::plan::said::Said;
-use crate::plan::state::Probe;
+use crate::plan::state::{Probe, Version};
 use crate::service::agent::{self, PHASE, Reader};
 use crate::service::claims::Claims;
 use crate::service::firewall::flows::METRICS;
-use crate::service::product::Product;
+use crate::service::product::{Floor, Product};
 use crate::service::render::{Template, template};
 use crate::service::status::{Gauge, Seen};
 use crate::service::{Context, Service, nginx};
@@ -109,6 +109,20 @@ pub(crate) fn front(site: &Site, host: &Host) -> Option<Front> {
     })
 }
 
+/// The program on the host that watches.
+const PROMETHEUS: Product = Product {
+    name: "prometheus",
+    packages: &["prometheus"],
+    shipped: [
+        Version(2, 42, 0),
+        Version(2, 31, 2),
+        Version(2, 45, 3),
+        Version(2, 53, 3),
+        Version(2, 53, 5),
+        Version(3, 5, 3),
+    ],
+};
+
 impl Service for Prometheus {
     fn name(&self) -> &'static str {
         NAME
@@ -119,7 +133,16 @@ impl Service for Prometheus {
     }
 
     fn products(&self) -> &'static [Product] {
-        &[nginx::NGINX]
+        &[nginx::NGINX, PROMETHEUS]
+    }
+
+    fn floors(&self) -> &'static [Floor] {
+        &[Floor {
+            role: Role::Monitor,
+            product: PROMETHEUS,
+            least: Version(2, 42, 0),
+            lacks: "an older one may not know the oldest version of TLS that it is to speak (`min_version`)",
+        }]
     }
 
     fn want(&self, context: &Context<'_>, out: &mut Claims) -> Result<(), Diagnostic> {
