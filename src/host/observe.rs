@@ -63,13 +63,19 @@ fn text(services: Services, request: &str) -> String {
             parts.push_str(&part("of", service, inquiry.when, &lines));
         }
     }
-    let text = include_str!("scripts/observe.sh")
+    let script = include_str!("scripts/observe.sh")
         .replace("UNITS", &units.join(" "))
         .replace("RECORDS", &records.join(" "))
         .replace("DIGESTS", &digests.join(" "))
         .replace("LOOKS", &looks)
         .replace("AWK", &quote(&format!("{}{rules}", include_str!("scripts/observe.awk"))));
-    format!("{request}{WAYS}\n{WIRE}\n{text}\n{parts}")
+    request.to_owned() + &bare(&format!("{WAYS}\n{WIRE}\n{script}\n{parts}"))
+}
+
+/// Without the lines that are for people: every host is sent all of it each time, and parses it.
+fn bare(script: &str) -> String {
+    let lines = script.lines().filter(|line| !line.trim_start().starts_with('#'));
+    lines.fold(String::with_capacity(script.len()), |text, line| text + line + "\n")
 }
 
 /// What the observing script is asked, as lines of it: the paths, units and packages that matter for `desired`, and to `services`.
@@ -180,6 +186,7 @@ mod tests {
         let ours = text.find("emit 'of cache' \"$(").unwrap();
         assert!(text[ours..].contains("items 7\n)\"; else"), "it runs in a subshell: {text}");
         let all = script(ALL, "").text;
+        assert!(!all.lines().any(|line| line.trim_start().starts_with('#')), "{all}");
         assert!(
             !["UNITS", "RECORDS", "DIGESTS", "LOOKS", " AWK ", "LIVE_"].iter().any(|word| all.contains(word)),
             "{all}"

@@ -385,6 +385,20 @@ mod tests {
     }
 
     #[test]
+    fn a_block_for_each_host_gives_what_ssh_says_of_it() {
+        let text = "Host web1\n HostName 10.0.1.1\n Port 2201\nHost web1 10.0.1.1\n User a\nHost web2\n HostName 10.0.1.2\n Port 2202\n User b\n\
+                    Host web3\n HostName 10.0.1.3\n Port 2203\n HostKeyAlias three\nHost *\n User c\n Port 22\n IdentityFile /keys/%h_%p\n";
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::File(dir.path().join("config"));
+        fs_err::write(dir.path().join("config"), text).unwrap();
+        let (together, hosts) = (Asked::default(), ["web1", "web2", "web3", "web4", "10.0.1.1"]);
+        for host in hosts.into_iter().chain(hosts) {
+            let of = |asked: &Asked| Effective::of(&Target::new(host), &config, asked).unwrap();
+            assert_eq!(of(&together), of(&Asked::default()), "{host}");
+        }
+    }
+
+    #[test]
     fn algorithms_hold_where_a_person_has_chosen_them() {
         let chosen = effective(
             "KexAlgorithms curve25519-sha256\nCiphers aes256-ctr\nRequiredRSASize 3072\n",

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::blocks::Blocks;
-use super::settings::Settings;
+use super::settings::{Called, Settings};
 use super::tokens::home;
 use crate::host::once::Once;
 use crate::host::process::{Conversation, Ended};
@@ -24,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 struct Group {
     file: Option<PathBuf>,
     blocks: Vec<usize>,
+    /// Options that each of its hosts has of its own.
+    own: Vec<&'static str>,
     user: Option<String>,
     port: Option<u16>,
 }
@@ -34,7 +36,7 @@ type Said = Result<Option<Settings>, TransportError>;
 #[derive(Debug, Default)]
 pub struct Asked {
     blocks: Once<Option<PathBuf>, Arc<Blocks>>,
-    groups: Once<Group, (String, Said)>,
+    groups: Once<Group, (Called, Said)>,
     usual: OnceLock<Settings>,
 }
 
@@ -78,11 +80,21 @@ impl Asked {
         let settings = match blocks.of(called) {
             // What is connected to is what `Match host` compares.
             None => ask(target, called, file.as_deref(), target.address.as_deref())?,
-            Some(blocks) => {
-                let group = Group { file: file.clone(), blocks, user: target.user.clone(), port: target.port };
-                match self.groups.get(group, || (called.to_owned(), alone())) {
-                    (first, said) if first == called => said?,
-                    (first, said) => match said?.map(|settings| settings.renamed(&first, called)) {
+            Some(said) => {
+                let (blocks, mut own) = (said.blocks, said.own);
+                // What the inventory says stands before all blocks.
+                own.retain(|option, _| match *option {
+                    "user" => target.user.is_none(),
+                    "port" => target.port.is_none(),
+                    _ => true,
+                });
+                let named = own.keys().copied().collect();
+                let group =
+                    Group { file: file.clone(), blocks, own: named, user: target.user.clone(), port: target.port };
+                let host = Called { name: called.to_owned(), own };
+                match self.groups.get(group, || (host.clone(), alone())) {
+                    (first, said) if first == host => said?,
+                    (first, said) => match said?.map(|settings| settings.for_another(&first, &host)) {
                         Some(None) => alone()?,
                         shared => shared.flatten(),
                     },

@@ -1,6 +1,9 @@
 //! The blocks of an ssh configuration: takes its files, gives the patterns of each `Host` line, so that hosts of the same blocks
-//! are asked about once, and one is found by its address where its name has no block. What they hold is `ssh`'s to read.
+//! are asked about once, and one is found by its address where its name has no block. What they hold is `ssh`'s to read, but for the
+//! few plain words that are another for each host, of which a configuration with a block for each host mostly consists.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::tokens::{home, tilde};
@@ -12,11 +15,18 @@ const DEPTH: usize = 16;
 /// Most files that are read.
 const FILES: usize = 256;
 
-/// The patterns of one `Host` line.
+/// What is mostly another for each host: one value, and the first that is found holds (`ssh_config(5)`).
+const OWN: [&str; 4] = ["hostname", "hostkeyalias", "port", "user"];
+
+/// One `Host` line and what follows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Block {
     patterns: Vec<String>,
     place: String,
+    /// Its values of [`OWN`]; nothing where it takes `ssh` to say what one is.
+    own: BTreeMap<&'static str, Option<String>>,
+    /// Whether it says anything else.
+    more: bool,
 }
 
 impl Block {
@@ -26,16 +36,53 @@ impl Block {
         !refused && self.patterns.iter().any(|pattern| !pattern.starts_with('!') && fits(pattern))
     }
 
+    fn new(patterns: Vec<String>, place: String) -> Self {
+        Self { patterns, place, own: BTreeMap::new(), more: false }
+    }
+
+    /// Takes one more of its lines.
+    fn says(&mut self, keyword: &str, mut values: impl Iterator<Item = String>) {
+        let Some(own) = OWN.into_iter().find(|own| *own == keyword) else {
+            self.more = true;
+            return;
+        };
+        let value = values.next().filter(|value| values.next().is_none() && is_plain(own, value));
+        self.more |= value.is_none();
+        self.own.entry(own).or_insert(value);
+    }
+
     /// Whether it is for some hosts, and not for all.
     fn chooses(&self) -> bool {
         self.patterns.iter().all(|pattern| !pattern.trim_matches('*').is_empty())
     }
 }
 
+/// Whether `ssh` takes a value of [`OWN`] as it stands.
+fn is_plain(option: &str, value: &str) -> bool {
+    let word = || !value.is_empty() && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    match option {
+        "port" => value.parse().is_ok_and(|port: u16| port > 0 && port.to_string() == value),
+        "hostname" if value.contains(':') => value.parse().is_ok_and(|ip: IpAddr| ip.to_string() == value),
+        "hostname" => word() && !value.bytes().any(|b| b.is_ascii_uppercase()),
+        _ => word(),
+    }
+}
+
+/// What the blocks of one host say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Said {
+    /// Those that `ssh` has to be asked about.
+    pub(super) blocks: Vec<usize>,
+    /// What the others say of this host, where nothing before them does.
+    pub(super) own: BTreeMap<&'static str, String>,
+}
+
 /// All `Host` lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Blocks {
     all: Vec<Block>,
+    /// Whether files are included from within a block, where they hold for its hosts alone.
+    nested: bool,
     /// Whether each host has to be asked about by itself: there are `Match` blocks, or files that could not be read.
     each: bool,
     /// How many files were read.
@@ -62,18 +109,33 @@ impl Blocks {
                 return;
             }
         };
+        // The lines before the first block hold for all hosts, and so does what stands behind `Match all`.
+        let (mut block, mut inside) = (Block::new(vec!["*".to_owned()], file.display().to_string()), false);
         for (number, line) in text.lines().enumerate() {
             let mut words = words(line).into_iter();
-            match words.next().unwrap_or_default().to_ascii_lowercase().as_str() {
+            let keyword = words.next().unwrap_or_default().to_ascii_lowercase();
+            let place = || format!("{}:{}", file.display(), number + 1);
+            match keyword.as_str() {
                 "host" => {
-                    let place = format!("{}:{}", file.display(), number + 1);
-                    self.all.push(Block { patterns: words.collect(), place });
+                    self.all.push(std::mem::replace(&mut block, Block::new(words.collect(), place())));
+                    inside = true;
                 }
-                "match" => self.each |= !words.next().is_some_and(|word| word.eq_ignore_ascii_case("all")),
-                "include" => words.for_each(|path| self.include(&path, folder, depth.saturating_sub(1))),
-                _ => {}
+                "match" => {
+                    self.each |= !words.next().is_some_and(|word| word.eq_ignore_ascii_case("all"));
+                    self.all.push(std::mem::replace(&mut block, Block::new(vec!["*".to_owned()], place())));
+                }
+                "include" => {
+                    self.nested |= inside;
+                    // What stands before it comes first.
+                    let rest = Block { own: BTreeMap::new(), more: false, ..block.clone() };
+                    self.all.push(std::mem::replace(&mut block, rest));
+                    words.for_each(|path| self.include(&path, folder, depth.saturating_sub(1)));
+                }
+                "" => {}
+                other => block.says(other, words),
             }
         }
+        self.all.push(block);
     }
 
     fn include(&mut self, path: &str, folder: &Path, depth: usize) {
@@ -99,10 +161,23 @@ impl Blocks {
         }
     }
 
-    /// Which blocks are a host's; nothing where that does not say all.
-    pub(super) fn of(&self, name: &str) -> Option<Vec<usize>> {
-        let own = self.all.iter().enumerate().filter(|(_, block)| block.holds(name)).map(|(at, _)| at);
-        (!self.each).then(|| own.collect())
+    /// What a host's blocks say; nothing where they do not say all.
+    pub(super) fn of(&self, name: &str) -> Option<Said> {
+        if self.each {
+            return None;
+        }
+        let (mut blocks, mut values) = (Vec::new(), BTreeMap::new());
+        for (at, block) in self.all.iter().enumerate().filter(|(_, block)| block.holds(name)) {
+            let asked = block.more || self.nested;
+            if asked {
+                blocks.push(at);
+            }
+            for (option, value) in &block.own {
+                values.entry(*option).or_insert_with(|| value.clone().filter(|_| !asked));
+            }
+        }
+        let own = values.into_iter().filter_map(|(option, value)| Some((option, value?))).collect();
+        Some(Said { blocks, own })
     }
 
     /// Where the first block is that chooses this host.
@@ -179,7 +254,37 @@ mod tests {
         {
             assert_eq!(read(text, &[]).of("web1"), None, "{text}");
         }
-        assert_eq!(read("Include more/none\nInclude more/*\nMatch all\n", &[]).of("web1"), Some(Vec::new()));
+        let said = read("Include more/none\nInclude more/*\nMatch all\n", &[]).of("web1").unwrap();
+        assert_eq!((said.blocks, said.own), (Vec::new(), BTreeMap::new()));
+    }
+
+    #[test]
+    fn a_block_for_each_host_is_read_here_as_far_as_it_is_plain() {
+        let text = "Include more/*\nHost web1\n HostName 10.0.2.11\nHost web2\n HostName 10.0.2.12\n Port 2222\nHost web3\n HostName %h.example.com\n\
+                    Host web4\n HostName 10.0.2.14\n ForwardAgent yes\nHost web*\n User last\n";
+        let blocks = read(text, &[("a.conf", "Host web2\n User first\nHost *\n Compression no\n")]);
+        let said = |name: &str| {
+            let said = blocks.of(name).unwrap();
+            let own: Vec<String> = said.own.iter().map(|(option, value)| format!("{option} {value}")).collect();
+            (said.blocks.len(), own.join(", "))
+        };
+        assert_eq!(said("web1"), (1, "hostname 10.0.2.11, user last".to_owned()));
+        assert_eq!(said("web2"), (1, "hostname 10.0.2.12, port 2222, user first".to_owned()));
+        assert_eq!(said("web3"), (2, "user last".to_owned()));
+        // It says something else too, and what it says of the name comes with that.
+        assert_eq!(said("web4"), (2, "user last".to_owned()));
+        let nested = read("Host web1\n HostName 10.0.2.11\n Include more/*\n", &[("a", "User x\n")]);
+        assert_eq!(nested.of("web1").unwrap().own, BTreeMap::new());
+        for (option, odd) in [
+            ("hostname", "Web1"),
+            ("hostname", "10.0.2.11%eth0"),
+            ("hostname", "fd00:0::1"),
+            ("port", "022"),
+            ("user", "${USER}"),
+        ] {
+            assert!(!is_plain(option, odd), "{option} {odd}");
+        }
+        assert!(is_plain("hostname", "fd00::1") && is_plain("hostname", "web1.example.com"));
     }
 
     #[test]
