@@ -327,7 +327,7 @@ pub(crate) fn newest_worker(socket: &str) -> String {
 fn probes(context: &Context<'_>, model: &Model<'_>, out: &mut Claims) {
     out.probe(probe("haproxy is running".into(), format!("systemctl is-active {UNIT}")));
     // `systemctl reload` succeeds even if the new worker dies: only the master knows.
-    out.probe(probe("the newest haproxy worker serves".into(), newest_worker("/run/haproxy-master.sock").into()));
+    out.probe(probe("the newest haproxy worker serves".into(), newest_worker("/run/haproxy-master.sock")));
     let loopback = loopback(model);
     let socket = format!("{loopback}:443");
     for site in context.site.sites.values() {

@@ -114,7 +114,6 @@ fn own_tables(ruleset: &str) -> Option<String> {
 fn read(answer: &str, observed: &mut Observed) {
     let mut firewall = ObservedFirewall::default();
     let mut rules = String::new();
-    let mut apt = None;
     let (mut ufw, mut flushes, mut guest) = (false, false, observed.packages.contains_key("docker.io"));
     let (mut rivals, mut warnings, mut drops) = (Vec::new(), Vec::new(), Vec::new());
     let (mut live, mut was_live, mut more, mut was_boot) = (None, None, Vec::new(), Vec::new());
@@ -138,7 +137,7 @@ fn read(answer: &str, observed: &mut Observed) {
             "sum" => digests.extend(rest.split_once(' ').map(|(digest, path)| (path, digest))),
             "armed" => firewall.pending = true,
             "guest" => guest = true,
-            "apt" => apt = rest.parse::<u32>().ok().filter(|uid| *uid != APT_UID),
+            "apt" => observed.facts.features.extend(apt(rest)),
             "ufw" => ufw = true,
             "flushes" => flushes = true,
             "legacy" => {
@@ -215,7 +214,11 @@ fn read(answer: &str, observed: &mut Observed) {
     if guest {
         GUEST_FORWARDING.note(&mut observed.facts);
     }
-    observed.facts.features.extend(apt.map(|uid| format!("{APT}{uid}")));
+}
+
+/// The feature that says which number who fetches packages has, where that is another than everywhere.
+fn apt(uid: &str) -> Option<String> {
+    uid.parse::<u32>().ok().filter(|uid| *uid != APT_UID).map(|uid| format!("{APT}{uid}"))
 }
 
 /// `HOOK PROTO PORTS TABLE`: the ports of a rule, one or more with commas and ranges.
