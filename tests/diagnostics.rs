@@ -311,7 +311,7 @@ fn what_is_no_file_is_told() {
     assert_eq!(
         told(&folder.path().join("none.yml")),
         "error: cannot read the inventory `PATH`: there is no such file\n |\n = help: pass its path, or set \
-         `INFRA_INVENTORY`; without either it is `./inventory.yml`\n\n1 error\n"
+         `INFRA_INVENTORY`; without either it is `./inventory.yml`; `infra init` writes a first one\n\n1 error\n"
     );
     assert!(told(folder.path()).contains("is a folder"));
     let big = folder.path().join("big.yml");

@@ -125,13 +125,23 @@ pub(super) fn unreached(
     let keys: Vec<&HostName> =
         hosts.iter().filter(|host| matches!(away.get(**host), Some(TransportError::HostKey(_)))).copied().collect();
     let mut help = Vec::new();
-    if let Some(first) = keys.first() {
-        let rest = keys.get(1..).filter(|rest| !rest.is_empty()).map(list);
-        let rest = rest.map_or(String::new(), |rest| format!(", and the same for {rest}"));
-        help.push(format!(
-            "compare the fingerprint with the host's own, then: infra trust {first} {}{rest}",
+    match keys.as_slice() {
+        [] => {}
+        [one] => help.push(format!(
+            "compare the fingerprint with the host's own, then: infra trust {one} {}",
             inventory.display()
-        ));
+        )),
+        // One table and one question; a key that is another than before is told there, and is looked at by itself.
+        [..] => help.push(format!(
+            "compare the fingerprints with the hosts' own, then: infra trust --all {}",
+            inventory.display()
+        )),
+    }
+    if hosts.iter().all(|host| matches!(away.get(*host), Some(TransportError::Auth { .. }))) {
+        help.push(
+            "who logs in is `ssh: { user: … }` of the inventory, else what ~/.ssh/config says, else your own name here"
+                .to_owned(),
+        );
     }
     help.extend(otherwise.filter(|_| keys.len() < hosts.len()).map(ToOwned::to_owned));
     let number = count(hosts.len(), "host");

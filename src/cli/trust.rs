@@ -20,6 +20,7 @@ mod all;
 
 /// `trust`.
 #[derive(Debug, Clone, clap::Args)]
+#[command(override_usage = "infra trust [OPTIONS] <HOST|--all> [INVENTORY]")]
 pub struct Trust {
     /// A host of the inventory; with `--all`, the inventory
     #[arg(required_unless_present = "all")]

@@ -311,7 +311,9 @@ fn read(path: &Path, what: &str) -> Result<Source, Box<Diagnostic>> {
     let shown = path.display();
     let fail = |error: &std::io::Error| {
         let diagnostic = Diagnostic::error(format!("cannot read the {what} `{shown}`: {}", words(error)));
-        Box::new(diagnostic.help(format!("pass its path, or set `{VARIABLE}`; without either it is `{DEFAULT}`")))
+        Box::new(diagnostic.help(format!(
+            "pass its path, or set `{VARIABLE}`; without either it is `{DEFAULT}`; `infra init` writes a first one"
+        )))
     };
     let meta = std::fs::metadata(path).map_err(|error| fail(&error))?;
     if meta.is_dir() {
