@@ -157,7 +157,7 @@ struct Look<'a> {
 
 impl<'a> Look<'a> {
     fn new(site: &'a Site, global: &Global, services: Services, reporter: &'a Reporter) -> Self {
-        let connector = stages::connector(reporter, site, &group_and_apps(site));
+        let connector = stages::connector((reporter, global.parallel), site, &group_and_apps(site));
         Self { site, services, connector, parallel: global.parallel.get(), reporter }
     }
 

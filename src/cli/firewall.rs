@@ -106,7 +106,7 @@ fn why(what: &Explain, reporter: &Reporter) -> Done {
 fn measure(inventory: &Inventory, global: &Global, reporter: &Reporter) -> Done {
     let site = stages::site(&inventory.inventory, reporter)?;
     let hosts = stages::selected(&site, global)?;
-    let connector = stages::connector(reporter, &site, &hosts);
+    let connector = stages::connector((reporter, global.parallel), &site, &hosts);
     let measured = reporter.during(&Interrupt::default(), |events| {
         measure::measure(&site, &hosts, &connector, global.parallel.get(), &events)
     });

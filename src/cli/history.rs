@@ -39,7 +39,7 @@ pub(super) fn run(history: &History, global: &Global, reporter: &Reporter) -> Do
         BTreeMap::new()
     } else {
         let hosts: Vec<&Host> = selected.iter().filter_map(|name| site.hosts.get(name)).collect();
-        let connector = stages::connector(reporter, &site, &selected);
+        let connector = stages::connector((reporter, global.parallel), &site, &selected);
         journals::join(&mut runs, hosts, &connector, global.parallel.get())
     };
     for (host, why) in &away {

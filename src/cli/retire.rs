@@ -137,7 +137,7 @@ pub(super) fn destroy(args: &Destroy, global: &Global, services: Services, repor
     }
     if args.skip_unreachable {
         let all: BTreeSet<HostName> = site.hosts.keys().cloned().collect();
-        let connector = stages::connector(reporter, &site, &all);
+        let connector = stages::connector((reporter, global.parallel), &site, &all);
         let seen = reporter.during(&Interrupt::default(), |events| {
             survey::ask(services, site.hosts.values(), &Desired::new(), &connector, global.parallel.get(), &events)
         });
@@ -249,7 +249,8 @@ fn see(
             site.with_role(Role::Db).filter(|db| !(unreachable && db.name == host.name)).map(|db| (&db.name, db)),
         );
     }
-    let connector = stages::connector(reporter, site, &asked.keys().map(|name| (*name).clone()).collect());
+    let connector =
+        stages::connector((reporter, global.parallel), site, &asked.keys().map(|name| (*name).clone()).collect());
     let mut survey = reporter.during(&Interrupt::default(), |events| {
         survey::ask(services, asked.into_values(), &Desired::new(), &connector, global.parallel.get(), &events)
     });

@@ -1,6 +1,7 @@
 //! The stages that verbs share: load, select, render, survey. Each takes the value of the one before and gives the next.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -148,8 +149,13 @@ pub(super) fn unreached(
     Ok(reporter.error(&format!("{number} cannot be reached, so {follows}: {}", list(&hosts)), &[], &help)?)
 }
 
-/// A connector that asks the person at the terminal, where there is one; `hosts` are those that the verb goes to.
-pub(super) fn connector(reporter: &Reporter, site: &Site, hosts: &BTreeSet<HostName>) -> SshConnector {
+/// A connector that asks the person at the terminal, where there is one, and opens as many connections at the same time as hosts are
+/// worked on; `hosts` are those that the verb goes to.
+pub(super) fn connector(
+    (reporter, parallel): (&Reporter, NonZeroUsize),
+    site: &Site,
+    hosts: &BTreeSet<HostName>,
+) -> SshConnector {
     let asks = !reporter.is_json() && prompt::possible();
     let asked = || {
         let member = |host: &Host| {
@@ -167,5 +173,5 @@ pub(super) fn connector(reporter: &Reporter, site: &Site, hosts: &BTreeSet<HostN
         };
         Arc::new(Passwords::new(those, Box::new(ask))) as Arc<dyn Prompt>
     };
-    SshConnector::new(asks.then(asked)).telling(reporter.verbose() > 0)
+    SshConnector::new(asks.then(asked)).opening(parallel.get()).telling(reporter.verbose() > 0)
 }

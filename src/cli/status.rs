@@ -101,7 +101,7 @@ pub(super) fn run(status: &Status, global: &Global, services: Services, reporter
         services,
         hosts: selected.iter().filter_map(|name| site.hosts.get(name)).collect(),
         wanted,
-        connector: stages::connector(reporter, &site, &selected),
+        connector: stages::connector((reporter, global.parallel), &site, &selected),
         parallel: global.parallel.get(),
         sessions: Sessions::new(),
         remembered: Remembered::of(&site),

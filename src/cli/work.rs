@@ -139,7 +139,7 @@ impl<'a> Work<'a> {
             site,
             began,
             templates: stages::templates(services, site, reporter)?,
-            connector: stages::connector(reporter, site, hosts),
+            connector: stages::connector((reporter, global.parallel), site, hosts),
             options,
             next: Next { command, limit: global.limited(), undo: None },
             confirmed: BTreeSet::new(),

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::base::net::HostName;
 use crate::fleet::survey::Connector;
+use crate::host::gate::Gate;
 use crate::host::ssh::{self, Config, Options, Prompt, SshTransport, Target};
 use crate::host::transport::{Transport, TransportError};
 use crate::inventory::site::{self, Host};
@@ -50,6 +51,13 @@ impl SshConnector {
     /// Takes who answers questions for passwords, where there is someone.
     pub fn new(prompt: Option<Arc<dyn Prompt>>) -> Self {
         Self { options: Options { prompt, ..Options::default() }, agreed: None }
+    }
+
+    /// Opens so many connections at the same time, through one jump host as few as ever.
+    #[must_use]
+    pub fn opening(mut self, at_once: usize) -> Self {
+        self.options.gate = Arc::new(Gate::of(at_once));
+        self
     }
 
     /// Also notes which key exchange, host key and cipher were agreed on.

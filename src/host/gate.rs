@@ -19,13 +19,21 @@ struct Inside {
     jumps: BTreeMap<String, usize>,
 }
 
+/// Below what sshd takes by default.
+const PER_JUMP: usize = 8;
+
 impl Default for Gate {
     fn default() -> Self {
-        Self::new(32, 8)
+        Self::of(32)
     }
 }
 
 impl Gate {
+    /// Takes how many may be opening at once in all.
+    pub fn of(most: usize) -> Self {
+        Self::new(most, PER_JUMP)
+    }
+
     /// Takes how many may be opening at once, in all and per jump host; at least one each.
     pub fn new(most: usize, most_per_jump: usize) -> Self {
         Self {
@@ -78,6 +86,13 @@ impl Drop for Pass<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hosts_are_many_at_once_and_through_a_jump_host_few() {
+        let gate = Gate::of(200);
+        let passes: Vec<Pass<'_>> = (0..200).map(|n| gate.enter((n < PER_JUMP).then_some("j"))).collect();
+        assert_eq!((passes.len(), gate.lock().jumps["j"]), (200, PER_JUMP));
+    }
 
     #[test]
     fn a_gate_lets_in_as_many_as_it_says() {

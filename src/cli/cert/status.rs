@@ -18,7 +18,7 @@ pub(super) fn run(inventory: &Inventory, global: &Global, services: Services, re
     let overview = known::known(&site, &site.state, now)?;
     let mut spots = stages::offline(&site, &templates, reporter, |host, desired| served::spots(&site, host, &desired))?;
     spots.retain(|host, _| hosts.contains(host));
-    let connector = stages::connector(reporter, &site, &hosts);
+    let connector = stages::connector((reporter, global.parallel), &site, &hosts);
     let answers = served::look(&site, spots, &connector, global.parallel.get());
     let view = certificates::judge(overview, answers, now.unix_timestamp());
     reporter.certificates(&site, &view)?;
