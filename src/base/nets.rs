@@ -12,38 +12,56 @@ use crate::base::net::Cidr;
 
 /// A set of networks. A copy of it is the same set, not another one with the same members.
 #[derive(Debug, Clone, Default)]
-pub struct Nets(Arc<BTreeSet<Cidr>>);
+pub struct Nets(Arc<Set>);
+
+#[derive(Debug, Default)]
+struct Set {
+    all: BTreeSet<Cidr>,
+    /// Those of more than one address: few, and only these have to be gone through for an address.
+    wide: Vec<Cidr>,
+}
 
 impl Nets {
     /// What is in either of the two; one of them itself, where it holds the other.
     #[must_use]
     pub fn union(self, other: Self) -> Self {
-        if Arc::ptr_eq(&self.0, &other.0) || self.0.is_superset(&other.0) {
+        if self.is_same(&other) || self.is_superset(&other) {
             self
-        } else if other.0.is_superset(&self.0) {
+        } else if other.is_superset(&self) {
             other
         } else {
-            self.0.union(&other.0).copied().collect()
+            BTreeSet::union(&self, &other).copied().collect()
         }
+    }
+
+    /// Whether one of them holds all of `net`.
+    pub fn hold(&self, net: &Cidr) -> bool {
+        self.contains(net) || self.0.wide.iter().any(|wide| wide.net().contains(&net.net()))
+    }
+
+    /// Whether the two are one in memory, which tells at once that they are equal.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
 impl Deref for Nets {
     type Target = BTreeSet<Cidr>;
     fn deref(&self) -> &BTreeSet<Cidr> {
-        &self.0
+        &self.0.all
     }
 }
 
 impl From<BTreeSet<Cidr>> for Nets {
     fn from(nets: BTreeSet<Cidr>) -> Self {
-        Self(Arc::new(nets))
+        let wide = nets.iter().filter(|net| !net.is_one()).copied().collect();
+        Self(Arc::new(Set { all: nets, wide }))
     }
 }
 
 impl FromIterator<Cidr> for Nets {
     fn from_iter<I: IntoIterator<Item = Cidr>>(nets: I) -> Self {
-        Self(Arc::new(nets.into_iter().collect()))
+        nets.into_iter().collect::<BTreeSet<_>>().into()
     }
 }
 
@@ -63,13 +81,13 @@ impl PartialOrd for Nets {
 
 impl Ord for Nets {
     fn cmp(&self, other: &Self) -> Ordering {
-        if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
+        if self.is_same(other) { Ordering::Equal } else { BTreeSet::cmp(self, other) }
     }
 }
 
 impl Hash for Nets {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.hash(state);
+        BTreeSet::hash(self, state);
     }
 }
 
@@ -97,8 +115,24 @@ mod tests {
     fn a_union_is_no_copy_where_one_holds_the_other() {
         let (wide, narrow) = (nets(&["10.0.0.1", "10.0.0.2"]), nets(&["10.0.0.2"]));
         for union in [wide.clone().union(narrow.clone()), narrow.clone().union(wide.clone())] {
-            assert!(Arc::ptr_eq(&union.0, &wide.0));
+            assert!(union.is_same(&wide));
         }
         assert_eq!(narrow.union(nets(&["10.0.0.3"])), nets(&["10.0.0.2", "10.0.0.3"]));
+    }
+
+    #[test]
+    fn what_is_in_a_network_is_held_by_it() {
+        let nets = nets(&["10.0.0.1", "10.1.0.0/16", "fd00::/64"]);
+        for (net, held) in [
+            ("10.0.0.1", true),
+            ("10.0.0.2", false),
+            ("10.1.2.3", true),
+            ("10.1.2.0/24", true),
+            ("10.0.0.0/8", false),
+            ("fd00::1", true),
+            ("fd01::1", false),
+        ] {
+            assert_eq!(nets.hold(&net.parse().unwrap()), held, "{net}");
+        }
     }
 }

@@ -15,12 +15,18 @@ pub struct Text(Arc<Held>);
 struct Held {
     words: Box<str>,
     marked: bool,
+    lines: usize,
 }
 
 impl Text {
     /// Whether the mark of a material stands in it: found out once, however many hosts have the text.
     pub fn is_marked(&self) -> bool {
         self.0.marked
+    }
+
+    /// How many lines it has, found out once too.
+    pub fn height(&self) -> usize {
+        self.0.lines
     }
 }
 
@@ -33,7 +39,7 @@ impl Default for Text {
 impl<T: Into<Box<str>>> From<T> for Text {
     fn from(words: T) -> Self {
         let words = words.into();
-        Self(Arc::new(Held { marked: words.contains(OPEN), words }))
+        Self(Arc::new(Held { marked: words.contains(OPEN), lines: words.lines().count(), words }))
     }
 }
 
@@ -91,6 +97,7 @@ mod tests {
     fn a_text_knows_whether_a_material_stands_in_it() {
         let (plain, marked) = (Text::from("listen 80;"), Text::from(format!("password {}", sentinel("db/app"))));
         assert_eq!((plain.is_marked(), marked.is_marked()), (false, true));
+        assert_eq!((plain.height(), Text::from("a\nb\n").height(), Text::default().height()), (1, 2, 0));
         assert_eq!((plain.clone(), plain.clone() == marked), (Text::from("listen 80;".to_owned()), false));
     }
 }

@@ -4,7 +4,8 @@
 //! What one limited run after another has moved is closed by this without a run on all hosts: what a host is tells what was done there,
 //! so nothing has to be remembered.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
 use crate::base::net::HostName;
 use crate::host::transport::Transport;
@@ -38,7 +39,9 @@ impl Others {
 
 /// The hosts that are not selected and for which a plan keeps something open, or makes half a change.
 pub fn wanted(plan: &Plan) -> BTreeSet<HostName> {
-    let kept = plan.hosts.values().flat_map(|host| &host.kept_for);
+    let mut known = HashSet::new();
+    let kept = plan.hosts.values().map(|host| &host.kept_for).filter(|kept| known.insert(Arc::as_ptr(kept)));
+    let kept = kept.flat_map(|kept| kept.iter());
     let kept = kept.filter(|(_, why)| **why == Behind::LeftOut).map(|(host, _)| host);
     let halves = plan.halves.get(&Behind::LeftOut).into_iter().flat_map(|half| &half.others);
     kept.chain(halves).cloned().collect()

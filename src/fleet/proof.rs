@@ -383,15 +383,18 @@ fn between(site: &Site, members: &mut [Member<'_>], parallel: usize, seen: &mut 
             .collect();
         (source.name(), source.tries(ORDINARY, &all.into_iter().collect::<Vec<_>>()))
     });
+    let places: BTreeMap<HostName, usize> =
+        members.iter().enumerate().map(|(at, member)| (member.name(), at)).collect();
     for (from, answers) in answers {
         for (to, entries) in pairs.remove(&from).into_iter().flatten() {
             let shut: BTreeSet<Entry> = entries
                 .into_iter()
                 .filter(|entry| answers.get(&(entry.address, entry.port)) != Some(&Reach::Open))
                 .collect();
-            let place = |name: &HostName| members.iter().position(|member| member.host == name);
-            let (Some(source), Some(target), false) = (place(&from), place(&to), shut.is_empty()) else { continue };
-            let Ok([source, target]) = members.get_disjoint_mut([source, target]) else { continue };
+            let (Some(source), Some(target), false) = (places.get(&from), places.get(&to), shut.is_empty()) else {
+                continue;
+            };
+            let Ok([source, target]) = members.get_disjoint_mut([*source, *target]) else { continue };
             let addresses = site.hosts.get(&from).map(|host| host.addresses.clone()).unwrap_or_default();
             try_from(source, &addresses, target, ORDINARY, &shut, seen, false);
         }

@@ -117,7 +117,11 @@ pub fn observe(
     transport: &mut dyn Transport,
     desired: &DesiredHost,
 ) -> Result<Observed, TransportError> {
-    answer(services, transport, &observe::script(services, &observe::request(services, desired)))
+    let mut observed = answer(services, transport, &observe::script(services, &observe::request(services, desired)))?;
+    if let (Some(loaded), Some(wanted)) = (&mut observed.firewall.loaded, &desired.firewall) {
+        loaded.share(wanted);
+    }
+    Ok(observed)
 }
 
 /// One exec of an observing script.

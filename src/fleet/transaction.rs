@@ -474,7 +474,7 @@ impl<'a> Run<'a> {
             let left =
                 drain::wait(with_drains(members), self.patience(), "before anything closes", |m| m.left(), enough);
             for (host, users) in narrow::kept(&closing, &fleet, &left.keys().collect()) {
-                let words = users.into_iter().filter_map(|user| left.get_key_value(user));
+                let words = users.iter().filter_map(|user| left.get_key_value(*user));
                 let words = words.flat_map(|(user, words)| words.iter().map(move |words| format!("{user}: {words}")));
                 kept.insert(host.clone(), (words.collect(), BTreeSet::new()));
             }
@@ -505,7 +505,8 @@ impl<'a> Run<'a> {
         behind: &BTreeMap<HostName, Behind>,
     ) -> (Vec<Still>, BTreeMap<HostName, String>) {
         let all = behind.keys().chain(moved.keys()).collect();
-        let users: BTreeSet<&HostName> = narrow::kept(closing, fleet, &all).into_values().flatten().collect();
+        let users: BTreeSet<&HostName> =
+            narrow::kept(closing, fleet, &all).values().flat_map(|users| users.iter().copied()).collect();
         let those: Vec<_> = moved
             .iter()
             .filter(|(host, _)| users.contains(host) && !self.held.contains(host))

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use crate::base::diagnostic::Diagnostic;
-use crate::base::net::{HostName, Port};
+use crate::base::net::{Cidr, HostName, Port};
 use crate::fleet::survey::Prepared;
 use crate::host::reach;
 use crate::inventory::site::{Host, Site};
@@ -82,7 +82,7 @@ fn shut_in(site: &Site, prepared: &Prepared) -> Vec<Diagnostic> {
         let host = site.hosts.get(host)?;
         let target = host.ssh.address.as_ref().map_or_else(|| host.addresses.first().copied(), |a| a.parse().ok())?;
         let opens = |rule: &Rule| {
-            let peer = rule.peers.is_empty() || rule.peers.iter().any(|net| net.contains(target));
+            let peer = rule.peers.is_empty() || rule.peers.hold(&Cidr::from(target));
             rule.direction == Direction::Out && rule.port == Some(ssh_port(host)) && rule.uids.is_empty() && peer
         };
         (!rules.rules.iter().any(opens)).then(|| {

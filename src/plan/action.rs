@@ -2,9 +2,10 @@
 //! the executor, shown by the reporter.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::base::net::{Cidr, HostName};
 use crate::inventory::site::Backend;
@@ -193,7 +194,12 @@ pub struct HostPlan {
     /// By which option a person confirms the restart of a unit, where that is another than `--restart UNIT`.
     pub words: BTreeMap<String, String>,
     /// Hosts that may still use what closes here in `Narrow`, and why nobody has seen them move: for them it stays open.
-    pub kept_for: BTreeMap<HostName, Behind>,
+    #[serde(serialize_with = "shared")]
+    pub kept_for: Arc<BTreeMap<HostName, Behind>>,
+}
+
+fn shared<T: Serialize, S: Serializer>(one: &Arc<T>, serializer: S) -> Result<S::Ok, S::Error> {
+    (**one).serialize(serializer)
 }
 
 impl HostPlan {

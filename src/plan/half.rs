@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::net::{Cidr, HostName};
+use crate::base::nets::Nets;
 use crate::plan::behind::{Behind, Half};
 use crate::plan::narrow::Addresses;
 use crate::plan::plan::{Action, Plan};
@@ -16,6 +17,14 @@ pub fn of(plan: &Plan, fleet: &Addresses, behind: &BTreeMap<HostName, Behind>) -
     if behind.is_empty() {
         return halves;
     }
+    let mut owners: BTreeMap<Cidr, Vec<(&HostName, Behind)>> = BTreeMap::new();
+    for (other, why) in behind {
+        for address in fleet.get(other).into_iter().flatten() {
+            owners.entry(Cidr::from(*address)).or_default().push((other, *why));
+        }
+    }
+    // Hosts of one role open the same: that is looked at once.
+    let mut looked: BTreeSet<(&Rule, Vec<&Nets>)> = BTreeSet::new();
     for host in plan.hosts.values() {
         let (mut added, mut removed) = (Vec::new(), Vec::new());
         for action in host.phases.values().flatten() {
@@ -28,14 +37,15 @@ pub fn of(plan: &Plan, fleet: &Addresses, behind: &BTreeMap<HostName, Behind>) -
             let same = |old: &&&Rule| {
                 (old.direction, old.proto, old.port, &old.flow) == (rule.direction, rule.proto, rule.port, &rule.flow)
             };
-            let known: BTreeSet<&Cidr> = removed.iter().filter(same).flat_map(|old| old.peers.iter()).collect();
-            for (other, why) in behind {
-                let mut addresses = fleet.get(other).into_iter().flatten().map(|address| Cidr::from(*address));
-                if addresses.any(|one| rule.peers.contains(&one) && !known.contains(&one)) {
-                    let half = halves.entry(*why).or_default();
-                    half.flows.insert(format!("{} {}", rule.flow, rule.proto.at(rule.port)));
-                    half.others.insert(other.clone());
-                }
+            let known: Vec<&Nets> = removed.iter().filter(same).map(|old| &old.peers).collect();
+            if !looked.insert((rule, known.clone())) {
+                continue;
+            }
+            let new = rule.peers.iter().filter(|peer| !known.iter().any(|old| old.contains(*peer)));
+            for (other, why) in new.filter_map(|peer| owners.get(peer)).flatten() {
+                let half = halves.entry(*why).or_default();
+                half.flows.insert(format!("{} {}", rule.flow, rule.proto.at(rule.port)));
+                half.others.insert((*other).clone());
             }
         }
     }

@@ -5,15 +5,18 @@
 //! uses it has been seen at the new end. Who was not seen there is behind: it is not a part of the run, does not answer, has
 //! failed on its way, or has workers of before a reload.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use crate::base::net::{Cidr, HostName};
-use crate::base::nets::Nets;
+use crate::base::net::HostName;
 use crate::plan::behind::Behind;
 use crate::plan::plan::{Action, HostPlan, Plan};
-use crate::plan::ruleset::{Direction, Rule, Ruleset};
 use crate::plan::state::{Desired, DesiredHost, Phase};
+
+mod ends;
+
+use ends::{Ends, closes};
 
 /// Of each host of the fleet, the addresses from which it comes and at which it is reached.
 pub type Addresses = BTreeMap<HostName, Vec<IpAddr>>;
@@ -29,6 +32,9 @@ pub struct Closing<'a> {
     pub desired: &'a DesiredHost,
 }
 
+/// Those on whose account something stays open: one set for all hosts that wait for the same.
+pub type Users<'a> = Arc<BTreeSet<&'a HostName>>;
+
 /// Whom each host has to wait for before it closes anything; a host that is not named may close all. `behind` are the hosts that
 /// were not seen at the new end. A host that keeps a listener of before open for one of them keeps that listener's own ways on
 /// open by that, on other hosts too.
@@ -36,39 +42,88 @@ pub fn kept<'a>(
     closing: &[Closing<'a>],
     fleet: &Addresses,
     behind: &BTreeSet<&'a HostName>,
-) -> BTreeMap<&'a HostName, BTreeSet<&'a HostName>> {
-    let mut kept: BTreeMap<&HostName, BTreeSet<&HostName>> = BTreeMap::new();
+) -> BTreeMap<&'a HostName, Users<'a>> {
+    let mut kept: BTreeMap<&HostName, Users<'a>> = BTreeMap::new();
     if behind.is_empty() {
         return kept;
     }
-    let ends: Vec<(Closing<'_>, Ends)> =
-        closing.iter().map(|one| (*one, Ends::of(one, fleet))).filter(|(_, ends)| !ends.is_empty()).collect();
+    let all = ends::of(closing, fleet);
     // On whose account a host serves as before.
-    let mut as_before: BTreeMap<&HostName, BTreeSet<&HostName>> =
-        behind.iter().map(|host| (*host, BTreeSet::from([*host]))).collect();
+    let mut as_before: BTreeMap<&HostName, Users<'a>> =
+        behind.iter().map(|host| (*host, Arc::new(BTreeSet::from([*host])))).collect();
+    let mut before: Vec<Users<'a>> = all.iter().map(|_| Users::default()).collect();
     loop {
-        let mut grown = false;
-        for (one, ends) in &ends {
-            let may_use = |(user, _): &(&&HostName, &BTreeSet<&HostName>)| {
-                // What it keeps itself is no reason to keep it.
-                let itself = **user == one.host && !behind.contains(one.host);
-                !itself && ends.are_used_by(one.host, user, fleet.get(**user).map_or(&[], Vec::as_slice))
-            };
-            let users: BTreeSet<&HostName> =
-                as_before.iter().filter(may_use).flat_map(|(_, causes)| causes.iter().copied()).collect();
-            if users.is_empty() || kept.get(one.host) == Some(&users) {
-                continue;
+        let mut changed = Vec::new();
+        for ((ends, hosts), before) in all.iter().zip(&mut before) {
+            let served = Served::at(ends, &as_before, fleet, before);
+            for host in hosts {
+                let users = served.users(host, behind.contains(host), ends);
+                let same = |known: &Users<'a>| Arc::ptr_eq(known, &users) || *known == users;
+                if !users.is_empty() && !kept.get(*host).is_some_and(same) {
+                    changed.push((*host, users, ends.listeners && !behind.contains(host)));
+                }
             }
-            grown = true;
-            if ends.listeners && !behind.contains(one.host) {
-                as_before.insert(one.host, users.clone());
-            }
-            kept.insert(one.host, users);
         }
-        if !grown {
+        if changed.is_empty() {
             return kept;
         }
+        for (host, users, listens) in changed {
+            if listens {
+                as_before.insert(host, Arc::clone(&users));
+            }
+            kept.insert(host, users);
+        }
     }
+}
+
+/// Who may use the old ends that some hosts have alike, and on whose account.
+struct Served<'a> {
+    by: BTreeMap<&'a HostName, Users<'a>>,
+    all: Users<'a>,
+    /// How many of them are so on the same account.
+    alike: HashMap<*const BTreeSet<&'a HostName>, usize>,
+}
+
+impl<'a> Served<'a> {
+    /// `before` is what [`Served::all`] was, and stays it where nothing has changed.
+    fn at(
+        ends: &Ends,
+        as_before: &BTreeMap<&'a HostName, Users<'a>>,
+        fleet: &Addresses,
+        before: &mut Users<'a>,
+    ) -> Self {
+        let uses = |user: &HostName| ends.are_used_from(fleet.get(user).map_or(&[], Vec::as_slice));
+        let by: BTreeMap<&HostName, Users<'a>> =
+            as_before.iter().filter(|(user, _)| uses(user)).map(|(user, why)| (*user, Arc::clone(why))).collect();
+        let mut alike = HashMap::new();
+        for why in by.values() {
+            *alike.entry(Arc::as_ptr(why)).or_default() += 1;
+        }
+        let all = union(by.values());
+        if all != **before {
+            *before = Arc::new(all);
+        }
+        Self { by, all: Arc::clone(before), alike }
+    }
+
+    /// Those for whom `host` waits. What it keeps itself is no reason to keep it, but where it is behind itself.
+    fn users(&self, host: &'a HostName, is_behind: bool, ends: &Ends) -> Users<'a> {
+        let own = self.by.get(host);
+        let is_needed = own.is_some_and(|why| self.alike.get(&Arc::as_ptr(why)) == Some(&1));
+        if !is_behind && !is_needed {
+            return Arc::clone(&self.all);
+        }
+        let mut users = union(self.by.iter().filter(|(user, _)| **user != host).map(|(_, why)| why));
+        if is_behind && ends.are_used_by_their_host() {
+            users.insert(host);
+        }
+        Arc::new(users)
+    }
+}
+
+fn union<'u, 'a: 'u>(all: impl Iterator<Item = &'u Users<'a>>) -> BTreeSet<&'a HostName> {
+    let mut known = HashSet::new();
+    all.filter(|users| known.insert(Arc::as_ptr(users))).flat_map(|users| users.iter().copied()).collect()
 }
 
 /// Whether a host is at the new end of all that moves, as its own plan tells: nothing is left to do there but what closes. It may have
@@ -98,91 +153,19 @@ pub fn keep(
         Some(Closing { host, actions, desired })
     });
     let closing: Vec<Closing<'_>> = own.chain(unclosed(moved)).collect();
-    let kept: BTreeMap<HostName, BTreeMap<HostName, Behind>> = kept(&closing, fleet, &behind.keys().collect())
-        .into_iter()
-        .map(|(host, users)| {
-            let users = users.into_iter().filter_map(|user| Some((user.clone(), *behind.get(user)?)));
-            (host.clone(), users.collect())
-        })
-        .collect();
-    for (host, plan) in &mut plan.hosts {
-        plan.kept_for = kept.get(host).cloned().unwrap_or_default();
-    }
-}
-
-/// The old ends of one host.
-struct Ends {
-    /// Flows that close.
-    closed: Vec<Rule>,
-    /// Whether anything goes that others may be served by: a listener, an authority, an account.
-    listeners: bool,
-    /// All that is let in until then; `None` where everyone is.
-    open: Option<Vec<Rule>>,
-    /// Whether a host that is no part of the fleet any more is let in by what closes: whoever is behind may still lead there.
-    of_one_that_left: bool,
-}
-
-impl Ends {
-    fn of(one: &Closing<'_>, fleet: &Addresses) -> Self {
-        let mut closed = Vec::new();
-        for action in one.actions {
-            if let Action::Firewall { to, removed, .. } = action {
-                closed.extend(removed.iter().filter_map(|rule| closes(rule, to)));
-            }
-        }
-        let open = one.desired.firewall.as_ref().map(|set| set.rules.iter().chain(&closed).cloned().collect());
-        let known: BTreeSet<Cidr> = fleet.values().flatten().map(|address| Cidr::from(*address)).collect();
-        let left = |net: &Cidr| net.net().prefix_len() == net.net().max_prefix_len() && !known.contains(net);
-        let of_one_that_left = closed
-            .iter()
-            .any(|rule| rule.direction == Direction::In && rule.is_between_hosts() && rule.peers.iter().any(left));
-        let listeners = one.actions.iter().any(|action| !matches!(action, Action::Firewall { .. }));
-        Self { closed, listeners, open, of_one_that_left }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.closed.is_empty() && !self.listeners
-    }
-
-    /// Whether `user` may use what goes from `host`: a flow that closes on either end of it, or whatever a file that goes stands for
-    /// where it reaches that host at all.
-    fn are_used_by(&self, host: &HostName, user: &HostName, addresses: &[IpAddr]) -> bool {
-        let own = user == host;
-        let comes_in = |rule: &Rule| {
-            let from = |address: &IpAddr| {
-                rule.peers.contains(&Cidr::from(*address)) || rule.peers.iter().any(|net| net.contains(*address))
-            };
-            rule.direction == Direction::In && (rule.peers.is_empty() || addresses.iter().any(from))
+    let (mut told, mut kept_for) = (HashMap::new(), BTreeMap::new());
+    for (host, users) in kept(&closing, fleet, &behind.keys().collect()) {
+        let with_why = || {
+            let why = users.iter().filter_map(|user| Some(((*user).clone(), *behind.get(*user)?)));
+            Arc::new(why.collect::<BTreeMap<_, _>>())
         };
-        let by_flow = |rule: &Rule| if own { rule.direction == Direction::Out } else { comes_in(rule) };
-        let reaches = || own || self.open.as_ref().is_none_or(|open| open.iter().any(comes_in));
-        self.closed.iter().any(by_flow) || self.listeners && reaches() || self.of_one_that_left
+        // The sets live on until all of them are told, so that none has the place of another.
+        let (_, why) = told.entry(Arc::as_ptr(&users)).or_insert_with(|| (Arc::clone(&users), with_why()));
+        kept_for.insert(host.clone(), Arc::clone(why));
     }
-}
-
-/// What the loss of a rule closes where `to` is what stays: those of its peers that no other rule lets through. Nothing where all
-/// of them are, nor for what was open only while a run lasts.
-fn closes(rule: &Rule, to: &Ruleset) -> Option<Rule> {
-    let stays: Vec<&Rule> = to.rules.iter().filter(|other| covers(other, rule)).collect();
-    if rule.is_passage() || stays.iter().any(|other| other.peers.is_empty()) {
-        return None;
+    for (host, plan) in &mut plan.hosts {
+        plan.kept_for = kept_for.remove(host).unwrap_or_default();
     }
-    // Most of what stays is what was there: that is found at once, and only whole networks have to be gone through.
-    let wide: Vec<&Cidr> = stays.iter().flat_map(|other| other.peers.iter()).filter(|net| !net.is_one()).collect();
-    let through = |net: &Cidr| {
-        stays.iter().any(|other| other.peers.contains(net)) || wide.iter().any(|wide| wide.net().contains(&net.net()))
-    };
-    let peers: Nets = rule.peers.iter().filter(|net| !through(net)).copied().collect();
-    (rule.peers.is_empty() || !peers.is_empty()).then(|| Rule { peers, ..rule.clone() })
-}
-
-/// Whether `other` lets through what `rule` does, as far as its peers go.
-fn covers(other: &Rule, rule: &Rule) -> bool {
-    let users = other.uids.is_empty() || !rule.uids.is_empty() && rule.uids.is_subset(&other.uids);
-    // Of what is forwarded, where it leads.
-    let within = |net: &Cidr| other.beyond.iter().any(|wide| wide.net().contains(&net.net()));
-    let beyond = other.beyond.is_empty() || !rule.beyond.is_empty() && rule.beyond.iter().all(within);
-    (other.direction, other.proto, other.port) == (rule.direction, rule.proto, rule.port) && users && beyond
 }
 
 /// What an action of `Narrow` closes, for a person; nothing for one that only follows.

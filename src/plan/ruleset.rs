@@ -160,6 +160,13 @@ impl Ruleset {
         Self { rules: self.rules.iter().filter(|rule| !rule.is_passage()).cloned().collect(), ..self.clone() }
     }
 
+    /// It with the peers of `other` wherever they are the same: what each host of a fleet tells by itself is held once then.
+    pub fn share(&mut self, other: &Self) {
+        let known = |peers: &Nets| other.rules.iter().map(|rule| &rule.peers).find(|own| *own == peers).cloned();
+        let shared = |rule: Rule| Rule { peers: known(&rule.peers).unwrap_or(rule.peers), ..rule };
+        self.rules = std::mem::take(&mut self.rules).into_iter().map(shared).collect();
+    }
+
     /// The text form: `backend`, `forwarding` and `block` lines, then a line a rule, sorted.
     pub fn to_text(&self) -> String {
         let backend = match self.backend {
@@ -237,6 +244,17 @@ mod tests {
         };
         assert_eq!(Ruleset::from_text(&set.to_text()).unwrap(), set);
         assert!(Ruleset::from_text("in tcp x").is_err());
+    }
+
+    #[test]
+    fn peers_that_are_the_same_are_held_once() {
+        let wanted = Ruleset { rules: BTreeSet::from([rule(8444, "lb -> web")]), ..Ruleset::default() };
+        let told = Ruleset { rules: BTreeSet::from([rule(8443, "lb -> web")]), ..Ruleset::default() };
+        let mut shared = told.clone();
+        shared.share(&wanted);
+        assert_eq!(shared, told);
+        let peers = |set: &Ruleset| set.rules.first().unwrap().peers.clone();
+        assert!(peers(&shared).is_same(&peers(&wanted)) && !peers(&told).is_same(&peers(&wanted)));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::text::{Paint, clean, count, names, seconds};
 use crate::base::net::{Cidr, HostName};
+use crate::base::nets::Nets;
 use crate::base::{secret, visible};
 use crate::inventory::site::Backend;
 use crate::plan::behind::Behind;
@@ -56,7 +57,7 @@ fn stays_open(plan: &HostPlan) -> Option<String> {
     }
     let kept: BTreeSet<String> = plan.phases.get(&Phase::Narrow).into_iter().flatten().flat_map(narrow::told).collect();
     let mut why: BTreeMap<Behind, Vec<&HostName>> = BTreeMap::new();
-    for (host, behind) in &plan.kept_for {
+    for (host, behind) in &*plan.kept_for {
         why.entry(*behind).or_default().push(host);
     }
     let why: Vec<String> =
@@ -190,7 +191,7 @@ fn notes(file: &File, change: Change, body: &Body) -> Vec<String> {
     match change {
         Change::New => {
             if file.about.is_none() {
-                notes.push(format!("({})", count(body.text.lines().count(), "line")));
+                notes.push(format!("({})", count(body.text.height(), "line")));
             }
             if file.access != Access::root(0o644) {
                 notes.push(access_text(&file.access));
@@ -235,7 +236,7 @@ fn content(body: &Body, file: &File, change: Change, old: Option<&str>, verbose:
     if let Some(about) = &file.about {
         return vec![indented(about)];
     }
-    if change == Change::New && old.is_none() && !verbose && body.text.lines().count() > SHORT {
+    if change == Change::New && old.is_none() && !verbose && body.text.height() > SHORT {
         return Vec::new();
     }
     let new = secret::display(&body.text);
@@ -290,10 +291,11 @@ fn flow(rule: &Rule) -> String {
     }
 }
 
-fn by_flow(rules: &BTreeSet<&Rule>) -> BTreeMap<String, BTreeSet<Cidr>> {
-    let mut flows: BTreeMap<String, BTreeSet<Cidr>> = BTreeMap::new();
+fn by_flow(rules: &BTreeSet<&Rule>) -> BTreeMap<String, Nets> {
+    let mut flows: BTreeMap<String, Nets> = BTreeMap::new();
     for rule in rules {
-        flows.entry(flow(rule)).or_default().extend(rule.peers.iter().copied());
+        let all = flows.entry(flow(rule)).or_default();
+        *all = std::mem::take(all).union(rule.peers.clone());
     }
     flows
 }
@@ -363,8 +365,11 @@ fn around(changes: &Around) -> Vec<String> {
 }
 
 /// The same flow with other partners.
-fn peers_line(name: &str, old: &BTreeSet<Cidr>, new: &BTreeSet<Cidr>) -> String {
+fn peers_line(name: &str, old: &Nets, new: &Nets) -> String {
     let mut words = vec![format!("~ {name}")];
+    if old.is_same(new) {
+        return words.concat();
+    }
     words.extend(new.difference(old).map(|net| format!("+ {net}")));
     words.extend(old.difference(new).map(|net| format!("- {net}")));
     if new.is_empty() != old.is_empty() {

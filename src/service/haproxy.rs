@@ -276,7 +276,7 @@ fn model<'a>(context: &Context<'a>) -> Model<'a> {
         addressed,
         servers: servers.collect(),
         thumbprint: thumbprint(context),
-        scrape: prometheus::front(site, host),
+        scrape: prometheus::front(context),
         statistics: agent::statistics(site),
     }
 }

@@ -41,11 +41,18 @@ fn files(facts: &Facts) -> u64 {
 }
 
 /// How many connections a web host leads to `servers` app hosts at one time: by its files, its ports, and a quarter of its memory. What
-/// passes there is not read, so that each takes little.
+/// passes there is not read, so that each takes little. Hosts of nearly the same memory have room for the same number, as their
+/// configuration is one for all of them.
 pub(crate) fn led(facts: &Facts, servers: usize) -> u64 {
-    let memory = (facts.memory * 1024 / 4 / KIB_LED).max(LEAST);
+    let memory = rounded(facts.memory * 1024 / 4 / KIB_LED).max(LEAST);
     let ports = PORTS * u64::try_from(servers.max(1)).unwrap_or(1);
     memory.min(ports).min(files(facts).saturating_sub(BESIDE) / 2).max(1)
+}
+
+/// The next lower number of three binary digits and zeros: 4, 5, 6, 7, 8, 10, 12, …
+fn rounded(number: u64) -> u64 {
+    let zeros = number.checked_ilog2().unwrap_or(0).saturating_sub(2);
+    number >> zeros << zeros
 }
 
 /// Files and connections of a worker of nginx. It takes all that the host gives: which load balancers send how much is not its choice.
@@ -115,6 +122,9 @@ mod tests {
             (0, 0, 2, 8000),
             (64 << 10, 0, 2, 9900),
             (1024, 1_048_576, 2, 16_384),
+            (960, 1_048_576, 2, 14_336),
+            (1920, 1_048_576, 2, 28_672),
+            (1984, 1_048_576, 2, 28_672),
             (64 << 10, 1_048_576, 2, 56_000),
             (64 << 10, 20_000, 2, 9900),
         ] {

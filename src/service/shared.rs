@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 
 use crate::base::diagnostic::Diagnostic;
+use crate::base::net::HostName;
 use crate::base::secret::names;
-use crate::inventory::site::Site;
+use crate::inventory::site::{Host, Role, Site};
 use crate::plan::state::Body;
 use crate::service::Context;
 
@@ -51,6 +52,13 @@ impl Context<'_> {
         self.shared.once(on, || make(self.site, on.clone()))
     }
 
+    /// The hosts of a role, looked for once in a fleet.
+    pub(crate) fn with_role(&self, role: Role) -> impl Iterator<Item = &'_ Host> {
+        let names =
+            self.shared(&role, |site, role| Names(site.with_role(role).map(|host| host.name.clone()).collect()));
+        (0..names.0.len()).filter_map(move |at| self.site.hosts.get(names.0.get(at)?))
+    }
+
     /// As [`Context::render`], of a text that is the same on all hosts that agree in `on`: it is rendered for the first of them.
     ///
     /// # Errors
@@ -72,5 +80,8 @@ impl Context<'_> {
         }
     }
 }
+
+/// Of the hosts of a role.
+struct Names(Vec<HostName>);
 
 struct Rendered(Result<Body, Diagnostic>);

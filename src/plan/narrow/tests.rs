@@ -1,7 +1,7 @@
 use super::*;
 use crate::base::proto::Proto;
 use crate::plan::plan::{Around, Because, Reload};
-use crate::plan::ruleset::PASSAGE;
+use crate::plan::ruleset::{Direction, PASSAGE, Rule, Ruleset};
 use crate::plan::state::Follow;
 
 fn name(text: &str) -> HostName {
@@ -52,9 +52,8 @@ fn waits(hosts: &[(&str, Vec<Rule>, Vec<Action>)], behind: &[&str]) -> Vec<(Stri
         hosts.iter().map(|(host, desired, actions)| Closing { host, actions, desired }).collect();
     let behind: Vec<HostName> = behind.iter().map(|host| name(host)).collect();
     let kept = kept(&closing, &fleet(), &behind.iter().collect());
-    let text = |(host, users): (&HostName, BTreeSet<&HostName>)| {
-        (host.to_string(), users.into_iter().map(ToString::to_string).collect())
-    };
+    let text =
+        |(host, users): (&HostName, Users<'_>)| (host.to_string(), users.iter().map(ToString::to_string).collect());
     kept.into_iter().map(text).collect()
 }
 
@@ -111,6 +110,16 @@ fn what_closes_is_used_by_those_who_reach_it() {
     let (desired, web1, actions) = (DesiredHost::default(), name("web1"), [remove()]);
     let one = Closing { host: &web1, actions: &actions, desired: &desired };
     assert_eq!(kept(&[one], &fleet(), &fleet().keys().collect())[&web1].len(), 4);
+}
+
+#[test]
+fn hosts_that_wait_for_the_same_have_one_list_of_them() {
+    let (web1, web2, desired) = (name("web1"), name("web2"), DesiredHost::default());
+    let actions = [narrow(rule(Direction::In, 8443, &["10.0.1.11"]))];
+    let closing = [&web1, &web2].map(|host| Closing { host, actions: &actions, desired: &desired });
+    let lb1 = name("lb1");
+    let kept = kept(&closing, &fleet(), &BTreeSet::from([&lb1]));
+    assert!(kept[&web1].iter().eq([&&lb1]) && Arc::ptr_eq(&kept[&web1], &kept[&web2]));
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! What a ruleset decides, without a kernel: takes a connection, gives the rule that lets it through, or none.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::base::net::{Cidr, Port};
+use crate::base::nets::Nets;
 use crate::base::proto::Proto;
 use crate::plan::ruleset::{Direction, Rule, Ruleset};
 
@@ -43,7 +43,7 @@ pub fn decide(
             rule.direction == way
                 && rule.proto == proto
                 && (rule.port.is_none() || rule.port == port)
-                && (rule.peers.is_empty() || rule.peers.iter().any(|net| holds(*net, peer)))
+                && (rule.peers.is_empty() || rule.peers.hold(&peer))
                 && (rule.uids.is_empty() || uid.is_some_and(|uid| rule.uids.contains(&uid)))
         })
         .map_or(Decision::Denied, Decision::Accepted)
@@ -54,7 +54,7 @@ pub fn decide_through(set: &Ruleset, proto: Proto, port: Option<Port>, from: Cid
     if let Some(net) = set.block.iter().find(|net| holds(**net, from) || holds(**net, to)) {
         return Decision::Blocked(*net);
     }
-    let within = |nets: &BTreeSet<Cidr>, one: Cidr| nets.is_empty() || nets.iter().any(|net| holds(*net, one));
+    let within = |nets: &Nets, one: Cidr| nets.is_empty() || nets.hold(&one);
     set.rules
         .iter()
         .find(|rule| {

@@ -71,12 +71,11 @@ fn is_let_out(set: &Ruleset, asks: &Asks) -> bool {
         Ok(address) if address.is_loopback() => true,
         Ok(address) => {
             let net = Cidr::from(address);
-            let holds = |peer: &Cidr| peer.net().contains(&net.net());
             set.rules.iter().any(|rule| {
                 rule.direction == Direction::Out
                     && rule.proto == asks.proto
                     && rule.port == Some(asks.port)
-                    && (rule.peers.is_empty() || rule.peers.iter().any(holds))
+                    && (rule.peers.is_empty() || rule.peers.hold(&net))
             })
         }
         Err(_) => set

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::base::net::{Cidr, HostName, Port};
+use crate::base::net::{HostName, Port};
+use crate::base::nets::Nets;
 use crate::base::proto::Proto;
 use crate::plan::ruleset::{Direction, MANAGE, Rule, Ruleset};
 
@@ -69,28 +70,29 @@ pub fn between(
 ) -> BTreeMap<HostName, BTreeMap<HostName, BTreeSet<Entry>>> {
     let owners: BTreeMap<IpAddr, &HostName> =
         fleet.iter().flat_map(|(host, (_, addresses))| addresses.iter().map(move |address| (*address, host))).collect();
+    // Who may come is the same for all hosts that have the same peers: it is found once, by family.
+    let mut behind: BTreeMap<(&Nets, bool), Vec<(IpAddr, &HostName)>> = BTreeMap::new();
     let mut found: BTreeMap<HostName, BTreeMap<HostName, BTreeSet<Entry>>> = BTreeMap::new();
     for (at, (to, (set, addresses))) in fleet.iter().enumerate() {
         let inward = set.rules.iter().filter(|rule| rule.direction == Direction::In && rule.proto == Proto::Tcp);
         for rule in inward.filter(|rule| is_tried(rule)) {
             let Some(port) = rule.port else { continue };
-            let alone = |net: &&Cidr| net.net().prefix_len() == net.net().max_prefix_len();
-            let peers: Vec<IpAddr> = rule.peers.iter().filter(alone).map(|net| net.net().addr()).collect();
-            let sources: Vec<(IpAddr, &HostName)> = peers
-                .iter()
-                .filter_map(|peer| Some((*peer, *owners.get(peer)?)))
-                .filter(|(_, host)| *host != to)
-                .collect();
-            // Not the same ones everywhere, or those would have all the work.
-            let turn = if sources.is_empty() { 0 } else { at % sources.len() };
             for address in *addresses {
+                let sources = behind.entry((&rule.peers, address.is_ipv4())).or_insert_with(|| {
+                    let alone = rule.peers.iter().filter(|net| net.is_one() && net.is_ipv4() == address.is_ipv4());
+                    let peers = alone.map(|net| net.net().addr());
+                    peers.filter_map(|peer| Some((peer, *owners.get(&peer)?))).collect()
+                });
+                // Not the same ones everywhere, or those would have all the work.
+                let turn = if sources.is_empty() { 0 } else { at % sources.len() };
                 let reaches = |(from, host): &&(IpAddr, &HostName)| {
                     let out = fleet
                         .get(*host)
                         .is_some_and(|(theirs, _)| admits(theirs, Direction::Out, Proto::Tcp, port, *address));
-                    from.is_ipv4() == address.is_ipv4() && out && admits(set, Direction::In, Proto::Tcp, port, *from)
+                    *host != to && out && admits(set, Direction::In, Proto::Tcp, port, *from)
                 };
-                let sources = sources.iter().cycle().skip(turn).take(sources.len()).filter(reaches);
+                let (before, after) = sources.split_at(turn);
+                let sources = after.iter().chain(before).filter(reaches);
                 for (_, from) in sources.take(SOURCES) {
                     let entry = Entry { address: *address, port, flow: rule.flow.clone(), open: false };
                     found.entry((*from).clone()).or_default().entry(to.clone()).or_default().insert(entry);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::base::diagnostic::Diagnostic;
-use crate::base::net::{Port, bracketed};
+use crate::base::net::{HostName, Port, bracketed};
 use crate::inventory::site::{Host, MonitoringService, Role, Site};
 use crate::plan::said::Said;
 use crate::plan::state::{Probe, Version};
@@ -94,14 +94,17 @@ pub(crate) struct Front {
     exporters: Vec<Exporter>,
 }
 
-/// That of `host`: on all of its addresses, for all that watch. None where nobody does, and where it is the one that does.
-pub(crate) fn front(site: &Site, host: &Host) -> Option<Front> {
-    let others = site.with_role(Role::Monitor).filter(|watcher| watcher.name != host.name);
-    if !is_wanted(site) || others.count() == 0 && site.outside_watcher().is_none() {
+/// That of the context's host: on all of its addresses, for all that watch. None where nobody does, and where it is the one that does.
+pub(crate) fn front(context: &Context<'_>) -> Option<Front> {
+    let (site, host) = (context.site, context.host);
+    if !is_wanted(site) {
         return None;
     }
-    let inside = site.with_role(Role::Monitor).map(|watcher| watcher.name.clone());
-    let watchers = inside.chain(site.outside_watcher());
+    let inside: Vec<HostName> = context.with_role(Role::Monitor).map(|watcher| watcher.name.clone()).collect();
+    if inside.iter().all(|watcher| *watcher == host.name) && site.outside_watcher().is_none() {
+        return None;
+    }
+    let watchers = inside.into_iter().chain(site.outside_watcher());
     Some(Front {
         sockets: host.addresses.iter().map(|address| SocketAddr::new(*address, METRICS)).collect(),
         clients: watchers.map(|watcher| site.internal_name(&watcher)).collect(),
@@ -153,7 +156,7 @@ impl Service for Prometheus {
         measured(context, out)?;
         web::want(context, out)?;
         database::want(context, out)?;
-        if let Some(front) = front(context.site, context.host) {
+        if let Some(front) = front(context) {
             // The load balancer's own program is the front there.
             if context.host.has(Role::Lb) {
                 for socket in &front.sockets {
