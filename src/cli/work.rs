@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 
 use super::global::Global;
 use super::stop::{Done, Stop};
-use super::{exit, stages};
+use super::{exit, limits, stages};
 use crate::base::diagnostic::Diagnostic;
 use crate::base::materials::Materials;
 use crate::base::net::HostName;
@@ -125,6 +125,9 @@ impl<'a> Work<'a> {
         reporter: &'a Reporter,
     ) -> Result<Self, Stop> {
         let began = Instant::now();
+        if let Some(words) = limits::short(hosts.len()) {
+            reporter.note(&words);
+        }
         let options = Options {
             parallel: global.parallel.get(),
             waves: Waves::default(),
