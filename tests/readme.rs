@@ -145,4 +145,25 @@ fn the_pipelines_read_and_so_do_their_commands() {
             infra::cli::args::Args::try_parse_from(words).unwrap_or_else(|error| panic!("{command}: {error}"));
         }
     }
+    // The units of systemd, each behind its path.
+    let units = text.split("```text\n").nth(1).unwrap().split("```").next().unwrap();
+    let units: Vec<(&str, &str)> =
+        units.split("# /etc/systemd/system/").skip(1).map(|unit| unit.split_once('\n').unwrap()).collect();
+    let [(service, runs), (timer, when)] = units[..] else { panic!("{units:?}") };
+    assert_eq!(service.strip_suffix(".service"), timer.strip_suffix(".timer"));
+    let values = |unit: &str, key: &str| -> Vec<String> {
+        unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('=')).map(ToOwned::to_owned).collect()
+    };
+    let commands = values(runs, "ExecStart");
+    assert_eq!(commands.len(), 2, "{runs}");
+    for command in commands {
+        let words: Vec<&str> = command.split(' ').collect();
+        infra::cli::args::Args::try_parse_from(&words).unwrap_or_else(|error| panic!("{command}: {error}"));
+    }
+    // Certificates that were renewed are no failure of the unit; drift is one.
+    assert_eq!(values(runs, "SuccessExitStatus"), [infra::cli::exit::RENEWED.to_string()]);
+    assert_eq!(
+        (values(when, "OnCalendar").len(), values(when, "WantedBy").as_slice()),
+        (1, &["timers.target".to_owned()][..])
+    );
 }

@@ -40,6 +40,47 @@ fn the_command_prints_the_schema() {
     assert!(jsonschema::meta::is_valid(&printed));
 }
 
+/// What others read without the program is what this program says; `infra schema WHAT > schemas/WHAT.json` writes it anew.
+#[test]
+fn the_published_schemas_are_those_that_the_command_prints() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for what in ["events", "inventory", "plan"] {
+        let (code, text) = infra(root, &["schema", what]);
+        assert_eq!(code, 0);
+        assert!(jsonschema::meta::is_valid(&serde_json::from_str(&text).unwrap()));
+        let published = std::fs::read_to_string(root.join(format!("schemas/{what}.json"))).unwrap();
+        assert!(published == text, "schemas/{what}.json is old: `infra schema {what} > schemas/{what}.json`");
+    }
+}
+
+/// Where an editor is told to look for the schema of a file, as the YAML language server reads it.
+fn modeline(inventory: &Path) -> std::path::PathBuf {
+    let text = std::fs::read_to_string(inventory).unwrap();
+    let first = text.lines().next().unwrap();
+    let named = first.strip_prefix("# yaml-language-server: $schema=");
+    inventory.with_file_name(named.unwrap_or_else(|| panic!("{}: {first}", inventory.display())))
+}
+
+#[test]
+fn inventories_name_a_schema_that_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for name in ["reference.yml", "full.yml", "single.yml", "three-tier.yml"] {
+        let named = modeline(&root.join("inventories").join(name)).canonicalize().unwrap();
+        assert_eq!(named, root.join("schemas/inventory.json").canonicalize().unwrap(), "{name}");
+    }
+    // That of `init` has it beside itself, and is held to it.
+    let folder = tempfile::tempdir().unwrap();
+    let words = ["init", "--single", "192.0.2.10", "--domain", "shop.example.com", "--manage-from", "198.51.100.0/24"];
+    assert_eq!(infra(folder.path(), &words).0, 0);
+    let inventory = folder.path().join("inventory.yml");
+    let schema: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(modeline(&inventory)).unwrap()).unwrap();
+    let schema = jsonschema::validator_for(&schema).unwrap();
+    let text = std::fs::read_to_string(&inventory).unwrap();
+    assert!(schema.is_valid(&serde_yaml::from_str(&text).unwrap()), "{text}");
+    assert!(!schema.is_valid(&serde_yaml::from_str(&text.replace("sites:", "site:")).unwrap()));
+}
+
 /// Editors are not to find fault with what `check` accepts, and are to see a key that nobody knows.
 #[test]
 fn the_schema_of_the_inventory_accepts_inventories() {
@@ -72,6 +113,7 @@ fn every_verb_prints_events_of_the_schema() {
     write("bad.yml", &INVENTORY.replace("roles", "rules"));
     write("many.yml", &format!("{INVENTORY}  issuer: internal\n{}", "a b\n".repeat(3000)));
     let mut seen = BTreeSet::new();
+    let plans = jsonschema::validator_for(&infra::report::line::plan_schema()).unwrap();
     for words in [
         "check",
         "check bad.yml",
@@ -102,14 +144,22 @@ fn every_verb_prints_events_of_the_schema() {
         "trust --all",
         "history",
         "history --local",
+        "init --single 192.0.2.10 --domain shop.example.com --manage-from 198.51.100.0/24 new.yml",
+        "alerts --to alerts",
+        "docs",
+        "docs hosts.web1.ssh",
     ] {
         let words: Vec<&str> = words.split(' ').chain(["--json"]).collect();
         let (code, out) = infra(folder.path(), &words);
         assert!(code <= 4, "{words:?}: {code}");
         seen.extend(events::hold(&out));
+        let is_plan = |line: &&str| line.contains(r#""event":"plan""#);
+        for plan in out.lines().filter(is_plan) {
+            assert!(plans.is_valid(&serde_json::from_str(plan).unwrap()), "{plan}");
+        }
     }
     let all = "authority certificate checked diagnostic error explained explanation kept matrix measured observed observing outcome plan";
-    let all = all.split(' ').chain(["host_status", "records", "site_status", "status", "unasked"]);
+    let all = all.split(' ').chain(["host_status", "key", "records", "site_status", "status", "unasked", "written"]);
     assert_eq!(seen, all.map(ToOwned::to_owned).collect());
 }
 

@@ -133,7 +133,8 @@ pub(super) fn run(accept: &Accept, global: &Global, services: Services, reporter
         return Ok(exit::DONE);
     }
     written(&to, &text)?;
-    reporter.note(&format!("{} is written; `infra diff` shows what is left to do", to.display()));
+    let words = format!("{} is written; `infra diff` shows what is left to do", to.display());
+    reporter.written(&to, &[], &words)?;
     Ok(exit::DONE)
 }
 

@@ -70,8 +70,9 @@ pub(super) fn run(alerts: &Alerts, services: Services, reporter: &Reporter) -> D
         reporter.note(note);
     }
     let written = table.alerts.len() - if format == Format::Sumologic { notes.len() } else { 0 };
-    let names: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
-    reporter.note(&format!("{} written to {}: {}", count(written, "alert"), alerts.to.display(), names.join(", ")));
+    let names: Vec<String> = files.into_iter().map(|file| file.path).collect();
+    let words = format!("{} written to {}: {}", count(written, "alert"), alerts.to.display(), names.join(", "));
+    reporter.written(&alerts.to, &names, &words)?;
     Ok(exit::DONE)
 }
 

@@ -97,7 +97,7 @@ pub enum Verb {
     Lab(Lab),
     /// Print what a key of the inventory is for, or list all keys
     Docs(Docs),
-    /// Print the JSON Schema of the lines of `--json`, or of the inventory
+    /// Print the JSON Schema of the lines of `--json`, of the inventory, or of a plan
     Schema(Schema),
     /// A completion script for a shell, on stdout
     Completions(Completions),

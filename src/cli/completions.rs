@@ -25,6 +25,6 @@ pub(super) fn run(completions: &Completions, reporter: &Reporter) -> Done {
     let shell = shells.completer(&name).ok_or_else(|| Error::new(ErrorKind::Unsupported, name.clone()))?;
     let mut script = Vec::new();
     shell.write_registration(VARIABLE, "infra", "infra", "infra", &mut script)?;
-    reporter.data(&String::from_utf8_lossy(&script))?;
+    reporter.raw(&String::from_utf8_lossy(&script))?;
     Ok(exit::DONE)
 }

@@ -31,6 +31,9 @@ pub struct Diff {
     /// Print the plan as Markdown, for a comment of a pull request: at most 65,000 characters, the changes folded
     #[arg(long)]
     pub markdown: bool,
+    /// Print the plan as one page for a browser, which needs no other file
+    #[arg(long, conflicts_with = "markdown")]
+    pub html: bool,
     /// Take over hosts that belong to the infrastructure of this name: what it has there is removed
     #[arg(long, value_name = "OLD-NAME")]
     pub adopt: Option<HostName>,
@@ -74,13 +77,17 @@ pub(super) fn run(diff: &Diff, global: &Global, services: Services, reporter: &R
         unreached("there is no plan")?;
         return Err(Stop::Unreachable);
     }
-    if diff.markdown && !reporter.is_json() {
-        reporter.plan_as_markdown(&site, &prepared.plan)?;
-    } else {
-        reporter.plan(&site, &prepared.plan)?;
+    // A document has the controller's steps in it; for programs there is one form.
+    let as_document = (diff.html || diff.markdown) && !reporter.is_json();
+    match as_document {
+        true if diff.html => reporter.plan_as_page(&site, &prepared.plan, OffsetDateTime::now_utc())?,
+        true => reporter.plan_as_markdown(&site, &prepared.plan)?,
+        false => reporter.plan(&site, &prepared.plan)?,
     }
     work.warn_of(&ahead)?;
-    steps::announce(&prepared.plan, reporter)?;
+    if !as_document {
+        steps::announce(&prepared.plan, reporter)?;
+    }
     work.undecided(&prepared)?;
     let cut = way_in::refusals(&site, &prepared);
     if !cut.is_empty() {

@@ -14,6 +14,7 @@ infra render --to out
 infra render inventory.yml --to out --limit lb1
 infra diff
 infra diff inventory.yml --markdown
+infra diff inventory.yml --html
 infra diff inventory.yml --out plan --limit role:web
 infra drift
 infra drift inventory.yml --limit role:web
@@ -90,6 +91,7 @@ infra docs database.max_lag
 infra docs hosts.web1.ssh
 infra schema events
 infra schema inventory
+infra schema plan
 infra completions bash
 infra completions zsh
 infra man

@@ -13,8 +13,9 @@ use crate::base::fsx;
 use crate::base::net::{Cidr, DnsName, HostName, Port};
 use crate::base::words::count;
 use crate::host::reach;
-use crate::inventory::draft::{self, Draft, DraftHost, Login};
+use crate::inventory::draft::{self, Draft, DraftHost, Login, SCHEMA};
 use crate::inventory::load;
+use crate::inventory::manual::Manual;
 use crate::inventory::site::{Engine, Role};
 use crate::report::Reporter;
 
@@ -120,12 +121,15 @@ pub(super) fn run(init: &Init, reporter: &Reporter) -> Done {
     let (site, warnings) = loaded.map_err(Stop::Input)?;
     write_new(&init.file, &text)?;
     let ignored = ignore(&init.file)?;
+    let schema = for_editors(&init.file)?;
     if !warnings.is_empty() {
         reporter.diagnostics(&warnings)?;
     }
     let file = init.file.display();
-    reporter.note(&format!("{file} is written: {}, {}, {}", site.name, count(site.hosts.len(), "host"), draft.domain));
+    let words = format!("{file} is written: {}, {}, {}", site.name, count(site.hosts.len(), "host"), draft.domain);
+    reporter.written(&init.file, &[], &words)?;
     reporter.note(&ignored);
+    reporter.note(&schema);
     reporter.note(&format!(
         "next: read it, then `infra check {file}`; `infra trust --all {file}` accepts the hosts' SSH keys, `infra diff {file}` shows what would change"
     ));
@@ -365,16 +369,31 @@ fn write_new(file: &Path, text: &str) -> Result<(), Stop> {
     });
     written.map_err(|error| {
         Stop::Refused(
-            format!("the inventory cannot be written: {error}"),
+            format!("a file cannot be written: {error}"),
             vec!["name a file in a folder that is there".to_owned()],
         )
     })
 }
 
+/// The folder of the inventory.
+fn folder(inventory: &Path) -> &Path {
+    inventory.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Puts the schema beside the inventory, where the first line of that says; gives a sentence about that.
+fn for_editors(inventory: &Path) -> Result<String, Stop> {
+    let file = folder(inventory).join(SCHEMA);
+    let (shown, again) = (file.display(), format!("`infra schema inventory > {}`", file.display()));
+    if fs_err::symlink_metadata(&file).is_ok() {
+        return Ok(format!("{shown} is there already and stays; {again} makes it that of this version"));
+    }
+    write_new(&file, &(serde_json::to_string_pretty(&Manual::read()?.schema())? + "\n"))?;
+    Ok(format!("{shown} lets your editor complete and check the keys; after an update of infra: {again}"))
+}
+
 /// Sees to it that the state, which holds keys, does not come into git; gives a sentence about that.
 fn ignore(inventory: &Path) -> Result<String, Stop> {
-    let folder = inventory.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let file = folder.join(".gitignore");
+    let file = folder(inventory).join(".gitignore");
     let old = match fsx::read_bounded(&file, SOURCE) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

@@ -72,7 +72,7 @@ pub(super) fn run(verb: &Lab, _: &Global, reporter: &Reporter) -> Done {
         Lab::Up(args) => up(args, reporter),
         Lab::Exec(args) => exec(args),
         Lab::SshConfig(args) => {
-            reporter.data(&open(args)?.ssh_config())?;
+            reporter.raw(&open(args)?.ssh_config())?;
             Ok(exit::DONE)
         }
         Lab::Status(args) => status(args, reporter),

@@ -27,6 +27,6 @@ pub(super) fn run(man: &Man, mut command: clap::Command, reporter: &Reporter) ->
     command.build();
     let mut page = Vec::new();
     clap_mangen::Man::new(command).render(&mut page)?;
-    reporter.data(&String::from_utf8_lossy(&page))?;
+    reporter.raw(&String::from_utf8_lossy(&page))?;
     Ok(exit::DONE)
 }

@@ -36,26 +36,23 @@ pub(super) fn run(render: &Render, global: &Global, services: Services, reporter
         return Err(Stop::Refused(message, vec!["name a folder; infra makes it where it does not exist".into()]));
     }
     let mut tree = Tree::open(&render.to)?;
-    let mut written = 0;
+    let mut written = Vec::new();
     for (name, host) in desired.iter().filter(|(name, _)| hosts.contains(*name)) {
         for (path, file) in &host.files {
             tree.write(name.as_str(), path, &secret::display(&file.body.text), file.access.mode)?;
-            written += 1;
+            written.push(format!("{name}{path}"));
         }
         for (file, text) in host.firewall.iter().flat_map(|set| firewall::files(set, Older::GoesOn)) {
-            tree.write(name.as_str(), &format!("/etc/infra/{file}"), &text, 0o600)?;
-            written += 1;
+            let path = format!("/etc/infra/{file}");
+            tree.write(name.as_str(), &path, &text, 0o600)?;
+            written.push(format!("{name}{path}"));
         }
     }
     // Of hosts that are not selected nothing is known now.
     let stays = |host: &str| desired.keys().any(|name| name.as_str() == host && !hosts.contains(name));
     let removed = tree.finish(stays)?;
     let gone = if removed > 0 { format!(", {} removed", count(removed, "earlier file")) } else { String::new() };
-    reporter.note(&format!(
-        "{} of {} written to {}{gone}",
-        count(written, "file"),
-        count(hosts.len(), "host"),
-        render.to.display()
-    ));
+    let (files, of) = (count(written.len(), "file"), count(hosts.len(), "host"));
+    reporter.written(&render.to, &written, &format!("{files} of {of} written to {}{gone}", render.to.display()))?;
     Ok(exit::DONE)
 }

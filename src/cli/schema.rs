@@ -20,14 +20,17 @@ pub enum Of {
     Events,
     /// The inventory, for an editor
     Inventory,
+    /// A plan: the line `plan` of `diff --json`, and the file of `diff --out`
+    Plan,
 }
 
 pub(super) fn run(schema: &Schema, reporter: &Reporter) -> Done {
     let schema = match schema.of {
         Of::Events => line::schema(),
         Of::Inventory => Manual::read()?.schema(),
+        Of::Plan => line::plan_schema(),
     };
     let text = serde_json::to_string_pretty(&schema)?;
-    reporter.data(&(text + "\n"))?;
+    reporter.raw(&(text + "\n"))?;
     Ok(exit::DONE)
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ring::hmac;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -72,8 +73,9 @@ impl Error {
 }
 
 /// The plan as it was shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Saved {
+    /// The inventory's name.
     name: HostName,
     /// Of nothing: tells whether the key is still the same.
     key: Digest,
@@ -81,14 +83,16 @@ pub struct Saved {
     confirmed: BTreeSet<String>,
     /// Of how long workers of before are waited for: who is left then keeps something open.
     drain: Digest,
+    /// What is done on each host.
     hosts: BTreeMap<HostName, Entry>,
     /// What the controller does at the end, by kind and subject; each part of a step by its name.
     steps: BTreeMap<StepKind, BTreeMap<String, BTreeMap<String, Digest>>>,
 }
 
 /// A plan in a file, with its term.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Ticket {
+    /// Of what is compared.
     version: u32,
     /// Of the program.
     infra: String,
@@ -98,6 +102,7 @@ pub struct Ticket {
     until: i64,
     /// Of the plan and its term: nobody gives it another one without the key.
     seal: Digest,
+    /// The plan itself.
     plan: Saved,
 }
 
@@ -110,7 +115,7 @@ struct Made {
 }
 
 /// One host of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 struct Entry {
     /// Of how it is reached: a deed on another machine is another deed.
     reached: Digest,

@@ -11,6 +11,9 @@ use crate::inventory::site::{Engine, Role};
 
 pub mod ansible;
 
+/// The schema of the inventory, which stands beside it for editors.
+pub const SCHEMA: &str = "inventory.schema.json";
+
 /// The longest internal name of a host, `HOST.NAME.infra.internal` (RFC 5280, `ub-common-name`).
 const MAX_INTERNAL: usize = 64;
 
@@ -220,7 +223,8 @@ impl Draft {
         let common = common(&self.hosts);
         let _ = writeln!(
             out,
-            "# The infrastructure `{}`. `infra check` shows every mistake, `infra diff` what would change, `infra apply` changes it.\n\
+            "# yaml-language-server: $schema={SCHEMA}\n\
+             # The infrastructure `{}`. `infra check` shows every mistake, `infra diff` what would change, `infra apply` changes it.\n\
              # `infra docs` lists all keys that can stand here, `infra docs KEY` says what one is for.\n\
              name: {}                            # of the state, of the internal CA and of the lock on the hosts\n",
             self.name,

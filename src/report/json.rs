@@ -315,7 +315,7 @@ pub fn diagnostic(diagnostic: &Diagnostic) -> DiagnosticLine {
 mod tests {
     use super::*;
     use crate::fleet::event::Event;
-    use crate::report::line::Line;
+    use crate::report::line::{self, Line};
     use crate::report::sample;
 
     fn pretty(line: Line<'_>) -> String {
@@ -328,6 +328,22 @@ mod tests {
         let first = sample::first_apply().1;
         of_three.hosts.insert(sample::name("new"), first.hosts[&sample::name("lb1")].clone());
         insta::assert_snapshot!(pretty(Line::Plan(plan(&site.name, &of_three))));
+    }
+
+    /// What programs are told is what the published schema says, and that is no bag into which everything fits.
+    #[test]
+    fn plans_are_those_of_the_schema() {
+        let schema = jsonschema::validator_for(&line::plan_schema()).unwrap();
+        for (site, of) in [sample::first_apply(), sample::port_move(), sample::drift(), sample::many(40)] {
+            let line = serde_json::to_value(Line::Plan(plan(&site.name, &of))).unwrap();
+            let errors: Vec<String> = schema.iter_errors(&line).map(|error| error.to_string()).collect();
+            assert!(errors.is_empty(), "{errors:?}");
+            for field in ["event", "hosts", "changed"] {
+                let mut less = line.clone();
+                less.as_object_mut().unwrap().remove(field);
+                assert!(!schema.is_valid(&less), "{field}");
+            }
+        }
     }
 
     #[test]

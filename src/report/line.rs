@@ -2,11 +2,12 @@
 //! none is renamed or removed.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::certificates::{AuthorityLine, CertificateLine};
 use super::json::{DiagnosticLine, OutcomeLine, PlanLine};
@@ -20,6 +21,7 @@ use crate::fleet::exec::End;
 use crate::fleet::explain::Explained;
 use crate::fleet::journals::Past;
 use crate::fleet::measure::Measured;
+use crate::fleet::saved::Ticket;
 use crate::fleet::status::SiteView;
 use crate::lab::HostStatus;
 use crate::pki::records::Records;
@@ -163,6 +165,26 @@ pub enum Line<'a> {
     },
     /// Where a line of a host's file comes from: `explain`.
     Explained(&'a Explained),
+    /// What the manual says of a key of the inventory: `docs`.
+    Key {
+        /// Its path, with `HOST`, `SITE` … for names that a person chooses.
+        path: &'a str,
+        /// Its comment, and the key as an example; null where only the keys are listed.
+        text: Option<&'a str>,
+    },
+    /// Files were written on this machine: `init`, `render`, `alerts`, `accept`.
+    Written {
+        /// The folder, or the one file.
+        to: &'a Path,
+        /// What was written there, by paths below that folder; empty for the one file.
+        files: &'a [String],
+    },
+    /// A text for a person that has no fields: the change of a template (`accept`), what a former writer alone has (`db rejoin --show`),
+    /// what a lab has received.
+    Text {
+        /// With its line ends.
+        text: &'a str,
+    },
     /// A lab that is up: `lab status`.
     Lab {
         /// Its name.
@@ -192,6 +214,31 @@ pub fn schema() -> Value {
         }
     }
     schema
+}
+
+/// The JSON Schema of a plan (draft 2020-12): the line `plan` of `diff --json`, or the file that `diff --out` writes.
+pub fn plan_schema() -> Value {
+    let mut generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
+    let (shown, kept) = (generator.subschema_for::<PlanLine<'_>>(), generator.subschema_for::<Ticket>());
+    let definitions = generator.take_definitions(true);
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Plan of infra",
+        "oneOf": [
+            {
+                "description": "The line `plan` of `infra diff --json`: what would be done.",
+                "properties": { "event": { "const": "plan", "type": "string" } },
+                "required": ["event"],
+                "allOf": [shown],
+            },
+            {
+                "description": "What `infra diff --out` writes and `infra apply --plan` takes: digests of what was shown, under a key \
+                                of the state folder.",
+                "allOf": [kept],
+            },
+        ],
+        "$defs": definitions,
+    })
 }
 
 #[cfg(test)]

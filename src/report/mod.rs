@@ -4,8 +4,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
+
+use time::OffsetDateTime;
 
 use crate::base::diagnostic::{self, Diagnostic};
 use crate::base::hidden::Hidden;
@@ -30,6 +33,7 @@ mod change;
 pub mod database;
 pub mod hand;
 pub mod history;
+mod html;
 pub mod interrupt;
 pub mod json;
 pub mod keys;
@@ -37,6 +41,7 @@ pub mod line;
 mod markdown;
 pub mod origin;
 pub mod outcome;
+mod page;
 pub mod passwords;
 pub mod plain;
 pub mod plan;
@@ -132,7 +137,24 @@ impl Reporter {
     pub fn plan_as_markdown(&self, site: &Site, plan: &Plan) -> io::Result<()> {
         let view =
             plan::View { width: WIDTH, verbose: self.verbose > 0, paint: Paint::default(), services: self.services };
-        self.data(&markdown::document(&plan::draw(site, plan, view)))
+        let mut text = plan::draw(site, plan, view);
+        for (title, lines) in steps::words(plan) {
+            text.push('\n');
+            text.push_str(&steps::block(&title, lines));
+        }
+        self.data(&markdown::document(&text))
+    }
+
+    /// Shows a plan on stdout as one page for a browser, as of `now`.
+    ///
+    /// # Errors
+    /// As for [`Reporter::plan`], and where the page's template is at fault.
+    pub fn plan_as_page(&self, site: &Site, plan: &Plan, now: OffsetDateTime) -> anyhow::Result<()> {
+        let view =
+            plan::View { width: WIDTH, verbose: self.verbose > 0, paint: Paint::default(), services: self.services };
+        let moment = certificates::moment(now.unix_timestamp());
+        let page = page::draw(plan::parts(site, plan, view), &steps::words(plan), moment, &self.hidden)?;
+        Ok(self.data(&page)?)
     }
 
     /// Shows what became of a run: failures on stderr, the summary on stdout. `exit` is for JSON.
@@ -338,12 +360,35 @@ impl Reporter {
         }
     }
 
-    /// Text on stdout as it is: a matrix, a completion script.
+    /// Text for a person on stdout; with `--json` an event, as every line is.
     ///
     /// # Errors
     /// As for [`Reporter::plan`].
     pub fn data(&self, text: &str) -> io::Result<()> {
+        if self.json {
+            return if text.is_empty() { Ok(()) } else { self.line(&Line::Text { text }) };
+        }
+        self.raw(text)
+    }
+
+    /// Text for another program on stdout, with `--json` too: a completion script, a page, a schema.
+    ///
+    /// # Errors
+    /// As for [`Reporter::plan`].
+    pub fn raw(&self, text: &str) -> io::Result<()> {
         Self::write(&self.hidden.text(text))
+    }
+
+    /// Tells which files were written below a folder on this machine, or that one file was; a person is told by `words`.
+    ///
+    /// # Errors
+    /// As for [`Reporter::plan`].
+    pub fn written(&self, to: &Path, files: &[String], words: &str) -> io::Result<()> {
+        if self.json {
+            return self.line(&Line::Written { to, files });
+        }
+        self.note(words);
+        Ok(())
     }
 
     fn write(text: &str) -> io::Result<()> {

@@ -1,5 +1,5 @@
 //! The plan as a person reads it: takes the plan and its site, gives the table of phases and hosts, then every change, hosts
-//! with the same change once.
+//! with the same change once; as parts, for whoever sets them, and as one text.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -8,6 +8,7 @@ use super::change;
 use super::text::{Paint, clean, count, names, natural, replace_alone};
 use crate::base::net::HostName;
 use crate::inventory::site::{Role, Site};
+use crate::plan::behind::{Behind, Half};
 use crate::plan::plan::{HostPlan, Plan};
 use crate::plan::state::Phase;
 use crate::plan::step::StepKind;
@@ -29,37 +30,83 @@ pub struct View {
 /// Columns before the hosts' own.
 const PHASE: usize = 13;
 
-/// The whole plan, with a line end.
-pub fn draw(site: &Site, plan: &Plan, view: View) -> String {
-    let mut out = head(site, plan, view);
+/// What a plan comes to, part by part.
+pub(super) struct Parts {
+    /// How many hosts change, in one line.
+    pub(super) head: String,
+    /// Phases down, hosts across; none where nothing is to do on any host.
+    pub(super) table: Option<Table>,
+    /// The changes.
+    pub(super) groups: Vec<Group>,
+    /// Flows that open on one end alone, a sentence each.
+    pub(super) halves: Vec<String>,
+    /// Whether `-v` shows more than this.
+    pub(super) more: bool,
+}
+
+/// Phases down, and hosts or roles across.
+pub(super) struct Table {
+    /// What stands across, where that is not hosts.
+    pub(super) title: Option<&'static str>,
+    /// Above the cells.
+    pub(super) heads: Vec<String>,
+    /// A phase, what changes in it for each head, and what it is about.
+    pub(super) rows: Vec<(Phase, Vec<String>, &'static str)>,
+    /// What has no column.
+    pub(super) rest: Option<String>,
+}
+
+/// Hosts that change in the same way.
+pub(super) struct Group {
+    /// Their names.
+    pub(super) hosts: String,
+    /// How far the change is the same; may be empty.
+    pub(super) note: String,
+    /// The changes, as lines.
+    pub(super) lines: Vec<String>,
+}
+
+/// The parts of a plan. `view.width` decides how wide the table may be.
+pub(super) fn parts(site: &Site, plan: &Plan, view: View) -> Parts {
     let hosts = ordered(site, plan);
-    if !plan.leaves_hosts() {
-        out.push('\n');
-        out.push_str(&table(site, plan, &hosts, view));
-    }
-    for group in groups(site, plan, &hosts, view) {
-        out.push('\n');
-        out.push_str(&group);
-    }
-    for (why, half) in &plan.halves {
+    let half = |(why, half): (&Behind, &Half)| {
         let others: Vec<&HostName> = half.others.iter().collect();
         let flows = half.flows.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-        let line = format!(
-            "! half a change: {flows} opens on one end alone; the other end is on {}, which {}",
-            names(&others),
-            why.of(others.len())
-        );
-        let _ = writeln!(out, "\n{}", view.paint.warn(&clean(&line)));
-    }
+        let (names, which) = (names(&others), why.of(others.len()));
+        clean(&format!("! half a change: {flows} opens on one end alone; the other end is on {names}, which {which}"))
+    };
     let hidden = |h: &HostPlan| change::lines(h, true, Paint::default()) != change::lines(h, false, Paint::default());
-    if !view.verbose && plan.hosts.values().any(hidden) {
+    Parts {
+        head: head(site, plan),
+        table: (!plan.leaves_hosts()).then(|| table(site, plan, &hosts, view)),
+        groups: groups(site, plan, &hosts, view),
+        halves: plan.halves.iter().map(half).collect(),
+        more: !view.verbose && plan.hosts.values().any(hidden),
+    }
+}
+
+/// The whole plan, with a line end.
+pub fn draw(site: &Site, plan: &Plan, view: View) -> String {
+    let Parts { head, table, groups, halves, more } = parts(site, plan, view);
+    let mut out = view.paint.strong(&head) + "\n";
+    if let Some(table) = table {
+        out.push('\n');
+        out.push_str(&table.text(view.paint));
+    }
+    for Group { hosts, note, lines } in groups {
+        let _ = writeln!(out, "\n{}{note}\n{}", view.paint.strong(&hosts), lines.join("\n"));
+    }
+    for half in halves {
+        let _ = writeln!(out, "\n{}", view.paint.warn(&half));
+    }
+    if more {
         let _ =
             writeln!(out, "\n{}", view.paint.faint("-v shows the text of new files, and all partners of the flows"));
     }
     out
 }
 
-fn head(site: &Site, plan: &Plan, view: View) -> String {
+fn head(site: &Site, plan: &Plan) -> String {
     let all = count(plan.hosts.len(), "host");
     let changed = plan.changed().count();
     let mut steps: BTreeMap<StepKind, usize> = BTreeMap::new();
@@ -76,7 +123,7 @@ fn head(site: &Site, plan: &Plan, view: View) -> String {
     if !drifted.is_empty() {
         let _ = write!(head, ", drift on {}", names(&drifted));
     }
-    format!("{}\n", view.paint.strong(&head))
+    head
 }
 
 /// From the internet inwards, and by number.
@@ -101,7 +148,7 @@ fn is_put_off(plan: &Plan, host: &HostName, phase: Phase) -> bool {
 }
 
 /// Phases down, hosts across; by role where the hosts are too many for the width.
-fn table(site: &Site, plan: &Plan, hosts: &[&HostName], view: View) -> String {
+fn table(site: &Site, plan: &Plan, hosts: &[&HostName], view: View) -> Table {
     let about = plan.phases().iter().map(|p| view.services.about(*p).chars().count()).max().unwrap_or(0);
     let fits =
         |hosts: &[&HostName]| PHASE + hosts.iter().map(|h| column(h.as_str())).sum::<usize>() + 1 + about <= view.width;
@@ -112,8 +159,7 @@ fn table(site: &Site, plan: &Plan, hosts: &[&HostName], view: View) -> String {
     let changed: Vec<&HostName> = hosts.iter().copied().filter(|h| changed.contains(h)).collect();
     if fits(&changed) {
         let rest = count(hosts.len() - changed.len(), "host");
-        return by_host(plan, &changed, view)
-            + &format!("  {}\n", view.paint.faint(&format!("and {rest} with nothing to do")));
+        return Table { rest: Some(format!("and {rest} with nothing to do")), ..by_host(plan, &changed, view) };
     }
     by_role(site, plan, hosts, view)
 }
@@ -122,9 +168,9 @@ fn column(name: &str) -> usize {
     name.chars().count().max(4) + 2
 }
 
-fn by_host(plan: &Plan, hosts: &[&HostName], view: View) -> String {
+fn by_host(plan: &Plan, hosts: &[&HostName], view: View) -> Table {
     let heads: Vec<String> = hosts.iter().map(ToString::to_string).collect();
-    rows(plan, &heads, view, |phase| {
+    rows(plan, heads, view, |phase| {
         let cell = |host: &&HostName| match weight(plan, host, phase) {
             0 => "·".to_owned(),
             _ if is_put_off(plan, host, phase) => "later".to_owned(),
@@ -135,7 +181,7 @@ fn by_host(plan: &Plan, hosts: &[&HostName], view: View) -> String {
 }
 
 /// A column for each set of roles; a cell says how many of its hosts change.
-fn by_role(site: &Site, plan: &Plan, hosts: &[&HostName], view: View) -> String {
+fn by_role(site: &Site, plan: &Plan, hosts: &[&HostName], view: View) -> Table {
     let mut groups: BTreeMap<BTreeSet<Role>, Vec<&HostName>> = BTreeMap::new();
     for host in hosts {
         groups.entry(roles(site, host)).or_default().push(host);
@@ -147,7 +193,7 @@ fn by_role(site: &Site, plan: &Plan, hosts: &[&HostName], view: View) -> String 
             format!("{} ({})", roles.join("+"), hosts.len())
         })
         .collect();
-    let table = rows(plan, &heads, view, |phase| {
+    let table = rows(plan, heads, view, |phase| {
         let cell = |hosts: &Vec<&HostName>| match hosts.iter().filter(|h| weight(plan, h, phase) > 0).count() {
             0 => "·".to_owned(),
             n if n == hosts.len() => "~ all".to_owned(),
@@ -155,35 +201,47 @@ fn by_role(site: &Site, plan: &Plan, hosts: &[&HostName], view: View) -> String 
         };
         groups.values().map(cell).collect()
     });
-    format!("  hosts that change, by role\n{table}")
+    Table { title: Some("hosts that change, by role"), ..table }
 }
 
-fn rows(plan: &Plan, heads: &[String], view: View, cells: impl Fn(Phase) -> Vec<String>) -> String {
-    let pad = |words: &[String]| -> String {
-        let cells = words.iter().zip(heads).map(|(word, head)| format!("{word:<width$}", width = column(head)));
-        cells.collect::<Vec<_>>().concat()
-    };
-    let mut out = format!("{:PHASE$}{}", "", pad(heads)).trim_end().to_owned() + "\n";
-    for phase in plan.phases() {
-        let line = format!("  {phase:<11}{} {}", pad(&cells(phase)), view.services.about(phase));
-        out.push_str(&paint_cells(line.trim_end(), view.paint));
+fn rows(plan: &Plan, heads: Vec<String>, view: View, cells: impl Fn(Phase) -> Vec<String>) -> Table {
+    let rows = plan.phases().into_iter().map(|phase| (phase, cells(phase), view.services.about(phase))).collect();
+    Table { title: None, heads, rows, rest: None }
+}
+
+impl Table {
+    fn text(&self, paint: Paint) -> String {
+        let pad = |words: &[String]| -> String {
+            let cells = words.iter().zip(&self.heads);
+            cells.map(|(word, head)| format!("{word:<width$}", width = column(head))).collect()
+        };
+        let mut out = self.title.map(|title| format!("  {title}\n")).unwrap_or_default();
+        out.push_str(format!("{:PHASE$}{}", "", pad(&self.heads)).trim_end());
         out.push('\n');
+        for (phase, cells, about) in &self.rows {
+            let line = format!("  {phase:<11}{} {about}", pad(cells));
+            out.push_str(&paint_cells(line.trim_end(), paint));
+            out.push('\n');
+        }
+        if let Some(rest) = &self.rest {
+            let _ = writeln!(out, "  {}", paint.faint(rest));
+        }
+        out
     }
-    out
 }
 
 fn paint_cells(line: &str, paint: Paint) -> String {
     if paint.on { line.replace('~', &paint.warn("~")).replace('·', &paint.faint("·")) } else { line.to_owned() }
 }
 
-/// A block of text for each set of hosts that change in the same way.
-fn groups(site: &Site, plan: &Plan, hosts: &[&HostName], view: View) -> Vec<String> {
-    struct Group<'a> {
+/// The sets of hosts that change in the same way.
+fn groups(site: &Site, plan: &Plan, hosts: &[&HostName], view: View) -> Vec<Group> {
+    struct Alike<'a> {
         hosts: Vec<&'a HostName>,
         lines: Vec<String>,
         identical: bool,
     }
-    let mut groups: Vec<Group<'_>> = Vec::new();
+    let mut groups: Vec<Alike<'_>> = Vec::new();
     let mut place: BTreeMap<String, usize> = BTreeMap::new();
     for host in hosts {
         let Some(changes) = plan.hosts.get(*host).filter(|h| !h.is_empty() || !h.waits.is_empty()) else {
@@ -196,10 +254,10 @@ fn groups(site: &Site, plan: &Plan, hosts: &[&HostName], view: View) -> Vec<Stri
             group.hosts.push(host);
         } else {
             place.insert(key, groups.len());
-            groups.push(Group { hosts: vec![host], lines, identical: true });
+            groups.push(Alike { hosts: vec![host], lines, identical: true });
         }
     }
-    let draw = |group: Group<'_>| {
+    let set = |group: Alike<'_>| {
         let list = names(&group.hosts);
         let many = if list.contains('[') { format!("{}, ", count(group.hosts.len(), "host")) } else { String::new() };
         let note = match (group.hosts.len(), group.identical) {
@@ -210,9 +268,9 @@ fn groups(site: &Site, plan: &Plan, hosts: &[&HostName], view: View) -> Vec<Stri
                 format!(" ({many}the same change, shown for {first}; each with its own name and addresses)")
             }
         };
-        format!("{}{note}\n{}\n", view.paint.strong(&list), group.lines.join("\n"))
+        Group { hosts: list, note, lines: group.lines }
     };
-    groups.into_iter().map(draw).collect()
+    groups.into_iter().map(set).collect()
 }
 
 /// The text with the host's own name and addresses taken out, so that hosts which differ in nothing else compare equal.

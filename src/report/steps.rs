@@ -14,28 +14,42 @@ use crate::fleet::preflight::Looked;
 use crate::plan::plan::Plan;
 use crate::plan::step::{Step, StepKind, Waiting};
 
+/// What the controller does after the last phase of a plan, and what waits: a sentence each, with lines about it.
+pub(super) fn words(plan: &Plan) -> Vec<(String, &[String])> {
+    let steps = plan.steps.iter().map(|step| (then(step), step.lines.as_slice()));
+    steps.chain(plan.waiting.iter().map(|waiting| (waits(waiting), &[][..]))).collect()
+}
+
+fn then(step: &Step) -> String {
+    format!("then: {}", step.title)
+}
+
+fn waits(Waiting { kind, subject, until, why }: &Waiting) -> String {
+    format!("{} is due, but waits until {}: {why}", kind.object(subject), moment(*until))
+}
+
 /// Tells what the controller does after the last phase of a plan, and what waits: a part of the plan, so it goes where that goes.
 ///
 /// # Errors
 /// When stdout cannot be written to.
 pub fn announce(plan: &Plan, reporter: &Reporter) -> io::Result<()> {
-    for Step { kind, subject, title, lines, deed } in &plan.steps {
-        let text = format!("then: {title}");
-        if reporter.is_json() {
-            reporter.line(&line(*kind, kind.noun(), subject, &text, Some(deed)))?;
-        } else {
-            reporter.data(&format!("{text}\n{}\n", lines.join("\n")))?;
-        }
+    if !reporter.is_json() {
+        let text: String = words(plan).into_iter().map(|(text, lines)| block(&text, lines)).collect();
+        return reporter.data(&text);
     }
-    for Waiting { kind, subject, until, why } in &plan.waiting {
-        let text = format!("{} is due, but waits until {}: {why}", kind.object(subject), moment(*until));
-        if reporter.is_json() {
-            reporter.line(&line(*kind, "deferred", subject, &text, None))?;
-        } else {
-            reporter.data(&format!("{text}\n"))?;
-        }
+    for step in &plan.steps {
+        reporter.line(&line(step.kind, step.kind.noun(), &step.subject, &then(step), Some(&step.deed)))?;
+    }
+    for waiting in &plan.waiting {
+        reporter.line(&line(waiting.kind, "deferred", &waiting.subject, &waits(waiting), None))?;
     }
     Ok(())
+}
+
+/// A sentence, and the lines about it, with a line end.
+pub(super) fn block(text: &str, lines: &[String]) -> String {
+    let lines: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    format!("{text}\n{lines}")
 }
 
 /// Tells what was seen before orders: what stops nothing, then what stops which of them.

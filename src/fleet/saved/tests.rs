@@ -340,6 +340,22 @@ fn a_plan_holds_for_its_time_and_for_one_run() {
     assert_eq!(fs_err::read_dir(state.join("plans")).unwrap().count(), 1);
 }
 
+/// What is published of the file is what stands in it.
+#[test]
+fn a_file_is_one_of_the_schema() {
+    let world = world();
+    let kept = serde_json::to_value(ticket(&world, &world.saved())).unwrap();
+    assert!(kept.pointer("/plan/hosts/web1/deeds").unwrap().as_object().unwrap().len() > 3);
+    let schema = jsonschema::validator_for(&crate::report::line::plan_schema()).unwrap();
+    let errors: Vec<String> = schema.iter_errors(&kept).map(|error| error.to_string()).collect();
+    assert!(errors.is_empty(), "{errors:?}");
+    for field in ["until", "seal", "plan"] {
+        let mut less = kept.clone();
+        less.as_object_mut().unwrap().remove(field);
+        assert!(!schema.is_valid(&less), "{field}");
+    }
+}
+
 #[test]
 fn an_order_may_be_left_out_and_none_may_come() {
     let mut world = world();

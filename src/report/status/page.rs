@@ -2,13 +2,13 @@
 //! All that a host or an inventory says is escaped by the template engine, and shown without what hides or reorders text.
 
 use serde::Serialize;
-use tera::{Context, Tera};
 
 use super::picture::{self, Picture, class};
 use super::{deliveries, grouped, left, moment, number, ordered, ordered_sites, shares, state, summary};
 use crate::base::visible;
 use crate::fleet::status::{HostView, SiteView, View};
 use crate::inventory::site::Site;
+use crate::report::html;
 use crate::report::text::bytes;
 
 const PAGE: &str = include_str!("../../../templates/status/page.html");
@@ -60,10 +60,7 @@ fn cells<const N: usize>(all: [(&'static str, String); N]) -> Vec<Cell> {
 /// # Errors
 /// Where the template does not fit the model, which is a mistake of this program.
 pub fn draw(site: &Site, view: &View) -> Result<String, tera::Error> {
-    let mut tera = Tera::new();
-    tera.autoescape_on(vec![".html"]);
-    tera.add_raw_template("page.html", PAGE)?;
-    tera.render("page.html", &Context::from_serialize(&model(site, view))?)
+    html::fill(PAGE, &model(site, view))
 }
 
 fn model(site: &Site, view: &View) -> Model {
