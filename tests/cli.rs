@@ -55,11 +55,15 @@ fn every_shell_has_a_completion_and_every_verb_a_page() {
 
 /// What bash is told for the last of these words, as its registration asks.
 fn completed(words: &str) -> String {
+    completed_in(concat!(env!("CARGO_MANIFEST_DIR"), "/inventories/full.yml"), words)
+}
+
+fn completed_in(inventory: &str, words: &str) -> String {
     let words: Vec<&str> = words.split(' ').collect();
     let mut infra = infra(&[&["--"], words.as_slice()].concat());
     infra.env("INFRA_COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", (words.len() - 1).to_string());
     infra.env("_CLAP_COMPLETE_COMP_TYPE", "9").env("_CLAP_COMPLETE_SPACE", "true").env("_CLAP_IFS", "\n");
-    infra.env("INFRA_INVENTORY", concat!(env!("CARGO_MANIFEST_DIR"), "/inventories/full.yml"));
+    infra.env("INFRA_INVENTORY", inventory);
     text(&infra.output().unwrap().stdout).to_owned()
 }
 
@@ -82,6 +86,20 @@ fn words_are_completed_from_the_inventory() {
         let got = completed(words);
         assert!(got.trim_end().starts_with(expected), "{words}: {got:?}");
         assert_eq!(got.is_empty(), expected.is_empty(), "{words}: {got:?}");
+    }
+}
+
+#[test]
+fn runs_are_completed_from_the_state() {
+    let (folder, inventory) = inventory("");
+    for run in ["20261122T101500", "20261123T184501"] {
+        let outcome = infra::fleet::event::Outcome { run: run.to_owned(), ..Default::default() };
+        infra::fleet::history::save_outcome(&folder.path().join("state"), &outcome).unwrap();
+    }
+    for verb in ["rollback", "history"] {
+        let got = completed_in(&inventory, &format!("infra {verb} 202611"));
+        assert!(got.contains("20261122T101500") && got.contains("20261123T184501"), "{verb}: {got:?}");
+        assert_eq!(completed_in(&inventory, &format!("infra {verb} 20261123")).trim_end(), "20261123T184501");
     }
 }
 

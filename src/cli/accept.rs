@@ -9,14 +9,14 @@ use similar::TextDiff;
 use super::explain::View;
 use super::global::{Global, Inventory};
 use super::stop::{Done, Stop};
-use super::work::Work;
+use super::work::{Consent, Work};
 use super::{exit, stages};
 use crate::base::diagnostic::{Diagnostic, did_you_mean};
 use crate::base::net::HostName;
 use crate::base::{fsx, secret};
 use crate::inventory::site::Site;
 use crate::plan::state::{DesiredHost, Facts, File};
-use crate::report::{Reporter, prompt};
+use crate::report::Reporter;
 use crate::service::render::Templates;
 use crate::service::{Services, shadow};
 
@@ -127,8 +127,8 @@ pub(super) fn run(accept: &Accept, global: &Global, services: Services, reporter
         return Ok(exit::PENDING);
     }
     let question = format!("write {}?", to.display());
-    let help = || vec!["add `--yes` to go on without being asked".to_owned()];
-    if !accept.yes && !prompt::confirm(&question).map_err(|error| Stop::Refused(error.to_string(), help()))? {
+    let consent = if accept.yes { Consent::Given } else { Consent::Asked(&question) };
+    if consent.given()? != Some(true) {
         reporter.note("nothing was written");
         return Ok(exit::DONE);
     }

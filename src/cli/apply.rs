@@ -102,7 +102,7 @@ impl Apply {
 
 pub(super) fn run(apply: &Apply, global: &Global, services: Services, reporter: &Reporter) -> Done {
     let site = stages::site(&apply.inventory.inventory, reporter)?;
-    stages::gone(&site, reporter);
+    stages::gone(&site, reporter)?;
     Ok(on(&site, apply, global, services, reporter)?.unwrap_or(exit::DONE))
 }
 
@@ -159,6 +159,7 @@ pub(super) fn on(
     if drain.is_some() {
         reporter.note("each web and app host is drained before its phase `web` or `app`, and brought back after it");
     }
+    work.tell_of_gone(&prepared)?;
     work.warn_of(&ahead)?;
     own_way_in(site, &prepared, apply.force, reporter)?;
     work.keeps_trust(&prepared)?;

@@ -1,6 +1,7 @@
 //! `drain` and `undrain`: takes a web or app host out of traffic, or brings it back, and ends when that was seen on all who lead to it.
 //! What was done is kept on the host itself.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -10,12 +11,14 @@ use super::global::{Global, Inventory};
 use super::stop::{Done, Stop};
 use super::work::{Consent, Looked, Work};
 use super::{exit, stages};
+use crate::base::diagnostic::Diagnostic;
 use crate::base::net::HostName;
 use crate::fleet::away::Watch;
 use crate::fleet::drain::{Left, Patience};
 use crate::fleet::identity;
 use crate::inventory::site::{Host, Site};
 use crate::plan::decision::Decided;
+use crate::plan::state::ObservedFleet;
 use crate::report::Reporter;
 use crate::report::line::Line;
 use crate::report::text::names;
@@ -70,16 +73,20 @@ pub(super) fn drain(args: &Drain, global: &Global, services: Services, reporter:
     let host = stages::host(&site, &args.host)?;
     away::admit(host)?;
     let command = format!("infra drain {host} {}", args.inventory.inventory.display(), host = host.name);
-    let (mut turn, looked) = Turn::begin(&site, host, command, args.timeout, global, services, reporter)?;
+    let others = if args.force { Others::Forced } else { Others::StandIn };
+    let (mut turn, looked) = Turn::begin((&site, host), others, command, args.timeout, global, services, reporter)?;
     if let Some(mark) = looked.observed().get(&host.name).and_then(away::mark) {
         reporter.note(&format!("{} is drained already, {mark}", host.name));
     } else {
-        if !args.force {
-            turn.has_others(&away::alone(&site, host))?;
-        }
         let since = OffsetDateTime::now_utc().unix_timestamp();
         let mark = Mark { since, by: identity::who(), why: args.why.clone() };
-        let code = turn.carry_out(looked, away::leave(host, &mark))?;
+        let leaves = host.clone();
+        let code = if args.force {
+            turn.carry_out(looked, move |_, _| Ok(away::leave(&leaves, &mark)))?
+        } else {
+            turn.has_others(&away::alone(&site, host))?;
+            turn.carry_out(looked, move |site, observed| away::leave_others(site, &leaves, &mark, observed))?
+        };
         if code != exit::DONE {
             return Ok(code);
         }
@@ -107,11 +114,13 @@ pub(super) fn undrain(args: &Undrain, global: &Global, services: Services, repor
     let host = stages::host(&site, &args.host)?;
     away::admit(host)?;
     let command = format!("infra undrain {host} {}", args.inventory.inventory.display(), host = host.name);
-    let (mut turn, looked) = Turn::begin(&site, host, command, args.timeout, global, services, reporter)?;
+    let (mut turn, looked) =
+        Turn::begin((&site, host), Others::Forced, command, args.timeout, global, services, reporter)?;
     if looked.observed().get(&host.name).and_then(away::mark).is_none() {
         reporter.note(&format!("{} is not drained", host.name));
     } else {
-        let code = turn.carry_out(looked, away::come_back(host))?;
+        let back = host.clone();
+        let code = turn.carry_out(looked, move |_, _| Ok(away::come_back(&back)))?;
         if code != exit::DONE {
             return Ok(code);
         }
@@ -130,20 +139,56 @@ pub(super) fn undrain(args: &Undrain, global: &Global, services: Services, repor
     )
 }
 
+/// Looks at a host, which must be there, and at one in traffic for each of its roles, if there is one.
+fn with_stand_ins(work: &Work<'_>, site: &Site, host: &Host) -> Result<Looked, Stop> {
+    let mut passed = BTreeSet::new();
+    loop {
+        let others = away::stand_ins(site, host, &passed);
+        let hosts: BTreeSet<HostName> = others.iter().chain([&host.name]).cloned().collect();
+        let looked = work.look(&hosts, !others.is_empty())?;
+        let seen = looked.observed();
+        if !seen.contains_key(&host.name) {
+            // Alone, it says why.
+            return work.look(&[host.name.clone()].into(), false);
+        }
+        let out = |other: &&HostName| seen.get(*other).is_none_or(|seen| away::mark(seen).is_some());
+        let out: Vec<HostName> = others.iter().filter(out).cloned().collect();
+        if out.is_empty() {
+            return Ok(looked);
+        }
+        passed.extend(out);
+    }
+}
+
+/// What is asked of other hosts with the same roles.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Others {
+    /// One of each role is looked at too, and held while it is decided.
+    StandIn,
+    /// Nothing.
+    Forced,
+}
+
 impl<'a> Turn<'a> {
     /// Looks at the host, which must be there, and connects to those who lead to it.
     fn begin(
-        site: &'a Site,
-        host: &'a Host,
+        (site, host): (&'a Site, &'a Host),
+        others: Others,
         command: String,
         timeout: NonZeroU32,
         global: &Global,
         services: Services,
         reporter: &'a Reporter,
     ) -> Result<(Self, Looked), Stop> {
-        let own = [host.name.clone()].into();
-        let work = Work::new(site, &own, command, global, services, reporter)?;
-        let looked = work.look(&own, false)?;
+        let mut all = BTreeSet::from([host.name.clone()]);
+        if others == Others::StandIn {
+            all.extend(site.hosts.values().filter(|other| away::admit(other).is_ok()).map(|other| other.name.clone()));
+        }
+        let work = Work::new(site, &all, command, global, services, reporter)?;
+        let looked = match others {
+            Others::StandIn => with_stand_ins(&work, site, host)?,
+            Others::Forced => work.look(&all, false)?,
+        };
         let asked = away::leaders(site, host).into_iter().chain([&host.name]).cloned().collect();
         let watch = Watch::open(site, &asked, &work.connector, global.parallel.get());
         Ok((Self { work, host, timeout: Duration::from_secs(timeout.get().into()), watch }, looked))
@@ -166,8 +211,12 @@ impl<'a> Turn<'a> {
     }
 
     /// Does it, on the one host.
-    fn carry_out(&mut self, looked: Looked, decided: Decided) -> Done {
-        self.work.decided_by(looked, away::NAME, move |_, _, _| Ok(decided.clone()), Consent::Given)
+    fn carry_out(
+        &mut self,
+        looked: Looked,
+        decide: impl Fn(&Site, &ObservedFleet) -> Result<Decided, Diagnostic> + Send + Sync + 'static,
+    ) -> Done {
+        self.work.decided_by(looked, away::NAME, move |site, observed, _| decide(site, observed), Consent::Given)
     }
 
     fn wait(&mut self, questions: &Questions, why: &str) -> Left {

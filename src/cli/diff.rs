@@ -54,7 +54,7 @@ pub(super) fn run(diff: &Diff, global: &Global, services: Services, reporter: &R
     let site = stages::site(&diff.inventory.inventory, reporter)?;
     let hosts = stages::selected(&site, global)?;
     db::remind(&site, reporter)?;
-    stages::gone(&site, reporter);
+    stages::gone(&site, reporter)?;
     let command = format!("infra apply {}", diff.inventory.inventory.display());
     let mut work = Work::new(&site, &hosts, command, global, services, reporter)?;
     work.adopt.clone_from(&diff.adopt);
@@ -84,6 +84,7 @@ pub(super) fn run(diff: &Diff, global: &Global, services: Services, reporter: &R
         true => reporter.plan_as_markdown(&site, &prepared.plan)?,
         false => reporter.plan(&site, &prepared.plan)?,
     }
+    work.tell_of_gone(&prepared)?;
     work.warn_of(&ahead)?;
     if !as_document {
         steps::announce(&prepared.plan, reporter)?;

@@ -14,10 +14,12 @@ use crate::base::diagnostic::did_you_mean;
 use crate::base::net::HostName;
 use crate::fleet::explain::{self, TemplateLine, Texts};
 use crate::fleet::history::LastSeen;
+use crate::fleet::meaning::Ground;
 use crate::fleet::memory;
 use crate::inventory::site::Site;
 use crate::inventory::vary::{Leaf, Written};
 use crate::material;
+use crate::pki::known;
 use crate::plan::decision::Memory;
 use crate::plan::state::{DesiredHost, Facts};
 use crate::report::text::count;
@@ -72,7 +74,13 @@ pub(super) fn run(explain: &Explain, services: Services, reporter: &Reporter) ->
         reporter.kept(&host.name, &origin::kept(&desired, &texts))?;
         return Ok(exit::DONE);
     };
-    let meant = explain::meant(&texts.texts, word);
+    let known = known::known(&site, &site.state, OffsetDateTime::now_utc())?.certificates;
+    let ground = Ground { site: &site, host, desired: &desired, certificates: &known };
+    let held = ground.certificates(word).into_iter().map(|path| (path, None));
+    let mut meant: Vec<(String, Option<usize>)> = held.collect();
+    let is_other = |(name, _): &(String, Option<usize>)| meant.iter().all(|(one, _)| one != name);
+    let others: Vec<_> = explain::meant(&texts.texts, word).into_iter().filter(is_other).collect();
+    meant.extend(others);
     if meant.is_empty() {
         let mut help: Vec<String> = did_you_mean(word, texts.texts.keys().map(String::as_str)).into_iter().collect();
         help.push(format!("`infra explain {}` lists all that infra keeps there", host.name));
@@ -104,7 +112,8 @@ pub(super) fn run(explain: &Explain, services: Services, reporter: &Reporter) ->
         .iter()
         .take(MOST)
         .flat_map(|(name, line)| {
-            explain::lines((&host.name, &desired), (&texts, &causes), (name, *line), origin).collect::<Vec<_>>()
+            let about = |name: &str, text: &str, at: usize| ground.words(name, text, at);
+            explain::lines((&host.name, &desired), (&texts, &causes, &about), (name, *line), origin).collect::<Vec<_>>()
         })
         .collect();
     if lines.is_empty() {
@@ -168,6 +177,7 @@ impl<'t> View<'t> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inventory::site::Role;
     use crate::service::ALL;
 
     const FULL: &str = "inventories/full.yml";
@@ -195,6 +205,54 @@ mod tests {
             }
         }
         assert!(lines > 4000, "{lines}");
+    }
+
+    /// What a template does not say has words of its own: certificates, rules, units.
+    #[test]
+    fn every_certificate_rule_and_unit_is_told_in_words() {
+        let (site, _) = stages::loaded(Path::new(FULL)).unwrap_or_else(|_| panic!("{FULL} loads"));
+        let templates = Templates::load(ALL, None).unwrap();
+        let Ok(view) = View::of(&site, &templates) else { panic!("the memory reads") };
+        let (mut certificates, mut rules) = (0, 0);
+        for host in site.hosts.values() {
+            let Ok(desired) = view.desire(&site, &host.name) else { panic!("{} renders", host.name) };
+            let ground = Ground { site: &site, host, desired: &desired, certificates: &[] };
+            let texts = Texts::of(&desired, &trace::Trace::default()).texts;
+            for (name, text) in &texts {
+                for (at, line) in text.lines().enumerate() {
+                    let words = ground.words(name, text, at).join("\n");
+                    let place = format!("{} {name}:{} {line}: {words}", host.name, at + 1);
+                    if line.contains(".crt›") && line.contains("‹pki/") {
+                        assert!(
+                            words.contains("the certificate that ") || words.contains("the internal authority"),
+                            "{place}"
+                        );
+                        certificates += 1;
+                    }
+                    if line.contains("accept comment") && !line.contains("established") {
+                        assert!(words.contains("the flow "), "{place}");
+                        rules += 1;
+                    }
+                    if name == explain::UNITS {
+                        assert!(words.contains("full.yml:"), "{place}");
+                    }
+                }
+            }
+            if host.has(Role::Lb) {
+                let files = ground.certificates("shop.example.com");
+                assert_eq!(files, ["/etc/haproxy/sites/shop.example.com.pem"]);
+                let words = ground.words(&files[0], &texts[&files[0]], 0);
+                assert!(
+                    words[0].starts_with("the certificate that visitors of shop.example.com are shown; not signed yet"),
+                    "{words:?}"
+                );
+                assert!(
+                    words[0].contains("because of ") && words[1].starts_with("the private key of the certificate"),
+                    "{words:?}"
+                );
+            }
+        }
+        assert!(certificates > 20 && rules > 40, "{certificates} {rules}");
     }
 
     #[test]
@@ -227,6 +285,8 @@ mod tests {
             let (values, _) = causes.of(name, at, text.lines().count());
             let keys: Vec<&str> = values.iter().map(|leaf| leaf.key.as_str()).collect();
             assert!(keys.contains(&key), "{file} {needle}: {keys:?}");
+            // The schema of the database has the name of the infrastructure, and no part in this.
+            assert!(!keys.iter().any(|key| key.starts_with("database.schemas")), "{file} {needle}: {keys:?}");
         }
     }
 }

@@ -56,6 +56,14 @@ pub(super) fn after_failure(work: &Work<'_>, mut outcome: Outcome, what: OnFailu
             return Ok(outcome);
         }
     };
+    mark(&mut outcome, &back);
+    // `--limit failed` goes by what is kept: a host on which the run was taken back is one that it left undone.
+    work.keep(&outcome)?;
+    Ok(outcome)
+}
+
+/// Says of the hosts on which the run was taken back that they are as before it.
+fn mark(outcome: &mut Outcome, back: &BTreeMap<HostName, HostOutcome>) {
     let state = "as before this run: it was taken back on this host";
     for (name, host) in &mut outcome.hosts {
         if !matches!(back.get(name), Some(HostOutcome::Changed | HostOutcome::Unchanged)) {
@@ -67,7 +75,6 @@ pub(super) fn after_failure(work: &Work<'_>, mut outcome: Outcome, what: OnFailu
             other => *other = HostOutcome::NotReached { state: state.to_owned() },
         }
     }
-    Ok(outcome)
 }
 
 /// What became of the hosts on which `run` was taken back. One that it did not change, or on which all was put back, is left alone.
@@ -104,4 +111,36 @@ fn taken_back(
     let mut fates = work.pass(&issued, prepared, &options, 0.0)?.hosts;
     fates.retain(|host, _| changed.contains(host));
     Ok(fates)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::event::Failure;
+    use crate::fleet::history;
+
+    #[test]
+    fn hosts_on_which_a_run_was_taken_back_are_left_undone() {
+        let host = |name: &str| name.parse::<HostName>().unwrap();
+        let failure = || {
+            let (what, state) = ("reload nginx".to_owned(), "put back".to_owned());
+            Failure { phase: Phase::Web, what, words: Vec::new(), put_back: None, state }
+        };
+        let mut outcome = Outcome { run: "20261127T220000".to_owned(), ..Outcome::default() };
+        outcome.hosts = [
+            (host("web1"), HostOutcome::Changed),
+            (host("web2"), HostOutcome::RolledBack(failure())),
+            (host("app1"), HostOutcome::Changed),
+            (host("app2"), HostOutcome::Unchanged),
+        ]
+        .into();
+        let back = [host("web1"), host("web2")].map(|name| (name, HostOutcome::Changed)).into();
+        mark(&mut outcome, &back);
+        let folder = tempfile::tempdir().unwrap();
+        history::save_outcome(folder.path(), &outcome).unwrap();
+        // The way back is a run of its own, in which all went well, and whose name sorts before.
+        let back = Outcome { run: format!("{}-back", outcome.run), hosts: back, ..Outcome::default() };
+        history::save_outcome(folder.path(), &back).unwrap();
+        assert_eq!(history::last_undone(folder.path()), Some([host("web1"), host("web2")].into()));
+    }
 }

@@ -192,7 +192,7 @@ fn whole(global: &Global, verb: &str, why: &str) -> Result<(), Stop> {
 /// The host; where it has left the inventory already, what to do then.
 fn known<'s>(site: &'s Site, name: &HostName) -> Result<&'s Host, Stop> {
     let seen = LastSeen::of(&site.state);
-    if !site.hosts.contains_key(name) && seen.gone(site).contains(&name) {
+    if !site.hosts.contains_key(name) && seen.gone(site).contains_key(name) {
         return Err(Stop::Refused(
             format!("{name} is not in the inventory any more, so nobody knows how to reach it"),
             vec![

@@ -4,14 +4,14 @@ use std::time::Instant;
 
 use super::global::{Global, Inventory, Restarts};
 use super::stop::{Done, Stop};
-use super::work::Work;
+use super::work::{Consent, Work};
 use super::{apply, exit, stages};
 use crate::base::diagnostic::Diagnostic;
 use crate::fleet::journals;
 use crate::fleet::rollback::{self, Asked};
 use crate::fleet::transaction::Options;
+use crate::report::Reporter;
 use crate::report::text::count;
-use crate::report::{Reporter, prompt};
 use crate::service::Services;
 
 /// `rollback`.
@@ -107,8 +107,8 @@ pub(super) fn run(rollback: &Rollback, global: &Global, services: Services, repo
     }
     let (looked, waited) = (work.began.elapsed().as_secs_f64(), Instant::now());
     let question = format!("take run {run} back on {}?", count(prepared.plan.changed().count(), "host"));
-    let help = || vec!["add `--yes` to go on without being asked".to_owned()];
-    if !rollback.yes && !prompt::confirm(&question).map_err(|error| Stop::Refused(error.to_string(), help()))? {
+    let consent = if rollback.yes { Consent::Given } else { Consent::Asked(&question) };
+    if consent.given()? != Some(true) {
         reporter.note("nothing was changed");
         return Ok(exit::DONE);
     }

@@ -1,6 +1,7 @@
 //! The stages that verbs share: load, select, render, survey. Each takes the value of the one before and gives the next.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use crate::base::diagnostic::{Diagnostic, did_you_mean};
 use crate::base::fsx;
 use crate::base::net::HostName;
 use crate::fleet::connect::{self, SshConnector};
+use crate::fleet::gone::Gone;
 use crate::fleet::history::{self, LastSeen};
 use crate::fleet::{memory, way_in};
 use crate::host::ssh::{Become, Prompt};
@@ -21,6 +23,7 @@ use crate::host::transport::TransportError;
 use crate::inventory::load;
 use crate::inventory::site::{Host, Site};
 use crate::material;
+use crate::pki;
 use crate::plan::state::DesiredHost;
 use crate::report::passwords::{Member, Passwords};
 use crate::report::text::{count, names, natural};
@@ -52,19 +55,38 @@ pub(super) fn loaded(inventory: &Path) -> Result<(Site, Vec<Diagnostic>), Stop> 
     Ok((site, warnings))
 }
 
-/// Names the hosts that have left the inventory since they were last asked: nobody else remembers them.
-pub(super) fn gone(site: &Site, reporter: &Reporter) {
+/// The hosts that have left the inventory since they were last asked: nobody else remembers them.
+pub(super) fn left(site: &Site) -> Result<Vec<Gone>, Stop> {
     let seen = LastSeen::of(&site.state);
-    let gone = seen.gone(site);
-    let (names, is, its) = match gone[..] {
-        [] => return,
+    let one = |(host, addresses): (&HostName, &[IpAddr])| {
+        Ok(Gone::remembered(host, addresses, pki::hops_until(&site.state, host)?))
+    };
+    seen.gone(site).into_iter().map(one).collect()
+}
+
+/// Names them, with what the inventory still says of their addresses.
+pub(super) fn gone(site: &Site, reporter: &Reporter) -> Result<(), Stop> {
+    let left = left(site)?;
+    let hosts: Vec<&HostName> = left.iter().map(|gone| &gone.host).collect();
+    let (names, is, its) = match hosts[..] {
+        [] => return Ok(()),
         [one] => (one.to_string(), "is", "it stays as infra left it"),
-        _ => (names(&gone), "are", "they stay as infra left them"),
+        _ => (names(&hosts), "are", "they stay as infra left them"),
     };
     reporter.note(&format!(
         "{names} {is} not in the inventory any more: {its}, with all that runs there, and the other hosts close what was \
          open for it; the next apply that gets through on all hosts forgets them"
     ));
+    for gone in &left {
+        for flow in gone.flows(site) {
+            let place =
+                flow.place.as_ref().map(|place| format!(" ({}:{})", place.file, place.line)).unwrap_or_default();
+            let (host, name) = (&gone.host, flow.name());
+            reporter
+                .note(&format!("warning: the inventory still opens `{name}`{place} for the address that {host} had"));
+        }
+    }
+    Ok(())
 }
 
 /// The templates of `services`, and those beside the inventory.

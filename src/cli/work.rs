@@ -33,9 +33,11 @@ use crate::pki::{self, Issued};
 use crate::plan::decision::{Decided, Memory};
 use crate::plan::plan::Action;
 use crate::plan::state::{Facts, Follow, ObservedFleet};
+use crate::report::certificates::moment;
 use crate::report::interrupt::Interrupt;
+use crate::report::line::Line;
 use crate::report::outcome::Next;
-use crate::report::{Reporter, prompt};
+use crate::report::{Reporter, prompt, text};
 use crate::service::Services;
 use crate::service::firewall::beside;
 use crate::service::render::Templates;
@@ -102,7 +104,7 @@ pub(super) enum Consent<'c> {
 
 impl Consent<'_> {
     /// Whether they agree; nothing where that is not asked for.
-    fn given(self) -> Result<Option<bool>, Stop> {
+    pub(super) fn given(self) -> Result<Option<bool>, Stop> {
         let answer = match self {
             Self::DryRun => return Ok(None),
             Self::Given => return Ok(Some(true)),
@@ -164,10 +166,21 @@ impl<'a> Work<'a> {
     pub(super) fn restored(&self, back: &Back) -> Result<(Issued, Prepared), Stop> {
         let (standing, services) = (back.standing(), self.templates.services());
         let hosts = back.hosts().union(&standing).cloned().collect();
-        self.planned_by(&hosts, &|_, sources, _, connector, parallel, events| {
+        let (issued, prepared) = self.planned_by(&hosts, &|_, sources, _, connector, parallel, events| {
             let desired = back.desired(services, sources.materials);
             survey::prepare_as(desired, &standing, sources, connector, parallel, events)
-        })
+        })?;
+        let moved = back.moved(&prepared.survey.observed);
+        if moved.is_empty() {
+            return Ok((issued, prepared));
+        }
+        Err(Stop::Refused(
+            format!(
+                "another run has changed {} while this one was planned; nothing was done",
+                text::names(&moved.iter().collect::<Vec<_>>())
+            ),
+            vec!["`infra history` says who; then run this again".to_owned()],
+        ))
     }
 
     /// From now on this is a run that takes `run` back.
@@ -215,7 +228,7 @@ impl<'a> Work<'a> {
             seen.lost.iter().for_each(|lost| warn(&events, lost));
             let parallel = self.options.parallel;
             let prepared = how(hosts, sources, &seen.facts(), &self.connector, parallel, &events)?;
-            history::save(&self.site.state, &prepared.survey.observed)?;
+            history::save(self.site, &prepared.survey.observed)?;
             let sources = prepared.survey.observed.iter().filter_map(|(host, o)| Some((host.clone(), o.controller?)));
             let learned = way_in::learned(self.site, &sources.collect());
             if !learned.is_empty() {
@@ -313,6 +326,28 @@ impl<'a> Work<'a> {
         self.interrupt.watch(exit::INTERRUPTED.into())?;
         let outcome = self.carried_out(&Materials::default(), prepared, &options, seconds)?;
         self.end(outcome, exit::of).map(Some)
+    }
+
+    /// Tells which of the hosts that were asked still trust one that is not in the inventory any more, until the plan is carried out.
+    pub(super) fn tell_of_gone(&self, prepared: &Prepared) -> Result<(), Stop> {
+        for gone in stages::left(self.site)? {
+            let gone = gone.trusted(self.site, &prepared.survey.observed, &prepared.plan);
+            if self.reporter.is_json() {
+                self.reporter.line(&Line::Gone(&gone))?;
+                continue;
+            }
+            let host = &gone.host;
+            for (by, what) in &gone.trusted_by {
+                self.reporter
+                    .note(&format!("{by} still trusts {host}, until this plan is carried out: {}", what.join("; ")));
+            }
+            if let Some(until) = gone.certificate_until {
+                let until = moment(until);
+                self.reporter
+                    .note(&format!("{host} has a certificate of the internal authority that holds until {until}"));
+            }
+        }
+        Ok(())
     }
 
     fn sources<'s>(&'s self, issued: &'s Issued, memory: &'s Memory) -> Sources<'s> {
@@ -427,9 +462,14 @@ impl<'a> Work<'a> {
                 &["run the same command again: it plans with what is there now".to_owned()],
             )?;
         }
-        history::save_outcome(&self.site.state, &outcome)?;
+        self.keep(&outcome)?;
         self.tell(&outcome)?;
         Ok(outcome)
+    }
+
+    /// Keeps what became of a run, without what is never told.
+    pub(super) fn keep(&self, outcome: &Outcome) -> Result<(), Stop> {
+        Ok(history::save_outcome(&self.site.state, &self.reporter.hidden().redacted(outcome)?)?)
     }
 
     /// The outcome of a plan that leaves all hosts as they are. While an authority is replaced it is asked where workers of before
@@ -474,7 +514,7 @@ impl<'a> Work<'a> {
         outcome.seconds = self.began.elapsed().as_secs_f64();
         let code = code(&outcome);
         if !outcome.steps.is_empty() || !outcome.refused.is_empty() {
-            history::save_outcome(&self.site.state, &self.reporter.hidden().redacted(&outcome)?)?;
+            self.keep(&outcome)?;
             if self.reporter.is_json() {
                 self.reporter.outcome(&outcome, &self.next, code)?;
             }

@@ -66,30 +66,46 @@ impl<'a> Departure<'a> {
         let since = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs().try_into().unwrap_or(0));
         let mark = Mark { since, by: self.who.to_owned(), why: away::WHILE.to_owned() };
         let failed = |what: &str, words: Vec<String>, files| {
-            Err(StepError { what: format!("{what} {}", host.name), words, put_back: None, now: Now::AsBefore, files })
+            let what = format!("{what} {}", host.name);
+            StepError { what, words, put_back: None, now: Now::AsBefore, files }
         };
         let said = runs(member, &away::leave_script(&mark))?;
         if !said.is_empty() {
-            return failed("drain of", said, false);
+            return Err(failed("drain of", said, false));
         }
         let left = self.wait(&mut watch, &away::leaving(self.site, host), self.within, "before it changes");
-        if !left.is_empty() {
-            runs(member, away::GONE)?;
-            return failed("drain of", words(&left), false);
-        }
-        let done = step(member);
-        let said = runs(member, away::GONE)?;
-        let done = done?;
-        if !said.is_empty() {
-            return failed("undrain of", said, true);
-        }
+        let done = if left.is_empty() { step(member) } else { Err(failed("drain of", words(&left), false)) };
+        let back = match runs(member, away::GONE) {
+            Ok(said) if said.is_empty() => Ok(()),
+            Ok(said) => Err(failed("undrain of", said, true)),
+            Err(error) => Err(error),
+        };
+        let done = whole(&host.name, done, back)?;
         let left =
             self.wait(&mut watch, &away::returning(self.site, host), self.within, "before the next host changes");
-        if left.is_empty() { Ok(done) } else { failed("return into traffic of", words(&left), true) }
+        if left.is_empty() { Ok(done) } else { Err(failed("return into traffic of", words(&left), true)) }
     }
 
     fn wait(&self, watch: &mut Watch, questions: &Questions, within: Duration, why: &str) -> Left {
         watch.wait(questions, Patience { within, parallel: 1, stop: self.stop, events: self.events }, why)
+    }
+}
+
+/// What came of a step and of the way back into traffic after it: where both fail, the step's failure says the other too.
+fn whole(
+    host: &HostName,
+    done: Result<Vec<String>, StepError>,
+    back: Result<(), StepError>,
+) -> Result<Vec<String>, StepError> {
+    let Err(mut back) = back else { return done };
+    back.words
+        .push(format!("{host} is still drained: the next `infra apply` brings it back, or `infra undrain {host}`"));
+    match done {
+        Ok(_) => Err(back),
+        Err(mut error) => {
+            error.words.extend(back.words);
+            Err(error)
+        }
     }
 }
 
@@ -113,4 +129,30 @@ fn runs(member: &mut Member<'_>, text: &str) -> Result<Vec<String>, StepError> {
 
 fn words(left: &Left) -> Vec<String> {
     left.iter().map(|(host, words)| format!("{host} {}", words.join("; "))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_a_host_stays_drained_is_told_with_whatever_else_failed() {
+        let host: HostName = "web1".parse().unwrap();
+        let error = |what: &str, words: &str| StepError {
+            what: what.to_owned(),
+            words: vec![words.to_owned()],
+            put_back: None,
+            now: Now::AsBefore,
+            files: false,
+        };
+        let stays = "web1 is still drained: the next `infra apply` brings it back, or `infra undrain web1`";
+        let told = |done, back| whole(&host, done, back).map_err(|error| (error.what, error.words));
+        assert_eq!(told(Ok(vec!["x".to_owned()]), Ok(())), Ok(vec!["x".to_owned()]));
+        let failed = || Err(error("reload nginx", "no"));
+        assert_eq!(told(failed(), Ok(())), Err(("reload nginx".to_owned(), vec!["no".to_owned()])));
+        let undrain = || Err(error("undrain of web1", "read-only"));
+        let words = |all: &[&str]| all.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        assert_eq!(told(Ok(Vec::new()), undrain()), Err(("undrain of web1".to_owned(), words(&["read-only", stays]))));
+        assert_eq!(told(failed(), undrain()), Err(("reload nginx".to_owned(), words(&["no", "read-only", stays]))));
+    }
 }

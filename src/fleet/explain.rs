@@ -94,6 +94,8 @@ pub struct Explained {
     pub line: usize,
     /// The line.
     pub text: String,
+    /// What it is for, each a sentence: of a certificate who signed it, for which names and until when.
+    pub about: Vec<String>,
     /// The service that wants the file.
     pub service: Option<String>,
     /// The template's line; none where infra makes the text by itself.
@@ -126,6 +128,8 @@ pub fn causes(
     let mut leaves = written.leaves();
     leaves.sort_by_key(|leaf| !first(leaf));
     let mut out = Causes::default();
+    // Those that cannot be changed alone, and the lines that have their word.
+    let mut guesses: Vec<(&String, Cause)> = Vec::new();
     for leaf in leaves {
         if began.elapsed() > patience {
             out.untried += 1;
@@ -133,15 +137,32 @@ pub fn causes(
         }
         let changed = written.variants(&leaf).find_map(|site| desire(&site));
         for (name, text) in texts {
-            let lines = match &changed {
-                Some(changed) => changed_lines(text, changed.get(name).map_or("", String::as_str)),
+            match &changed {
+                Some(changed) => {
+                    let lines = changed_lines(text, changed.get(name).map_or("", String::as_str));
+                    if !lines.is_empty() {
+                        out.by_text.entry(name.clone()).or_default().push(Cause { leaf: leaf.clone(), lines });
+                    }
+                }
                 // What cannot be changed alone is found by its word.
-                None => lines_with(text, &leaf.word),
-            };
-            if !lines.is_empty() {
-                out.by_text.entry(name.clone()).or_default().push(Cause { leaf: leaf.clone(), lines });
+                None => {
+                    let lines = lines_with(text, &leaf.word);
+                    if !lines.is_empty() {
+                        guesses.push((name, Cause { leaf: leaf.clone(), lines }));
+                    }
+                }
             }
         }
+    }
+    // Where the word is seen to come from another value that says the same, it does not come from this one.
+    for (name, guess) in &mut guesses {
+        let causes = out.by_text.get(*name).map_or(&[][..], Vec::as_slice);
+        let same = causes.iter().filter(|cause| cause.leaf.word == guess.leaf.word);
+        let seen: BTreeSet<usize> = same.flat_map(|cause| &cause.lines).copied().collect();
+        guess.lines.retain(|line| !seen.contains(line));
+    }
+    for (name, guess) in guesses.into_iter().filter(|(_, guess)| !guess.lines.is_empty()) {
+        out.by_text.entry(name.clone()).or_default().push(guess);
     }
     for causes in out.by_text.values_mut() {
         causes.sort_by_key(|cause| cause.lines.len());
@@ -171,7 +192,7 @@ fn changed_lines(before: &str, after: &str) -> BTreeSet<usize> {
 }
 
 /// The lines that have a word, as a word.
-fn lines_with(text: &str, word: &str) -> BTreeSet<usize> {
+pub(super) fn lines_with(text: &str, word: &str) -> BTreeSet<usize> {
     if word.chars().count() < 2 {
         return BTreeSet::new();
     }
@@ -215,10 +236,10 @@ pub fn meant(texts: &BTreeMap<String, String>, word: &str) -> Vec<(String, Optio
     if settings.is_empty() { lines(&|line| !lines_with(line, word).is_empty()) } else { settings }
 }
 
-/// Explains lines of a text of `host`; `origin` gives a template's path, and a line of it.
+/// Explains lines of a text of `host`; `about` says what a line of a text is for, `origin` gives a template's path, and a line of it.
 pub fn lines<'a>(
     (host, desired): (&'a HostName, &'a DesiredHost),
-    (texts, causes): (&'a Texts, &'a Causes),
+    (texts, causes, about): (&'a Texts, &'a Causes, &'a dyn Fn(&str, &str, usize) -> Vec<String>),
     (name, lines): (&'a str, Option<usize>),
     origin: impl Fn(&Line) -> Option<TemplateLine> + 'a,
 ) -> impl Iterator<Item = Explained> + 'a {
@@ -235,6 +256,7 @@ pub fn lines<'a>(
             file: name.to_owned(),
             line: at + 1,
             text: text.to_owned(),
+            about: about(name, all, at),
             service: service.clone(),
             template: template.and_then(&origin),
             inventory: values.into_iter().map(value).collect(),

@@ -11,9 +11,9 @@ use crate::fleet::survey::{self, Beside, Connector, Prepared};
 use crate::inventory::site::Site;
 use crate::plan::decision::{Decided, Memory};
 use crate::plan::plan;
-use crate::plan::state::{Desired, Observed};
+use crate::plan::state::{Desired, DesiredHost, Observed, ObservedFleet};
 use crate::service::Services;
-use crate::service::drained::{self, Mark};
+use crate::service::drained::Mark;
 use crate::service::farewell::{self, Rules};
 
 /// Asks all hosts of `site`, and plans.
@@ -25,15 +25,7 @@ pub fn prepare(
     events: &Sender<Event>,
 ) -> Prepared {
     let mut survey = survey::ask(services, site.hosts.values(), &Desired::new(), connector, parallel, events);
-    // What keeps others from a host that was retired keeps nobody from leaving it.
-    let retired = |host: &HostName| survey.observed.get(host).is_some_and(|seen| drained::retired(seen).is_some());
-    survey.refused = std::mem::take(&mut survey.refused).into_iter().filter(|(host, _)| !retired(host)).collect();
-    for (host, seen) in &survey.observed {
-        if let Some(owner) = seen.owner.as_ref().filter(|owner| **owner != site.name) {
-            let why = format!("it belongs to the infrastructure `{owner}`, and this inventory is `{}`", site.name);
-            survey.refused.entry(host.clone()).or_insert(why);
-        }
-    }
+    survey.refused = refused(site, &survey.observed);
     survey.observed.retain(|host, _| !survey.refused.contains_key(host));
     let left = |(name, seen): (&HostName, &Observed)| {
         Some((name.clone(), farewell::desired(whole, site.hosts.get(name)?, seen, rules, mark)))
@@ -54,5 +46,51 @@ pub fn prepare(
         confirmed: BTreeSet::new(),
         services,
         whole: true,
+    }
+}
+
+/// Why hosts cannot be left. That one was retired keeps nobody from leaving it; all other reasons hold for it too.
+fn refused(site: &Site, observed: &ObservedFleet) -> BTreeMap<HostName, String> {
+    let of_another = |seen: &Observed| {
+        let owner = seen.owner.as_ref().filter(|owner| **owner != site.name)?;
+        Some(format!("it belongs to the infrastructure `{owner}`, and this inventory is `{}`", site.name))
+    };
+    let nothing = DesiredHost::default();
+    let why = |seen: &Observed| survey::barred(&nothing, seen).or_else(|| of_another(seen));
+    observed.iter().filter_map(|(host, seen)| Some((host.clone(), why(seen)?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::inventory::load::load_text;
+    use crate::plan::state::Facts;
+    use crate::service::{ALL, drained};
+
+    #[test]
+    fn a_retired_host_is_left_unless_something_else_stands_against_it() {
+        let text = "name: shop
+hosts: { one: { address: 10.0.1.11, roles: [lb, web], allow_mixed_roles: a test } }
+firewall: { manage_from: [10.0.0.0/24] }
+sites: { a.example.com: { static: { root: /srv/a, prefix: / } } }
+certificates: { issuer: internal }
+";
+        let site = load_text(text, Path::new("inventory.yml")).unwrap_or_else(|e| panic!("{e:?}")).0;
+        let inquiry = ALL.0.iter().find(|service| service.name() == drained::NAME).unwrap().inquiry().unwrap();
+        let why = |change: &dyn Fn(&mut Observed)| {
+            let mut seen = Observed::bare(Facts::of_release("debian", "12"));
+            (inquiry.read)("retired\n1795435200\nops@desk\n\n", &mut seen);
+            assert!(drained::left(&seen).is_some());
+            change(&mut seen);
+            refused(&site, &[("one".parse().unwrap(), seen)].into()).into_values().collect::<Vec<_>>().concat()
+        };
+        assert_eq!(why(&|_| {}), "");
+        assert_eq!(why(&|seen| seen.refusal = Some("systemd does not run on it".into())), "systemd does not run on it");
+        assert!(why(&|seen| seen.firewall.rivals.push("ufw is active".into())).contains("ufw"));
+        assert!(
+            why(&|seen| seen.owner = Some("other".parse().unwrap())).contains("belongs to the infrastructure `other`")
+        );
     }
 }

@@ -26,6 +26,9 @@ const VERSION: u64 = 2;
 struct Seen {
     facts: Facts,
     controller: Option<IpAddr>,
+    /// As the inventory had them; none in what was kept before these were.
+    #[serde(default)]
+    addresses: Vec<IpAddr>,
 }
 
 /// What every form but the first has.
@@ -63,7 +66,11 @@ impl From<First> for Seen {
             others.iter().filter(|(_, value)| **value == Value::Bool(true)).map(|(name, _)| name.clone()).collect();
         let version = |(name, value)| Some((name, serde_json::from_value::<Version>(value).ok()?));
         let versions = others.into_iter().filter_map(version).collect();
-        Self { facts: Facts { versions, features, ..Facts::of_release(&distribution, &release) }, controller }
+        Self {
+            facts: Facts { versions, features, ..Facts::of_release(&distribution, &release) },
+            controller,
+            addresses: Vec::new(),
+        }
     }
 }
 
@@ -99,9 +106,10 @@ impl LastSeen {
         self.seen.iter().map(|(name, seen)| (name.clone(), seen.facts.clone())).collect()
     }
 
-    /// The hosts that were asked once and are not in the inventory any more.
-    pub fn gone(&self, site: &Site) -> Vec<&HostName> {
-        self.seen.keys().filter(|host| !site.hosts.contains_key(*host)).collect()
+    /// The hosts that were asked once and are not in the inventory any more, with the addresses that they had in it.
+    pub fn gone(&self, site: &Site) -> BTreeMap<&HostName, &[IpAddr]> {
+        let left = self.seen.iter().filter(|(host, _)| !site.hosts.contains_key(*host));
+        left.map(|(host, seen)| (host, seen.addresses.as_slice())).collect()
     }
 
     /// This controller's address as the hosts last saw it.
@@ -133,17 +141,18 @@ fn seen(text: &[u8]) -> Result<BTreeMap<HostName, Seen>, String> {
 ///
 /// # Errors
 /// Any error of the file system.
-pub fn save(state: &Path, observed: &ObservedFleet) -> io::Result<()> {
-    let before = LastSeen::of(state).seen;
+pub fn save(site: &Site, observed: &ObservedFleet) -> io::Result<()> {
+    let before = LastSeen::of(&site.state).seen;
     let mut hosts = before.clone();
     for (name, host) in observed {
-        hosts.insert(name.clone(), Seen { facts: host.facts.clone(), controller: host.controller });
+        let addresses = site.hosts.get(name).map_or_else(Vec::new, |host| host.addresses.clone());
+        hosts.insert(name.clone(), Seen { facts: host.facts.clone(), controller: host.controller, addresses });
     }
     if hosts == before {
         return Ok(());
     }
-    fsx::private_dir(state)?;
-    fsx::write_atomic(&seen_file(state), &serde_json::to_vec_pretty(&Kept { version: VERSION, hosts })?, 0o600)
+    fsx::private_dir(&site.state)?;
+    fsx::write_atomic(&seen_file(&site.state), &serde_json::to_vec_pretty(&Kept { version: VERSION, hosts })?, 0o600)
 }
 
 /// Forgets the hosts that are not in the inventory any more.
@@ -195,6 +204,7 @@ pub fn last_undone(state: &Path) -> Option<BTreeSet<HostName>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inventory::load::load_text;
     use crate::plan::state::Observed;
 
     #[test]
@@ -237,7 +247,19 @@ mod tests {
         // The next run keeps all hosts in the form of today.
         let facts = memory.facts().into_values().next().unwrap();
         let new: HostName = "version".parse().unwrap();
-        save(dir.path(), &[(new.clone(), Observed::bare(facts))].into()).unwrap();
+        let text = "name: shop\nhosts: { version: { address: 10.0.0.1, roles: [lb, web], allow_mixed_roles: a test } }\n\
+                    firewall: { manage_from: [10.0.0.0/24] }\ncertificates: { issuer: internal }\n\
+                    sites: { a.example.com: { static: { root: /srv/a, prefix: / } } }\n";
+        let mut site = load_text(text, Path::new("inventory.yml")).unwrap().0;
+        site.state = dir.path().to_owned();
+        save(&site, &[(new.clone(), Observed::bare(facts))].into()).unwrap();
+        // A host that is in the inventory is not gone; those that are not are known by name alone.
+        let gone = LastSeen::of(dir.path());
+        let gone = gone.gone(&site);
+        assert!(!gone.contains_key(&new) && gone.len() == memory.facts().len());
+        assert!(gone.values().all(|addresses| addresses.is_empty()));
+        site.hosts.remove(&new);
+        assert_eq!(LastSeen::of(dir.path()).gone(&site)[&new], [IpAddr::from([10, 0, 0, 1])]);
         let again = LastSeen::of(dir.path());
         assert_eq!(again.lost, None);
         assert_eq!(again.facts().len(), memory.facts().len() + 1);

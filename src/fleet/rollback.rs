@@ -12,7 +12,7 @@ use crate::fleet::survey::Connector;
 use crate::host::kept::{self, Barred, Before, Changed, Kept};
 use crate::host::transport::TransportError;
 use crate::inventory::site::Host;
-use crate::plan::state::{Desired, Recorded};
+use crate::plan::state::{Desired, ObservedFleet, Recorded};
 use crate::plan::wanted::Wanted;
 use crate::service::Services;
 
@@ -71,6 +71,14 @@ impl Back {
     /// The hosts that are as before the run anyway, as far as they know what was wanted of them.
     pub fn standing(&self) -> BTreeSet<HostName> {
         self.standing.keys().cloned().collect()
+    }
+
+    /// The hosts that are no longer what they were when they said what they keep: somebody has changed them meanwhile.
+    pub fn moved(&self, observed: &ObservedFleet) -> BTreeSet<HostName> {
+        let each = self.targets.iter().chain(&self.standing);
+        let is_other =
+            |(host, target): &(&HostName, &Target)| observed.get(*host).is_some_and(|seen| seen.manifest != target.now);
+        each.filter(is_other).map(|(host, _)| host.clone()).collect()
     }
 
     /// What all of these are to be, with the materials of today.

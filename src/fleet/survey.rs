@@ -24,6 +24,7 @@ use crate::plan::plan::{self, HostPlan, Plan};
 use crate::plan::ruleset::Ruleset;
 use crate::plan::state::{Desired, DesiredHost, Facts, Observed, ObservedFleet, Phase};
 use crate::plan::way;
+use crate::service::drained;
 use crate::service::firewall::beside;
 use crate::service::firewall::rules::passages;
 use crate::service::render::Templates;
@@ -143,6 +144,11 @@ pub fn answer(services: Services, transport: &mut dyn Transport, script: &Script
 
 /// Why a host is left alone, if so.
 fn refusal(desired: &DesiredHost, observed: &Observed) -> Option<String> {
+    drained::left(observed).map(|reason| report::phrase(&reason)).or_else(|| barred(desired, observed))
+}
+
+/// Why nothing can be done on a host, whoever wants it.
+pub(super) fn barred(desired: &DesiredHost, observed: &Observed) -> Option<String> {
     let told = |words: &[String]| (!words.is_empty()).then(|| words.join("; "));
     let blocked = || told(&way::blocked(desired, observed));
     let others = || told(&observed.firewall.rivals);

@@ -600,6 +600,10 @@ impl<'a> Run<'a> {
             }));
             failed += 1;
         }
+        if failed == 0 {
+            // The hosts of the wave have failed of themselves already, and each says why; nobody else would say this.
+            self.notes.push(format!("what worked before this wave does not work any more: {}", words.join("; ")));
+        }
         self.failed += failed;
         failed
     }

@@ -112,6 +112,16 @@ pub fn forget(state: &Path, names: &[CertificateId]) -> Result<(), Error> {
     if leaves.len() == known { Ok(()) } else { store.put_leaves(&leaves) }
 }
 
+/// Until when the certificates hold that a host shows others, where it has some; seconds since 1970.
+///
+/// # Errors
+/// Where the store cannot be read.
+pub fn hops_until(state: &Path, host: &HostName) -> Result<Option<i64>, Error> {
+    let leaves = InternalStore::existing(state)?.map(|store| store.leaves()).transpose()?.unwrap_or_default();
+    let own = |id: &CertificateId| matches!(id, CertificateId::Hop { host: of, .. } if of == host);
+    Ok(leaves.iter().filter(|(id, _)| own(id)).map(|(_, leaf)| leaf.not_after).max())
+}
+
 /// Begins to replace the hop authority: in three applies hosts learn to trust the new one, get leaves from it, forget the old one.
 ///
 /// # Errors

@@ -19,6 +19,7 @@ use crate::fleet::beforehand::Closes;
 use crate::fleet::event::Event;
 use crate::fleet::exec::End;
 use crate::fleet::explain::Explained;
+use crate::fleet::gone::Gone;
 use crate::fleet::journals::Past;
 use crate::fleet::measure::Measured;
 use crate::fleet::saved::Ticket;
@@ -165,6 +166,8 @@ pub enum Line<'a> {
     },
     /// Where a line of a host's file comes from: `explain`.
     Explained(&'a Explained),
+    /// A host that has left the inventory, and who still trusts it: `diff`, `apply`.
+    Gone(&'a Gone),
     /// What the manual says of a key of the inventory: `docs`.
     Key {
         /// Its path, with `HOST`, `SITE` … for names that a person chooses.

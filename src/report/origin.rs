@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::text::{Paint, clean};
 use crate::base::net::HostName;
 use crate::fleet::explain::{Explained, PACKAGES, Texts, UNITS, Value};
+use crate::fleet::meaning::SAID;
 use crate::plan::state::DesiredHost;
 
 /// So many values are shown of one line, and so many beside it.
@@ -117,6 +118,15 @@ pub(super) fn draw(lines: &[Explained], whole: bool, paint: Paint) -> String {
             let from = lines.iter().find_map(|line| line.template.as_ref());
             let from = from.map_or(String::new(), |line| format!(", from {}", clean(&line.file)));
             let _ = writeln!(out, "{} {}{by}{from}", first.host, paint.strong(&clean(&first.file)));
+            // What the lines of a text say of themselves stands beside them.
+            let spoken = |about: &&String| !about.starts_with(SAID);
+            let mut told: Vec<&String> = Vec::new();
+            for about in lines.iter().flat_map(|line| &line.about).filter(spoken) {
+                if !told.contains(&about) {
+                    told.push(about);
+                    let _ = writeln!(out, "{}", clean(about));
+                }
+            }
             if let Some(value) = lines.iter().find(|line| line.whole).and_then(|line| line.inventory.first()) {
                 let _ = writeln!(out, "it is there because of {}: {}", value.place, clean(&value.text));
             }
@@ -138,6 +148,9 @@ pub(super) fn draw(lines: &[Explained], whole: bool, paint: Paint) -> String {
     for one in lines {
         let _ = writeln!(out, "{} {}", one.host, paint.strong(&format!("{}:{}", clean(&one.file), one.line)));
         let _ = writeln!(out, "    {}", clean(one.text.trim()));
+        for about in &one.about {
+            let _ = writeln!(out, "  {}", clean(about));
+        }
         match &one.template {
             Some(line) => {
                 let _ = writeln!(out, "  template   {}:{}", clean(&line.file), line.line);

@@ -213,7 +213,8 @@ impl Table {
     fn text(&self, paint: Paint) -> String {
         let pad = |words: &[String]| -> String {
             let cells = words.iter().zip(&self.heads);
-            cells.map(|(word, head)| format!("{word:<width$}", width = column(head))).collect()
+            let cells = cells.map(|(word, head)| format!("{word:<width$}", width = column(head)));
+            cells.collect::<Vec<_>>().concat()
         };
         let mut out = self.title.map(|title| format!("  {title}\n")).unwrap_or_default();
         out.push_str(format!("{:PHASE$}{}", "", pad(&self.heads)).trim_end());

@@ -48,8 +48,8 @@ pub fn announce(plan: &Plan, reporter: &Reporter) -> io::Result<()> {
 
 /// A sentence, and the lines about it, with a line end.
 pub(super) fn block(text: &str, lines: &[String]) -> String {
-    let lines: String = lines.iter().map(|line| format!("{line}\n")).collect();
-    format!("{text}\n{lines}")
+    let all: Vec<&str> = std::iter::once(text).chain(lines.iter().map(String::as_str)).collect();
+    all.join("\n") + "\n"
 }
 
 /// Tells what was seen before orders: what stops nothing, then what stops which of them.

@@ -51,8 +51,16 @@ pub fn retired(observed: &Observed) -> Option<Mark> {
     READ.of(observed)?.retired
 }
 
+/// Why a host that was retired is left alone by all but its farewell.
+pub fn left(observed: &Observed) -> Option<String> {
+    let mark = retired(observed)?;
+    Some(format!(
+        "it was retired {mark}: take it out of the inventory, or remove /var/lib/infra/retired on it to take it in again"
+    ))
+}
+
 /// Reads both files, each behind a line with its name. A file that somebody has put there by hand counts as well: its host is out of
-/// traffic by it. A host that was retired is left alone.
+/// traffic by it.
 pub(super) fn read(answer: &str, observed: &mut Observed) {
     let mut marks = Marks::default();
     // The lines of a file begin with a space, so none of them is taken for the word before the other's.
@@ -62,12 +70,6 @@ pub(super) fn read(answer: &str, observed: &mut Observed) {
     };
     marks.drained = drained.strip_prefix("drained\n").map(one);
     marks.retired = (!retired.is_empty()).then(|| one(retired));
-    if let Some(mark) = &marks.retired {
-        let words = format!(
-            "it was retired {mark}: take it out of the inventory, or remove /var/lib/infra/retired on it to take it in again"
-        );
-        observed.refusal.get_or_insert(words);
-    }
     if marks != Marks::default() {
         READ.put(&marks, observed);
     }
@@ -101,12 +103,12 @@ mod tests {
             read(answer, &mut observed);
             assert_eq!(mark(&observed).unwrap().to_string(), expected);
         }
-        assert_eq!((retired(&observed), &observed.refusal), (None, &None));
+        assert_eq!((retired(&observed), left(&observed)), (None, None));
         read("drained\n7\na\n\nretired\n1795435200\nops@desk\n\n", &mut observed);
         assert_eq!(mark(&observed).map(|mark| mark.since), Some(7));
         assert_eq!(retired(&observed).map(|mark| mark.by), Some("ops@desk".to_owned()));
         assert!(
-            observed.refusal.unwrap().starts_with("it was retired since 2026-11-23 12:00 UTC by ops@desk: take it out")
+            left(&observed).unwrap().starts_with("it was retired since 2026-11-23 12:00 UTC by ops@desk: take it out")
         );
     }
 }

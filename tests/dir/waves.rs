@@ -72,3 +72,44 @@ fn a_wave_that_breaks_what_worked_is_the_last_one() {
     let outcome = world.executed(planned(ILL));
     assert_eq!(outcome.count(|host| *host == HostOutcome::Changed), 1, "{outcome:?}");
 }
+
+/// Spoils what another host serves, and fails on its own one.
+struct Spoils {
+    mark: String,
+}
+
+impl Service for Spoils {
+    fn name(&self) -> &'static str {
+        "spoils"
+    }
+
+    fn want(&self, context: &Context<'_>, out: &mut Claims) -> Result<(), Diagnostic> {
+        if context.host.name != name("b") {
+            return Ok(());
+        }
+        let command = format!(": >'{}'; echo it does not come up; false", self.mark);
+        let title = "what is new works".to_owned();
+        out.probe(Probe { phase: Phase::Web, title, command: command.into(), within: Duration::ZERO, advisory: false });
+        Ok(())
+    }
+}
+
+/// Whoever is left has to be told what the wave broke on others, also where its own hosts have failed of themselves.
+#[test]
+fn what_a_wave_of_failed_hosts_broke_elsewhere_is_told() {
+    let world = World::new();
+    let mark = world.machines[&name("c")].path("spoilt").display().to_string();
+    for machine in world.machines.values() {
+        machine.executable("bin/page-is-well", &format!("#!/bin/sh\n[ ! -e '{mark}' ]\n"));
+    }
+    let waves = Waves { sizes: vec![Wave::ONE], gate: true, ..Waves::default() };
+    let planned = |services| world.planned(services, &["a", "b", "c"]).unwrap_or_else(|e| panic!("{e:?}")).0;
+    assert_eq!(world.executed_by(planned(WELL), 0, &waves).0.count(|host| *host == HostOutcome::Changed), 2);
+    let services: &'static [&'static dyn Service] =
+        Box::leak(Box::new([&Pages { text: "ill\n" } as &dyn Service, Box::leak(Box::new(Spoils { mark }))]));
+    let outcome = world.executed_by(planned(Services(services)), 9, &waves).0;
+    assert!(matches!(outcome.hosts[&name("b")], HostOutcome::Failed(_)), "{outcome:?}");
+    assert!(matches!(outcome.hosts[&name("c")], HostOutcome::NotReached { .. }), "{outcome:?}");
+    let told = "what worked before this wave does not work any more: c: the page is well";
+    assert!(outcome.notes.iter().any(|note| note.starts_with(told)), "{outcome:?}");
+}

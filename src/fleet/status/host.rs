@@ -9,6 +9,7 @@ use crate::inventory::site::{Host, Role};
 use crate::plan::said::{Delivery, Finding};
 use crate::plan::state::{DesiredHost, Follow, Observed, ObservedFile, Recorded};
 use crate::plan::way;
+use crate::service::drained;
 
 /// Free bytes below which a host is in trouble: a package or a log may not fit any more.
 const FREE: u64 = 512 << 20;
@@ -91,7 +92,7 @@ impl HostView {
             findings.push(Finding { host: Some(host.name.clone()), what, help: help.to_owned(), minor });
         };
         let blocked = way::blocked(&DesiredHost::default(), seen);
-        for why in seen.refusal.iter().chain(&blocked).chain(&seen.firewall.rivals) {
+        for why in drained::left(seen).iter().chain(&seen.refusal).chain(&blocked).chain(&seen.firewall.rivals) {
             find(false, format!("is left alone: {why}"), "mend that; `infra apply` leaves the host alone until then");
         }
         for warning in &seen.firewall.warnings {
