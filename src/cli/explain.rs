@@ -76,8 +76,8 @@ pub(super) fn run(explain: &Explain, services: Services, reporter: &Reporter) ->
     };
     let known = known::known(&site, &site.state, OffsetDateTime::now_utc())?.certificates;
     let ground = Ground { site: &site, host, desired: &desired, certificates: &known };
-    let held = ground.certificates(word).into_iter().map(|path| (path, None));
-    let mut meant: Vec<(String, Option<usize>)> = held.collect();
+    let mut meant: Vec<(String, Option<usize>)> =
+        ground.certificates(word).into_iter().map(|path| (path, None)).collect();
     let is_other = |(name, _): &(String, Option<usize>)| meant.iter().all(|(one, _)| one != name);
     let others: Vec<_> = explain::meant(&texts.texts, word).into_iter().filter(is_other).collect();
     meant.extend(others);

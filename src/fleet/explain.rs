@@ -137,20 +137,19 @@ pub fn causes(
         }
         let changed = written.variants(&leaf).find_map(|site| desire(&site));
         for (name, text) in texts {
-            match &changed {
-                Some(changed) => {
-                    let lines = changed_lines(text, changed.get(name).map_or("", String::as_str));
-                    if !lines.is_empty() {
-                        out.by_text.entry(name.clone()).or_default().push(Cause { leaf: leaf.clone(), lines });
-                    }
-                }
+            let lines = match &changed {
+                Some(changed) => changed_lines(text, changed.get(name).map_or("", String::as_str)),
                 // What cannot be changed alone is found by its word.
-                None => {
-                    let lines = lines_with(text, &leaf.word);
-                    if !lines.is_empty() {
-                        guesses.push((name, Cause { leaf: leaf.clone(), lines }));
-                    }
-                }
+                None => lines_with(text, &leaf.word),
+            };
+            if lines.is_empty() {
+                continue;
+            }
+            let cause = Cause { leaf: leaf.clone(), lines };
+            if changed.is_some() {
+                out.by_text.entry(name.clone()).or_default().push(cause);
+            } else {
+                guesses.push((name, cause));
             }
         }
     }
@@ -236,10 +235,13 @@ pub fn meant(texts: &BTreeMap<String, String>, word: &str) -> Vec<(String, Optio
     if settings.is_empty() { lines(&|line| !lines_with(line, word).is_empty()) } else { settings }
 }
 
+/// What a line is for, by what its text is called, the text, and the line from 0.
+pub type About<'a> = dyn Fn(&str, &str, usize) -> Vec<String> + 'a;
+
 /// Explains lines of a text of `host`; `about` says what a line of a text is for, `origin` gives a template's path, and a line of it.
 pub fn lines<'a>(
     (host, desired): (&'a HostName, &'a DesiredHost),
-    (texts, causes, about): (&'a Texts, &'a Causes, &'a dyn Fn(&str, &str, usize) -> Vec<String>),
+    (texts, causes, about): (&'a Texts, &'a Causes, &'a About<'a>),
     (name, lines): (&'a str, Option<usize>),
     origin: impl Fn(&Line) -> Option<TemplateLine> + 'a,
 ) -> impl Iterator<Item = Explained> + 'a {
