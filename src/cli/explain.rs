@@ -229,7 +229,7 @@ mod tests {
                         );
                         certificates += 1;
                     }
-                    if line.contains("accept comment") && !line.contains("established") {
+                    if line.contains("accept comment") && line.contains(" -> ") {
                         assert!(words.contains("the flow "), "{place}");
                         rules += 1;
                     }

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::html;
 use super::plan::{Group, Parts, Table};
+use super::text::count;
 use crate::base::hidden::Hidden;
 use crate::base::visible;
 
@@ -110,7 +111,10 @@ fn lines_of(lines: &[String], hidden: &Hidden) -> Vec<Line> {
         .collect();
     let left = text.lines().count().saturating_sub(MOST);
     if left > 0 {
-        out.push(Line { class: "place", text: format!("  … and {left} lines more: `infra diff` shows them") });
+        out.push(Line {
+            class: "place",
+            text: format!("  … and {} more: `infra diff` shows them", count(left, "line")),
+        });
     }
     out
 }
