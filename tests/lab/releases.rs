@@ -37,7 +37,7 @@ certificates: { issuer: internal }
 "#;
 
 /// Of an older Ubuntu: what its daemons do, and what they are too old for.
-const OLDER: &str = r#"
+const OLDER: &str = r"
 name: older
 ssh: { user: ops, become: sudo }
 hosts:
@@ -51,7 +51,7 @@ sites:
   shop.example.com: { app: { port: 8080, health: /healthz } }
 certificates: { issuer: internal }
 database: { engine: mariadb, primary: db1, schemas: [shop] }
-"#;
+";
 
 /// No daemon has anything to complain about in what we gave it.
 fn no_warnings(bench: &Bench) {
