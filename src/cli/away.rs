@@ -1,7 +1,6 @@
 //! `drain` and `undrain`: takes a web or app host out of traffic, or brings it back, and ends when that was seen on all who lead to it.
 //! What was done is kept on the host itself.
 
-use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -11,14 +10,12 @@ use super::global::{Global, Inventory};
 use super::stop::{Done, Stop};
 use super::work::{Consent, Looked, Work};
 use super::{exit, stages};
-use crate::base::diagnostic::Diagnostic;
 use crate::base::net::HostName;
 use crate::fleet::away::Watch;
 use crate::fleet::drain::{Left, Patience};
 use crate::fleet::identity;
 use crate::inventory::site::{Host, Site};
 use crate::plan::decision::Decided;
-use crate::plan::state::ObservedFleet;
 use crate::report::Reporter;
 use crate::report::line::Line;
 use crate::report::text::names;
@@ -59,6 +56,9 @@ pub struct Undrain {
     pub timeout: NonZeroU32,
 }
 
+/// By then those who lead to a host have seen that it left: they ask every few seconds.
+const SETTLED: Duration = Duration::from_secs(10);
+
 /// What both verbs share.
 struct Turn<'a> {
     work: Work<'a>,
@@ -73,22 +73,21 @@ pub(super) fn drain(args: &Drain, global: &Global, services: Services, reporter:
     let host = stages::host(&site, &args.host)?;
     away::admit(host)?;
     let command = format!("infra drain {host} {}", args.inventory.inventory.display(), host = host.name);
-    let others = if args.force { Others::Forced } else { Others::StandIn };
-    let (mut turn, looked) = Turn::begin((&site, host), others, command, args.timeout, global, services, reporter)?;
+    let (mut turn, looked) = Turn::begin(&site, host, command, args.timeout, global, services, reporter)?;
     if let Some(mark) = looked.observed().get(&host.name).and_then(away::mark) {
         reporter.note(&format!("{} is drained already, {mark}", host.name));
     } else {
+        if !args.force {
+            turn.has_others(&away::alone(&site, host))?;
+        }
         let since = OffsetDateTime::now_utc().unix_timestamp();
         let mark = Mark { since, by: identity::who(), why: args.why.clone() };
-        let leaves = host.clone();
-        let code = if args.force {
-            turn.carry_out(looked, move |_, _| Ok(away::leave(&leaves, &mark)))?
-        } else {
-            turn.has_others(&away::alone(&site, host))?;
-            turn.carry_out(looked, move |site, observed| away::leave_others(site, &leaves, &mark, observed))?
-        };
+        let code = turn.carry_out(looked, away::leave(host, &mark))?;
         if code != exit::DONE {
             return Ok(code);
+        }
+        if !args.force {
+            turn.still_has_others(&site)?;
         }
     }
     let left = turn.wait(&away::leaving(&site, host), "before it is said to be out of traffic");
@@ -114,13 +113,11 @@ pub(super) fn undrain(args: &Undrain, global: &Global, services: Services, repor
     let host = stages::host(&site, &args.host)?;
     away::admit(host)?;
     let command = format!("infra undrain {host} {}", args.inventory.inventory.display(), host = host.name);
-    let (mut turn, looked) =
-        Turn::begin((&site, host), Others::Forced, command, args.timeout, global, services, reporter)?;
+    let (mut turn, looked) = Turn::begin(&site, host, command, args.timeout, global, services, reporter)?;
     if looked.observed().get(&host.name).and_then(away::mark).is_none() {
         reporter.note(&format!("{} is not drained", host.name));
     } else {
-        let back = host.clone();
-        let code = turn.carry_out(looked, move |_, _| Ok(away::come_back(&back)))?;
+        let code = turn.carry_out(looked, away::come_back(host))?;
         if code != exit::DONE {
             return Ok(code);
         }
@@ -139,56 +136,20 @@ pub(super) fn undrain(args: &Undrain, global: &Global, services: Services, repor
     )
 }
 
-/// Looks at a host, which must be there, and at one in traffic for each of its roles, if there is one.
-fn with_stand_ins(work: &Work<'_>, site: &Site, host: &Host) -> Result<Looked, Stop> {
-    let mut passed = BTreeSet::new();
-    loop {
-        let others = away::stand_ins(site, host, &passed);
-        let hosts: BTreeSet<HostName> = others.iter().chain([&host.name]).cloned().collect();
-        let looked = work.look(&hosts, !others.is_empty())?;
-        let seen = looked.observed();
-        if !seen.contains_key(&host.name) {
-            // Alone, it says why.
-            return work.look(&[host.name.clone()].into(), false);
-        }
-        let out = |other: &&HostName| seen.get(*other).is_none_or(|seen| away::mark(seen).is_some());
-        let out: Vec<HostName> = others.iter().filter(out).cloned().collect();
-        if out.is_empty() {
-            return Ok(looked);
-        }
-        passed.extend(out);
-    }
-}
-
-/// What is asked of other hosts with the same roles.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Others {
-    /// One of each role is looked at too, and held while it is decided.
-    StandIn,
-    /// Nothing.
-    Forced,
-}
-
 impl<'a> Turn<'a> {
     /// Looks at the host, which must be there, and connects to those who lead to it.
     fn begin(
-        (site, host): (&'a Site, &'a Host),
-        others: Others,
+        site: &'a Site,
+        host: &'a Host,
         command: String,
         timeout: NonZeroU32,
         global: &Global,
         services: Services,
         reporter: &'a Reporter,
     ) -> Result<(Self, Looked), Stop> {
-        let mut all = BTreeSet::from([host.name.clone()]);
-        if others == Others::StandIn {
-            all.extend(site.hosts.values().filter(|other| away::admit(other).is_ok()).map(|other| other.name.clone()));
-        }
-        let work = Work::new(site, &all, command, global, services, reporter)?;
-        let looked = match others {
-            Others::StandIn => with_stand_ins(&work, site, host)?,
-            Others::Forced => work.look(&all, false)?,
-        };
+        let own = [host.name.clone()].into();
+        let work = Work::new(site, &own, command, global, services, reporter)?;
+        let looked = work.look(&own, false)?;
         let asked = away::leaders(site, host).into_iter().chain([&host.name]).cloned().collect();
         let watch = Watch::open(site, &asked, &work.connector, global.parallel.get());
         Ok((Self { work, host, timeout: Duration::from_secs(timeout.get().into()), watch }, looked))
@@ -210,13 +171,19 @@ impl<'a> Turn<'a> {
         ))
     }
 
+    /// Looks again once those who lead to the host have seen it leave: somebody may have drained the others in the same moment, who saw
+    /// this one in traffic then. Whoever sees that comes back, and so does the other one.
+    fn still_has_others(&mut self, site: &Site) -> Result<(), Stop> {
+        self.ask(&away::leaving(site, self.host), SETTLED.min(self.timeout), "");
+        let Err(stop) = self.has_others(&away::alone(site, self.host)) else { return Ok(()) };
+        let looked = self.work.look(&[self.host.name.clone()].into(), false)?;
+        self.carry_out(looked, away::come_back(self.host))?;
+        Err(stop)
+    }
+
     /// Does it, on the one host.
-    fn carry_out(
-        &mut self,
-        looked: Looked,
-        decide: impl Fn(&Site, &ObservedFleet) -> Result<Decided, Diagnostic> + Send + Sync + 'static,
-    ) -> Done {
-        self.work.decided_by(looked, away::NAME, move |site, observed, _| decide(site, observed), Consent::Given)
+    fn carry_out(&mut self, looked: Looked, decided: Decided) -> Done {
+        self.work.decided_by(looked, away::NAME, move |_, _, _| Ok(decided.clone()), Consent::Given)
     }
 
     fn wait(&mut self, questions: &Questions, why: &str) -> Left {

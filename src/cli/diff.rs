@@ -9,8 +9,10 @@ use super::global::{Global, Inventory, Restarts};
 use super::stop::{Done, Stop};
 use super::work::Work;
 use super::{db, exit, stages};
+use crate::base::diagnostic::Diagnostic;
 use crate::base::net::HostName;
 use crate::fleet::saved::{Saved, Ticket};
+use crate::fleet::survey::Survey;
 use crate::fleet::way_in;
 use crate::inventory::duration;
 use crate::report::{Reporter, steps};
@@ -77,11 +79,15 @@ pub(super) fn run(diff: &Diff, global: &Global, services: Services, reporter: &R
         unreached("there is no plan")?;
         return Err(Stop::Unreachable);
     }
-    // A document has the controller's steps in it; for programs there is one form.
+    let cut = way_in::refusals(&site, &prepared);
+    // A document has the controller's steps in it, and what the plan is without; for programs there is one form.
     let as_document = (diff.html || diff.markdown) && !reporter.is_json();
     match as_document {
-        true if diff.html => reporter.plan_as_page(&site, &prepared.plan, OffsetDateTime::now_utc())?,
-        true => reporter.plan_as_markdown(&site, &prepared.plan)?,
+        true if diff.html => {
+            let without = without(survey, &cut);
+            reporter.plan_as_page(&site, &prepared.plan, &without, OffsetDateTime::now_utc())?;
+        }
+        true => reporter.plan_as_markdown(&site, &prepared.plan, &without(survey, &cut))?,
         false => reporter.plan(&site, &prepared.plan)?,
     }
     work.tell_of_gone(&prepared)?;
@@ -90,7 +96,6 @@ pub(super) fn run(diff: &Diff, global: &Global, services: Services, reporter: &R
         steps::announce(&prepared.plan, reporter)?;
     }
     work.undecided(&prepared)?;
-    let cut = way_in::refusals(&site, &prepared);
     if !cut.is_empty() {
         return Err(Stop::Input(cut));
     }
@@ -109,4 +114,16 @@ pub(super) fn run(diff: &Diff, global: &Global, services: Services, reporter: &R
         return Ok(exit::UNREACHABLE);
     }
     Ok(if prepared.plan.is_empty() { exit::DONE } else { exit::PENDING })
+}
+
+/// What whoever reads the plan as a document should know that is no part of it, each a sentence.
+fn without(survey: &Survey, cut: &[Diagnostic]) -> Vec<String> {
+    let refused =
+        survey.refused.iter().map(|(host, why)| format!("this plan is without {host}, which is left alone: {why}"));
+    let away = survey
+        .unreachable
+        .iter()
+        .map(|(host, why)| format!("this plan is without {host}, which cannot be reached: {why}"));
+    let cut = cut.iter().map(|error| format!("this plan is refused: {}", error.message));
+    refused.chain(away).chain(cut).collect()
 }

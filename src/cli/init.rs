@@ -2,7 +2,7 @@
 //! touched, and no file that is there already is replaced.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -106,10 +106,19 @@ fn address(text: &str) -> Result<IpAddr, String> {
 /// Names that no public authority signs for (RFC 2606, RFC 6762, RFC 8375, ICANN's `.internal`); examples are taken for what they stand for.
 const INSIDE: [&str; 8] = ["test", "invalid", "localhost", "local", "internal", "lan", "home", "arpa"];
 
+/// Keeps what infra makes out of git.
+const IGNORE: &str = ".gitignore";
+
 pub(super) fn run(init: &Init, reporter: &Reporter) -> Done {
     if fs_err::symlink_metadata(&init.file).is_ok() {
         return Err(Stop::Refused(
             format!("`{}` is there already, and nothing is overwritten", init.file.display()),
+            vec!["name another file: `infra init … OTHER.yml`".to_owned()],
+        ));
+    }
+    if init.file.file_name().is_some_and(|name| name == SCHEMA || name == IGNORE) {
+        return Err(Stop::Refused(
+            format!("`{}` is the name of a file that `init` writes beside the inventory", init.file.display()),
             vec!["name another file: `infra init … OTHER.yml`".to_owned()],
         ));
     }
@@ -119,8 +128,11 @@ pub(super) fn run(init: &Init, reporter: &Reporter) -> Done {
     let loaded = load::load_text(&text, &init.file);
     // What the answers make is judged like any inventory, before a file has it.
     let (site, warnings) = loaded.map_err(Stop::Input)?;
-    write_new(&init.file, &text)?;
-    let ignored = ignore(&init.file)?;
+    write_new(&init.file, &text).map_err(|error| {
+        let help = "name a file in a folder that is there, and that you may write to".to_owned();
+        Stop::Refused(format!("the inventory cannot be written: {error}"), vec![help])
+    })?;
+    let ignored = ignore(&init.file);
     let schema = for_editors(&init.file)?;
     if !warnings.is_empty() {
         reporter.diagnostics(&warnings)?;
@@ -361,18 +373,15 @@ fn certificates(
     Ok((issuer, contact))
 }
 
-/// Writes a file that is not there.
-fn write_new(file: &Path, text: &str) -> Result<(), Stop> {
-    let written = fs_err::OpenOptions::new().write(true).create_new(true).open(file).and_then(|mut open| {
-        open.write_all(text.as_bytes())?;
-        open.sync_all()
-    });
-    written.map_err(|error| {
-        Stop::Refused(
-            format!("a file cannot be written: {error}"),
-            vec!["name a file in a folder that is there".to_owned()],
-        )
-    })
+/// Writes a file that is not there, whole or not at all.
+fn write_new(file: &Path, text: &str) -> io::Result<()> {
+    let mut open = fs_err::OpenOptions::new().write(true).create_new(true).open(file)?;
+    let written = open.write_all(text.as_bytes()).and_then(|()| open.sync_all());
+    if written.is_err() {
+        // A full disk, say: what is told is why it could not be written.
+        let _ = fs_err::remove_file(file);
+    }
+    written
 }
 
 /// The folder of the inventory.
@@ -384,30 +393,39 @@ fn folder(inventory: &Path) -> &Path {
 fn for_editors(inventory: &Path) -> Result<String, Stop> {
     let file = folder(inventory).join(SCHEMA);
     let (shown, again) = (file.display(), format!("`infra schema inventory > {}`", file.display()));
-    if fs_err::symlink_metadata(&file).is_ok() {
-        return Ok(format!("{shown} is there already and stays; {again} makes it that of this version"));
+    match fs_err::symlink_metadata(&file) {
+        Ok(there) if there.is_file() => {
+            return Ok(format!("{shown} is there already and stays; {again} makes it that of this version"));
+        }
+        Ok(_) => return Ok(format!("warning: {shown} is no file, so your editor does not find the keys there")),
+        Err(_) => {}
     }
-    write_new(&file, &(serde_json::to_string_pretty(&Manual::read()?.schema())? + "\n"))?;
+    let schema = serde_json::to_string_pretty(&Manual::read()?.schema())? + "\n";
+    if let Err(error) = write_new(&file, &schema) {
+        return Ok(format!("warning: your editor does not get the schema of the inventory: {error}"));
+    }
     Ok(format!("{shown} lets your editor complete and check the keys; after an update of infra: {again}"))
 }
 
 /// Sees to it that the state, which holds keys, does not come into git; gives a sentence about that.
-fn ignore(inventory: &Path) -> Result<String, Stop> {
-    let file = folder(inventory).join(".gitignore");
+fn ignore(inventory: &Path) -> String {
+    let file = folder(inventory).join(IGNORE);
+    let not_kept = |error: io::Error| format!("warning: {error}; see to it that `state/` does not come into git");
     let old = match fsx::read_bounded(&file, SOURCE) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            write_new(
-                &file,
-                "# Keys, certificates and passwords that infra makes: back this folder up, never commit it.\nstate/\n",
-            )?;
-            return Ok(format!("{} keeps `state/` out of git: keys and passwords will be there", file.display()));
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let text =
+                "# Keys, certificates and passwords that infra makes: back this folder up, never commit it.\nstate/\n";
+            return match write_new(&file, text) {
+                Ok(()) => format!("{} keeps `state/` out of git: keys and passwords will be there", file.display()),
+                Err(error) => not_kept(error),
+            };
         }
-        Err(error) => return Ok(format!("warning: {error}; see to it that `state/` does not come into git")),
+        Err(error) => return not_kept(error),
     };
     let text = String::from_utf8_lossy(&old);
     if text.lines().any(|line| ["state/", "/state/", "state", "/state"].contains(&line.trim())) {
-        return Ok(format!("{} keeps `state/` out of git already", file.display()));
+        return format!("{} keeps `state/` out of git already", file.display());
     }
-    Ok(format!("add `state/` to {}: keys and passwords will be there, and that file is yours", file.display()))
+    format!("add `state/` to {}: keys and passwords will be there, and that file is yours", file.display())
 }

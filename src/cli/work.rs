@@ -338,8 +338,9 @@ impl<'a> Work<'a> {
             }
             let host = &gone.host;
             for (by, what) in &gone.trusted_by {
-                self.reporter
-                    .note(&format!("{by} still trusts {host}, until this plan is carried out: {}", what.join("; ")));
+                let waits = prepared.plan.hosts.get(by).is_some_and(|plan| !plan.kept_for.is_empty());
+                let until = if waits { "an apply gets through on all hosts" } else { "this plan is carried out" };
+                self.reporter.note(&format!("{by} still trusts {host}, until {until}: {}", what.join("; ")));
             }
             if let Some(until) = gone.certificate_until {
                 let until = moment(until);

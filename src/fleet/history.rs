@@ -145,7 +145,10 @@ pub fn save(site: &Site, observed: &ObservedFleet) -> io::Result<()> {
     let before = LastSeen::of(&site.state).seen;
     let mut hosts = before.clone();
     for (name, host) in observed {
-        let addresses = site.hosts.get(name).map_or_else(Vec::new, |host| host.addresses.clone());
+        let addresses = site
+            .hosts
+            .get(name)
+            .map_or_else(Vec::new, |host| host.addresses.iter().chain(&host.public).copied().collect());
         hosts.insert(name.clone(), Seen { facts: host.facts.clone(), controller: host.controller, addresses });
     }
     if hosts == before {

@@ -180,11 +180,13 @@ fn judge(entry: &Entry, told: &Traced, answer: Reach, open: bool, near: impl FnO
     if answer == Reach::Open {
         return Verdict::Through;
     }
-    if !told.heard(entry.address, entry.port) {
-        return Verdict::Unheard;
-    }
-    if let Some(refusal) = told.refused.get(&entry.port) {
+    // What a rule refuses may have been on its way to another address of the host, where somebody listens.
+    let heard = told.heard(entry.address, entry.port);
+    if let Some(refusal) = told.refused.get(&entry.port).filter(|_| heard || told.listens.contains_key(&entry.port)) {
         return Verdict::Refused(refusal.to_string());
+    }
+    if !heard {
+        return Verdict::Unheard;
     }
     match &told.arrived {
         Some(arrived) if arrived.contains(&entry.port) => Verdict::Refused(

@@ -1,5 +1,5 @@
 //! The gate that bounds how many connections are being opened at once, in all and through one jump host, since sshd drops what
-//! is over its `MaxStartups` (10 by default): takes a jump host's name, gives a pass.
+//! is over its `MaxStartups` (10 by default): takes a jump host's name, or that a command connects, gives a pass.
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -16,11 +16,15 @@ pub struct Gate {
 #[derive(Debug, Default)]
 struct Inside {
     all: usize,
+    /// Through a command (`ProxyCommand`), which may lead through a host that nobody here knows.
+    commands: usize,
     jumps: BTreeMap<String, usize>,
 }
 
 /// Below what sshd takes by default.
 const PER_JUMP: usize = 8;
+/// Most commands that connect at once.
+const COMMANDS: usize = 32;
 
 impl Default for Gate {
     fn default() -> Self {
@@ -48,17 +52,20 @@ impl Gate {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a place; dropping it lets the next one in.
-    pub fn enter(&self, jump: Option<&str>) -> Pass<'_> {
+    /// Waits for a place; dropping it lets the next one in. `by_command`: what connects is a command.
+    pub fn enter(&self, jump: Option<&str>, by_command: bool) -> Pass<'_> {
         let full = |i: &mut Inside| {
-            i.all >= self.most || jump.is_some_and(|j| i.jumps.get(j).is_some_and(|n| *n >= self.most_per_jump))
+            i.all >= self.most
+                || by_command && i.commands >= COMMANDS
+                || jump.is_some_and(|j| i.jumps.get(j).is_some_and(|n| *n >= self.most_per_jump))
         };
         let mut inside = self.left.wait_while(self.lock(), full).unwrap_or_else(PoisonError::into_inner);
         inside.all += 1;
+        inside.commands += usize::from(by_command);
         if let Some(jump) = jump {
             *inside.jumps.entry(jump.to_owned()).or_default() += 1;
         }
-        Pass { gate: self, jump: jump.map(ToOwned::to_owned) }
+        Pass { gate: self, jump: jump.map(ToOwned::to_owned), by_command }
     }
 }
 
@@ -67,12 +74,14 @@ impl Gate {
 pub struct Pass<'a> {
     gate: &'a Gate,
     jump: Option<String>,
+    by_command: bool,
 }
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
         let mut inside = self.gate.lock();
         inside.all = inside.all.saturating_sub(1);
+        inside.commands = inside.commands.saturating_sub(usize::from(self.by_command));
         if let Some(jump) = &self.jump
             && let Some(n) = inside.jumps.get_mut(jump)
         {
@@ -90,7 +99,9 @@ mod tests {
     #[test]
     fn hosts_are_many_at_once_and_through_a_jump_host_few() {
         let gate = Gate::of(200);
-        let passes: Vec<Pass<'_>> = (0..200).map(|n| gate.enter((n < PER_JUMP).then_some("j"))).collect();
+        let passes: Vec<Pass<'_>> = (0..200)
+            .map(|n| gate.enter((n < PER_JUMP).then_some("j"), n < PER_JUMP + COMMANDS && n >= PER_JUMP))
+            .collect();
         assert_eq!((passes.len(), gate.lock().jumps["j"]), (200, PER_JUMP));
     }
 
@@ -102,7 +113,7 @@ mod tests {
             for n in 0..12 {
                 let (gate, now, most) = (&gate, &now, &most);
                 scope.spawn(move || {
-                    let _pass = gate.enter((n % 2 == 0).then_some("j"));
+                    let _pass = gate.enter((n % 2 == 0).then_some("j"), n % 3 == 0);
                     let inside = {
                         let mut now = now.lock().unwrap();
                         *now += 1;

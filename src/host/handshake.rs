@@ -38,7 +38,7 @@ impl AsRawFd for Shared {
 pub fn presented_keys(target: &Target, options: &Options) -> Result<(Effective, Vec<HostKey>), TransportError> {
     let to = Effective::of(target, &options.config, &options.asked)?;
     let bounds = options.bounds.unwrap_or(to.bounds);
-    let _pass = options.gate.enter(to.proxy_jump.as_deref());
+    let _pass = options.gate.enter(to.proxy_jump.as_deref(), to.proxy_command.is_some());
     let (mut keys, mut error) = (Vec::new(), None);
     for kind in PLAIN_TYPES {
         match exchange_keys(&to, options, bounds, &[kind.to_owned()], false) {

@@ -76,7 +76,7 @@ impl SshTransport {
         let known = known.map_err(|e| TransportError::Setup(format!("cannot read host keys: {e}")))?;
         let (name, port) = to.key_name();
         let about = known.about(name, port);
-        let pass = options.gate.enter(to.proxy_jump.as_deref());
+        let pass = options.gate.enter(to.proxy_jump.as_deref(), to.proxy_command.is_some());
         let (session, link, key) = exchange_keys(to, options, bounds, &about.key_types(), true)?;
         if let Some(refusal) = known.refusal(&target.host, name, port, &key, &about.verdict(&key)) {
             link.shut();

@@ -385,6 +385,23 @@ mod tests {
     }
 
     #[test]
+    fn what_ssh_has_put_together_for_one_host_is_no_other_hosts() {
+        let hosts = [("web1", "10.0.1.1"), ("web2", "10.0.1.2")];
+        for shared in ["UserKnownHostsFile /kh/%C /kh/h%h%p", "IdentityAgent /agent/%C"] {
+            let text = format!("Host web1\n Port 2201\nHost web2\n Port 2202\nHost *\n {shared}\n");
+            let all = effective(&text, &hosts);
+            assert_ne!(
+                (all[0].known_hosts_files(), &all[0].agent),
+                (all[1].known_hosts_files(), &all[1].agent),
+                "{shared}"
+            );
+            if shared.starts_with("User") {
+                assert!(all[1].known_hosts_files().contains(&PathBuf::from("/kh/h10.0.1.22202")), "{all:?}");
+            }
+        }
+    }
+
+    #[test]
     fn a_block_for_each_host_gives_what_ssh_says_of_it() {
         let text = "Host web1\n HostName 10.0.1.1\n Port 2201\nHost web1 10.0.1.1\n User a\nHost web2\n HostName 10.0.1.2\n Port 2202\n User b\n\
                     Host web3\n HostName 10.0.1.3\n Port 2203\n HostKeyAlias three\nHost *\n User c\n Port 22\n IdentityFile /keys/%h_%p\n";

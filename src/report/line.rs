@@ -2,7 +2,6 @@
 //! none is renamed or removed.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -178,7 +177,7 @@ pub enum Line<'a> {
     /// Files were written on this machine: `init`, `render`, `alerts`, `accept`.
     Written {
         /// The folder, or the one file.
-        to: &'a Path,
+        to: &'a str,
         /// What was written there, by paths below that folder; empty for the one file.
         files: &'a [String],
     },

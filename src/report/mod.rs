@@ -130,11 +130,11 @@ impl Reporter {
         self.data(&plan::draw(site, plan, view))
     }
 
-    /// Shows a plan on stdout as Markdown, for a comment of a pull request.
+    /// Shows a plan on stdout as Markdown, for a comment of a pull request, with what it is `without`.
     ///
     /// # Errors
     /// As for [`Reporter::plan`].
-    pub fn plan_as_markdown(&self, site: &Site, plan: &Plan) -> io::Result<()> {
+    pub fn plan_as_markdown(&self, site: &Site, plan: &Plan, without: &[String]) -> io::Result<()> {
         let view =
             plan::View { width: WIDTH, verbose: self.verbose > 0, paint: Paint::default(), services: self.services };
         let mut text = plan::draw(site, plan, view);
@@ -142,18 +142,27 @@ impl Reporter {
             text.push('\n');
             text.push_str(&steps::block(&title, lines));
         }
+        for line in without {
+            let _ = write!(text, "\n! {}\n", visible::line(line));
+        }
         self.data(&markdown::document(&text))
     }
 
-    /// Shows a plan on stdout as one page for a browser, as of `now`.
+    /// Shows a plan on stdout as one page for a browser, as of `now`, with what it is `without`.
     ///
     /// # Errors
     /// As for [`Reporter::plan`], and where the page's template is at fault.
-    pub fn plan_as_page(&self, site: &Site, plan: &Plan, now: OffsetDateTime) -> anyhow::Result<()> {
+    pub fn plan_as_page(
+        &self,
+        site: &Site,
+        plan: &Plan,
+        without: &[String],
+        now: OffsetDateTime,
+    ) -> anyhow::Result<()> {
         let view =
             plan::View { width: WIDTH, verbose: self.verbose > 0, paint: Paint::default(), services: self.services };
         let moment = certificates::moment(now.unix_timestamp());
-        let page = page::draw(plan::parts(site, plan, view), &steps::words(plan), moment, &self.hidden)?;
+        let page = page::draw((plan::parts(site, plan, view), without), &steps::words(plan), moment, &self.hidden)?;
         Ok(self.data(&page)?)
     }
 
@@ -385,7 +394,7 @@ impl Reporter {
     /// As for [`Reporter::plan`].
     pub fn written(&self, to: &Path, files: &[String], words: &str) -> io::Result<()> {
         if self.json {
-            return self.line(&Line::Written { to, files });
+            return self.line(&Line::Written { to: &to.display().to_string(), files });
         }
         self.note(words);
         Ok(())

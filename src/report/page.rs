@@ -57,12 +57,12 @@ struct Line {
     text: String,
 }
 
-/// The whole page; `steps` are what the controller does after the last phase.
+/// The whole page; `without` is what the plan is without, `steps` are what the controller does after the last phase.
 ///
 /// # Errors
 /// Where the template does not fit the model, which is a mistake of this program.
 pub(super) fn draw(
-    parts: Parts,
+    (parts, without): (Parts, &[String]),
     steps: &[(String, &[String])],
     moment: String,
     hidden: &Hidden,
@@ -82,7 +82,7 @@ pub(super) fn draw(
             head: said(&head),
             moment,
             table: table.map(table_view),
-            halves: halves.iter().map(|half| said(half)).collect(),
+            halves: halves.iter().chain(without).map(|half| said(half)).collect(),
             groups,
             steps,
             open: length <= OPEN,
@@ -150,7 +150,7 @@ mod tests {
         hidden: &Hidden,
     ) -> String {
         let view = View { width: 110, verbose: true, paint: Paint::default(), services: ALL };
-        draw(plan::parts(site, plan, view), steps, "2026-11-27 22:00 UTC".to_owned(), hidden).unwrap()
+        draw((plan::parts(site, plan, view), &[]), steps, "2026-11-27 22:00 UTC".to_owned(), hidden).unwrap()
     }
 
     /// The text of a page as a browser shows it.

@@ -16,7 +16,7 @@ use crate::inventory::site::{Host, Role, Site};
 use crate::plan::decision::{Decided, Memory};
 use crate::plan::plan::Action;
 use crate::plan::said::Said;
-use crate::plan::state::{Body, Digest, Drain, Observed, ObservedFleet, Phase};
+use crate::plan::state::{Body, Digest, Drain, ObservedFleet, Phase};
 use crate::plan::task::Task;
 use crate::service::claims::Claims;
 pub use crate::service::drained::{Mark, NAME, mark};
@@ -116,39 +116,6 @@ fn ways(from: &Host, to: &Host) -> impl Iterator<Item = (String, &'static str)> 
 pub fn leave(host: &Host, mark: &Mark) -> Decided {
     let title = format!("take {} out of traffic", host.name);
     one(host, title, leave_script(mark), Some(GONE.to_owned()), format!("drained {mark}"))
-}
-
-/// One host of each role of `host` that can take its requests, beside those in `passed`.
-pub fn stand_ins(site: &Site, host: &Host, passed: &BTreeSet<HostName>) -> BTreeSet<HostName> {
-    let others = |role| site.with_role(role).filter(|other| other.name != host.name && !passed.contains(&other.name));
-    let first = |role| others(role).next().map(|other| other.name.clone());
-    roles(host).filter_map(first).collect()
-}
-
-/// The roles in which others lead to a host.
-fn roles(host: &Host) -> impl Iterator<Item = Role> {
-    [Role::Web, Role::App].into_iter().filter(|role| host.has(*role))
-}
-
-/// Takes a host out of traffic as long as one of those that were seen stands in for it in each of its roles: decided again while these
-/// are held, so that two people do not drain each other's last host.
-///
-/// # Errors
-/// Where none does.
-pub fn leave_others(site: &Site, host: &Host, mark: &Mark, observed: &ObservedFleet) -> Result<Decided, Diagnostic> {
-    for role in roles(host) {
-        let stays = |(name, seen): (&HostName, &Observed)| {
-            *name != host.name
-                && site.hosts.get(name).is_some_and(|other| other.has(role))
-                && self::mark(seen).is_none()
-        };
-        if !observed.iter().any(stays) {
-            let message = format!("no other {role} host is seen in traffic that could stand in for {}", host.name);
-            let help = "bring another host into traffic first: `infra undrain HOST`; or add `--force`";
-            return Err(Diagnostic::error(message).help(help));
-        }
-    }
-    Ok(leave(host, mark))
 }
 
 /// sh text that takes its host out of traffic.

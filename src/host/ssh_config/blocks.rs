@@ -18,6 +18,9 @@ const FILES: usize = 256;
 /// What is mostly another for each host: one value, and the first that is found holds (`ssh_config(5)`).
 const OWN: [&str; 4] = ["hostname", "hostkeyalias", "port", "user"];
 
+/// What `ssh -G` prints with its tokens replaced.
+const EXPANDED: [&str; 2] = ["identityagent", "userknownhostsfile"];
+
 /// One `Host` line and what follows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Block {
@@ -63,6 +66,10 @@ fn is_plain(option: &str, value: &str) -> bool {
     match option {
         "port" => value.parse().is_ok_and(|port: u16| port > 0 && port.to_string() == value),
         "hostname" if value.contains(':') => value.parse().is_ok_and(|ip: IpAddr| ip.to_string() == value),
+        // Old spellings of addresses of IPv4 (`10.1`) are made whole.
+        "hostname" if value.bytes().all(|b| b.is_ascii_digit() || b == b'.') => {
+            value.parse().is_ok_and(|ip: IpAddr| ip.to_string() == value)
+        }
         "hostname" => word() && !value.bytes().any(|b| b.is_ascii_uppercase()),
         _ => word(),
     }
@@ -132,7 +139,13 @@ impl Blocks {
                     words.for_each(|path| self.include(&path, folder, depth.saturating_sub(1)));
                 }
                 "" => {}
-                other => block.says(other, words),
+                other => {
+                    let words: Vec<String> = words.collect();
+                    // `ssh -G` tells these with what they stand for on the one host, put together or as a digest.
+                    let told = EXPANDED.contains(&other) && words.iter().any(|word| word.contains('%'));
+                    self.each |= told;
+                    block.says(other, words.into_iter());
+                }
             }
         }
         self.all.push(block);

@@ -50,6 +50,10 @@ impl Settings {
         if self.one("canonicalizehostname").is_some_and(|value| !matches!(value, "no" | "false")) {
             return None;
         }
+        // `ssh` tells it in small letters, so that it is not found again.
+        if first.name.bytes().any(|b| b.is_ascii_uppercase()) {
+            return None;
+        }
         let mut all = self.clone();
         for (option, own) in &other.own {
             // What ssh made something else of is its own to say.
@@ -111,6 +115,7 @@ mod tests {
         let (web1, web2) = (called("web1", &[]), called("web2", &[]));
         let other = settings.for_another(&web1, &web2).unwrap();
         assert_eq!((other.one("hostname"), other.one("user")), (Some("web2"), Some("ops")));
+        assert_eq!(Settings::of("host Web1\nhostname web1\n").for_another(&called("Web1", &[]), &web2), None);
         for depends in ["proxycommand nc web1 22\n", "hostname web1.example.com\n", "canonicalizehostname always\n"] {
             assert_eq!(Settings::of(depends).for_another(&web1, &web2), None);
         }

@@ -150,31 +150,3 @@ fn a_task_takes_a_host_out_and_back() {
     let back = come_back(&site.hosts[&name("app1")]);
     assert!(back.hosts[&name("app1")].contains_key(&Phase::App));
 }
-
-/// Each of two people looks at a fleet in which the other has drained nobody yet; the one who comes second decides again under the locks.
-#[test]
-fn two_people_do_not_drain_each_others_last_host() {
-    let site = site();
-    let (web1, web2) = (&site.hosts[&name("web1")], &site.hosts[&name("web2")]);
-    assert_eq!(stand_ins(&site, web1, &BTreeSet::new()), [name("web2")].into());
-    assert_eq!(stand_ins(&site, web1, &[name("web2")].into()), BTreeSet::new());
-    let mark = Mark { since: 7, by: "ops@desk".to_owned(), why: String::new() };
-    let seen = |drained: &[&str]| -> ObservedFleet {
-        let one = |host: &str| {
-            let mut seen = Observed::bare(Facts::of_release("debian", "12"));
-            if drained.contains(&host) {
-                drained::read("drained\n7\nops@desk\n\n", &mut seen);
-            }
-            (name(host), seen)
-        };
-        ["web1", "web2", "app1"].map(one).into()
-    };
-    let both = seen(&[]);
-    assert_eq!(leave_others(&site, web1, &mark, &both).unwrap().deeds(), leave(web1, &mark).deeds());
-    assert_eq!(leave_others(&site, web2, &mark, &both).unwrap().deeds(), leave(web2, &mark).deeds());
-    let error = leave_others(&site, web2, &mark, &seen(&["web1"])).unwrap_err();
-    assert!(error.message.contains("no other web host") && error.message.contains("web2"), "{}", error.message);
-    // An app host is no stand-in for a web host, nor is one that was not seen.
-    let alone: ObservedFleet = both.into_iter().filter(|(host, _)| *host != name("web2")).collect();
-    assert!(leave_others(&site, web1, &mark, &alone).is_err());
-}

@@ -404,6 +404,14 @@ fn told(tag: &str, rest: &[String], engine: Engine, server: &mut Server, now: &m
     }
 }
 
+/// What the server says went wrong, without the statement that did: that is somebody's data.
+fn without_statement(words: &str) -> &str {
+    ["Query: '", "query: '"]
+        .iter()
+        .find_map(|mark| words.split_once(mark))
+        .map_or(words, |(before, _)| before.trim_end())
+}
+
 /// A row of `SHOW ALL SLAVES STATUS`, or `SHOW REPLICA STATUS`.
 fn source(row: &BTreeMap<&str, &str>, seen: &mut Seen, now: &mut Now) {
     let Some(server) = &mut seen.server else { return };
@@ -411,7 +419,7 @@ fn source(row: &BTreeMap<&str, &str>, seen: &mut Seen, now: &mut Now) {
     let yes = |names| field(names) == "Yes" || field(names) == "1";
     let error = |number, words| {
         let number: u32 = field(number).parse().unwrap_or_default();
-        (number != 0).then(|| (number, field(words).to_owned()))
+        (number != 0).then(|| (number, without_statement(field(words)).to_owned()))
     };
     let by = field(["Using_Gtid", "Auto_Position"]);
     let threads = Threads {
