@@ -209,7 +209,7 @@ fn a_step_that_takes_too_long_is_ended_and_taken_back() {
 /// What a task leaves behind holds its outputs, and is in its group or has left it: neither holds up the step or the next run.
 #[test]
 fn what_a_step_leaves_behind_holds_nobody_up() {
-    for (leaves, limit) in [("sleep 40 & exit 0", 4), ("setsid sleep 40 & sleep 0.2; exit 0", 12)] {
+    for (leaves, limit) in [("sleep 60 & exit 0", 40), ("setsid sleep 60 & sleep 0.2; exit 0", 40)] {
         let machine = Machine::new();
         let mut wanted = with_steps(&machine, &[("a", true)]);
         wanted.tasks.get_mut("demo/a").unwrap().script += &format!("\n{leaves}");
