@@ -1,4 +1,5 @@
-//! Which Rust builds this: what `Cargo.toml` says is what the README and `tests/run` say, and no dependency asks for a newer one.
+//! Which Rust builds this: what `Cargo.toml` says is what the README and `tests/run` say, and no dependency asks for a newer one; how C is
+//! compiled for a release.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::process::Command;
@@ -47,4 +48,27 @@ fn who_builds_it_is_told_which_rust() {
     }
     // The cargo of Debian 12 (1.65) stops at the first word that it does not know, before it comes to which Rust is needed.
     assert!(!include_str!("../Cargo.toml").contains("\ndebug = \""), "a word that cargo 1.65 cannot read");
+}
+
+#[test]
+fn a_release_is_compiled_without_the_folder_that_it_is_built_in() {
+    let dir = tempfile::tempdir().unwrap();
+    // Its name says for which system it compiles.
+    let cc = dir.path().join("x86_64-linux-musl-cc");
+    std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/release/cc"), &cc).unwrap();
+    let mut command = Command::new("sh");
+    command.arg(&cc).args([
+        "--target=x86_64-unknown-linux-musl",
+        "-O2",
+        "-DDIR=\"/home/me/infra/target/x/install/lib\"",
+        "a.c",
+    ]);
+    // In the place of zig, what prints its words.
+    command.envs([("INFRA_ZIG", "/bin/echo"), ("INFRA_FROM", "/home/me/infra"), ("INFRA_CRATES", "/home/me/.cargo")]);
+    let output = command.output().unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "cc -target x86_64-linux-musl -g0 -ffile-prefix-map=/home/me/infra=/infra -ffile-prefix-map=/home/me/.cargo=/crates \
+         -O2 -DDIR=\"/infra/lib\" a.c\n"
+    );
 }
