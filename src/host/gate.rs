@@ -100,7 +100,7 @@ mod tests {
     fn hosts_are_many_at_once_and_through_a_jump_host_few() {
         let gate = Gate::of(200);
         let passes: Vec<Pass<'_>> = (0..200)
-            .map(|n| gate.enter((n < PER_JUMP).then_some("j"), n < PER_JUMP + COMMANDS && n >= PER_JUMP))
+            .map(|n| gate.enter((n < PER_JUMP).then_some("j"), (PER_JUMP..PER_JUMP + COMMANDS).contains(&n)))
             .collect();
         assert_eq!((passes.len(), gate.lock().jumps["j"]), (200, PER_JUMP));
     }
