@@ -55,7 +55,7 @@ pub(super) fn run(inventory: &Inventory, services: Services, reporter: &Reporter
         reporter.diagnostics(&warnings)?;
     }
     let Looked { site, files, flows } = looked?;
-    stages::gone(&site, reporter)?;
+    stages::gone(&site, reporter);
     let (name, hosts, sites, warnings) = (&site.name, site.hosts.len(), site.sites.len(), warnings.len());
     if reporter.is_json() {
         reporter.line(&Line::Checked { name, hosts, sites, flows, files, warnings })?;

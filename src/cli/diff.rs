@@ -56,7 +56,7 @@ pub(super) fn run(diff: &Diff, global: &Global, services: Services, reporter: &R
     let site = stages::site(&diff.inventory.inventory, reporter)?;
     let hosts = stages::selected(&site, global)?;
     db::remind(&site, reporter)?;
-    stages::gone(&site, reporter)?;
+    stages::gone(&site, reporter);
     let command = format!("infra apply {}", diff.inventory.inventory.display());
     let mut work = Work::new(&site, &hosts, command, global, services, reporter)?;
     work.adopt.clone_from(&diff.adopt);
@@ -82,13 +82,12 @@ pub(super) fn run(diff: &Diff, global: &Global, services: Services, reporter: &R
     let cut = way_in::refusals(&site, &prepared);
     // A document has the controller's steps in it, and what the plan is without; for programs there is one form.
     let as_document = (diff.html || diff.markdown) && !reporter.is_json();
-    match as_document {
-        true if diff.html => {
-            let without = without(survey, &cut);
-            reporter.plan_as_page(&site, &prepared.plan, &without, OffsetDateTime::now_utc())?;
-        }
-        true => reporter.plan_as_markdown(&site, &prepared.plan, &without(survey, &cut))?,
-        false => reporter.plan(&site, &prepared.plan)?,
+    if !as_document {
+        reporter.plan(&site, &prepared.plan)?;
+    } else if diff.html {
+        reporter.plan_as_page(&site, &prepared.plan, &without(survey, &cut), OffsetDateTime::now_utc())?;
+    } else {
+        reporter.plan_as_markdown(&site, &prepared.plan, &without(survey, &cut))?;
     }
     work.tell_of_gone(&prepared)?;
     work.warn_of(&ahead)?;

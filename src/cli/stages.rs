@@ -56,21 +56,21 @@ pub(super) fn loaded(inventory: &Path) -> Result<(Site, Vec<Diagnostic>), Stop> 
 }
 
 /// The hosts that have left the inventory since they were last asked: nobody else remembers them.
-pub(super) fn left(site: &Site) -> Result<Vec<Gone>, Stop> {
+pub(super) fn left(site: &Site) -> Vec<Gone> {
     let seen = LastSeen::of(&site.state);
     let one = |(host, addresses): (&HostName, &[IpAddr])| {
         // A store that does not read is told by what needs it.
-        Ok(Gone::remembered(host, addresses, pki::hops_until(&site.state, host).unwrap_or_default()))
+        Gone::remembered(host, addresses, pki::hops_until(&site.state, host).unwrap_or_default())
     };
     seen.gone(site).into_iter().map(one).collect()
 }
 
 /// Names them, with what the inventory still says of their addresses.
-pub(super) fn gone(site: &Site, reporter: &Reporter) -> Result<(), Stop> {
-    let left = left(site)?;
+pub(super) fn gone(site: &Site, reporter: &Reporter) {
+    let left = left(site);
     let hosts: Vec<&HostName> = left.iter().map(|gone| &gone.host).collect();
     let (names, is, its) = match hosts[..] {
-        [] => return Ok(()),
+        [] => return,
         [one] => (one.to_string(), "is", "it stays as infra left it"),
         _ => (names(&hosts), "are", "they stay as infra left them"),
     };
@@ -87,7 +87,6 @@ pub(super) fn gone(site: &Site, reporter: &Reporter) -> Result<(), Stop> {
                 .note(&format!("warning: the inventory still opens `{name}`{place} for the address that {host} had"));
         }
     }
-    Ok(())
 }
 
 /// The templates of `services`, and those beside the inventory.

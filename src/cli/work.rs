@@ -330,7 +330,7 @@ impl<'a> Work<'a> {
 
     /// Tells which of the hosts that were asked still trust one that is not in the inventory any more, until the plan is carried out.
     pub(super) fn tell_of_gone(&self, prepared: &Prepared) -> Result<(), Stop> {
-        for gone in stages::left(self.site)? {
+        for gone in stages::left(self.site) {
             let gone = gone.trusted(self.site, &prepared.survey.observed, &prepared.plan);
             if self.reporter.is_json() {
                 self.reporter.line(&Line::Gone(&gone))?;
