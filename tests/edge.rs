@@ -740,6 +740,7 @@ fn the_inner_tier_gives_up_first_and_events_may_be_silent_for_longer() {
 fn a_body_over_the_limit_is_413_and_says_why() {
     let (tiers, _state) = start_with("    body: 300k\n", &[]);
     let (free, _state) = start_with("    body: unlimited\n", &[]);
+    let (paged, _state) = start_with("    body: 300k\n    pages: { 413: 413.txt }\n", &[("413.txt", "too much\n")]);
     let send = |tiers: &Tiers, bytes: usize, more: &str| {
         let body = tiers.twin.shared().join("body");
         std::fs::write(&body, vec![b'b'; bytes]).unwrap();
@@ -747,7 +748,7 @@ fn a_body_over_the_limit_is_413_and_says_why() {
             asked(tiers, &format!("{more} --data-binary @{} https://shop.example.com/sink", body.display()));
         (head.split(' ').nth(1).unwrap().to_owned(), said)
     };
-    let refused = |bytes: usize, more: &str| {
+    let refused = |tiers: &Tiers, bytes: usize, more: &str| {
         let body = tiers.twin.shared().join("body");
         std::fs::write(&body, vec![b'b'; bytes]).unwrap();
         let body = body.display();
@@ -760,9 +761,9 @@ fn a_body_over_the_limit_is_413_and_says_why() {
             let more = format!("{version} {way}");
             assert_eq!(send(&tiers, 300 << 10, &more).0, "200", "{more}");
             for bytes in [(300 << 10) + 1, 3 << 20] {
-                let status = refused(bytes, &more);
-                // HAProxy 2.6 resets the stream of a request that it answers before its end (HTTP/2), upon which curl may drop the answer.
-                assert!(status == "413" || (version == "--http2" && status == "000"), "{more}: {status}");
+                for (tiers, name) in [(&tiers, "its own words"), (&paged, "the site's page")] {
+                    assert_eq!(refused(tiers, bytes, &more), "413", "{bytes} {more}, {name}");
+                }
             }
             // More than the usual limit, and nothing of it is kept on the web host.
             let (status, said) = send(&free, 101 << 20, &more);

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::config;
 use crate::base::diagnostic::Diagnostic;
 use crate::base::net::DnsName;
-use crate::inventory::site::{BodyLimit, Manner, Media, Page, Site, Timeouts, WebSite};
+use crate::inventory::site::{Manner, Media, Page, Site, Timeouts, WebSite};
 use crate::plan::state::{Access, Folder, Phase};
 use crate::service::Context;
 use crate::service::certificates::site_pem;
@@ -34,8 +34,6 @@ pub(super) struct SiteModel<'a> {
     redirects: Vec<Redirect<'a>>,
     /// Where they are not the usual ones.
     timeouts: Option<Seconds>,
-    /// Bytes, where they are not the usual ones.
-    body: Option<u64>,
     headers: Vec<HeaderModel<'a>>,
     pages: Vec<PageModel>,
     maintenance: Option<Closed>,
@@ -102,7 +100,6 @@ pub(super) struct Backend {
 pub(super) struct Usual {
     response: u64,
     idle: u64,
-    body: u64,
     /// How long the tiers inside wait for a program.
     app: u64,
     web: u64,
@@ -115,7 +112,6 @@ impl Usual {
         Self {
             response: edge.response,
             idle: edge.idle,
-            body: bytes(BodyLimit::default()),
             app: timeouts.response.as_secs(),
             web: timeouts.outside(1).response.as_secs(),
         }
@@ -124,7 +120,7 @@ impl Usual {
 
 impl<'a> SiteModel<'a> {
     pub(super) fn new(site: &'a WebSite) -> Self {
-        let Manner { timeouts, body, hsts, redirects, headers, maintenance, .. } = &site.manner;
+        let Manner { timeouts, hsts, redirects, headers, maintenance, .. } = &site.manner;
         let word = word(&site.name);
         let pages: Vec<PageModel> = pages(site)
             .map(|(status, page)| {
@@ -154,7 +150,6 @@ impl<'a> SiteModel<'a> {
             },
             redirects: redirects.iter().map(|(from, to)| Redirect { from, to }).collect(),
             timeouts: (*timeouts != Timeouts::default()).then(|| seconds(*timeouts)),
-            body: (*body != BodyLimit::default()).then(|| bytes(*body)),
             headers: headers
                 .iter()
                 .map(|(name, value)| HeaderModel {
@@ -224,14 +219,6 @@ fn word(name: &DnsName) -> String {
 fn seconds(timeouts: Timeouts) -> Seconds {
     let edge = timeouts.outside(STEPS);
     Seconds { response: edge.response.as_secs(), idle: edge.idle.as_secs() }
-}
-
-/// What `HAProxy` counts with: a signed number of 64 bits.
-fn bytes(limit: BodyLimit) -> u64 {
-    match limit {
-        BodyLimit::Bytes(bytes) => bytes,
-        BodyLimit::Unlimited => i64::MAX.cast_unsigned(),
-    }
 }
 
 /// A word of the configuration (configuration manual, 2.2), in which nothing is `HAProxy`'s own; `format`: and nothing of a log
