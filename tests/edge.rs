@@ -762,7 +762,11 @@ fn a_body_over_the_limit_is_413_and_says_why() {
             assert_eq!(send(&tiers, 300 << 10, &more).0, "200", "{more}");
             for bytes in [(300 << 10) + 1, 3 << 20] {
                 for (tiers, name) in [(&tiers, "its own words"), (&paged, "the site's page")] {
-                    assert_eq!(refused(tiers, bytes, &more), "413", "{bytes} {more}, {name}");
+                    let status = refused(tiers, bytes, &more);
+                    // A body that does not say its length is known too late for a page of the web host, and that of a load balancer with
+                    // HAProxy 2.6 resets the stream, upon which curl may drop the answer.
+                    let late = version == "--http2" && !way.is_empty() && name == "the site's page";
+                    assert!(status == "413" || late && status == "000", "{bytes} {more}, {name}: {status}");
                 }
             }
             // More than the usual limit, and nothing of it is kept on the web host.
@@ -777,6 +781,37 @@ fn a_body_over_the_limit_is_413_and_says_why() {
         "-o /dev/null -w '%{http_code}' --http1.1 -H 'Content-Length: 104857601' -X POST https://docs.example.org/",
     );
     assert_eq!(other, "413");
+}
+
+#[test]
+fn what_may_not_be_repeated_has_a_connection_of_its_own() {
+    // One client with one connection: what a kept connection to a web host would be kept for.
+    for (site, page) in [("", None), ("    pages: { 404: 404.html }\n", Some(("404.html", "<p>not here</p>\n")))] {
+        let (tiers, _state) = start_with(site, page.as_slice());
+        // How often a server of the web hosts was connected to, and how often a connection was used again.
+        let connections = || {
+            let said = text(&tiers.twin.run("lb1", "echo 'show stat' | socat - UNIX-CONNECT:/run/haproxy/admin.sock"));
+            let (head, rows) = said.split_once('\n').unwrap();
+            let head: Vec<&str> = head.trim_start_matches("# ").split(',').collect();
+            let column = |row: &[&str], name: &str| -> u64 {
+                row[head.iter().position(|one| *one == name).unwrap()].parse().unwrap_or(0)
+            };
+            let rows = rows.lines().map(|row| row.split(',').collect::<Vec<_>>());
+            let webs = rows.filter(|row| row.len() > 2 && row[0].starts_with("web") && row[1].starts_with("web"));
+            webs.fold((0, 0), |sum, row| (sum.0 + column(&row, "connect"), sum.1 + column(&row, "reuse")))
+        };
+        let mut last = connections();
+        for (method, kept) in
+            [("GET", true), ("POST", false), ("PUT", false), ("DELETE", false), ("PATCH", false), ("GET", true)]
+        {
+            let all = "-o /dev/null -w '%{num_connects}' 'https://shop.example.com/sink?[1-10]'";
+            assert_eq!(tiers.edge(&format!("-X {method} {all}")), "1000000000", "{method}");
+            let now = connections();
+            let (new, again) = (now.0 - last.0, now.1 - last.1);
+            assert!(if kept { again >= 5 } else { (new, again) == (10, 0) }, "{method}: {new} new, {again} again");
+            last = now;
+        }
+    }
 }
 
 #[test]

@@ -89,6 +89,8 @@ struct Model<'a> {
     /// What is kept free of a buffer for the sites' own headers, where they have any.
     more_head: Option<usize>,
     backends: Vec<Backend>,
+    /// How the name of the group ends that has what may not be repeated.
+    once: &'static str,
     /// The one that is asked for by address, if any.
     addressed: Option<&'a DnsName>,
     servers: Vec<Server<'a>>,
@@ -272,6 +274,7 @@ fn model<'a>(context: &Context<'a>) -> Model<'a> {
         usual: Usual::new(),
         more_head: manner::room(&sites),
         backends: manner::backends(&sites),
+        once: manner::ONCE,
         sites,
         addressed,
         servers: servers.collect(),

@@ -16,7 +16,7 @@ use crate::base::materials::Owner;
 use crate::base::net::{HostName, Port, bracketed};
 use crate::base::secret::sentinel;
 use crate::base::text::Text;
-use crate::inventory::site::{AppProgram, Auth, BodyLimit, Compression, Families, Role, Site, WebSite};
+use crate::inventory::site::{AppProgram, Auth, BodyLimit, Compression, Families, Page, Role, Site, WebSite};
 use crate::plan::said::Said;
 use crate::plan::state::{Access, File, Follow, Look, Phase, Probe, Version};
 use crate::service::claims::Claims;
@@ -86,6 +86,8 @@ struct SiteModel {
     idle: u64,
     /// The largest body in bytes, where it is not the usual one; 0 is no limit.
     body: Option<String>,
+    /// The site's page for a body that is too large.
+    refusal: Option<Refusal>,
     /// By what texts are compressed for who takes it.
     compression: Compression,
     /// Whether bodies flow through this host as they come.
@@ -108,6 +110,13 @@ struct Program {
     /// What is said to a visitor who comes to another app host than before; none where nobody has to stay.
     stay: Option<String>,
     compress: bool,
+}
+
+/// A page for what is refused.
+#[derive(Serialize)]
+struct Refusal {
+    file: String,
+    media: &'static str,
 }
 
 /// Where name and password are asked for.
@@ -178,6 +187,7 @@ impl Service for Web {
         nginx::want(context, NAME, out)?;
         let port = site.ports.web;
         want_users(context, out)?;
+        want_refusals(context, out)?;
         let families = host.families();
         let led = context.shared(&families, content);
         let led = led.as_ref().as_ref().map_err(Clone::clone)?;
@@ -228,6 +238,7 @@ fn content(site: &Site, from: Families) -> Result<Content, Diagnostic> {
                 BodyLimit::Bytes(bytes) => bytes.to_string(),
                 BodyLimit::Unlimited => "0".to_owned(),
             }),
+            refusal: refusal(s).map(|(file, page)| Refusal { file, media: page.media.name() }),
             compression: s.manner.compression,
             flows: s.manner.body.flows(),
             auth: auth(s),
@@ -300,6 +311,20 @@ fn want_users(context: &Context<'_>, out: &mut Claims) -> Result<(), Diagnostic>
         let then = BTreeMap::from([(nginx::UNIT.to_owned(), Follow::Reload)]);
         let about = Some(format!("the users of {}{}", site.name, auth.path));
         out.file(&users_file(site, auth), File { service: NAME, phase: Phase::Web, access, body, then, about })?;
+    }
+    Ok(())
+}
+
+/// The page of a site for a body that is too large, and its file, which nginx's workers read.
+fn refusal(site: &WebSite) -> Option<(String, &Page)> {
+    let page = site.manner.pages.get(&413)?;
+    Some((format!("/etc/nginx/infra-{}-413.{}", site.name.as_str().replace('*', "_"), page.media.ending()), page))
+}
+
+fn want_refusals(context: &Context<'_>, out: &mut Claims) -> Result<(), Diagnostic> {
+    for (path, page) in context.site.sites.values().filter_map(refusal) {
+        let (body, access) = (context.body(page.text.clone())?, Access::root(0o644));
+        out.file(&path, File { service: NAME, phase: Phase::Web, access, body, then: BTreeMap::new(), about: None })?;
     }
     Ok(())
 }

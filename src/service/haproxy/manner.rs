@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::config;
 use crate::base::diagnostic::Diagnostic;
 use crate::base::net::DnsName;
-use crate::inventory::site::{Manner, Media, Page, Site, Timeouts, WebSite};
+use crate::inventory::site::{BodyLimit, Manner, Media, Page, Site, Timeouts, WebSite};
 use crate::plan::state::{Access, Folder, Phase};
 use crate::service::Context;
 use crate::service::certificates::site_pem;
@@ -18,6 +18,8 @@ const PAGES: &str = "/etc/haproxy/pages";
 const STEPS: u32 = 2;
 /// The statuses that `HAProxy` itself answers with where no web host does.
 const OWN: [u16; 4] = [500, 502, 503, 504];
+/// The end of a group's name, which no name of a site has: labels do not begin with `_` (RFC 1123 section 2.1).
+pub(super) const ONCE: &str = "._once";
 /// What `HAProxy` keeps free in a buffer for lines that it adds, by default: what infra itself adds fits.
 const USUAL_ROOM: usize = 1024;
 
@@ -34,6 +36,8 @@ pub(super) struct SiteModel<'a> {
     redirects: Vec<Redirect<'a>>,
     /// Where they are not the usual ones.
     timeouts: Option<Seconds>,
+    /// Bytes, where a larger body has a page of the site.
+    body: Option<u64>,
     headers: Vec<HeaderModel<'a>>,
     pages: Vec<PageModel>,
     maintenance: Option<Closed>,
@@ -120,7 +124,7 @@ impl Usual {
 
 impl<'a> SiteModel<'a> {
     pub(super) fn new(site: &'a WebSite) -> Self {
-        let Manner { timeouts, hsts, redirects, headers, maintenance, .. } = &site.manner;
+        let Manner { timeouts, body, hsts, redirects, headers, maintenance, .. } = &site.manner;
         let word = word(&site.name);
         let pages: Vec<PageModel> = pages(site)
             .map(|(status, page)| {
@@ -150,6 +154,7 @@ impl<'a> SiteModel<'a> {
             },
             redirects: redirects.iter().map(|(from, to)| Redirect { from, to }).collect(),
             timeouts: (*timeouts != Timeouts::default()).then(|| seconds(*timeouts)),
+            body: site.manner.pages.contains_key(&413).then(|| bytes(*body)),
             headers: headers
                 .iter()
                 .map(|(name, value)| HeaderModel {
@@ -219,6 +224,14 @@ fn word(name: &DnsName) -> String {
 fn seconds(timeouts: Timeouts) -> Seconds {
     let edge = timeouts.outside(STEPS);
     Seconds { response: edge.response.as_secs(), idle: edge.idle.as_secs() }
+}
+
+/// What `HAProxy` counts with: a signed number of 64 bits.
+fn bytes(limit: BodyLimit) -> u64 {
+    match limit {
+        BodyLimit::Bytes(bytes) => bytes,
+        BodyLimit::Unlimited => i64::MAX.cast_unsigned(),
+    }
 }
 
 /// A word of the configuration (configuration manual, 2.2), in which nothing is `HAProxy`'s own; `format`: and nothing of a log
