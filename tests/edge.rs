@@ -788,17 +788,25 @@ fn what_may_not_be_repeated_has_a_connection_of_its_own() {
     // One client with one connection: what a kept connection to a web host would be kept for.
     for (site, page) in [("", None), ("    pages: { 404: 404.html }\n", Some(("404.html", "<p>not here</p>\n")))] {
         let (tiers, _state) = start_with(site, page.as_slice());
-        // How often a server of the web hosts was connected to, and how often a connection was used again.
-        let connections = || {
-            let said = text(&tiers.twin.run("lb1", "echo 'show stat' | socat - UNIX-CONNECT:/run/haproxy/admin.sock"));
+        let counters = |host: &str, socket: &str| -> Vec<BTreeMap<String, String>> {
+            let said = text(&tiers.twin.run(host, &format!("echo 'show stat' | socat - UNIX-CONNECT:{socket}")));
             let (head, rows) = said.split_once('\n').unwrap();
             let head: Vec<&str> = head.trim_start_matches("# ").split(',').collect();
-            let column = |row: &[&str], name: &str| -> u64 {
-                row[head.iter().position(|one| *one == name).unwrap()].parse().unwrap_or(0)
-            };
-            let rows = rows.lines().map(|row| row.split(',').collect::<Vec<_>>());
-            let webs = rows.filter(|row| row.len() > 2 && row[0].starts_with("web") && row[1].starts_with("web"));
-            webs.fold((0, 0), |sum, row| (sum.0 + column(&row, "connect"), sum.1 + column(&row, "reuse")))
+            let row = |row: &str| head.iter().zip(row.split(',')).map(|(n, v)| (n.to_string(), v.to_owned())).collect();
+            rows.lines().filter(|row| row.contains(',')).map(row).collect()
+        };
+        let sum = |rows: &[BTreeMap<String, String>], column: &str| -> u64 {
+            rows.iter().map(|row| row[column].parse().unwrap_or(0)).sum()
+        };
+        // How often a load balancer connected to a web host, how often it used a connection again, and how often a web host connected to
+        // a program.
+        let connections = || {
+            let mut webs = counters("lb1", "/run/haproxy/admin.sock");
+            webs.retain(|row| row["pxname"].starts_with("web") && row["svname"].starts_with("web"));
+            let doors: Vec<_> =
+                ["web1", "web2"].iter().flat_map(|web| counters(web, "/run/infra/programs/admin.sock")).collect();
+            let fronts: Vec<_> = doors.into_iter().filter(|row| row["svname"] == "FRONTEND").collect();
+            [sum(&webs, "connect"), sum(&webs, "reuse"), sum(&fronts, "stot")]
         };
         let mut last = connections();
         for (method, kept) in
@@ -807,8 +815,9 @@ fn what_may_not_be_repeated_has_a_connection_of_its_own() {
             let all = "-o /dev/null -w '%{num_connects}' 'https://shop.example.com/sink?[1-10]'";
             assert_eq!(tiers.edge(&format!("-X {method} {all}")), "1000000000", "{method}");
             let now = connections();
-            let (new, again) = (now.0 - last.0, now.1 - last.1);
-            assert!(if kept { again >= 5 } else { (new, again) == (10, 0) }, "{method}: {new} new, {again} again");
+            let [new, again, inside] = [0, 1, 2].map(|at| now[at] - last[at]);
+            let fits = if kept { again >= 5 } else { (new, again, inside) == (10, 0, 10) };
+            assert!(fits, "{method}: {new} new, {again} again, {inside} to a program");
             last = now;
         }
     }
