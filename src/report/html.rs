@@ -3,6 +3,9 @@
 use serde::Serialize;
 use tera::{Context, Tera};
 
+/// What the templates extend.
+const BASE: &str = include_str!("../../templates/page.html");
+
 /// Fills a template that is part of this program.
 ///
 /// # Errors
@@ -10,6 +13,6 @@ use tera::{Context, Tera};
 pub(super) fn fill(template: &str, model: &impl Serialize) -> Result<String, tera::Error> {
     let mut tera = Tera::new();
     tera.autoescape_on(vec![".html"]);
-    tera.add_raw_template("page.html", template)?;
-    tera.render("page.html", &Context::from_serialize(model)?)
+    tera.add_raw_templates([("page.html", BASE), ("this.html", template)])?;
+    tera.render("this.html", &Context::from_serialize(model)?)
 }
