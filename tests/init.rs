@@ -81,7 +81,49 @@ fn hosts_come_from_ansible_and_from_the_ssh_configuration() {
                   HostName 10.0.2.12\nHost github.com\n";
     let (text, said) = written(&[("ssh.conf", config)], &["--from-ssh-config=ssh.conf"]);
     assert!(text.contains("  web2: { address: 10.0.2.12, roles: [web] }"), "{text}");
-    assert!(said.contains("left out, as nothing says a role: github.com"), "{said}");
+    assert!(said.contains("1 host left out, as nothing says a role: github.com"), "{said}");
+    // What the file says of them goes on to hold, as the inventory names it.
+    assert!(text.contains("/ssh.conf }"), "{text}");
+    // As ssh reads it: files that are included, quotes, and what stands behind `#`.
+    let more = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(more.path(), "Host lb1\n  HostName 10.0.1.11\n").unwrap();
+    let config = format!("Include {}\nHost \"web1\" # the first\n  HostName 10.0.2.11\n", more.path().display());
+    let (text, said) = written(&[("ssh.conf", &config)], &["--from-ssh-config=ssh.conf"]);
+    assert!(text.contains("  lb1:  { address: 10.0.1.11") && text.contains("  web1: { address: 10.0.2.11"), "{text}");
+    assert!(!said.contains("left out"), "{said}{text}");
+    // What is not taken over is told.
+    let ini = "[lb]\nlb1 ansible_host=10.0.1.11 ansible_ssh_common_args='-Jops@b -o ProxyCommand=x' ansible_become=no\n\
+               [web]\nweb1 ansible_host=10.0.2.11\nweb2 ansible_host=10.0.2.12 ansible_connection=winrm\n";
+    let (text, said) = written(&[("hosts.ini", ini)], &["--from-ansible", "hosts.ini"]);
+    assert!(text.contains("jump: ops@b") && !text.contains("web2"), "{text}");
+    for words in [
+        "lb1: `-o ProxyCommand=x` of `ansible_ssh_common_args` is not taken over",
+        "lb1: Ansible does not become root there",
+        "1 host left out, as Ansible does not reach them by SSH: web2 (winrm)",
+    ] {
+        assert!(said.contains(words), "{words}\n{said}");
+    }
+}
+
+#[test]
+fn what_git_ignores_is_read_as_git_does() {
+    for (text, out) in [
+        ("state/\n", true),
+        ("/state\n", true),
+        ("**/state/\n", true),
+        ("*\n", true),
+        ("state/\n!state/\n", false),
+        ("*\n!state\n", false),
+        ("state/*\n!state/ca.key\n", false),
+        ("!state/\nstate/\n", true),
+        ("# state/\n", false),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(".gitignore"), text).unwrap();
+        let (code, _, said) =
+            infra(folder.path(), &[&["init", "--lb", "10.0.1.11", "--web", "10.0.2.11"], &SITE[..]].concat());
+        assert_eq!((code, said.contains("out of git already")), (0, out), "{text:?}: {said}");
+    }
 }
 
 #[test]
@@ -95,6 +137,10 @@ fn nothing_is_overwritten_and_what_is_wrong_is_told() {
         "[web]\nweb1 ansible_host=10.0.2.11\nweb2 ansible_host=nowhere.invalid\n[lb]\nlb1 ansible_host=10.0.1.1\n",
     )
     .unwrap();
+    std::fs::write(file("vault.ini"), "$ANSIBLE_VAULT;1.1;AES256\n616263\n").unwrap();
+    std::fs::write(file("port.ini"), "[web]\nweb1 ansible_host=10.0.2.11 ansible_port=abc\n").unwrap();
+    std::fs::write(file("bad.conf"), "Host web1\n  HostName 10.0.2.11\n  Prot 2222\n").unwrap();
+    std::fs::write(file("none.conf"), "Host web*\n  User ops\n").unwrap();
     let two = ["--lb", "10.0.1.11", "--web", "10.0.2.11"];
     for (args, words) in [
         (&[&two[..], &SITE, &["there.yml"]].concat()[..], "`there.yml` is there already"),
@@ -111,7 +157,20 @@ fn nothing_is_overwritten_and_what_is_wrong_is_told() {
         (&[&["--lb", "10.0.1.11", "--web", "fd00::1"][..], &SITE].concat(), "only IPv4"),
         (&[&["--lb", "169.254.0.1", "--web", "10.0.2.11"][..], &SITE].concat(), "--lb <ADDRESS>"),
         (&[&two[..], &SITE, &["--issuer", "letsencypt"]].concat(), "did you mean `letsencrypt`"),
-        (&[&two[..], &SITE, &["--user", "a b"]].concat(), "is not a user name"),
+        (&[&two[..], &SITE, &["--user", "a b"]].concat(), "`--user`: `a b` is not a user name"),
+        (&[&two[..], &SITE, &["--app", "10.0.3.1", "--health", "x"]].concat(), "`--health`: `health` is not a path"),
+        (&[&two[..], &SITE, &["--contact", "nomail"]].concat(), "`--contact`: `nomail` is not a mail address"),
+        (&[&two[..], &SITE, &["--health", "/x"]].concat(), "`--health` is about your program"),
+        (&[&two[..], &SITE, &["--app-port", "81"]].concat(), "`--app-port` is about your program"),
+        (&[&two[..], &SITE, &["--engine", "mysql"]].concat(), "`--engine` is about a database"),
+        (
+            &[&two[..], &SITE, &["--issuer", "internal", "--contact", "a@b.example"]].concat(),
+            "the internal CA has none",
+        ),
+        (&[&["--from-ansible", "vault.ini"][..], &SITE].concat(), "is encrypted by ansible-vault"),
+        (&[&["--from-ansible", "port.ini"][..], &SITE].concat(), "the host `web1` of `port.ini` has `abc` as its port"),
+        (&[&["--from-ssh-config=bad.conf"][..], &SITE].concat(), "ssh does not take `bad.conf`"),
+        (&[&["--from-ssh-config=none.conf"][..], &SITE].concat(), "`none.conf` has no block of a host"),
         (&[&two[..], &SITE, &["--map", "a=web"]].concat(), "`--map` says which role"),
         (&[&["--from-ansible", "hosts.ini"][..], &SITE].concat(), "the host `web2` of `hosts.ini` has no address"),
         (&[&["--from-ansible", "hosts.ini", "--map", "wbe=web"][..], &SITE].concat(), "did you mean `web`?"),
@@ -141,8 +200,7 @@ fn a_person_is_asked_until_the_answer_reads() {
         .env("TERM", "xterm")
         .env_remove("INFRA_INVENTORY");
     let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let answers =
-        "shop\nshop.example.com\n\nn\n10.0.1.300\n203.0.113.10, 203.0.113.11\n\n10.0.2.11\n\n\nroot user\n\n\n";
+    let answers = "shop\nshop.example.com\n\nmaybe\nn\n10.0.1.300\n203.0.113.10, 203.0.113.11\n\n10.0.2.11\n\n\nroot user\nroot\n\n";
     child.stdin.take().unwrap().write_all(answers.as_bytes()).unwrap();
     let out = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&out.stdout).into_owned();
@@ -151,6 +209,7 @@ fn a_person_is_asked_until_the_answer_reads() {
         "`shop` has one label only; once more",
         "`10.0.1.300` is not an IPv4",
         "at least one is needed",
+        "`maybe` is neither yes nor no",
         "`root user` is not a user name",
     ] {
         assert!(said.contains(words), "{words}\n{said}");

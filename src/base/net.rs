@@ -251,6 +251,8 @@ impl Port {
     pub const HTTP: Self = Self(80);
     /// HTTPS.
     pub const HTTPS: Self = Self(443);
+    /// That of a program in a first inventory.
+    pub const PROGRAM: Self = Self(8080);
 
     /// The number.
     pub fn get(self) -> u16 {

@@ -70,15 +70,15 @@ pub struct Init {
     /// The mail address of the account at the issuer (hostmaster at the site)
     #[arg(long, value_name = "MAIL")]
     pub contact: Option<String>,
-    /// The port at which your program listens on loopback
-    #[arg(long, value_name = "PORT", default_value = "8080")]
-    pub app_port: Port,
-    /// The path at which your program answers 200 when it is well
-    #[arg(long, value_name = "PATH", default_value = "/")]
-    pub health: String,
-    /// The database: mariadb or mysql
-    #[arg(long, value_enum, default_value = "mariadb")]
-    pub engine: EngineWord,
+    /// The port at which your program listens on loopback (8080)
+    #[arg(long, value_name = "PORT")]
+    pub app_port: Option<Port>,
+    /// The path at which your program answers 200 when it is well (/)
+    #[arg(long, value_name = "PATH")]
+    pub health: Option<String>,
+    /// The database: mariadb or mysql (mariadb)
+    #[arg(long, value_enum)]
+    pub engine: Option<EngineWord>,
     /// Take the hosts from an inventory of Ansible (INI or YAML)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["lb", "web", "app", "db", "from_ssh_config"])]
     pub from_ansible: Option<PathBuf>,
@@ -127,7 +127,8 @@ pub(super) fn run(init: &Init, reporter: &Reporter) -> Done {
     let text = draft.text();
     let loaded = load::load_text(&text, &init.file);
     // What the answers make is judged like any inventory, before a file has it.
-    let (site, warnings) = loaded.map_err(Stop::Input)?;
+    let (site, warnings) =
+        loaded.map_err(|mistakes| Stop::Input(mistakes.into_iter().map(|one| of_answers(init, one)).collect()))?;
     write_new(&init.file, &text).map_err(|error| {
         let help = "name a file in a folder that is there, and that you may write to".to_owned();
         Stop::Refused(format!("the inventory cannot be written: {error}"), vec![help])
@@ -182,13 +183,16 @@ fn gather(init: &Init, questions: &mut Questions<'_>, reporter: &Reporter) -> Re
             host.login.user = Some(user.clone());
         }
     } else if init.from_ansible.is_none() && init.from_ssh_config.is_none() && questions.can() {
-        let user = questions.usual(
-            None,
-            "who logs in by SSH: root, or a user with sudo",
-            Some("root".to_owned()),
+        let user = questions.ask(
+            "who logs in by SSH: root, or a user with sudo; `-` for whom ~/.ssh/config says",
+            Some("-"),
             |text| {
                 let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-                if text.chars().all(plain) { Ok(text.to_owned()) } else { Err(format!("`{text}` is not a user name")) }
+                match text {
+                    "-" => Ok(None),
+                    text if text.chars().all(plain) => Ok(Some(text.to_owned())),
+                    text => Err(format!("`{text}` is not a user name")),
+                }
             },
         )?;
         for host in &mut hosts {
@@ -201,11 +205,57 @@ fn gather(init: &Init, questions: &mut Questions<'_>, reporter: &Reporter) -> Re
         return Err(questions.missing());
     }
     let engine = match init.engine {
-        EngineWord::Mariadb => Engine::Mariadb,
-        EngineWord::Mysql => Engine::Mysql,
+        None | Some(EngineWord::Mariadb) => Engine::Mariadb,
+        Some(EngineWord::Mysql) => Engine::Mysql,
     };
-    let (app_port, health) = (init.app_port, init.health.clone());
-    Ok(Draft { name, hosts, domain, app_port, health, manage_from, issuer, contact, engine })
+    let app_port = init.app_port.unwrap_or(Port::PROGRAM);
+    let health = init.health.clone().unwrap_or_else(|| "/".to_owned());
+    let ssh_config = init.from_ssh_config.as_deref().filter(|file| *file != Path::new(DEFAULT_SSH));
+    let ssh_config = ssh_config.map(whole).transpose()?;
+    let draft = Draft { name, hosts, domain, app_port, health, ssh_config, manage_from, issuer, contact, engine };
+    unused(init, &draft)?;
+    Ok(draft)
+}
+
+/// A file by a path that holds wherever the inventory is used from.
+fn whole(file: &Path) -> Result<String, Stop> {
+    let path = std::path::absolute(file).map_err(|error| unread(file, &error.to_string()))?;
+    let text = path.to_str().ok_or_else(|| unread(file, "its path is not UTF-8, which an inventory cannot name"))?;
+    Ok(text.to_owned())
+}
+
+/// Refuses a flag of which nothing would stand in the inventory.
+fn unused(init: &Init, draft: &Draft) -> Result<(), Stop> {
+    let (app, db) = (draft.has(Role::App), draft.has(Role::Db));
+    let program = ("is about your program, and no host has the role app", "name its hosts: `--app ADDRESS`");
+    let database = ("is about a database, and no host has the role db", "name its hosts: `--db ADDRESS`");
+    let account =
+        ("is about an account at an issuer, and the internal CA has none", "leave it out, or name another `--issuer`");
+    let all = [
+        ("--app-port", init.app_port.is_some() && !app, program),
+        ("--health", init.health.is_some() && !app, program),
+        ("--engine", init.engine.is_some() && !db, database),
+        ("--contact", init.contact.is_some() && draft.contact.is_none(), account),
+    ];
+    match all.into_iter().find(|(_, lost, _)| *lost) {
+        Some((flag, _, (why, help))) => Err(Stop::Refused(format!("`{flag}` {why}"), vec![help.to_owned()])),
+        None => Ok(()),
+    }
+}
+
+/// A mistake of the inventory that the answers make: there is no file yet in which it could be looked at, so it is told by the flag.
+fn of_answers(init: &Init, mistake: Diagnostic) -> Diagnostic {
+    let place = mistake.span.as_ref().and_then(|span| span.source.text.get(span.range.clone()));
+    let value = place.map(|text| text.trim_matches('"'));
+    let flags = [
+        ("--user", init.user.as_deref()),
+        ("--issuer", init.issuer.as_deref()),
+        ("--contact", init.contact.as_deref()),
+        ("--health", init.health.as_deref()),
+    ];
+    let flag = flags.iter().find(|(_, given)| given.is_some() && *given == value).map(|(flag, _)| *flag);
+    let message = flag.map_or_else(|| mistake.message.clone(), |flag| format!("`{flag}`: {}", mistake.message));
+    Diagnostic { message, span: None, label: None, related: Vec::new(), ..mistake }
 }
 
 fn unread(file: &Path, why: &str) -> Stop {
@@ -223,7 +273,7 @@ fn by_flags(init: &Init, name: &HostName, questions: &mut Questions<'_>) -> Resu
     let given = [(Role::Lb, &init.lb), (Role::Web, &init.web), (Role::App, &init.app), (Role::Db, &init.db)];
     let mut single = init.single;
     let none = given.iter().take(3).all(|(_, addresses)| addresses.is_empty());
-    if single.is_none() && none && questions.can() && Questions::yes("is all of it on one machine?")? {
+    if single.is_none() && none && questions.can() && questions.yes("is all of it on one machine: yes or no")? {
         single = questions.needed(None, "--single 192.0.2.10", "its address", None, address)?;
     }
     if let Some(address) = single {
@@ -407,6 +457,20 @@ fn for_editors(inventory: &Path) -> Result<String, Stop> {
     Ok(format!("{shown} lets your editor complete and check the keys; after an update of infra: {again}"))
 }
 
+/// Whether a `.gitignore` keeps the state out, as far as its lines name the folder: the last one that does decides (gitignore(5)).
+fn keeps_out(text: &str) -> bool {
+    let names = |line: &str| {
+        let line = line.trim_start_matches("**/").trim_start_matches('/');
+        ["state", "state/", "state/*", "state/**", "*", "**"].contains(&line)
+    };
+    let said = |line: &str| match line.trim().strip_prefix('!') {
+        // Whatever comes back of it may be a key.
+        Some(kept) => (names(kept) || kept.trim_start_matches('/').starts_with("state/")).then_some(false),
+        None => names(line.trim()).then_some(true),
+    };
+    text.lines().filter_map(said).next_back().unwrap_or(false)
+}
+
 /// Sees to it that the state, which holds keys, does not come into git; gives a sentence about that.
 fn ignore(inventory: &Path) -> String {
     let file = folder(inventory).join(IGNORE);
@@ -424,7 +488,7 @@ fn ignore(inventory: &Path) -> String {
         Err(error) => return not_kept(error),
     };
     let text = String::from_utf8_lossy(&old);
-    if text.lines().any(|line| ["state/", "/state/", "state", "/state"].contains(&line.trim())) {
+    if keeps_out(&text) {
         return format!("{} keeps `state/` out of git already", file.display());
     }
     format!("add `state/` to {}: keys and passwords will be there, and that file is yours", file.display())

@@ -1,6 +1,7 @@
 //! How `ssh` itself would reach a host: takes a host as a person writes it, asks `ssh -G` (which knows `Match`, `Include` and
 //! tokens), gives the effective settings. What the inventory says wins; without `ssh` the inventory's fields are all there is.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ mod settings;
 mod tokens;
 
 pub use ask::Asked;
+use blocks::Blocks;
 use settings::Settings;
 pub(crate) use tokens::home;
 use tokens::{Names, tilde};
@@ -152,6 +154,12 @@ impl Bounds {
             login: timeout.unwrap_or(LOGIN).max(LOGIN),
         }
     }
+}
+
+/// The names of hosts that have a block in a configuration, its own or that of [`Config::Default`], in files that it includes too:
+/// those without wildcards. Hosts that only `Match` blocks are for have none.
+pub fn names(config: &Config) -> BTreeSet<String> {
+    Blocks::of(config).names().map(ToOwned::to_owned).collect()
 }
 
 impl Effective {

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use crate::base::net::{Cidr, DnsName, HostName, Invalid, Port};
+use crate::base::visible;
 use crate::inventory::resolve::{RESERVED, unfit};
 use crate::inventory::site::{Engine, Role};
 
@@ -89,6 +90,8 @@ pub struct Draft {
     pub app_port: Port,
     /// The path that says whether the program is well.
     pub health: String,
+    /// The configuration of ssh that is meant, where that is not ~/.ssh/config.
+    pub ssh_config: Option<String>,
     /// Who may open SSH.
     pub manage_from: Vec<Cidr>,
     /// Who signs: a word or a directory's URL.
@@ -230,8 +233,14 @@ impl Draft {
             self.name,
             scalar(self.name.as_str())
         );
-        let fields = common.fields();
-        out.push_str("# What is not said here is decided by ~/.ssh/config and the agent, as for ssh itself.\n");
+        let mut fields = common.fields();
+        fields.extend(self.ssh_config.iter().map(|file| ("config", scalar(file))));
+        let decides = self.ssh_config.as_deref().unwrap_or("~/.ssh/config");
+        let _ = writeln!(
+            out,
+            "# What is not said here is decided by {} and the agent, as for ssh itself.",
+            visible::line(decides)
+        );
         let _ = match fields.as_slice() {
             [] => writeln!(out, "# ssh: {{ user: ops }}                 # root, or a user with sudo\n"),
             fields => writeln!(out, "ssh: {}\n", map(fields)),

@@ -33,9 +33,13 @@ impl<'r> Questions<'r> {
         Stop::Refused("not all is said that an inventory needs, and nobody can be asked for it here".to_owned(), help)
     }
 
-    /// Whether the person says yes.
-    pub(super) fn yes(question: &str) -> Result<bool, Stop> {
-        prompt::confirm(question).map_err(|error| Stop::Failed(error.into()))
+    /// Whether the person says yes; another word than yes and no is asked about again.
+    pub(super) fn yes(&self, question: &str) -> Result<bool, Stop> {
+        self.ask(question, Some("no"), |text| match text.to_ascii_lowercase().as_str() {
+            "y" | "yes" => Ok(true),
+            "n" | "no" => Ok(false),
+            _ => Err(format!("`{text}` is neither yes nor no")),
+        })
     }
 
     /// What was given, or the answer; where nobody can be asked the usual one, else `flag` is missing.

@@ -181,28 +181,36 @@ pub(super) fn ansible(
     let all = ansible::read(text).map_err(|invalid| Diagnostic::error(format!("{from} {}", invalid.reason)))?;
     let groups: BTreeSet<String> = all.iter().flat_map(|host| host.groups.clone()).collect();
     let roles = mapped(&groups, "group", map, questions, reporter)?;
-    let (mut found, mut out) = (Vec::new(), Vec::new());
+    let (mut found, mut out, mut elsewhere) = (Vec::new(), Vec::new(), Vec::new());
+    let mut notes: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for host in all {
-        let here = host.vars.get("ansible_connection").is_some_and(|word| word == "local");
         let own: BTreeSet<Role> = host.groups.iter().filter_map(|group| roles.get(group)).copied().collect();
-        if own.is_empty() || here {
+        if own.is_empty() {
             out.push(host.name);
             continue;
         }
-        let login = login_of(&host, reporter);
+        let ssh = ["ssh", "smart", "paramiko", "paramiko_ssh", "libssh"];
+        let how = host.vars.get("ansible_connection").map(|word| word.rsplit('.').next().unwrap_or(word).to_owned());
+        if let Some(how) = how.filter(|how| !ssh.contains(&how.as_str())) {
+            elsewhere.push((host.name, how));
+            continue;
+        }
+        let login = login_of(&host, &mut notes)
+            .map_err(|why| Diagnostic::error(format!("the host `{}` of {from} {why}", host.name)))?;
         let var = |name: &str| host.vars.get(name).filter(|value| !value.contains("{{")).cloned();
         let target = var("ansible_host").or_else(|| var("ansible_ssh_host")).unwrap_or_else(|| host.name.clone());
         found.push(Found { given: host.name, roles: own, target, login });
     }
-    if !out.is_empty() {
-        let some: Vec<&str> = out.iter().take(8).map(String::as_str).collect();
-        let rest = if out.len() > some.len() { ", …" } else { "" };
-        reporter.note(&format!(
-            "{} left out, as no group says a role: {}{rest}; `--map GROUP=ROLE` says it",
-            count(out.len(), "host"),
-            some.join(", ")
-        ));
+    for (words, hosts) in notes {
+        let some = hosts.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let rest = if hosts.len() > 3 { format!(" and {} more", hosts.len() - 3) } else { String::new() };
+        reporter.note(&format!("{some}{rest}: {words}"));
     }
+    let out: Vec<&str> = out.iter().map(String::as_str).collect();
+    tell_left_out(&out, "no group says a role", "`--map GROUP=ROLE` says it", reporter);
+    let elsewhere: Vec<String> = elsewhere.into_iter().map(|(name, how)| format!("{name} ({how})")).collect();
+    let elsewhere: Vec<&str> = elsewhere.iter().map(String::as_str).collect();
+    tell_left_out(&elsewhere, "Ansible does not reach them by SSH", "infra has no other way", reporter);
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     for beside in ["group_vars", "host_vars"] {
         if folder.join(beside).is_dir() {
@@ -213,27 +221,96 @@ pub(super) fn ansible(
     hosts(found, &from, site)
 }
 
-/// How Ansible logs in. Passwords stay where they are.
-fn login_of(host: &ansible::Host, reporter: &Reporter) -> Login {
+/// Names hosts that are left out: some of them, and how many they are.
+fn tell_left_out(hosts: &[&str], why: &str, help: &str, reporter: &Reporter) {
+    if hosts.is_empty() {
+        return;
+    }
+    let some = hosts.iter().take(8).copied().collect::<Vec<_>>().join(", ");
+    let rest = if hosts.len() > 8 { ", …" } else { "" };
+    reporter.note(&format!("{} left out, as {why}: {some}{rest}; {help}", count(hosts.len(), "host")));
+}
+
+/// The variables that say how Ansible logs in.
+const READ: [&str; 11] = [
+    "ansible_host",
+    "ansible_ssh_host",
+    "ansible_port",
+    "ansible_ssh_port",
+    "ansible_user",
+    "ansible_ssh_user",
+    "ansible_ssh_private_key_file",
+    "ansible_private_key_file",
+    "ansible_ssh_common_args",
+    "ansible_ssh_extra_args",
+    "ansible_ssh_args",
+];
+
+/// How Ansible logs in. Passwords stay where they are; what else is not taken over is noted, with its hosts.
+///
+/// # Errors
+/// What is no value, half a sentence.
+fn login_of(host: &ansible::Host, notes: &mut BTreeMap<String, Vec<String>>) -> Result<Login, String> {
+    let mut note = |words: String| notes.entry(words).or_default().push(host.name.clone());
+    for value in host.vars.iter().filter(|(name, value)| READ.contains(&name.as_str()) && value.contains("{{")) {
+        note(format!("the template `{}` is not read", value.1));
+    }
     let var = |names: &[&str]| {
         let value = names.iter().find_map(|name| host.vars.get(*name));
-        if let Some(value) = value.filter(|value| value.contains("{{")) {
-            reporter.note(&format!("{}: the template `{value}` is not read", host.name));
-        }
         value.filter(|value| !value.contains("{{") && !value.is_empty()).cloned()
     };
-    let common = var(&["ansible_ssh_common_args", "ansible_ssh_extra_args"]).unwrap_or_default();
-    let words = shlex::split(&common).unwrap_or_default();
-    let after = words.iter().zip(words.iter().skip(1)).find(|(word, _)| *word == "-J").map(|(_, jump)| jump.clone());
-    let jump =
-        words.iter().find_map(|word| word.trim_start_matches("-o").strip_prefix("ProxyJump=").map(ToOwned::to_owned));
-    Login {
-        user: var(&["ansible_user", "ansible_ssh_user"]),
-        port: var(&["ansible_port", "ansible_ssh_port"]).and_then(|port| port.parse::<Port>().ok()),
-        identity: var(&["ansible_ssh_private_key_file", "ansible_private_key_file"]),
-        jump: after.or(jump),
-        address: None,
+    let port = var(&["ansible_port", "ansible_ssh_port"]);
+    let port = port.map(|text| text.parse::<Port>().map_err(|_| format!("has `{text}` as its port"))).transpose()?;
+    let mut jump = None;
+    for name in ["ansible_ssh_common_args", "ansible_ssh_extra_args", "ansible_ssh_args"] {
+        let text = var(&[name]).unwrap_or_default();
+        let words = shlex::split(&text).ok_or_else(|| format!("has a quote in `{name}` that is not closed"))?;
+        let (way, rest) = jump_of(&words);
+        jump = jump.or(way);
+        if !rest.is_empty() {
+            let rest = rest.join(" ");
+            note(format!("`{rest}` of `{name}` is not taken over: what ssh is to do belongs into ~/.ssh/config"));
+        }
     }
+    let no = |word: &String| ["no", "false", "0", "n", "off"].contains(&word.to_ascii_lowercase().as_str());
+    let user = var(&["ansible_user", "ansible_ssh_user"]);
+    if user.as_deref() != Some("root") && host.vars.get("ansible_become").is_some_and(no) {
+        note("Ansible does not become root there (`ansible_become`); infra does, by sudo".to_owned());
+    }
+    Ok(Login {
+        user,
+        port,
+        identity: var(&["ansible_ssh_private_key_file", "ansible_private_key_file"]),
+        jump,
+        address: None,
+    })
+}
+
+/// The host that arguments of ssh lead through, and the arguments that say something else.
+fn jump_of(words: &[String]) -> (Option<String>, Vec<String>) {
+    let (mut jump, mut rest) = (None, Vec::new());
+    let mut words = words.iter().map(String::as_str);
+    while let Some(word) = words.next() {
+        let (flag, joined) = word.split_at_checked(2).unwrap_or((word, ""));
+        let value = |words: &mut dyn Iterator<Item = &str>| match joined {
+            "" => words.next().unwrap_or_default().to_owned(),
+            joined => joined.to_owned(),
+        };
+        match flag {
+            "-J" => jump = jump.or(Some(value(&mut words))),
+            "-o" => {
+                let option = value(&mut words);
+                let (name, way) = option.split_once(['=', ' ']).unwrap_or((&option, ""));
+                if name.trim().eq_ignore_ascii_case("proxyjump") {
+                    jump = jump.or(Some(way.trim().to_owned()));
+                } else {
+                    rest.push(format!("-o {option}"));
+                }
+            }
+            _ => rest.push(word.to_owned()),
+        }
+    }
+    (jump.filter(|jump| !jump.is_empty()), rest)
 }
 
 /// The hosts of a configuration of ssh; what it says of them goes on to hold, so nothing of it is repeated.
@@ -247,25 +324,22 @@ pub(super) fn ssh_config(
     let path: PathBuf = file.map_or_else(|| ssh_config::home().join(".ssh/config"), Path::to_owned);
     let config = file.map_or(Config::Default, |file| Config::File(file.to_owned()));
     let from = format!("`{}`", path.display());
-    let text =
-        crate::base::fsx::read_text(&path, super::SOURCE).map_err(|error| Diagnostic::error(error.to_string()))?;
-    let lines = text.lines().filter_map(|line| {
-        let line = line.trim();
-        let (word, rest) = line.split_at_checked(4).filter(|(word, _)| word.eq_ignore_ascii_case("host"))?;
-        rest.starts_with([' ', '\t', '=']).then(|| (word, rest.trim_start_matches([' ', '\t', '='])))
-    });
-    let plain = |name: &&str| !name.contains(['*', '?', '!', '"']);
-    let names: BTreeSet<String> =
-        lines.flat_map(|(_, rest)| rest.split_whitespace().filter(plain).map(ToOwned::to_owned)).collect();
+    // What is named and cannot be read is told; files that it includes are optional to ssh itself.
+    crate::base::fsx::read_text(&path, super::SOURCE).map_err(|error| Diagnostic::error(error.to_string()))?;
+    let names = ssh_config::names(&config);
+    if names.is_empty() {
+        let error = Diagnostic::error(format!("{from} has no block of a host (`Host web1`)"));
+        return Err(error.help("hosts that only patterns or `Match` are for are not found there: name them by `--lb`, `--web` and so on").into());
+    }
     let roles = mapped(&names, "host", map, questions, reporter)?;
     let left: Vec<&str> = names.iter().filter(|name| !roles.contains_key(*name)).map(String::as_str).collect();
-    if !left.is_empty() {
-        reporter.note(&format!("left out, as nothing says a role: {}; `--map 'NAME*=ROLE'` says it", left.join(", ")));
-    }
+    tell_left_out(&left, "nothing says a role", "`--map 'NAME*=ROLE'` says it", reporter);
     let (asked, mut found) = (Asked::default(), Vec::new());
     for (name, role) in roles {
-        let effective =
-            Effective::of(&Target::new(name.clone()), &config, &asked).map_err(|error| Stop::Failed(error.into()))?;
+        let effective = Effective::of(&Target::new(name.clone()), &config, &asked).map_err(|error| {
+            let error = Diagnostic::error(format!("ssh does not take {from}: {error}"));
+            error.help(format!("mend it until `ssh -G -F {} {name}` prints settings", path.display()))
+        })?;
         // A block is found by the host's name; where that must be another one, what the block says is repeated.
         let same = name.parse::<HostName>().is_ok();
         let identity = effective.identity_files.iter().find(|file| file.exists());
@@ -307,6 +381,23 @@ mod tests {
             ("apple", None),
         ] {
             assert_eq!(usual(name), role, "{name}");
+        }
+    }
+
+    #[test]
+    fn arguments_of_ssh_lead_through_a_host() {
+        for (text, jump, rest) in [
+            ("-J ops@b:22", Some("ops@b:22"), vec![]),
+            ("-Jb -C", Some("b"), vec!["-C"]),
+            ("-o ProxyJump=b", Some("b"), vec![]),
+            ("-oproxyjump=b -J c", Some("b"), vec![]),
+            ("-o 'ProxyJump b'", Some("b"), vec![]),
+            ("-o 'ProxyCommand=ssh -W %h:%p b'", None, vec!["-o ProxyCommand=ssh -W %h:%p b"]),
+            ("-o ProxyJump=", None, vec![]),
+            ("-J", None, vec![]),
+        ] {
+            let (found, other) = jump_of(&shlex::split(text).unwrap());
+            assert_eq!((found.as_deref(), other), (jump, rest.into_iter().map(ToOwned::to_owned).collect()), "{text}");
         }
     }
 

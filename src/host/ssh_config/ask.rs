@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use super::blocks::Blocks;
 use super::settings::{Called, Settings};
-use super::tokens::home;
 use crate::host::once::Once;
 use crate::host::process::{Conversation, Ended};
 use crate::host::target::{Config, Target};
@@ -64,7 +63,7 @@ impl Asked {
             Config::Default => None,
             Config::File(file) => Some(file.clone()),
         };
-        let blocks = self.blocks.get(file.clone(), || Arc::new(Blocks::read(&files(file.as_deref()))));
+        let blocks = self.blocks.get(file.clone(), || Arc::new(Blocks::of(config)));
         let (by_name, address) = (blocks.chosen(&target.host), target.address.as_deref().unwrap_or(&target.host));
         let by_address = blocks.chosen_beside(address, &target.host);
         let called = if by_name.is_none() && by_address.is_some() { address } else { &target.host };
@@ -77,7 +76,7 @@ impl Asked {
             ));
         }
         let alone = || ask(target, called, file.as_deref(), None);
-        let settings = match blocks.of(called) {
+        let settings = match blocks.said(called) {
             // What is connected to is what `Match host` compares.
             None => ask(target, called, file.as_deref(), target.address.as_deref())?,
             Some(said) => {
@@ -109,15 +108,6 @@ impl Asked {
         let none = Path::new("none");
         self.usual
             .get_or_init(|| ask(&Target::new("host"), "host", Some(none), None).ok().flatten().unwrap_or_default())
-    }
-}
-
-/// The files of a configuration, each with the folder that its relative `Include` lines begin at (`ssh_config(5)`).
-fn files(file: Option<&Path>) -> Vec<(PathBuf, PathBuf)> {
-    let own = home().join(".ssh");
-    match file {
-        Some(file) => vec![(file.to_owned(), own)],
-        None => vec![(own.join("config"), own), (PathBuf::from("/etc/ssh/ssh_config"), PathBuf::from("/etc/ssh"))],
     }
 }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::tokens::{home, tilde};
 use crate::base::fsx;
 use crate::host::known_hosts::wildcard;
+use crate::host::target::Config;
 
 /// How deep files may include others, as for `ssh`.
 const DEPTH: usize = 16;
@@ -97,6 +98,17 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
+    /// Reads those of a configuration; of [`Config::Default`] the person's and the machine's.
+    pub(super) fn of(config: &Config) -> Self {
+        let own = home().join(".ssh");
+        let machine = Path::new("/etc/ssh");
+        Self::read(&match config {
+            Config::Default => vec![(own.join("config"), own), (machine.join("ssh_config"), machine.to_owned())],
+            Config::File(file) => vec![(file.clone(), own)],
+            Config::None => Vec::new(),
+        })
+    }
+
     /// Reads files, each with the folder that its relative `Include` lines begin at.
     pub(super) fn read(files: &[(PathBuf, PathBuf)]) -> Self {
         let mut blocks = Self::default();
@@ -175,7 +187,7 @@ impl Blocks {
     }
 
     /// What a host's blocks say; nothing where they do not say all.
-    pub(super) fn of(&self, name: &str) -> Option<Said> {
+    pub(super) fn said(&self, name: &str) -> Option<Said> {
         if self.each {
             return None;
         }
@@ -191,6 +203,12 @@ impl Blocks {
         }
         let own = values.into_iter().filter_map(|(option, value)| Some((option, value?))).collect();
         Some(Said { blocks, own })
+    }
+
+    /// The names of hosts that have a block, in the order in which they stand there: those without wildcards.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        let patterns = self.all.iter().flat_map(|block| &block.patterns).map(String::as_str);
+        patterns.filter(|name| !name.is_empty() && !name.contains(['*', '?', '!']))
     }
 
     /// Where the first block is that chooses this host.
@@ -253,10 +271,10 @@ mod tests {
             "User ops\nHost web* !web9\n User a\nhost=\"db1\" db2 # the databases\nInclude more/*.conf\nHost *\nMatch all\n",
             &[("a.conf", "Host app?\n"), ("b.txt", "Host web1\n")],
         );
-        assert_eq!(blocks.of("web1"), blocks.of("web2"));
-        assert_eq!(blocks.of("db1"), blocks.of("db2"));
-        assert_ne!(blocks.of("web1"), blocks.of("web9"));
-        assert_ne!(blocks.of("app1"), blocks.of("other"));
+        assert_eq!(blocks.said("web1"), blocks.said("web2"));
+        assert_eq!(blocks.said("db1"), blocks.said("db2"));
+        assert_ne!(blocks.said("web1"), blocks.said("web9"));
+        assert_ne!(blocks.said("app1"), blocks.said("other"));
         assert!(blocks.chosen("app1").is_some() && blocks.chosen("web9").is_none(), "{blocks:?}");
     }
 
@@ -265,9 +283,9 @@ mod tests {
         for text in
             ["Match host 10.0.*\n", "match=exec true", "Include /*/config\n", "Include more/[ab]\n", "Include config\n"]
         {
-            assert_eq!(read(text, &[]).of("web1"), None, "{text}");
+            assert_eq!(read(text, &[]).said("web1"), None, "{text}");
         }
-        let said = read("Include more/none\nInclude more/*\nMatch all\n", &[]).of("web1").unwrap();
+        let said = read("Include more/none\nInclude more/*\nMatch all\n", &[]).said("web1").unwrap();
         assert_eq!((said.blocks, said.own), (Vec::new(), BTreeMap::new()));
     }
 
@@ -277,7 +295,7 @@ mod tests {
                     Host web4\n HostName 10.0.2.14\n ForwardAgent yes\nHost web*\n User last\n";
         let blocks = read(text, &[("a.conf", "Host web2\n User first\nHost *\n Compression no\n")]);
         let said = |name: &str| {
-            let said = blocks.of(name).unwrap();
+            let said = blocks.said(name).unwrap();
             let own: Vec<String> = said.own.iter().map(|(option, value)| format!("{option} {value}")).collect();
             (said.blocks.len(), own.join(", "))
         };

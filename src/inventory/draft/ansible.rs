@@ -44,6 +44,14 @@ struct Inventory {
 /// What does not read, with its line.
 pub fn read(text: &str) -> Result<Vec<Host>, Invalid> {
     let mut inventory = Inventory::default();
+    if text.trim_start().starts_with("$ANSIBLE_VAULT") {
+        return Err(Invalid::new(
+            "is encrypted by ansible-vault: decrypt a copy of it (`ansible-vault view`), and name that one",
+        ));
+    }
+    if text.contains('\0') {
+        return Err(Invalid::new("is no text"));
+    }
     let first = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with(['#', ';']));
     // A section begins with `[`, and a host of the INI form has no colon behind its first word.
     let key =
@@ -265,6 +273,8 @@ mod tests {
             ("[web]\nweb[1-3]\n", "line 2: `web[1-3]` has a range"),
             ("[web]\nweb[1:99999][1:99999]\n", "line 2: `web[1:99999][1:99999]` has a range"),
             ("---\n- a\n", "is no map of groups"),
+            ("$ANSIBLE_VAULT;1.1;AES256\n6162\n", "is encrypted"),
+            ("[web]\nweb1\0\n", "is no text"),
             ("all: [\n", "does not read as YAML"),
         ] {
             let invalid = read(text).unwrap_err();

@@ -58,6 +58,7 @@ fn drafts() -> impl Strategy<Value = Draft> {
             hosts,
             domain: domain.parse().unwrap(),
             app_port: app_port.to_string().parse().unwrap(),
+            ssh_config: None,
             health: "/".to_owned(),
             manage_from: vec!["198.51.100.0/24".parse().unwrap(), "fd00:9::/64".parse().unwrap()],
             issuer: if public { "letsencrypt" } else { "internal" }.to_owned(),
