@@ -10,7 +10,7 @@ use super::global::{Global, Inventory, Restarts};
 use super::on_failure::{self, OnFailure};
 use super::stop::{Done, Stop};
 use super::work::Work;
-use super::{db, exit, stages};
+use super::{db, exit, numbers, stages};
 use crate::base::diagnostic::{Diagnostic, Severity};
 use crate::base::net::HostName;
 use crate::base::warning::Warning;
@@ -45,18 +45,18 @@ pub struct Apply {
     #[arg(long, value_name = "N|P%,…", value_delimiter = ',')]
     pub wave: Vec<Wave>,
     /// How long to wait between two waves
-    #[arg(long, value_name = "SECONDS", default_value = "0", requires = "wave")]
+    #[arg(long, value_name = "SECONDS", default_value = "0", requires = "wave", value_parser = numbers::pause)]
     pub pause: u16,
     /// What is taken back where a host fails in the middle: no more than its failed phase, or the whole run on that host, on all that
     /// changed at the same time, or everywhere
     #[arg(long, value_enum, value_name = "WHAT", default_value = "keep")]
     pub on_failure: OnFailure,
     /// Go on until more than N hosts have failed; unreachable hosts count
-    #[arg(long, value_name = "N", default_value = "0")]
+    #[arg(long, value_name = "N", default_value = "0", value_parser = numbers::number)]
     pub max_failed: usize,
     /// Drain each web and app host before it changes, one at a time, and bring it back after; its connections may take so many
     /// seconds to end
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "60", require_equals = true)]
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "60", require_equals = true, value_parser = numbers::seconds)]
     pub drain: Option<NonZeroU32>,
     /// Leave out hosts that cannot be reached, instead of stopping before anything is planned
     #[arg(long)]

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use super::global::{Global, Inventory};
 use super::stop::{Done, Stop};
 use super::work::{Consent, Looked, Work};
-use super::{exit, stages};
+use super::{exit, numbers, stages};
 use crate::base::net::HostName;
 use crate::fleet::away::Watch;
 use crate::fleet::drain::{Left, Patience};
@@ -32,7 +32,7 @@ pub struct Drain {
     #[command(flatten)]
     pub inventory: Inventory,
     /// How many seconds its connections may take to end
-    #[arg(long, value_name = "SECONDS", default_value = "60")]
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = numbers::seconds)]
     pub timeout: NonZeroU32,
     /// What for; `status` and `apply` tell it
     #[arg(long, value_name = "TEXT", default_value = "")]
@@ -52,7 +52,7 @@ pub struct Undrain {
     #[command(flatten)]
     pub inventory: Inventory,
     /// How many seconds it may take until all who lead to it see that it is well
-    #[arg(long, value_name = "SECONDS", default_value = "60")]
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = numbers::seconds)]
     pub timeout: NonZeroU32,
 }
 

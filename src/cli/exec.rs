@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::global::{Global, Inventory};
 use super::stop::Done;
-use super::{exit, stages};
+use super::{exit, numbers, stages};
 use crate::base::net::HostName;
 use crate::fleet::exec::{Command, End};
 use crate::inventory::site::Host;
@@ -23,7 +23,7 @@ pub struct Exec {
     #[arg(long)]
     pub sudo: bool,
     /// How many seconds it may take on a host
-    #[arg(long, value_name = "SECONDS", default_value = "60")]
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = numbers::seconds)]
     pub timeout: NonZeroU32,
     /// The command: one word is a text for `sh`, several are a program and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::global::{Global, Inventory};
 use super::stop::{Done, Stop};
-use super::{exit, stages};
+use super::{exit, numbers, stages};
+use crate::base::words::count;
 use crate::fleet::journals::{self, Past};
 use crate::inventory::site::Host;
 use crate::report::Reporter;
@@ -20,7 +21,7 @@ pub struct History {
     #[command(flatten)]
     pub inventory: Inventory,
     /// How many runs the list has, the latest first
-    #[arg(long, value_name = "N", default_value = "20")]
+    #[arg(long, value_name = "N", default_value = "20", value_parser = numbers::number)]
     pub last: usize,
     /// Ask no host: only what this controller remembers
     #[arg(long)]
@@ -45,15 +46,25 @@ pub(super) fn run(history: &History, global: &Global, reporter: &Reporter) -> Do
     for (host, why) in &away {
         reporter.error(&format!("{host} was not asked: {why}"), &[], &[])?;
     }
+    // What nobody was asked about, nobody has denied.
+    let asked = if history.local { 0 } else { selected.len() - away.len() };
+    let none = match (asked, selected.len()) {
+        (0, _) => "this controller knows no run, and no host was asked".to_owned(),
+        (asked, all) if asked < all => {
+            format!("no run is known, neither here nor on the {asked} of {} that answered", count(all, "host"))
+        }
+        _ => "no run is known, neither here nor on the hosts".to_owned(),
+    };
     let wanted = |past: &&Past| run.is_none_or(|run| past.run.starts_with(run));
     let mut shown: Vec<Past> = runs.values().rev().filter(wanted).cloned().collect();
     if let Some(run) = run.filter(|_| shown.is_empty()) {
         let help = "`infra history` lists those that are known; a host keeps its last ten".to_owned();
-        return Err(Stop::Refused(format!("no run `{run}` is known"), vec![help]));
+        let why = if asked < selected.len() { "; not all hosts were asked" } else { "" };
+        return Err(Stop::Refused(format!("no run `{run}` is known{why}"), vec![help]));
     }
     if run.is_none() {
         shown.truncate(history.last);
     }
-    reporter.runs(&shown, run.is_some())?;
+    reporter.runs(&shown, run.is_some(), &none)?;
     Ok(if away.is_empty() { exit::DONE } else { exit::UNREACHABLE })
 }

@@ -32,6 +32,7 @@ mod lab;
 pub mod limit;
 mod limits;
 mod man;
+mod numbers;
 mod on_failure;
 mod render;
 mod retire;

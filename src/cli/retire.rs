@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use super::global::{Global, Inventory};
 use super::stop::{Done, Stop};
 use super::work::{Consent, Work};
-use super::{apply, away, exit, stages};
+use super::{apply, away, exit, numbers, stages};
 use crate::base::diagnostic::Diagnostic;
 use crate::base::net::HostName;
 use crate::fleet::history::LastSeen;
@@ -42,7 +42,7 @@ pub struct Retire {
     #[arg(long, conflicts_with = "firewall")]
     pub unreachable: bool,
     /// How many seconds its connections may take to end
-    #[arg(long, value_name = "SECONDS", default_value = "60")]
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = numbers::seconds)]
     pub timeout: NonZeroU32,
     /// Do not ask for confirmation
     #[arg(short, long)]

@@ -69,6 +69,12 @@ impl FromStr for Fingerprint {
 pub(super) fn run(trust: &Trust, global: &Global, reporter: &Reporter) -> Done {
     let word = trust.host.as_deref().unwrap_or_default();
     if trust.all {
+        if !word.is_empty() && !Path::new(word).exists() && word.parse::<HostName>().is_ok() {
+            return Err(Stop::Refused(
+                format!("`{word}` is not a file; with `--all` the word is the inventory"),
+                vec![format!("for this host alone: `infra trust {word}`, or `infra trust --all --limit {word}`")],
+            ));
+        }
         let inventory = if word.is_empty() { trust.inventory.inventory.as_path() } else { Path::new(word) };
         return all::run(trust, inventory, global, reporter);
     }

@@ -89,7 +89,8 @@ impl Command {
                 End::Ended { code: output.status, stdout: text(&output.stdout), stderr: text(&output.stderr) }
             }
             Err(TransportError::TooMuch { .. }) => End::Failed {
-                why: "it printed more than 1 MiB, and was cut off: let it print less, such as by `… | tail -n 100`"
+                why: "it printed more than 1 MiB and was stopped, and nothing of that is shown: let it print less, such as by \
+                      `… | tail -n 100`, or into a file there"
                     .to_owned(),
             },
             Err(TransportError::Ended { .. }) => End::Failed {

@@ -202,6 +202,11 @@ impl KnownHosts {
         known
     }
 
+    /// Whether no line of them reads.
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
     /// Reads the files that exist.
     ///
     /// # Errors

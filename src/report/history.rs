@@ -14,10 +14,11 @@ fn time(run: &str) -> String {
     format!("{}-{}-{} {}:{}:{}", at(0, 4), at(4, 6), at(6, 8), at(9, 11), at(11, 13), at(13, 15))
 }
 
-pub(super) fn draw(runs: &[Past], whole: bool, paint: Paint) -> String {
+/// `none` is said where there is no run.
+pub(super) fn draw(runs: &[Past], whole: bool, none: &str, paint: Paint) -> String {
     let mut out = String::new();
     if runs.is_empty() {
-        return "no run is known, neither here nor on the hosts\n".to_owned();
+        return format!("{none}\n");
     }
     for past in runs {
         let took = past.seconds.map_or(String::new(), |took| format!(", {}", seconds(took)));

@@ -270,15 +270,15 @@ impl Reporter {
         self.data(&keys::draw(keys, self.out))
     }
 
-    /// Shows past runs; with `whole`, all that is known of each.
+    /// Shows past runs; with `whole`, all that is known of each. `none` is said where there is no run.
     ///
     /// # Errors
     /// As for [`Reporter::plan`].
-    pub fn runs(&self, runs: &[Past], whole: bool) -> io::Result<()> {
+    pub fn runs(&self, runs: &[Past], whole: bool, none: &str) -> io::Result<()> {
         if self.json {
             return runs.iter().try_for_each(|run| self.line(&Line::Run(run)));
         }
-        self.data(&history::draw(runs, whole, self.out))
+        self.data(&history::draw(runs, whole, none, self.out))
     }
 
     /// Shows what is kept on a host.

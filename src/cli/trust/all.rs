@@ -64,7 +64,14 @@ impl Beside {
         };
         let mut beside = Self::default();
         if let Some(file) = &trust.known {
-            beside.known = Some(KnownHosts::parse([(file.as_path(), text(file)?.as_str())]));
+            let known = KnownHosts::parse([(file.as_path(), text(file)?.as_str())]);
+            if known.is_empty() {
+                let error = Diagnostic::error(format!("`{}` has no host key", file.display()));
+                return Err(error
+                    .help("it is to be in the form of `ssh-keyscan HOST` or known_hosts: `HOST TYPE KEY` a line")
+                    .into());
+            }
+            beside.known = Some(known);
         }
         for Console { host, file } in &trust.console {
             if let Some(host) = host {
@@ -107,6 +114,18 @@ impl Beside {
             return Some((Known::Confirmed, String::new()));
         }
         changed.map(|words| (Known::Changed, words))
+    }
+
+    /// What is wrong where nothing that it says is of a key that a host shows.
+    fn says_none(&self, host: &Host) -> (Known, String) {
+        let own = self.consoles.iter().find(|(of, _)| of.as_ref() == Some(&host.name));
+        match own {
+            Some((_, prints)) => {
+                let prints: Vec<&str> = prints.iter().map(String::as_str).collect();
+                (Known::Changed, format!("its console has printed {}, and no key that it shows now", prints.join(", ")))
+            }
+            None => (Known::Unknown, "what it was to be compared with says nothing of this host's keys".to_owned()),
+        }
     }
 }
 
@@ -238,6 +257,16 @@ fn looked<'s>(
         return Ok(None);
     }
     if trusted {
+        // What is known may be what a stranger has shown: whoever compares wants to be told.
+        for key in keys {
+            if let Some((other, words)) = beside.says(host, &to, key).filter(|(says, _)| *says != Known::Confirmed) {
+                line(key, other, Some(words));
+                stop = true;
+            }
+        }
+        if stop {
+            return Ok(None);
+        }
         return Ok(Some(Shown { host, to, key: None, file }));
     }
     if beside.is_nothing() {
@@ -261,8 +290,8 @@ fn looked<'s>(
         }
     }
     if let Some(key) = keys.first().filter(|_| chosen.is_none() && !stop) {
-        let words = "what it was to be compared with says nothing of this host's keys".to_owned();
-        line(key, Known::Unknown, Some(words));
+        let (says, words) = beside.says_none(host);
+        line(key, says, Some(words));
     }
     Ok(chosen.filter(|_| !stop).map(|key| Shown { host, key: Some(key), to, file }))
 }
