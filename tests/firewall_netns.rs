@@ -1138,3 +1138,92 @@ fn the_scripts_say_what_they_saw_with_nftables() {
 fn the_scripts_say_what_they_saw_with_iptables() {
     what_is_said_was_seen(Backend::Iptables);
 }
+
+/// Rules that only accept more are loaded and recorded in one go where the host has, to the byte, what they are added to; else nothing
+/// is done, and what fails or is killed half-way leaves the old rules, or a mark by which the next load brings them back.
+fn added_in_one_go(backend: Backend) {
+    let (mut site, net, root) = one(backend);
+    let dir = root.path().to_str().unwrap();
+    let to = ruleset(&site, "web1", false);
+    site.firewall.allow.clear();
+    let from = ruleset(&site, "web1", false);
+    assert!(from.rules.is_subset(&to.rules) && from != to);
+    apply(&net, "web1", root.path(), &from);
+    let add = script::add_script(&from, &to, RUN);
+    let status = |text: &str| Status::of(net.sh("web1", dir, text).status.code().unwrap());
+    let reached = || connect(&net, "client", "10.99.0.21", 9000);
+    let loaded = || {
+        let seen = observed(&net, "web1", root.path());
+        (seen.intact, seen.pending, seen.boot_current, seen.loaded.unwrap())
+    };
+    let as_before = || {
+        assert_eq!(reached(), Reach::Drop);
+        assert_eq!(loaded(), (true, false, true, from.clone()));
+    };
+    as_before();
+
+    // What is read at boot is another's, or what is live is, or rules wait for their confirmation: nothing is done.
+    let boot =
+        root.path().join("etc/infra").join(if backend == Backend::Nftables { "firewall.nft" } else { "firewall.v4" });
+    let ours = fs_err::read_to_string(&boot).unwrap();
+    fs_err::write(&boot, format!("{ours}\n")).unwrap();
+    assert_eq!(status(&add), Status::NotAsRecorded);
+    fs_err::write(&boot, ours).unwrap();
+    as_before();
+    let (more, less) = if backend == Backend::Nftables {
+        ("nft add rule inet infra input tcp dport 1 accept", "nft -f \"$ROOT/etc/infra/firewall.nft\"")
+    } else {
+        ("iptables -A INFRA-IN -p tcp --dport 1 -j ACCEPT", "sh \"$ROOT/etc/infra/firewall.sh\"")
+    };
+    assert_eq!(status(more), Status::Done);
+    assert_eq!(status(&add), Status::NotAsRecorded);
+    assert_eq!(reached(), Reach::Drop);
+    assert_eq!(status(less), Status::Done);
+    as_before();
+    assert_eq!(status(&script::load_script(&to, "/var/lib/infra/runs/0/widen", script::WINDOW)), Status::Done);
+    assert_eq!(status(&add), Status::NotAsRecorded);
+    assert_eq!(status(&script::undo_script("/var/lib/infra/runs/0/widen")), Status::PutBack);
+    as_before();
+
+    // What cannot be recorded does not stay, and what is refused was never loaded.
+    let full = add.replacen("\n(\n", "\n(\nput() { say 'no space left on device'; return 1; }\n", 1);
+    assert_ne!(full, add);
+    assert_eq!(status(&full), Status::PutBack);
+    as_before();
+    let refused = add.replacen(
+        "\nback() {",
+        "\necho nonsense >\"$dir/firewall.nft\"; echo nonsense >\"$dir/firewall.v6\"\nback() {",
+        1,
+    );
+    assert_ne!(refused, add);
+    assert_eq!(status(&refused), Status::Refused);
+    as_before();
+
+    // Killed when it is live and not recorded: it is told, not as somebody's doing, and the next load begins with the old rules.
+    let killed = add.replacen("\n(\n", "\n(\nkill -9 $$; exit 1\n", 1);
+    let _ = net.sh("web1", dir, &killed);
+    let (intact, pending, ..) = loaded();
+    assert_eq!((intact, pending, reached()), (false, true, Reach::Open));
+    assert_eq!(status(&add), Status::NotAsRecorded);
+    assert_eq!(undo(&net, dir), Status::PutBack);
+    as_before();
+
+    let out = net.sh("web1", dir, &add);
+    assert_eq!(String::from_utf8_lossy(&out.stderr), "");
+    assert_eq!(Status::of(out.status.code().unwrap()), Status::Done);
+    assert_eq!(reached(), Reach::Open);
+    assert_eq!(loaded(), (true, false, true, to));
+    // There is nothing to take back any more, and the same once more is told from it.
+    assert!(matches!(undo(&net, dir), Status::Restarted | Status::NeverLoaded), "{:?}", undo(&net, dir));
+    assert_eq!(status(&add), Status::NotAsRecorded);
+}
+
+#[test]
+fn rules_that_only_accept_more_are_added_in_one_go_with_nftables() {
+    added_in_one_go(Backend::Nftables);
+}
+
+#[test]
+fn rules_that_only_accept_more_are_added_in_one_go_with_iptables() {
+    added_in_one_go(Backend::Iptables);
+}

@@ -1,5 +1,5 @@
-//! A change of rules on one host, armed: takes the rules, gives whether they stand, or what put the old ones back. A timer on the host
-//! takes them back unless a new connection gets in through them.
+//! A change of rules on one host: takes the rules, gives whether they stand, or what put the old ones back. It is armed: a timer on the
+//! host takes them back unless a new connection gets in through them. Rules that only accept more than those that are live need none.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -17,17 +17,50 @@ use crate::service::firewall::entries::{Entry, entries};
 use crate::service::firewall::script::{self as firewall, Status, WINDOW};
 
 impl Executor<'_> {
+    /// Loads rules that accept more than `from`, which is live, in one go: they cut nobody off. Where `from` is not to the byte what the
+    /// host has and reads at boot, they are loaded armed, as all others are.
+    ///
+    /// # Errors
+    /// What failed, and how the host stands then.
+    pub fn add_rules(&mut self, phase: Phase, from: &Ruleset, to: &Ruleset) -> Result<(), StepError> {
+        let title = format!("{phase}: load rules");
+        let text = self.under_lock() + &firewall::add_script(from, to, &self.folder_of(phase));
+        // The connection is not to break here: where it does, the host finishes this, or leaves a mark by which it is taken back.
+        let output = self.transport.run(&Script::new(&title, text), b"").map_err(|error| StepError {
+            what: title.clone(),
+            words: vec![error.to_string()],
+            put_back: None,
+            now: Now::Unknown,
+            files: false,
+        })?;
+        match Status::of(output.status) {
+            Status::Done => Ok(()),
+            Status::NotAsRecorded => self.firewall(phase, to),
+            _ => {
+                let (now, put_back) = came_of(&output).unwrap_or((Now::Unknown, None));
+                Err(self.refused(&title, &output, now, put_back))
+            }
+        }
+    }
+
+    fn folder_of(&self, phase: Phase) -> String {
+        format!("/var/lib/infra/runs/{}/{phase}", self.run)
+    }
+
+    /// The beginning of a script that loads rules: it does so under the lock of its own run only.
+    fn under_lock(&self) -> String {
+        let (ours, run, refused) = (include_str!("scripts/ours.sh"), quote(&self.run), firewall::REFUSED);
+        format!("RUN={run}\n{ours}if lost; then echo \"$words\" >&2; exit {refused}; fi\n")
+    }
+
     /// Loads rules with a timer that takes them back, and disarms it over a new connection.
     ///
     /// # Errors
     /// What failed, and how the host stands then.
     pub fn firewall(&mut self, phase: Phase, to: &Ruleset) -> Result<(), StepError> {
-        let folder = format!("/var/lib/infra/runs/{}/{phase}", self.run);
-        let (ours, run) = (include_str!("scripts/ours.sh"), quote(&self.run));
-        let refused = firewall::REFUSED;
-        let text = format!("RUN={run}\n{ours}if lost; then echo \"$words\" >&2; exit {refused}; fi\n");
-        let load = firewall::load_script(to, &folder, WINDOW);
-        let load = Script::new(format!("{phase}: load rules"), text + &load);
+        let folder = self.folder_of(phase);
+        let load = self.under_lock() + &firewall::load_script(to, &folder, WINDOW);
+        let load = Script::new(format!("{phase}: load rules"), load);
         let open = reach::open(&entries(to, &self.here, reach::local_address));
         let began = Instant::now();
         // The load may cut this very connection; whether it worked is for a new one to say.
@@ -151,7 +184,9 @@ impl Executor<'_> {
 fn came_of(output: &Output) -> Option<(Now, Option<String>)> {
     let back = |by: &str| Some((Now::RolledBack, Some(by.to_owned())));
     match Status::of(output.status) {
-        Status::Done | Status::NotArmed | Status::Refused | Status::NeverLoaded => Some((Now::AsBefore, None)),
+        Status::Done | Status::NotArmed | Status::Refused | Status::NeverLoaded | Status::NotAsRecorded => {
+            Some((Now::AsBefore, None))
+        }
         Status::RolledBack => back("the host's own timer has put the old rules back"),
         Status::Restarted => back("the host was started anew, with the old rules"),
         Status::PutBack => back("the host has put the old rules back at once"),

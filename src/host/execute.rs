@@ -288,7 +288,11 @@ impl Executor<'_> {
         }
         for action in actions {
             if let Action::Firewall { to, .. } = action {
-                self.firewall(phase, to).map_err(|error| StepError { files, ..error })?;
+                let loaded = match action.adds_to() {
+                    Some(from) => self.add_rules(phase, &from, to),
+                    None => self.firewall(phase, to),
+                };
+                loaded.map_err(|error| StepError { files, ..error })?;
             }
         }
         Ok(advice)

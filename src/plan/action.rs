@@ -101,7 +101,7 @@ pub enum Action {
         /// Whether someone else changed it since.
         drift: bool,
     },
-    /// Rules are loaded, armed.
+    /// Rules are loaded; armed, but where they only accept more.
     Firewall {
         /// All that is accepted afterwards.
         to: Box<Ruleset>,
@@ -179,6 +179,16 @@ impl Around {
     /// Whether nothing does.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+impl Action {
+    /// The rules that are live now, where this is a change of rules that accepts all that they do and more, and nothing else.
+    pub fn adds_to(&self) -> Option<Ruleset> {
+        let Self::Firewall { to, added, removed, around, why: Reload::Flows } = self else { return None };
+        let rules = || to.rules.iter().filter(|rule| !added.contains(rule)).cloned().collect();
+        (removed.is_empty() && around.is_empty() && !added.is_empty())
+            .then(|| Ruleset { rules: rules(), ..(**to).clone() })
     }
 }
 

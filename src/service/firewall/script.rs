@@ -2,6 +2,7 @@
 //!
 //! `check` → `load` (snapshot, arm a timer that brings the snapshot back, load) → over a *new* connection `confirm` (disarm,
 //! record, and the boot file last), or `undo`. Whoever renames the token file first, the timer or the confirmation, wins.
+//! Rules that only accept more than those that are live can lock nobody out: `add` loads and records them in one go.
 //! Every path is prefixed with `"$ROOT"`, which is empty on a real host.
 
 use std::fmt::Write as _;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use crate::base::sh::quote;
 use crate::inventory::site::Backend;
 use crate::plan::ruleset::{Rule, Ruleset};
+use crate::plan::state::Digest;
 use crate::service::WAYS;
 
 use super::{Older, files, iptables, nft};
@@ -40,6 +42,8 @@ pub enum Status {
     NeverLoaded,
     /// 26: this very script brought the old rules back.
     PutBack,
+    /// 27: the live rules, or what is read at boot, are not what rules were to be added to; nothing was done.
+    NotAsRecorded,
     /// Another status: a step failed, its words are on stderr.
     Failed,
 }
@@ -59,6 +63,7 @@ impl Status {
             24 => Self::RollbackFailed,
             25 => Self::NeverLoaded,
             26 => Self::PutBack,
+            27 => Self::NotAsRecorded,
             _ => Self::Failed,
         }
     }
@@ -157,9 +162,7 @@ pub fn load_script(set: &Ruleset, run_dir: &str, window: Duration) -> String {
     // Made anew: what an earlier load has left there, or somebody else, is nothing to write through.
     text.push_str("rm -rf \"$dir\" && mkdir -p \"$dir\" \"${marker%/*}\" && rm -f \"$marker\" || exit 1\n");
     text.push_str(&write_files(set, Older::CountsAsNew));
-    // The timer starts it without our environment, so the root is written into it.
-    let write = "{ printf \"ROOT='%s'\\n\" \"$ROOT\"; cat; } >\"$dir/rollback.sh\"";
-    text.push_str(&here(write, &format!("{LIB}{ROLLBACK}")));
+    text.push_str(&write_rollback());
     text.push_str(SNAPSHOT);
     let _ = write!(
         text,
@@ -183,6 +186,54 @@ pub fn load_script(set: &Ruleset, run_dir: &str, window: Duration) -> String {
         load_commands(set)
     );
     text.push_str("exit 0\n");
+    whole(&text)
+}
+
+/// Writes what brings the snapshot in `$dir` back. Who starts it does so without our environment, so the root is written into it.
+fn write_rollback() -> String {
+    let write = "{ printf \"ROOT='%s'\\n\" \"$ROOT\"; cat; } >\"$dir/rollback.sh\"";
+    here(write, &format!("{LIB}{ROLLBACK}"))
+}
+
+/// Loads `to`, which accepts all that `from` does and more, and records it: exit 0 means both. It cuts nobody off, so it needs neither
+/// a timer nor a new connection, but only where `from` is what the host has: what is read at boot is, to the byte, what this program
+/// makes of it, and the live rules are those that were recorded with it. Else it does nothing, see [`Status::NotAsRecorded`]. Where it is
+/// killed half-way, its mark stays, and whoever loads next brings the old rules back first.
+pub fn add_script(from: &Ruleset, to: &Ruleset, run_dir: &str) -> String {
+    let mut text = format!("{LIB}\n{WAYS}\n{IMMUNE}\n{REAL_WAYS}dir={}\n", rooted(run_dir));
+    let _ = writeln!(text, "real_way {}/- || {{ say \"$odd\"; exit 20; }}", quote(run_dir));
+    text.push_str(STEP_LOCK);
+    text.push_str("other() { say \"$1 is not what was recorded\"; exit 27; }\n");
+    text.push_str("[ ! -e \"$marker\" ] || other \"$marker\"\n");
+    for (name, body) in files(from, Older::GoesOn) {
+        let digest = Digest::of(body.as_bytes());
+        let _ = writeln!(
+            text,
+            "plain \"$etc/{name}\" && [ \"$(sha256sum <\"$etc/{name}\")\" = '{digest}  -' ] || other \"$etc/{name}\""
+        );
+    }
+    let _ = writeln!(
+        text,
+        "plain \"$state/firewall.live\" && read -r was <\"$state/firewall.live\" &&\n\
+         \t[ \"$({{ {}; }} | sha256sum)\" = \"$was  -\" ] || other 'what is loaded'",
+        live_command(from.backend)
+    );
+    text.push_str("rm -rf \"$dir\" && mkdir -p \"$dir\" \"${marker%/*}\" || exit 1\n");
+    text.push_str(&write_files(to, Older::GoesOn));
+    text.push_str(&write_rollback());
+    text.push_str(match from.backend {
+        Backend::Nftables => SNAPSHOT_NFT,
+        Backend::Iptables => SNAPSHOT_IPTABLES,
+    });
+    text.push_str("token=$(mktemp \"$dir/token.XXXXXX\") && printf '%s\\n' \"$token\" >\"$marker\" || exit 20\n");
+    text.push_str(BACK);
+    let _ = writeln!(text, "{{ {}; }} || back {REFUSED}", load_commands(to));
+    text.push_str(": >\"$dir/loaded\"\n(\n");
+    text.push_str(&record(to));
+    if to.rules.iter().any(Rule::is_passage) {
+        text.push_str(&closes_by_itself(&to.lasting()));
+    }
+    text.push_str(") || back 26\nrm -f \"$marker\" \"$token\"\nexit 0\n");
     whole(&text)
 }
 
@@ -384,6 +435,30 @@ mv \"$token\" \"$taken\" 2>/dev/null || {
 	say 'the confirmation came too late'
 	exit 22
 }
+";
+
+/// A step that its run has lost goes on, and whoever comes next waits until it is over.
+const STEP_LOCK: &str = "\
+plain_or_none \"$state/step.lock\" || { say \"$state/step.lock is not a regular file: move it away\"; exit 20; }
+exec 8>>\"$state/step.lock\" && flock -w 50 8 || { say 'a step of an earlier run is still under way on this host'; exit 20; }
+";
+
+/// back STATUS: the old rules come back.
+const BACK: &str = "\
+back() {
+	sh \"$dir/rollback.sh\" \"$token\"
+	[ ! -e \"$dir/rollback-failed\" ] || { cat \"$dir/rollback.log\" >&2; exit 24; }
+	exit \"$1\"
+}
+";
+
+const SNAPSHOT_NFT: &str = "\
+snapshot_nft \"$dir/old.nft\" && sync \"$dir\" || exit 20
+";
+
+const SNAPSHOT_IPTABLES: &str = "\
+for f in iptables ip6tables; do snapshot_family $f \"$dir/old.$f\" || exit 20; done
+sync \"$dir\"
 ";
 
 const SNAPSHOT: &str = "\
