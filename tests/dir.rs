@@ -22,6 +22,8 @@ use infra::service::ALL;
 
 #[path = "dir/decision.rs"]
 mod decision;
+#[path = "dir/execs.rs"]
+mod execs;
 #[path = "dir/held.rs"]
 mod held;
 #[path = "dir/links.rs"]

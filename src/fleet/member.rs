@@ -31,6 +31,8 @@ pub(super) struct Member<'a> {
     pub(super) kept_by: Vec<String>,
     /// Those of them that nobody has seen at the new end of what moves.
     pub(super) behind: BTreeSet<HostName>,
+    /// Whether nobody of before serves any more, as the last phase has told: there is no reload after it.
+    pub(super) nobody_left: bool,
     pub(super) outcome: Option<HostOutcome>,
 }
 
@@ -44,7 +46,14 @@ impl Member<'_> {
         move |member| {
             let probes = member.probes(phase);
             let actions = member.plan.phases.get(&phase).map_or(&[][..], Vec::as_slice);
-            member.executor.commit(phase, actions, &probes)
+            // Who of before still serves is asked before anything closes; with the last change before that it costs nothing.
+            let asks = phase > Phase::Stage
+                && phase < Phase::Narrow
+                && !member.plan.phases.range(phase..).skip(1).any(changes);
+            let drains = if asks { member.desired.drains.as_slice() } else { &[] };
+            let committed = member.executor.commit_and_ask(phase, actions, &probes, drains)?;
+            member.nobody_left = committed.former.is_some_and(|former| former.is_empty());
+            Ok(committed.advice)
         }
     }
 
@@ -61,6 +70,9 @@ impl Member<'_> {
 
     /// Who of before still serves here. A host that does not answer is asked over a new connection, and counts if that fails.
     pub(super) fn left(&mut self) -> (HostName, Vec<String>) {
+        if self.nobody_left {
+            return (self.name(), Vec::new());
+        }
         let desired = self.desired;
         let words = self
             .asked(|transport| ask(transport, &desired.drains))
@@ -167,6 +179,11 @@ impl Member<'_> {
             if came.len() == 1 { "was" } else { "were" }
         )))
     }
+}
+
+/// Whether a phase of a plan changes more than rules before anything closes.
+fn changes((phase, actions): (&Phase, &Vec<Action>)) -> bool {
+    *phase < Phase::Narrow && actions.iter().any(|action| !matches!(action, Action::Firewall { .. }))
 }
 
 /// What was done on a host, and what is still to do.

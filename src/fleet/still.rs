@@ -5,7 +5,6 @@ use crate::base::net::HostName;
 use crate::fleet::moved::is_moved;
 use crate::fleet::survey::{self, Connector};
 use crate::host::drain;
-use crate::host::lock::{self, Locked};
 use crate::host::transport::{Hold, Transport, TransportError};
 use crate::inventory::site::Site;
 use crate::plan::state::DesiredHost;
@@ -27,25 +26,21 @@ pub(super) fn hold(
     (host, wanted): (&HostName, &DesiredHost),
     session: Option<Box<dyn Transport>>,
     connector: &dyn Connector,
-    (who, run): (&str, &str),
+    by: (&str, &str),
 ) -> Result<Still, String> {
     let away = |error: TransportError| format!("it does not answer any more: {error}");
     let connect = || site.hosts.get(host).map(|host| connector.connect(host));
     let ask = |mut transport: Box<dyn Transport>| {
-        let lock = lock::take(transport.as_mut(), who, run)?;
-        Ok((lock, transport))
+        let held = survey::hold(services, transport.as_mut(), wanted, by)?;
+        Ok((held, transport))
     };
     // A connection may have been cut since the plan was made.
     let held = match session.map(ask) {
         Some(Ok(held)) => Ok(held),
         _ => connect().ok_or("it is not in the inventory")?.and_then(ask),
     };
-    let (lock, mut transport) = held.map_err(away)?;
-    let lock = match lock {
-        Locked::Ours(lock) => lock,
-        Locked::Held(holder) => return Err(format!("another run works on it: {holder}")),
-    };
-    let seen = survey::observe(services, transport.as_mut(), wanted).map_err(away)?;
+    let (held, mut transport) = held.map_err(away)?;
+    let (lock, seen) = held.map_err(|holder| format!("another run works on it: {holder}"))?;
     if !is_moved(wanted, &seen) {
         return Err("it has changed since the plan was made".to_owned());
     }

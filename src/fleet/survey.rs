@@ -13,7 +13,8 @@ use crate::fleet::decision::{Decide, Decision};
 use crate::fleet::event::Event;
 use crate::fleet::moved::{self, Others};
 use crate::fleet::run;
-use crate::host::transport::{Script, Transport, TransportError};
+use crate::host::lock::{self, Locked};
+use crate::host::transport::{Hold, Script, Transport, TransportError};
 use crate::host::{observe, report, seen};
 use crate::inventory::site::{Host, Site};
 use crate::plan::behind::Behind;
@@ -118,11 +119,42 @@ pub fn observe(
     transport: &mut dyn Transport,
     desired: &DesiredHost,
 ) -> Result<Observed, TransportError> {
-    let mut observed = answer(services, transport, &observe::script(services, &observe::request(services, desired)))?;
+    let script = observe::script(services, &observe::request(services, desired));
+    Ok(shared(answer(services, transport, &script)?, desired))
+}
+
+/// A host that is held, and what it is then; or the words of the one who holds it.
+pub type Held = Result<(Box<dyn Hold>, Observed), String>;
+
+/// Takes the lock of a host for `(who, run)` and looks again under it, in one exec.
+///
+/// # Errors
+/// As for [`observe()`].
+pub fn hold(
+    services: Services,
+    transport: &mut dyn Transport,
+    desired: &DesiredHost,
+    by: (&str, &str),
+) -> Result<Held, TransportError> {
+    let script = observe::script(services, &observe::request(services, desired));
+    let (lock, seen) = match lock::take_and_look(transport, by, &script)? {
+        (Locked::Ours(lock), seen) => (lock, seen),
+        (Locked::Held(holder), _) => return Ok(Err(holder)),
+    };
+    // What does not read is asked once more, by a script that says why.
+    let seen = match seen.and_then(|seen| seen::parse(services, &seen).ok()) {
+        Some(seen) => seen,
+        None => answer(services, transport, &script)?,
+    };
+    Ok(Ok((lock, shared(seen, desired))))
+}
+
+/// The rules that are wanted and are there are kept once.
+fn shared(mut observed: Observed, desired: &DesiredHost) -> Observed {
     if let (Some(loaded), Some(wanted)) = (&mut observed.firewall.loaded, &desired.firewall) {
         loaded.share(wanted);
     }
-    Ok(observed)
+    observed
 }
 
 /// One exec of an observing script.

@@ -24,7 +24,6 @@ use crate::fleet::still::{self, Still};
 use crate::fleet::survey::{self, Beside, Connector, Prepared, Sessions};
 use crate::fleet::wave::{self, Gate, Waves};
 use crate::host::execute::{Executor, Now, StepError, Told};
-use crate::host::lock::{self, Locked};
 use crate::host::transport::{Hold, Transport, TransportError};
 use crate::inventory::site::Site;
 use crate::plan::behind::Behind;
@@ -272,6 +271,7 @@ impl<'a> Run<'a> {
                 done: Vec::new(),
                 kept_by: Vec::new(),
                 behind: BTreeSet::new(),
+                nobody_left: false,
                 outcome: None,
             };
             Ok((member, now))
@@ -338,12 +338,12 @@ impl<'a> Run<'a> {
         wanted: &DesiredHost,
         transport: &mut dyn Transport,
     ) -> Result<(Box<dyn Hold>, Observed), TransportError> {
-        match lock::take(transport, &self.options.who, &self.options.run)? {
-            Locked::Held(holder) => Err(TransportError::Setup(format!(
+        let by = (self.options.who.as_str(), self.options.run.as_str());
+        survey::hold(self.services, transport, wanted, by)?.map_err(|holder| {
+            TransportError::Setup(format!(
                 "another run works on this host: {holder}; wait for it, or end it where it runs"
-            ))),
-            Locked::Ours(hold) => Ok((hold, survey::observe(self.services, transport, wanted)?)),
-        }
+            ))
+        })
     }
 
     fn phases(&mut self, members: &mut [Member<'_>], observed: &ObservedFleet, mut others: Others) {

@@ -9,8 +9,9 @@ use crate::base::net::HostName;
 use crate::base::secret;
 use crate::base::sh::quote;
 use crate::base::visible;
+use crate::host::drain;
 use crate::plan::plan::Action;
-use crate::plan::state::{Access, Follow, Phase, Probe, Recorded};
+use crate::plan::state::{Access, Drain, Follow, Phase, Probe, Recorded};
 use crate::plan::task::Task;
 use crate::plan::{made, manifest};
 
@@ -60,6 +61,19 @@ pub(super) fn looks(probes: &[Probe]) -> String {
         text.push_str(&format!("probe {kind} {} {title} {command} || return 1\n", probe.within.as_secs()));
     }
     text
+}
+
+/// The lines of the function `leave`: who of before still serves, as `former`; nobody is left where `left` is told and no `former`.
+pub(super) fn leaves(drains: &[Drain]) -> String {
+    if drains.is_empty() {
+        return String::new();
+    }
+    drain::lines(drains) + "emit left ''\n"
+}
+
+/// How long that may take.
+fn leaving(drains: &[Drain]) -> Duration {
+    drains.iter().map(|_| drain::LIMIT).sum()
 }
 
 /// The functions of a phase.
@@ -127,14 +141,14 @@ fn stays(gones: &[String], manifest: &BTreeMap<String, Recorded>) -> bool {
 }
 
 /// The script of a phase. `before` is the manifest of the host, which is `owner`'s from then on, `swap_scripts` say how its units take files while they run, and
-/// `share` is what it may know.
+/// `share` is what it may know. When it is done, it asks who of before still serves, by `drains`.
 ///
 /// # Errors
 /// The title of a task whose input cannot be made, and why.
 pub(super) fn commit(
     phase: Phase,
     actions: &[Action],
-    probes: &[Probe],
+    (probes, drains): (&[Probe], &[Drain]),
     (owner, before): (Option<&HostName>, &BTreeMap<String, Recorded>),
     swap_scripts: &BTreeMap<String, String>,
     share: Share<'_>,
@@ -144,7 +158,7 @@ pub(super) fn commit(
     let (mut packages, mut marks) = (Vec::new(), Vec::new());
     let (mut tells, mut holds) = (BTreeSet::new(), BTreeSet::new());
     let (mut makes, mut sets, mut undo) = (String::new(), String::new(), "");
-    let (mut limit, mut grace) = (FILES + patience(probes), PUT_BACK);
+    let (mut limit, mut grace) = (FILES + patience(probes) + leaving(drains), PUT_BACK);
     let mut manifest = before.clone();
     for action in actions {
         match action {
@@ -175,8 +189,8 @@ pub(super) fn commit(
             Action::Hold { unit } => {
                 holds.insert(unit.clone());
             }
-            // What cannot be taken back stays true where the rest is.
-            Action::Perform { task, .. } if task.undo.is_none() => {}
+            // What cannot be taken back stays true where the rest is. Rules have a way of their own, behind all this.
+            Action::Perform { task: Task { undo: None, .. }, .. } | Action::Firewall { .. } => {}
             Action::Perform { task, .. } => {
                 marks.extend(task.makes.keys().map(|fact| format!("/var/lib/infra/made/{}", made::word(fact))));
             }
@@ -185,8 +199,6 @@ pub(super) fn commit(
                 limit += of.limit;
                 grace += of.limit;
             }
-            // Rules have a way of their own, behind all this.
-            Action::Firewall { .. } => {}
         }
     }
     let mut stdin = Vec::new();
@@ -235,6 +247,7 @@ pub(super) fn commit(
         ("sets", sets),
         ("performs", performs),
         ("probes", looks(probes)),
+        ("leave", leaves(drains)),
     ];
     for (name, lines) in defined {
         text.push_str(&format!("\n{name}() {{\n{lines}:\n}}"));
@@ -255,7 +268,7 @@ mod tests {
             let (materials, none) = (Materials::default(), BTreeMap::new());
             let host = "h1".parse().unwrap();
             let share = materials.share(&host);
-            let commit = commit(Phase::Widen, actions, &[], (None, &BTreeMap::new()), &none, share).unwrap();
+            let commit = commit(Phase::Widen, actions, (&[], &[]), (None, &BTreeMap::new()), &none, share).unwrap();
             (commit.limit, commit.grace)
         };
         let hour = Duration::from_hours(1);

@@ -1,27 +1,43 @@
 //! Who of before still serves on a host: takes a connection and the drains of its services, gives those that are not over, in
 //! the services' words. It changes nothing.
 
+use std::time::Duration;
+
 use crate::base::sh::quote;
 use crate::host::report;
 use crate::host::transport::{Transport, TransportError};
-use crate::host::wire;
+use crate::host::wire::{self, Pairs};
 use crate::plan::state::Drain;
+
+/// How long one of them may take.
+pub(super) const LIMIT: Duration = Duration::from_secs(20);
+
+/// The lines that tell each of them that is not over, as `former`.
+pub(super) fn lines(drains: &[Drain]) -> String {
+    let limit = LIMIT.as_secs();
+    let mut text = String::new();
+    for drain in drains {
+        let command = quote(&drain.command);
+        // A drain that says nothing is named all the same.
+        text.push_str(&format!(
+            "hear timeout {limit} sh -c {command} || emit former \"${{heard:-{} does not tell which former workers still serve}}\"\n",
+            drain.service
+        ));
+    }
+    text
+}
+
+/// The same as they were told, in the services' words.
+pub(super) fn former(told: &Pairs) -> Vec<String> {
+    told.all("former").map(|words| report::words(words).join(" ")).collect()
+}
 
 /// Asks once, in one exec. Empty means that nobody is left.
 ///
 /// # Errors
 /// What the transport says, or that the host did not carry the question out.
 pub fn ask(transport: &mut dyn Transport, drains: &[Drain]) -> Result<Vec<String>, TransportError> {
-    let mut text = String::new();
-    for drain in drains {
-        let command = quote(&drain.command);
-        // A drain that says nothing is named all the same.
-        text.push_str(&format!(
-            "hear timeout 20 sh -c {command} || emit former \"${{heard:-{} does not tell which former workers still serve}}\"\n",
-            drain.service
-        ));
-    }
-    let output = transport.run(&wire::question("ask for former workers", &text), b"")?;
+    let output = transport.run(&wire::question("ask for former workers", &lines(drains)), b"")?;
     let told = wire::pairs(&output.stdout);
     if !told.is_whole() {
         let said = report::words(&String::from_utf8_lossy(&output.stderr)).join(" ");
@@ -30,7 +46,7 @@ pub fn ask(transport: &mut dyn Transport, drains: &[Drain]) -> Result<Vec<String
             output.status
         )));
     }
-    Ok(told.all("former").map(|words| report::words(words).join(" ")).collect())
+    Ok(former(&told))
 }
 
 #[cfg(test)]

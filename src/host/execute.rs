@@ -9,13 +9,14 @@ use crate::base::materials::Materials;
 use crate::base::net::HostName;
 use crate::base::sh::quote;
 use crate::host::commit::{self, list, make_folder};
+use crate::host::drain;
 use crate::host::lock::RECORDS;
 use crate::host::report;
 use crate::host::transport::{Output, Script, Transport, TransportError};
 use crate::host::wire::{self, Live, Pairs, WIRE};
 use crate::plan::plan::{Action, HostPlan};
 use crate::plan::ruleset::Ruleset;
-use crate::plan::state::{DesiredHost, Phase, Probe, Recorded};
+use crate::plan::state::{DesiredHost, Drain, Phase, Probe, Recorded};
 use crate::plan::wanted::kept_copy;
 use crate::service::WAYS;
 use crate::service::firewall::script as firewall;
@@ -65,6 +66,15 @@ pub enum Now {
     Halved,
     /// The connection broke; the host finishes or puts back on its own.
     Unknown,
+}
+
+/// What a phase has told when it was done.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Committed {
+    /// Advice, each a sentence.
+    pub advice: Vec<String>,
+    /// Who of before still serves, in the services' words, where that was asked.
+    pub former: Option<Vec<String>>,
 }
 
 /// One host under change.
@@ -274,7 +284,21 @@ impl Executor<'_> {
     /// # Errors
     /// What failed, and what was put back.
     pub fn commit(&mut self, phase: Phase, actions: &[Action], probes: &[Probe]) -> Result<Vec<String>, StepError> {
-        let mut advice = Vec::new();
+        Ok(self.commit_and_ask(phase, actions, probes, &[])?.advice)
+    }
+
+    /// The same, and asks in the end who of before still serves, by `drains`.
+    ///
+    /// # Errors
+    /// As for [`Self::commit`].
+    pub fn commit_and_ask(
+        &mut self,
+        phase: Phase,
+        actions: &[Action],
+        probes: &[Probe],
+        drains: &[Drain],
+    ) -> Result<Committed, StepError> {
+        let mut committed = Committed::default();
         let files = actions.iter().any(|a| !matches!(a, Action::Firewall { .. }));
         // What comes before the others are staged was not uploaded with them.
         if phase < Phase::Stage
@@ -284,7 +308,7 @@ impl Executor<'_> {
             self.send(upload)?;
         }
         if files || actions.is_empty() {
-            advice = self.commit_files(phase, actions, probes)?;
+            committed = self.commit_files(phase, actions, (probes, drains))?;
         }
         for action in actions {
             if let Action::Firewall { to, .. } = action {
@@ -295,12 +319,17 @@ impl Executor<'_> {
                 loaded.map_err(|error| StepError { files, ..error })?;
             }
         }
-        Ok(advice)
+        Ok(committed)
     }
 
-    fn commit_files(&mut self, phase: Phase, actions: &[Action], probes: &[Probe]) -> Result<Vec<String>, StepError> {
+    fn commit_files(
+        &mut self,
+        phase: Phase,
+        actions: &[Action],
+        seen_by: (&[Probe], &[Drain]),
+    ) -> Result<Committed, StepError> {
         let share = self.materials.share(&self.host);
-        let commit = commit::commit(phase, actions, probes, (self.owner.as_ref(), &self.manifest), self.swaps, share)
+        let commit = commit::commit(phase, actions, seen_by, (self.owner.as_ref(), &self.manifest), self.swaps, share)
             .map_err(|(what, why)| local(&what, &why))?;
         let script = self.script(phase.as_str(), &commit.text, commit.limit).grace(commit.grace);
         let packages = actions.iter().all(|a| matches!(a, Action::Install { .. }));
@@ -308,7 +337,8 @@ impl Executor<'_> {
         let output = self.run(&script, &commit.stdin, ended)?;
         let pairs = self.judge(&script.title, &output, ended)?;
         self.manifest = commit.manifest;
-        Ok(self.advice(&pairs))
+        let former = pairs.last("left").map(|_| drain::former(&pairs));
+        Ok(Committed { advice: self.advice(&pairs), former })
     }
 
     /// Looks at what should be seen, changes nothing.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 
 use infra::base::diagnostic::Diagnostic;
 use infra::base::materials::Materials;
@@ -14,7 +14,7 @@ use infra::fleet::memory;
 use infra::fleet::survey::{self, Connector, Prepared, Sources};
 use infra::fleet::transaction::{self, Options};
 use infra::fleet::wave::Waves;
-use infra::host::transport::{Transport, TransportError};
+use infra::host::transport::{Hold, Output, Script, Transport, TransportError};
 use infra::inventory::load::load_text;
 use infra::inventory::site::{Host, Site};
 use infra::plan::decision::{Decided, Memory};
@@ -118,7 +118,39 @@ pub(super) struct World {
     away: Option<HostName>,
     /// Units whose restart a person has confirmed.
     pub(super) confirmed: BTreeSet<String>,
+    /// What was done on each host: `login`, and the title of each script.
+    pub(super) work: Arc<Mutex<BTreeMap<HostName, Vec<String>>>>,
     _state: tempfile::TempDir,
+}
+
+/// A connection whose scripts are written down.
+struct Counted {
+    host: HostName,
+    work: Arc<Mutex<BTreeMap<HostName, Vec<String>>>>,
+    transport: Box<dyn Transport>,
+}
+
+impl Counted {
+    fn count(&self, what: &str) {
+        self.work.lock().unwrap().entry(self.host.clone()).or_default().push(what.to_owned());
+    }
+}
+
+impl Transport for Counted {
+    fn run_told(
+        &mut self,
+        script: &Script,
+        stdin: &[u8],
+        told: &mut dyn FnMut(&[u8]),
+    ) -> Result<Output, TransportError> {
+        self.count(&script.title);
+        self.transport.run_told(script, stdin, told)
+    }
+
+    fn hold(&mut self, script: &Script) -> Result<(String, Box<dyn Hold>), TransportError> {
+        self.count(&script.title);
+        self.transport.hold(script)
+    }
 }
 
 impl Connector for World {
@@ -126,7 +158,10 @@ impl Connector for World {
         if self.away.as_ref() == Some(&host.name) {
             return Err(TransportError::Lost("no route".into()));
         }
-        Ok(self.machines[&host.name].transport())
+        let transport = self.machines[&host.name].transport();
+        let counted = Counted { host: host.name.clone(), work: Arc::clone(&self.work), transport };
+        counted.count("login");
+        Ok(Box::new(counted))
     }
 }
 
@@ -149,7 +184,7 @@ certificates: { issuer: internal }
         let site = load_text(text, Path::new("inventory.yml")).unwrap_or_else(|e| panic!("{e:?}")).0;
         let site = Site { state: state.path().join("state"), ..site };
         let machines = site.hosts.keys().map(|host| (host.clone(), Machine::new())).collect();
-        Self { site, machines, away: None, confirmed: BTreeSet::new(), _state: state }
+        Self { site, machines, away: None, confirmed: BTreeSet::new(), work: Arc::default(), _state: state }
     }
 
     /// What is planned for these hosts, and the notes on the way there.

@@ -135,6 +135,23 @@ fn who_holds_the_lock_is_waited_for_and_told_once() {
     assert_eq!(told[2], Told::Note(other.into()));
 }
 
+/// Whoever was killed while packages came has left behind what keeps daemons from starting: the next run takes it away, also where it
+/// has nothing to install itself, and not what is another's.
+#[test]
+fn what_keeps_daemons_from_starting_outlives_no_run() {
+    let machine = machine();
+    machine.executable("bin/dpkg", "#!/bin/sh\nset -- $(cat /proc/$$/stat)\nkill -s KILL -- -$5\n");
+    let _ = machine.apply(&wanted(), &materials()).unwrap_err();
+    let policy = "root/usr/sbin/policy-rc.d";
+    assert!(machine.read(policy).unwrap().contains("made by infra"));
+    let lock = || infra::host::lock::take(machine.transport().as_mut(), "tester@here", "next").unwrap();
+    drop(lock());
+    assert_eq!(machine.read(policy), None);
+    machine.write(policy, "#!/bin/sh\nexit 101\n");
+    drop(lock());
+    assert!(machine.path(policy).exists());
+}
+
 /// A run that a second Ctrl-C has stopped installs nothing later, when the lock is free.
 #[test]
 fn nobody_waits_for_a_lock_when_the_run_has_ended() {

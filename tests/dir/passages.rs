@@ -98,11 +98,13 @@ const SEEDS: Services = Services(&[&Firewall, &Seeder { script: "nft -s list tab
 const FAILS: Services = Services(&[&Firewall, &Seeder { script: "echo the network is down; exit 1" }]);
 const ALL: [&str; 3] = ["a", "b", "c"];
 
-fn world() -> World {
+pub(super) fn world() -> World {
     let world = World::new();
     for machine in world.machines.values() {
         machine.executable("bin/nft", &NFT.replace("LIVE", &machine.path("units/nft").display().to_string()));
         machine.executable("bin/dpkg-query", "#!/bin/sh\necho installed nftables 1.0.6-2\n");
+        // What is tried in a network of its own would be loaded by the stub.
+        machine.executable("bin/unshare", "#!/bin/sh\n[ \"$1\" != -n ] && PATH=/usr/bin:/bin && exec unshare \"$@\"\n");
         // Its unit is enabled by words that the stub of systemctl does not know.
         let link = machine.path("root/etc/systemd/system/sysinit.target.wants/infra-firewall.service");
         fs_err::create_dir_all(link.parent().unwrap()).unwrap();

@@ -6,6 +6,7 @@
 #   tells    units that are told of files   holds   units that must restart once a person has confirmed it
 #   marks    our own records of facts that a put-back takes back   undo    set where an earlier run's tasks are taken back
 #   make_folders, sets, performs, probes   functions of this run; they call make, tell, perform, probe
+#   leave   a function that tells who of before still serves, when all is done
 #   receive                a function that takes the manifest and the input of each task from stdin
 #   swap_by UNIT           gives a running unit its files, or fails and sets why
 failed='' words='' advice=''
@@ -242,6 +243,7 @@ commit() {
 		done
 		forget_tells
 		journal "$PHASE done"
+		leave
 		exit 0
 	fi
 	emit failed "${failed:-$PHASE}"
