@@ -53,6 +53,31 @@ fn every_shell_has_a_completion_and_every_verb_a_page() {
     }
 }
 
+/// An interactive bash ends words at `:` and `=`, and replaces no more than what stands behind these.
+#[test]
+fn bash_completes_whole_words() {
+    let script = "PATH=$1:$PATH; source <(infra completions bash) 2>/dev/null; COMP_WORDBREAKS=$' \\t\\n\"\\'><=;|&(:'; COMP_TYPE=9\n\
+                  COMP_LINE=$2; COMP_POINT=${#2}; _infra_whole_words infra; printf '%s ' \"${COMPREPLY[@]}\"";
+    let folder = Path::new(env!("CARGO_BIN_EXE_infra")).parent().unwrap().to_str().unwrap();
+    for (line, words) in [
+        ("infra exec --limit role:w", "web "),
+        ("infra exec --limit role:", "app db lb web "),
+        ("infra exec --limit=we", "web1 web2 "),
+        ("infra exec --limit we", "web1 web2 "),
+        ("infra exec --limit lb1,role:a", "app "),
+        ("infra exec --limit=lb1,!role:a", "app "),
+        ("infra expl", "explain "),
+    ] {
+        let mut bash = Command::new("bash");
+        bash.args(["--norc", "-c", script, "bash", folder, line]);
+        bash.env("INFRA_INVENTORY", concat!(env!("CARGO_MANIFEST_DIR"), "/inventories/full.yml"));
+        let said = text(&bash.output().unwrap().stdout);
+        let mut said: Vec<&str> = said.split_whitespace().collect();
+        said.sort_unstable();
+        assert_eq!(said.join(" ") + " ", words, "{line}");
+    }
+}
+
 /// What bash is told for the last of these words, as its registration asks.
 fn completed(words: &str) -> String {
     completed_in(concat!(env!("CARGO_MANIFEST_DIR"), "/inventories/full.yml"), words)

@@ -13,7 +13,7 @@ use super::work::{Consent, Work};
 use super::{exit, stages};
 use crate::base::diagnostic::{Diagnostic, did_you_mean};
 use crate::base::net::HostName;
-use crate::base::{fsx, secret};
+use crate::base::{fsx, secret, visible};
 use crate::inventory::site::Site;
 use crate::plan::state::{DesiredHost, Facts, File};
 use crate::report::Reporter;
@@ -76,6 +76,16 @@ pub(super) fn run(accept: &Accept, global: &Global, services: Services, reporter
         );
         return Err(refuse(message, &format!("look at it on the host: `infra ssh {}`", host.name)));
     };
+    if let Some(line) =
+        live.lines().position(|line| line.contains(|c| visible::hides(c) || c == char::REPLACEMENT_CHARACTER))
+    {
+        let message =
+            format!("line {} of {path} on {} has bytes or characters that are no visible text", line + 1, host.name);
+        return Err(refuse(
+            message,
+            &format!("a template cannot have them: look at the file on the host (`infra ssh {}`)", host.name),
+        ));
+    }
     if reporter.hidden().text(live) != live {
         let help =
             "take it out of the file on the host, and change it where it is used: every user of that host can read it";
@@ -115,7 +125,7 @@ pub(super) fn run(accept: &Accept, global: &Global, services: Services, reporter
     let to = site.folder.join("templates").join(&name);
     let diff = TextDiff::from_lines(source, text.as_str());
     let from = templates.path(&name).map(|path| path.display().to_string()).unwrap_or_default();
-    reporter.data(&diff.unified_diff().header(&from, &to.display().to_string()).to_string())?;
+    reporter.data(&visible::text(&diff.unified_diff().header(&from, &to.display().to_string()).to_string()))?;
     let also = others(&site, (&templates, &changed), &facts, (&host.name, path))?;
     if !also.is_empty() {
         reporter.note("the template is for others too; the next apply changes these with it:");

@@ -102,6 +102,7 @@ impl Apply {
 
 pub(super) fn run(apply: &Apply, global: &Global, services: Services, reporter: &Reporter) -> Done {
     let site = stages::site(&apply.inventory.inventory, reporter)?;
+    stages::without_retired(&site)?;
     stages::gone(&site, reporter);
     Ok(on(&site, apply, global, services, reporter)?.unwrap_or(exit::DONE))
 }

@@ -11,6 +11,9 @@ use crate::report::Reporter;
 /// The environment variable by which a shell asks.
 pub(super) const VARIABLE: &str = "INFRA_COMPLETE";
 
+/// What bash needs beside: its words end at `:` and `=`.
+const WHOLE_WORDS: &str = include_str!("completions.bash");
+
 /// `completions`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Completions {
@@ -25,6 +28,9 @@ pub(super) fn run(completions: &Completions, reporter: &Reporter) -> Done {
     let shell = shells.completer(&name).ok_or_else(|| Error::new(ErrorKind::Unsupported, name.clone()))?;
     let mut script = Vec::new();
     shell.write_registration(VARIABLE, "infra", "infra", "infra", &mut script)?;
+    if completions.shell == clap_complete::Shell::Bash {
+        script.extend_from_slice(WHOLE_WORDS.as_bytes());
+    }
     reporter.raw(&String::from_utf8_lossy(&script))?;
     Ok(exit::DONE)
 }

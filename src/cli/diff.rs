@@ -6,6 +6,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::global::{Global, Inventory, Restarts};
+use super::output::{Kind, Output};
 use super::stop::{Done, Stop};
 use super::work::Work;
 use super::{db, exit, stages};
@@ -53,7 +54,9 @@ fn valid(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn run(diff: &Diff, global: &Global, services: Services, reporter: &Reporter) -> Done {
+    let output = diff.out.as_deref().map(|file| Output::new(file, Kind::Plan)).transpose()?;
     let site = stages::site(&diff.inventory.inventory, reporter)?;
+    stages::without_retired(&site)?;
     let hosts = stages::selected(&site, global)?;
     db::remind(&site, reporter)?;
     stages::gone(&site, reporter);
@@ -65,7 +68,7 @@ pub(super) fn run(diff: &Diff, global: &Global, services: Services, reporter: &R
     work.confirms_what_is_there(&prepared, &hosts)?;
     let ahead = work.ahead(&mut prepared);
     // What this run leaves out was planned all the same: whoever executes the file plans it too, and leaves it out again.
-    let saved = diff.out.as_ref().map(|file| Ok::<_, Stop>((file, Saved::of(&site, &prepared)?))).transpose()?;
+    let saved = output.map(|output| Ok::<_, Stop>((output, Saved::of(&site, &prepared)?))).transpose()?;
     work.leave_out(&mut prepared, &hosts)?;
     let survey = &prepared.survey;
     for (host, reason) in &survey.refused {
@@ -78,6 +81,10 @@ pub(super) fn run(diff: &Diff, global: &Global, services: Services, reporter: &R
     if survey.observed.is_empty() && survey.refused.is_empty() {
         unreached("there is no plan")?;
         return Err(Stop::Unreachable);
+    }
+    if survey.observed.is_empty() {
+        reporter.note("there is no plan: every host is left alone");
+        return Ok(exit::FAILED);
     }
     let cut = way_in::refusals(&site, &prepared);
     // A document has the controller's steps in it, and what the plan is without; for programs there is one form.
@@ -99,8 +106,8 @@ pub(super) fn run(diff: &Diff, global: &Global, services: Services, reporter: &R
         return Err(Stop::Input(cut));
     }
     work.keeps_trust(&prepared)?;
-    if let Some((file, saved)) = saved {
-        Ticket::of(saved, &site.state, OffsetDateTime::now_utc(), diff.valid)?.write(file)?;
+    if let Some((output, saved)) = saved {
+        output.write(&Ticket::of(saved, &site.state, OffsetDateTime::now_utc(), diff.valid)?.text()?)?;
     }
     if !survey.unreachable.is_empty() {
         unreached("this plan is without")?;

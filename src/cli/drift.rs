@@ -24,6 +24,7 @@ pub struct Drift {
 pub(super) fn run(drift: &Drift, global: &Global, services: Services, reporter: &Reporter) -> Done {
     let inventory = drift.inventory.inventory.as_path();
     let (site, _) = stages::loaded(inventory)?;
+    stages::without_retired(&site)?;
     let hosts = stages::selected(&site, global)?;
     let work = Work::new(&site, &hosts, format!("infra drift {}", inventory.display()), global, services, reporter)?;
     let asked = work.kept(Some(NOW), &hosts);
@@ -37,7 +38,8 @@ pub(super) fn run(drift: &Drift, global: &Global, services: Services, reporter: 
     }
     let known = last.hosts();
     let mut away = asked.away;
-    let mut refused = false;
+    // Of what cannot be told nobody knows that it is well.
+    let mut refused = !unknown.is_empty();
     let mut differs = false;
     if !known.is_empty() {
         let (_, prepared) = work.restored(&last)?;

@@ -39,7 +39,9 @@ pub(super) fn run(exec: &Exec, global: &Global, reporter: &Reporter) -> Done {
     let command = Command { words: exec.command.clone(), root: exec.sudo, limit };
     let ends = command.each(hosts, &connector, global.parallel.get());
     reporter.ends(&ends)?;
-    reporter.note(hand::DRIFT);
+    if ends.values().any(|end| !matches!(end, End::Unreachable { .. })) {
+        reporter.note(hand::DRIFT);
+    }
     Ok(code(&ends))
 }
 

@@ -82,7 +82,14 @@ pub(super) fn run(explain: &Explain, services: Services, reporter: &Reporter) ->
     let others: Vec<_> = explain::meant(&texts.texts, word).into_iter().filter(is_other).collect();
     meant.extend(others);
     if meant.is_empty() {
-        let mut help: Vec<String> = did_you_mean(word, texts.texts.keys().map(String::as_str)).into_iter().collect();
+        // A line is named behind a colon.
+        let (file, line) = word.rsplit_once(':').map_or((word, None), |(file, line)| (file, Some(line)));
+        let mut help: Vec<String> = match line {
+            Some(line) if texts.texts.keys().any(|name| name.ends_with(file)) => {
+                vec![format!("`{line}` is no line of it: write FILE:LINE with a number from 1 on")]
+            }
+            _ => did_you_mean(file, texts.texts.keys().map(String::as_str)).into_iter().collect(),
+        };
         help.push(format!("`infra explain {}` lists all that infra keeps there", host.name));
         return Err(Stop::Refused(format!("infra keeps nothing called `{word}` on {}", host.name), help));
     }

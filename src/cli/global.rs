@@ -1,8 +1,11 @@
 //! What the verbs' arguments share: the options of every verb and the inventory.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::PathBuf;
+
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 
 use super::limit::Term;
 use super::stop::Stop;
@@ -83,8 +86,20 @@ impl Restarts {
 #[derive(Debug, Clone, clap::Args)]
 pub struct Inventory {
     /// The inventory file
-    #[arg(value_name = "INVENTORY", env = "INFRA_INVENTORY", default_value = "inventory.yml", hide_env_values = true)]
+    #[arg(
+        value_name = "INVENTORY",
+        env = "INFRA_INVENTORY",
+        default_value = "inventory.yml",
+        hide_env_values = true,
+        value_parser = OsStringValueParser::new().try_map(file),
+        value_hint = clap::ValueHint::FilePath
+    )]
     pub inventory: PathBuf,
+}
+
+/// A variable that is empty in a pipeline must not choose an inventory.
+fn file(word: OsString) -> Result<PathBuf, &'static str> {
+    if word.is_empty() { Err("the name is empty: give a file, here or in INFRA_INVENTORY") } else { Ok(word.into()) }
 }
 
 /// At most 1,000 threads: each one holds a connection and a small stack.

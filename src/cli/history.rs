@@ -1,7 +1,6 @@
 //! `history`: past runs, from the controller's state and from the hosts' own journals, which survive the loss of the state.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use super::global::{Global, Inventory};
 use super::stop::{Done, Stop};
@@ -29,10 +28,7 @@ pub struct History {
 }
 
 pub(super) fn run(history: &History, global: &Global, reporter: &Reporter) -> Done {
-    // A word that is no run is the inventory.
-    let word = history.run.as_deref();
-    let run = word.filter(|word| journals::is_run(word));
-    let inventory = word.filter(|_| run.is_none()).map_or(history.inventory.inventory.as_path(), Path::new);
+    let (run, inventory) = stages::run_or_inventory(history.run.as_deref(), &history.inventory.inventory)?;
     let (site, _) = stages::loaded(inventory)?;
     let selected = stages::selected(&site, global)?;
     let mut runs = journals::remembered(&site.state);

@@ -34,6 +34,7 @@ mod limits;
 mod man;
 mod numbers;
 mod on_failure;
+mod output;
 mod render;
 mod retire;
 mod rollback;

@@ -12,7 +12,7 @@ use super::work::{Consent, Work};
 use super::{apply, away, exit, numbers, stages};
 use crate::base::diagnostic::Diagnostic;
 use crate::base::net::HostName;
-use crate::fleet::history::LastSeen;
+use crate::fleet::history::{self, LastSeen};
 use crate::fleet::survey::{self, Prepared};
 use crate::fleet::{farewell, identity};
 use crate::inventory::load;
@@ -65,6 +65,10 @@ pub struct Destroy {
 
 pub(super) fn retire(args: &Retire, global: &Global, services: Services, reporter: &Reporter) -> Done {
     whole(global, "retire", "a host leaves all others")?;
+    if !args.yes && !prompt::possible() {
+        let help = "add `--yes` to go on without being asked; `infra diff` of an inventory without its lines shows the change of the others";
+        return Err(Stop::Refused(prompt::NoTerminal.to_string(), vec![help.to_owned()]));
+    }
     let path = &args.inventory.inventory;
     let (site, _) = stages::loaded(path)?;
     let host = known(&site, &args.host)?;
@@ -119,6 +123,9 @@ pub(super) fn retire(args: &Retire, global: &Global, services: Services, reporte
         None => Some(exit::DONE),
     };
     let Some(code) = code else { return Ok(halfway(&host.name, false, reporter)) };
+    if code == exit::DONE {
+        history::save_retired(&site.state, host)?;
+    }
     if code == exit::DONE && !reporter.is_json() {
         reporter.data(&told(&site, host, args.unreachable))?;
     }

@@ -7,7 +7,6 @@ use super::stop::{Done, Stop};
 use super::work::{Consent, Work};
 use super::{apply, exit, stages};
 use crate::base::diagnostic::Diagnostic;
-use crate::fleet::journals;
 use crate::fleet::rollback::{self, Asked};
 use crate::fleet::transaction::Options;
 use crate::report::Reporter;
@@ -45,14 +44,9 @@ pub struct Rollback {
 }
 
 pub(super) fn run(rollback: &Rollback, global: &Global, services: Services, reporter: &Reporter) -> Done {
-    // A word that is no run is the inventory.
-    let named = rollback.run.as_deref();
-    let run = named.filter(|word| journals::is_run(word));
-    let inventory = match named.filter(|_| run.is_none()) {
-        Some(file) => file.as_ref(),
-        None => rollback.inventory.inventory.as_path(),
-    };
+    let (run, inventory) = stages::run_or_inventory(rollback.run.as_deref(), &rollback.inventory.inventory)?;
     let site = stages::site(inventory, reporter)?;
+    stages::without_retired(&site)?;
     let hosts = stages::selected(&site, global)?;
     let mut work = Work::new(&site, &hosts, String::new(), global, services, reporter)?;
     work.confirmed = rollback.restarts.units(services, &site)?;

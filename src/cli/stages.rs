@@ -9,7 +9,7 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 
 use super::global::Global;
-use super::limit::Limit;
+use super::limit::{Limit, Term};
 use super::stop::Stop;
 use crate::base::diagnostic::{Diagnostic, did_you_mean};
 use crate::base::fsx;
@@ -17,6 +17,7 @@ use crate::base::net::HostName;
 use crate::fleet::connect::{self, SshConnector};
 use crate::fleet::gone::Gone;
 use crate::fleet::history::{self, LastSeen};
+use crate::fleet::journals;
 use crate::fleet::{memory, way_in};
 use crate::host::ssh::{Become, Prompt};
 use crate::host::transport::TransportError;
@@ -101,8 +102,45 @@ pub(super) fn templates(services: Services, site: &Site, reporter: &Reporter) ->
 
 /// The hosts that `--limit` means.
 pub(super) fn selected(site: &Site, global: &Global) -> Result<BTreeSet<HostName>, Stop> {
-    let last = history::last_undone(&site.state).unwrap_or_default();
-    Ok(Limit(global.limit.clone()).select(site, &last)?)
+    let last = history::last_undone(&site.state);
+    if last.is_none() && global.limit.iter().any(Term::asks_for_last_run) {
+        let error = Diagnostic::error(format!(
+            "`--limit failed` is about the last run, and `{}` tells of none that can be read",
+            site.state.join("runs").display()
+        ));
+        return Err(error.help("leave `--limit` out to work on all hosts").into());
+    }
+    Ok(Limit(global.limit.clone()).select(site, &last.unwrap_or_default())?)
+}
+
+/// Refuses an inventory with a host in it that was retired: all others would lead to it and let it in again.
+pub(super) fn without_retired(site: &Site) -> Result<(), Stop> {
+    let refused = history::retired(site).into_iter().map(|(host, file)| {
+        let error = Diagnostic::error(format!("{host} was retired, and its lines are still in the inventory"));
+        let error =
+            error.help(format!("delete the lines of {host}: the other hosts would lead to it and let it in again"));
+        error.help(format!("to take it in again, remove {} here and /var/lib/infra/retired on it", file.display()))
+    });
+    let refused: Vec<Diagnostic> = refused.collect();
+    if refused.is_empty() { Ok(()) } else { Err(refused.into()) }
+}
+
+/// What a word says that is a run, by its name or how that begins, or else an inventory: the run, and the inventory that is meant.
+pub(super) fn run_or_inventory<'w>(
+    word: Option<&'w str>,
+    inventory: &'w Path,
+) -> Result<(Option<&'w str>, &'w Path), Stop> {
+    match word {
+        None => Ok((None, inventory)),
+        Some(word) if journals::is_run(word) || (journals::begins_run(word) && !Path::new(word).exists()) => {
+            Ok((Some(word), inventory))
+        }
+        Some(word) if !word.contains(['.', '/']) && !Path::new(word).exists() => Err(Stop::Refused(
+            format!("`{word}` is neither the name of a run nor a file"),
+            vec!["`infra history` lists the runs; the beginning of a name is enough, such as 20261128T02".to_owned()],
+        )),
+        Some(word) => Ok((None, Path::new(word))),
+    }
 }
 
 /// A host that a person names.

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 
 use super::global::{Global, Inventory};
+use super::output::{Kind, Output};
 use super::stop::{Done, Stop};
 use super::{exit, stages};
-use crate::base::fsx;
 use crate::base::net::HostName;
 use crate::fleet::connect::SshConnector;
 use crate::fleet::memory;
@@ -62,6 +62,8 @@ struct Watch<'a> {
     parallel: usize,
     sessions: Sessions,
     remembered: Remembered,
+    figures: Option<Output>,
+    page: Option<Output>,
 }
 
 impl Watch<'_> {
@@ -91,6 +93,8 @@ impl Watch<'_> {
 }
 
 pub(super) fn run(status: &Status, global: &Global, services: Services, reporter: &Reporter) -> Done {
+    let output = |file: &Option<PathBuf>, kind| file.as_deref().map(|file| Output::new(file, kind)).transpose();
+    let (figures, page) = (output(&status.prometheus, Kind::Figures)?, output(&status.html, Kind::Page)?);
     let site = stages::site(&status.inventory.inventory, reporter)?;
     let selected = stages::selected(&site, global)?;
     let templates = stages::templates(services, &site, reporter)?;
@@ -105,6 +109,8 @@ pub(super) fn run(status: &Status, global: &Global, services: Services, reporter
         parallel: global.parallel.get(),
         sessions: Sessions::new(),
         remembered: Remembered::of(&site),
+        figures,
+        page,
     };
     let Some(pause) = status.watch else {
         return once(&mut watch, status, reporter, false);
@@ -138,21 +144,11 @@ fn once(watch: &mut Watch<'_>, status: &Status, reporter: &Reporter, again: bool
         exit::FAILED
     };
     reporter.status(watch.site, &view, code, status.watch.map(|_| again))?;
-    if let Some(file) = &status.prometheus {
-        write(file, &figures::draw(watch.site, &view))?;
+    if let Some(output) = &watch.figures {
+        output.write(figures::draw(watch.site, &view).as_bytes())?;
     }
-    if let Some(file) = &status.html {
-        write(file, &page::draw(watch.site, &view).map_err(anyhow::Error::from)?)?;
+    if let Some(output) = &watch.page {
+        output.write(page::draw(watch.site, &view).map_err(anyhow::Error::from)?.as_bytes())?;
     }
     Ok(code)
-}
-
-/// Whole or not at all, as others read it meanwhile; they may all read it.
-fn write(file: &Path, text: &str) -> Result<(), Stop> {
-    fsx::write_atomic(file, text.as_bytes(), 0o644).map_err(|error| {
-        Stop::Refused(
-            format!("{} cannot be written: {error}", file.display()),
-            vec!["name a file in a folder that is there".to_owned()],
-        )
-    })
 }

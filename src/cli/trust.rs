@@ -13,6 +13,7 @@ use crate::base::net::{HostName, Invalid};
 use crate::fleet::connect;
 use crate::host::known_hosts::{HostKey, KnownHosts, Verdict};
 use crate::host::ssh::{self, Options};
+use crate::host::ssh_config::Effective;
 use crate::host::trust::{self, revoked_by};
 use crate::report::{Reporter, prompt};
 
@@ -86,13 +87,8 @@ pub(super) fn run(trust: &Trust, global: &Global, reporter: &Reporter) -> Done {
     let host = stages::host(&site, &who)?;
     let options = Options { config: connect::config(host), ..Options::default() };
     let (to, keys) = ssh::presented_keys(&connect::target(host), &options).map_err(anyhow::Error::from)?;
+    let file = &book(&to)?;
     let files = to.known_hosts_files();
-    let Some(file) = files.first() else {
-        return Err(Stop::Refused(
-            "no known_hosts file is configured".into(),
-            vec!["set `UserKnownHostsFile` in ~/.ssh/config".into()],
-        ));
-    };
     let known = KnownHosts::read(&files).context("the known host keys cannot be read")?;
     let (name, port) = to.key_name();
     let revoked = to.revoked_host_keys.as_deref();
@@ -137,6 +133,20 @@ pub(super) fn run(trust: &Trust, global: &Global, reporter: &Reporter) -> Done {
         ));
     }
     Ok(exit::DONE)
+}
+
+/// The person's own file of host keys: that of the machine holds for all its users, so nothing is written there.
+fn book(to: &Effective) -> Result<PathBuf, Stop> {
+    let refused = |why: String| {
+        Stop::Refused(why, vec!["set `UserKnownHostsFile` in ~/.ssh/config to a file of yours".to_owned()])
+    };
+    let Some(file) = to.user_known_hosts_files.first() else {
+        return Err(refused("you have no file of host keys: `UserKnownHostsFile` is none".to_owned()));
+    };
+    if fs_err::metadata(file).is_ok_and(|about| !about.is_file()) {
+        return Err(refused(format!("your file of host keys, {}, is no file that could keep one", file.display())));
+    }
+    Ok(file.clone())
 }
 
 /// Where a key is revoked, in words.

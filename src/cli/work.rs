@@ -451,6 +451,8 @@ impl<'a> Work<'a> {
         looked: f64,
     ) -> Result<Outcome, Stop> {
         let (flag, undecided) = (self.interrupt.flag(), prepared.undecided.clone());
+        let changed = prepared.plan.hosts.iter().filter(|(_, host)| !host.phases.is_empty()).map(|(name, _)| name);
+        history::save_beginning(&self.site.state, &options.run, &changed.collect())?;
         let mut outcome = self.reporter.during(&self.interrupt, |events| {
             transaction::execute(self.site, prepared, materials, &self.connector, options, flag, &events)
         });

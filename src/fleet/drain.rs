@@ -66,7 +66,8 @@ pub fn wait<T: Send>(
         for (name, words) in &left {
             if told.get(name).is_none_or(|last| last.elapsed() >= AGAIN) {
                 told.insert(name.clone(), Instant::now());
-                let text = format!("{}; it is waited for, {rest} s at most, {why}", words.join("; "));
+                let why = if why.is_empty() { String::new() } else { format!(", {why}") };
+                let text = format!("{}; it is waited for, {rest} s at most{why}", words.join("; "));
                 // A reporter that is gone must not stop a run.
                 let _ = patience.events.send(Event::Note { host: Some(name.clone()), text });
             }

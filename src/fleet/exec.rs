@@ -76,8 +76,14 @@ impl Command {
             if !self.root {
                 as_user.ssh.r#become = Some(Become::None);
             }
-            let end = connector.connect(&as_user).and_then(|mut transport| transport.run(&script, b""));
-            (host.name.clone(), self.end(end))
+            let end = match connector.connect(&as_user) {
+                // Nothing was run there.
+                Err(error) => {
+                    End::Unreachable { why: error.to_string().lines().map(str::trim).collect::<Vec<_>>().join("; ") }
+                }
+                Ok(mut transport) => self.end(transport.run(&script, b"")),
+            };
+            (host.name.clone(), end)
         });
         ends.into_iter().collect()
     }
@@ -95,7 +101,7 @@ impl Command {
             },
             Err(TransportError::Ended { .. }) => End::Failed {
                 why: format!(
-                    "it took longer than {} s, and the host has ended it: `--timeout` gives it more",
+                    "it took longer than {} s, and the host has ended it; nothing that it printed is shown: `--timeout` gives it more",
                     self.limit.as_secs()
                 ),
             },

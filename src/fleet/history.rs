@@ -15,9 +15,13 @@ use crate::base::visible;
 use crate::fleet::event::{HostOutcome, Outcome};
 use crate::fleet::identity;
 use crate::fleet::journals::Record;
-use crate::inventory::site::Site;
+use crate::inventory::site::{Host, Site};
 use crate::plan::state::{Facts, ObservedFleet, Version};
 
+/// How the file of a run ends that has begun.
+const BEGUN: &str = "begun";
+/// The folder with a file for each host that was retired.
+const RETIRED: &str = "retired";
 /// Of the form of `seen.json`. The first form had no number, and a field for each product.
 const VERSION: u64 = 2;
 
@@ -163,6 +167,12 @@ pub fn save(site: &Site, observed: &ObservedFleet) -> io::Result<()> {
 /// # Errors
 /// Any error of the file system.
 pub fn forget(site: &Site) -> io::Result<()> {
+    for file in fs_err::read_dir(site.state.join(RETIRED)).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        let name = file.file_stem().and_then(|name| name.to_str()).and_then(|name| name.parse::<HostName>().ok());
+        if name.is_some_and(|name| !site.hosts.contains_key(&name)) {
+            fs_err::remove_file(file)?;
+        }
+    }
     let LastSeen { mut seen, lost } = LastSeen::of(&site.state);
     let known = seen.len();
     seen.retain(|host, _| site.hosts.contains_key(host));
@@ -171,6 +181,38 @@ pub fn forget(site: &Site) -> io::Result<()> {
     }
     let kept = Kept { version: VERSION, hosts: seen };
     fsx::write_atomic(&seen_file(&site.state), &serde_json::to_vec_pretty(&kept)?, 0o600)
+}
+
+/// Remembers that a host was retired, with its addresses: another machine may have its name one day.
+///
+/// # Errors
+/// Any error of the file system.
+pub fn save_retired(state: &Path, host: &Host) -> io::Result<()> {
+    let folder = state.join(RETIRED);
+    fsx::private_dir(&folder)?;
+    fsx::write_atomic(&folder.join(format!("{}.json", host.name)), &serde_json::to_vec(&host.addresses)?, 0o600)
+}
+
+/// The hosts of an inventory that were retired, each with the file that says so.
+pub fn retired(site: &Site) -> BTreeMap<&HostName, PathBuf> {
+    let file = |host: &HostName| site.state.join(RETIRED).join(format!("{host}.json"));
+    let same = |host: &&Host| {
+        let addresses = fsx::read_bounded(&file(&host.name), fsx::STATE_BYTES).ok();
+        addresses
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .is_some_and(|old: Vec<IpAddr>| old == host.addresses)
+    };
+    site.hosts.values().filter(same).map(|host| (&host.name, file(&host.name))).collect()
+}
+
+/// Writes which hosts a run is about to change, so that one that is killed is known to have left them undone.
+///
+/// # Errors
+/// Any error of the file system.
+pub fn save_beginning(state: &Path, run: &str, hosts: &BTreeSet<&HostName>) -> io::Result<()> {
+    let folder = state.join("runs");
+    fsx::private_dir(&folder)?;
+    fsx::write_atomic(&folder.join(format!("{run}.{BEGUN}")), &serde_json::to_vec(hosts)?, 0o600)
 }
 
 /// Writes a run's outcome to `runs/RUN.json`, with who ran it by which command.
@@ -183,25 +225,40 @@ pub fn save_outcome(state: &Path, outcome: &Outcome) -> io::Result<()> {
     // A person may look at it with `cat`.
     let (who, command) = (Some(identity::who()), Some(identity::command()));
     let text = serde_json::to_string_pretty(&Record { outcome: outcome.clone(), who, command })?;
-    fsx::write_atomic(&folder.join(format!("{}.json", outcome.run)), visible::json(&text).as_bytes(), 0o600)
+    fsx::write_atomic(&folder.join(format!("{}.json", outcome.run)), visible::json(&text).as_bytes(), 0o600)?;
+    match fs_err::remove_file(folder.join(format!("{}.{BEGUN}", outcome.run))) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// The hosts that the last run left undone; `None` where there was no run. A run that left all its hosts as they were, as one that
-/// only orders, says nothing about what the run before it left.
+/// only orders, says nothing about what the run before it left; one that never came to its end has left all that it was to change.
 pub fn last_undone(state: &Path) -> Option<BTreeSet<HostName>> {
     let runs = fs_err::read_dir(state.join("runs")).ok()?;
-    let paths = runs.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.extension().is_some_and(|x| x == "json"));
-    let mut nothing = None;
-    for run in paths.collect::<BTreeSet<_>>().iter().rev() {
+    let paths: BTreeSet<PathBuf> = runs.filter_map(|e| Some(e.ok()?.path())).collect();
+    let (mut known, mut begun) = (false, BTreeSet::new());
+    for run in paths.iter().rev() {
+        if run.extension().is_some_and(|ending| ending == BEGUN) {
+            let hosts: BTreeSet<HostName> =
+                serde_json::from_slice(&fsx::read_bounded(run, fsx::STATE_BYTES).ok()?).ok()?;
+            begun.extend(hosts);
+            known = true;
+            continue;
+        }
+        if run.extension().is_none_or(|ending| ending != "json") {
+            continue;
+        }
         let outcome: Outcome = serde_json::from_slice(&fsx::read_bounded(run, fsx::STATE_BYTES).ok()?).ok()?;
         let mut hosts = outcome.hosts;
         if hosts.values().any(|o| *o != HostOutcome::Unchanged) {
             hosts.retain(|_, o| !matches!(o, HostOutcome::Changed | HostOutcome::Unchanged));
-            return Some(hosts.into_keys().collect());
+            begun.extend(hosts.into_keys());
+            return Some(begun);
         }
-        nothing = Some(BTreeSet::new());
+        known = true;
     }
-    nothing
+    known.then_some(begun)
 }
 
 #[cfg(test)]
@@ -226,6 +283,30 @@ mod tests {
             save_outcome(dir.path(), &later).unwrap();
             assert_eq!(last_undone(dir.path()), Some(BTreeSet::from([host("b")])));
         }
+        // A run that is killed has left all that it was to change, beside what the run before it left.
+        let c = host("c");
+        save_beginning(dir.path(), "20261125T184501", &BTreeSet::from([&c])).unwrap();
+        assert_eq!(last_undone(dir.path()), Some(BTreeSet::from([host("b"), c.clone()])));
+        let hosts = BTreeMap::from([(c.clone(), HostOutcome::Changed)]);
+        let outcome = Outcome { run: "20261125T184501".into(), hosts, ..Outcome::default() };
+        save_outcome(dir.path(), &outcome).unwrap();
+        assert_eq!(last_undone(dir.path()), Some(BTreeSet::new()));
+        let text = "name: shop\nhosts: { a: { address: 10.0.0.1, roles: [lb, web], allow_mixed_roles: a test } }\n\
+                    firewall: { manage_from: [10.0.0.0/24] }\ncertificates: { issuer: internal }\n\
+                    sites: { a.example.com: { static: { root: /srv/a, prefix: / } } }\n";
+        let mut site = load_text(text, Path::new("inventory.yml")).unwrap().0;
+        site.state = dir.path().to_owned();
+        save_retired(dir.path(), &site.hosts[&host("a")]).unwrap();
+        assert_eq!(retired(&site).into_keys().collect::<Vec<_>>(), [&host("a")]);
+        // Another machine of that name is another host, and a host that is not there any more need not be remembered.
+        let mut other = site.clone();
+        other.hosts.get_mut(&host("a")).unwrap().addresses = vec![IpAddr::from([10, 0, 0, 2])];
+        assert!(retired(&other).is_empty());
+        forget(&other).unwrap();
+        assert_eq!(retired(&site).len(), 1);
+        other.hosts.clear();
+        forget(&other).unwrap();
+        assert!(retired(&site).is_empty());
         let nothing = LastSeen::of(dir.path());
         assert!(nothing.facts().is_empty() && nothing.lost.is_none());
     }

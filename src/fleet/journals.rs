@@ -85,6 +85,13 @@ pub fn is_run(text: &str) -> bool {
         && rest.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
 }
 
+/// Whether a text is how the name of a run begins, the year at least.
+pub fn begins_run(text: &str) -> bool {
+    let form = "00000000T000000";
+    let fits = |(c, form): (char, char)| if form == '0' { c.is_ascii_digit() } else { c == form };
+    is_run(text) || ((4..form.len()).contains(&text.len()) && text.chars().zip(form.chars()).all(fits))
+}
+
 /// The runs that the state folder tells of, by name; what does not read is left out.
 pub fn remembered(state: &Path) -> BTreeMap<String, Past> {
     let files = fs_err::read_dir(state.join("runs")).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -280,6 +287,18 @@ mod tests {
             ("20261123T184501-../x", false),
         ] {
             assert_eq!(is_run(text), is, "{text}");
+        }
+        for (text, begins) in [
+            ("20261123T184501-k7", true),
+            ("20261123T18", true),
+            ("20261123", true),
+            ("2026", true),
+            ("202", false),
+            ("2026-11", false),
+            ("shop", false),
+            ("", false),
+        ] {
+            assert_eq!(begins_run(text), begins, "{text}");
         }
     }
 }

@@ -327,12 +327,12 @@ impl Ticket {
         Ok(Self { version: VERSION, infra: INFRA.to_owned(), made, until, seal, plan })
     }
 
-    /// Writes it to a file, for `apply --plan`.
+    /// What a file for `apply --plan` holds.
     ///
     /// # Errors
-    /// Where that cannot be written.
-    pub fn write(&self, file: &Path) -> Result<(), Error> {
-        Ok(fsx::write_atomic(file, &serde_json::to_vec_pretty(self)?, 0o600)?)
+    /// Where it cannot be said in JSON, which is a mistake of this program.
+    pub fn text(&self) -> Result<Vec<u8>, Error> {
+        Ok(serde_json::to_vec_pretty(self)?)
     }
 
     /// Reads a file of `diff --out`.

@@ -224,8 +224,10 @@ fn write(path: &str, file: &File, observed: &Observed, plan: &mut HostPlan, unit
     let change = change(seen, known, &file.body);
     let stood = seen.and_then(|s| s.other.clone());
     if change == Change::Drift {
-        plan.drift.push(drift(path, stood.as_ref()));
+        plan.drift.push(drift(path, seen.is_some(), stood.as_ref()));
     }
+    // What is gone has no old text.
+    let change = if seen.is_none() && change == Change::Drift { Change::New } else { change };
     let old = seen.and_then(|s| s.text.clone());
     plan.add(file.phase, Action::Write { path: path.to_owned(), file: file.clone(), change, old, stood });
     for (unit, follow) in &file.then {
@@ -233,8 +235,9 @@ fn write(path: &str, file: &File, observed: &Observed, plan: &mut HostPlan, unit
     }
 }
 
-fn drift(path: &str, stands: Option<&Other>) -> String {
+fn drift(path: &str, is_there: bool, stands: Option<&Other>) -> String {
     match stands {
+        _ if !is_there => format!("{path} was removed by someone else since the last run"),
         Some(other) => format!("{path} was replaced by someone else since the last run: it is {other}"),
         None => format!("{path} was changed by someone else since the last run"),
     }
@@ -265,7 +268,7 @@ fn remove(desired: &DesiredHost, observed: &Observed, plan: &mut HostPlan, units
         let changed = seen.is_some_and(|s| s.digest.as_ref() != Some(&recorded.digest));
         if changed {
             let stands = seen.and_then(|s| s.other.as_ref());
-            plan.drift.push(drift(&format!("{path}, to be removed,"), stands));
+            plan.drift.push(drift(&format!("{path}, to be removed,"), true, stands));
         }
         plan.add(Phase::Narrow, Action::Remove { path: path.clone(), drift: changed });
         for (unit, follow) in &recorded.then {

@@ -252,8 +252,9 @@ const READ: [&str; 11] = [
 /// What is no value, half a sentence.
 fn login_of(host: &ansible::Host, notes: &mut BTreeMap<String, Vec<String>>) -> Result<Login, String> {
     let mut note = |words: String| notes.entry(words).or_default().push(host.name.clone());
-    for value in host.vars.iter().filter(|(name, value)| READ.contains(&name.as_str()) && value.contains("{{")) {
-        note(format!("the template `{}` is not read", value.1));
+    // A template may have a password in it.
+    for (name, _) in host.vars.iter().filter(|(name, value)| READ.contains(&name.as_str()) && value.contains("{{")) {
+        note(format!("`{name}` is a template, which is not read"));
     }
     let var = |names: &[&str]| {
         let value = names.iter().find_map(|name| host.vars.get(*name));

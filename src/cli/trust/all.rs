@@ -217,11 +217,7 @@ fn looked<'s>(
     beside: &Beside,
     lines: &mut Vec<KeyLine<'s>>,
 ) -> Result<Option<Shown<'s>>, Stop> {
-    let files = to.known_hosts_files();
-    let Some(file) = files.first().cloned() else {
-        let help = "set `UserKnownHostsFile` in ~/.ssh/config".to_owned();
-        return Err(Stop::Refused("no known_hosts file is configured".into(), vec![help]));
-    };
+    let (file, files) = (super::book(&to)?, to.known_hosts_files());
     let known = KnownHosts::read(&files).context("the known host keys cannot be read")?;
     let (name, port) = to.key_name();
     let mut line = |key: &HostKey, known, about: Option<String>| {

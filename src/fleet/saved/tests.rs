@@ -376,7 +376,7 @@ fn a_word_for_a_restart_is_kept_with_the_plan() {
     let shown = world.saved();
     assert!(world.refused(&before).contains("have changed"));
     let file = world.dir.path().join("plan");
-    ticket(&world, &shown).write(&file).unwrap();
+    std::fs::write(&file, ticket(&world, &shown).text().unwrap()).unwrap();
     world.confirmed = Ticket::read(&file).unwrap().plan().confirmed().clone();
     assert_eq!(world.confirmed.iter().collect::<Vec<_>>(), ["haproxy.service"]);
     assert_eq!(world.saved(), shown);
@@ -387,7 +387,7 @@ fn another_state_folder_or_version_is_refused_and_no_text_is_kept() {
     let world = world();
     let shown = world.saved();
     let file = world.dir.path().join("plan");
-    ticket(&world, &shown).write(&file).unwrap();
+    std::fs::write(&file, ticket(&world, &shown).text().unwrap()).unwrap();
     assert_eq!(Ticket::read(&file).unwrap().plan(), &shown);
     let text = fs_err::read_to_string(&file).unwrap();
     for word in ["(key ", "ops@example.com", "198.51.100", "kid-1", "hook.sh"] {

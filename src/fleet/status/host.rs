@@ -107,7 +107,9 @@ impl HostView {
             find(false, format!("its clock is {off} s {way}"), "have it follow a time server (systemd-timesyncd)");
         }
         if seen.manifest.is_empty() {
-            find(false, "nothing of infra is on it yet".to_owned(), "`infra apply` sets it up");
+            if drained::left(seen).is_none() {
+                find(false, "nothing of infra is on it yet".to_owned(), "`infra apply` sets it up");
+            }
             return view;
         }
         view.units = wanted.units.iter().map(|unit| unit_view(unit, seen)).collect();

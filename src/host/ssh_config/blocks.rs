@@ -305,7 +305,7 @@ mod tests {
         // It says something else too, and what it says of the name comes with that.
         assert_eq!(said("web4"), (2, "user last".to_owned()));
         let nested = read("Host web1\n HostName 10.0.2.11\n Include more/*\n", &[("a", "User x\n")]);
-        assert_eq!(nested.of("web1").unwrap().own, BTreeMap::new());
+        assert_eq!(nested.said("web1").unwrap().own, BTreeMap::new());
         for (option, odd) in [
             ("hostname", "Web1"),
             ("hostname", "10.0.2.11%eth0"),

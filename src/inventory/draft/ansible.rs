@@ -44,6 +44,7 @@ struct Inventory {
 /// What does not read, with its line.
 pub fn read(text: &str) -> Result<Vec<Host>, Invalid> {
     let mut inventory = Inventory::default();
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.trim_start().starts_with("$ANSIBLE_VAULT") {
         return Err(Invalid::new(
             "is encrypted by ansible-vault: decrypt a copy of it (`ansible-vault view`), and name that one",
@@ -60,18 +61,36 @@ pub fn read(text: &str) -> Result<Vec<Host>, Invalid> {
         line == "---" || line.starts_with('{') || ((line.ends_with(':') || line.contains(": ")) && key(line))
     });
     if yaml {
-        let value: Value =
-            serde_yaml::from_str(text).map_err(|error| Invalid::new(format!("does not read as YAML: {error}")))?;
+        let value: Value = serde_yaml::from_str(text).map_err(|error| Invalid::new(unread(&error)))?;
         let Value::Object(groups) = value else {
             return Err(Invalid::new("is no map of groups, as `all:` begins one"));
         };
-        for (name, group) in &groups {
+        // `ansible-inventory --list` gives the variables of all hosts beside the groups.
+        for (name, group) in groups.iter().filter(|(name, _)| *name != "_meta") {
             inventory.yaml(name, group, DEPTH)?;
+        }
+        for (host, vars) in named(groups.get("_meta").and_then(|meta| meta.get("hostvars"))) {
+            inventory.host(host, &texts(vars))?;
         }
     } else {
         inventory.ini(text)?;
     }
     Ok(inventory.hosts())
+}
+
+/// Where a text does not read. What stands there may be a password, so nothing of it is said.
+fn unread(error: &serde_yaml::Error) -> String {
+    let at = error.location().map_or(String::new(), |at| format!(" at line {}, column {}", at.line(), at.column()));
+    format!("does not read as YAML{at}")
+}
+
+/// Names that are the keys of a map, with what stands under them, or a list.
+fn named(value: Option<&Value>) -> Vec<(&str, &Value)> {
+    match value {
+        Some(Value::Object(map)) => map.iter().map(|(name, value)| (name.as_str(), value)).collect(),
+        Some(Value::Array(list)) => list.iter().filter_map(|name| Some((name.as_str()?, &Value::Null))).collect(),
+        _ => Vec::new(),
+    }
 }
 
 impl Inventory {
@@ -143,14 +162,14 @@ impl Inventory {
         }
         self.groups.entry(name.to_owned()).or_default();
         let Value::Object(fields) = group else { return Ok(()) };
-        for (host, vars) in fields.get("hosts").and_then(Value::as_object).into_iter().flatten() {
+        for (host, vars) in named(fields.get("hosts")) {
             let names = self.host(host, &texts(vars))?;
             self.groups.entry(name.to_owned()).or_default().hosts.extend(names);
         }
         let vars = fields.get("vars").map(texts).unwrap_or_default();
         self.groups.entry(name.to_owned()).or_default().vars.extend(vars);
-        for (child, value) in fields.get("children").and_then(Value::as_object).into_iter().flatten() {
-            self.groups.entry(name.to_owned()).or_default().children.insert(child.clone());
+        for (child, value) in named(fields.get("children")) {
+            self.groups.entry(name.to_owned()).or_default().children.insert(child.to_owned());
             self.yaml(child, value, depth - 1)?;
         }
         Ok(())
@@ -213,11 +232,11 @@ fn expanded(name: &str) -> Result<Vec<String>, Invalid> {
     let (Some(from), Some(to)) = (parts.next(), parts.next()) else { return Err(wrong()) };
     let step: usize = parts.next().map_or(Ok(1), str::parse).map_err(|_| wrong())?;
     let middle: Vec<String> = match (from.parse::<usize>(), to.parse::<usize>(), from.as_bytes(), to.as_bytes()) {
-        (Ok(low), Ok(high), ..) if high.saturating_sub(low) <= MOST => {
+        (Ok(low), Ok(high), ..) if low <= high && high - low <= MOST => {
             let width = if from.starts_with('0') { from.len() } else { 0 };
             (low..=high).step_by(step.max(1)).map(|number| format!("{number:0width$}")).collect()
         }
-        (_, _, [low], [high]) if low.is_ascii_alphabetic() && high.is_ascii_alphabetic() => {
+        (_, _, [low], [high]) if low.is_ascii_alphabetic() && high.is_ascii_alphabetic() && low <= high => {
             (*low..=*high).step_by(step.max(1)).map(|letter| char::from(letter).to_string()).collect()
         }
         _ => return Err(wrong()),
@@ -270,6 +289,8 @@ mod tests {
             ("[web]\nweb1 a='b\n", "line 2: a quote"),
             ("[web:hosts2]\n", "line 1: a section"),
             ("[all:vars]\nx\n", "line 2: a variable"),
+            ("[web]\nweb[5:1]\n", "line 2: `web[5:1]` has a range"),
+            ("[web]\nweb[c:a]\n", "line 2: `web[c:a]` has a range"),
             ("[web]\nweb[1-3]\n", "line 2: `web[1-3]` has a range"),
             ("[web]\nweb[1:99999][1:99999]\n", "line 2: `web[1:99999][1:99999]` has a range"),
             ("---\n- a\n", "is no map of groups"),
@@ -281,5 +302,25 @@ mod tests {
             assert!(invalid.reason.contains(words), "{text:?}: {}", invalid.reason);
         }
         assert_eq!(read("").unwrap(), []);
+        // A password that stands beside the mistake is not told.
+        for text in [
+            "all:\n  vars:\n    ansible_password: hunter2\n   x: [\n",
+            "all: { a: hunter2, a: hunter2 }\n",
+            "all: hunter2: x\n",
+        ] {
+            let why = read(text).unwrap_err().reason;
+            assert!(why.contains("does not read as YAML at line") && !why.contains("hunter2"), "{text:?}: {why}");
+        }
+    }
+
+    #[test]
+    fn what_ansible_itself_lists_reads_too() {
+        let list = "\u{feff}{\"_meta\": {\"hostvars\": {\"web1\": {\"ansible_host\": \"10.0.2.11\"}}}, \"all\": {\"children\": [\"ungrouped\", \"web\"]}, \
+                    \"web\": {\"hosts\": [\"web1\", \"web2\"]}}";
+        let hosts = read(list).unwrap();
+        let names: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
+        assert_eq!(names, ["web1", "web2"]);
+        assert_eq!(hosts[0].groups, ["web".to_owned()].into());
+        assert_eq!(hosts[0].vars["ansible_host"], "10.0.2.11");
     }
 }
