@@ -165,7 +165,7 @@ fn bounds(connect: u64, handshake: u64, login: u64) -> Bounds {
     Bounds { connect, handshake: Duration::from_millis(handshake), login }
 }
 
-fn text(host: &mut SshTransport, script: &str) -> String {
+fn text(host: &mut dyn Transport, script: &str) -> String {
     let out = host.run(&Script::new("t", script), b"").unwrap();
     assert!(out.ok(), "{out:?}");
     String::from_utf8(out.stdout).unwrap()
@@ -293,40 +293,83 @@ fn an_answer_without_end_is_cut_off_and_so_is_its_host() {
     assert_eq!(text(&mut server.connect().unwrap(), "echo x"), "x\n");
 }
 
+/// The site of hosts that are all this machine, each by a name, an address and its own server.
+fn site_of<'s>(hosts: impl IntoIterator<Item = (String, String, &'s Sshd)>) -> infra::inventory::site::Site {
+    let lines: String = hosts
+        .into_iter()
+        .map(|(name, address, server)| {
+            let Config::File(config) = server.config("") else { panic!() };
+            format!(
+                "  {name}: {{ address: {address}, roles: [db], ssh: {{ user: {}, address: 127.0.0.1, port: {}, identity: \"{}\", config: \"{}\" }} }}\n",
+                user(),
+                server.port,
+                server.path("id").display(),
+                config.display()
+            )
+        })
+        .collect();
+    let inventory = format!("name: shop\nfirewall: {{ manage_from: 10.0.0.0/24 }}\nhosts:\n{lines}");
+    let (site, _) = infra::inventory::load::load_text(&inventory, Path::new("x/inventory.yml"))
+        .unwrap_or_else(|e| panic!("{}", infra::base::diagnostic::draw(&e, false)));
+    site
+}
+
+/// Asks all hosts of a site, of which nothing is wanted.
+fn asked(
+    site: &infra::inventory::site::Site,
+    connector: &infra::fleet::connect::SshConnector,
+    parallel: usize,
+) -> infra::fleet::survey::Survey {
+    let (events, _told) = std::sync::mpsc::channel();
+    infra::fleet::survey::ask(
+        infra::service::ALL,
+        site.hosts.values(),
+        (&std::collections::BTreeMap::default(), None),
+        connector,
+        parallel,
+        &events,
+    )
+}
+
 #[test]
 fn one_host_without_end_and_the_others_go_on() {
     let good = Sshd::start("");
     // A profile of the shell that prints for ever, before any script of ours is read.
     let bad = Sshd::start("ForceCommand cat /dev/zero");
-    let line = |name: &str, address: &str, server: &Sshd| {
-        let Config::File(config) = server.config("") else { panic!() };
-        format!(
-            "  {name}: {{ address: {address}, roles: [db], ssh: {{ user: {}, address: 127.0.0.1, port: {}, identity: \"{}\", config: \"{}\" }} }}\n",
-            user(),
-            server.port,
-            server.path("id").display(),
-            config.display()
-        )
-    };
-    let hosts = line("a", "10.0.0.1", &good) + &line("b", "10.0.0.2", &bad) + &line("c", "10.0.0.3", &good);
-    let inventory = format!("name: shop\nfirewall: {{ manage_from: 10.0.0.0/24 }}\nhosts:\n{hosts}");
-    let (site, _) = infra::inventory::load::load_text(&inventory, Path::new("x/inventory.yml"))
-        .unwrap_or_else(|e| panic!("{}", infra::base::diagnostic::draw(&e, false)));
+    let hosts = [("a", "10.0.0.1", &good), ("b", "10.0.0.2", &bad), ("c", "10.0.0.3", &good)];
+    let site = site_of(hosts.map(|(name, address, server)| (name.to_owned(), address.to_owned(), server)));
     let known = ["known_hosts"].iter().flat_map(|file| [good.path(file), bad.path(file)]).collect();
     let connector = infra::fleet::connect::SshConnector::new(None).known_hosts(known);
-    let (events, _told) = std::sync::mpsc::channel();
-    let survey = infra::fleet::survey::ask(
-        infra::service::ALL,
-        site.hosts.values(),
-        &std::collections::BTreeMap::default(),
-        &connector,
-        8,
-        &events,
-    );
+    let survey = asked(&site, &connector, 8);
     let names = |keys: Vec<String>| keys.join(" ");
     assert_eq!(names(survey.observed.keys().map(ToString::to_string).collect()), "a c", "{:?}", survey.unreachable);
     let (host, error) = survey.unreachable.first_key_value().unwrap();
     assert!(host.as_str() == "b" && matches!(error, TransportError::TooMuch { .. }), "{error:?}");
+}
+
+#[test]
+fn more_hosts_than_descriptors_are_all_asked_and_asked_again() {
+    const HOSTS: usize = 30;
+    let server = Sshd::start("");
+    let site = site_of((0..HOSTS).map(|n| (format!("h{n}"), format!("10.0.0.{}", n + 1), &server)));
+    let connect = || infra::fleet::connect::SshConnector::new(None).known_hosts(vec![server.path("known_hosts")]);
+    // This process runs this test alone. What is open already stays; beside it there is room for fewer files than hosts.
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+    let before = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let limit = |current| {
+        let limit = rustix::process::Rlimit { current, maximum: before.maximum };
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+    };
+    limit(Some(open + HOSTS as u64 - 6));
+    let all_kept = asked(&site, &connect(), 2).unreachable.len();
+    let connector = connect().keeping(6);
+    let mut survey = asked(&site, &connector, 2);
+    let again = survey.sessions.values_mut().map(|session| text(session.as_mut(), "echo again"));
+    let again: Vec<String> = again.collect();
+    limit(before.current);
+    assert!(all_kept > 0, "this test has enough files for all hosts, and shows nothing");
+    assert!(survey.unreachable.is_empty(), "{:?}", survey.unreachable);
+    assert_eq!(again, vec!["again\n"; HOSTS]);
 }
 
 #[test]

@@ -151,7 +151,7 @@ impl<'a> Turn<'a> {
         let work = Work::new(site, &own, command, global, services, reporter)?;
         let looked = work.look(&own, false)?;
         let asked = away::leaders(site, host).into_iter().chain([&host.name]).cloned().collect();
-        let watch = Watch::open(site, &asked, &work.connector, global.parallel.get());
+        let watch = Watch::open(site, &asked, &work.connector, global.at_once());
         Ok((Self { work, host, timeout: Duration::from_secs(timeout.get().into()), watch }, looked))
     }
 

@@ -157,14 +157,14 @@ struct Look<'a> {
 
 impl<'a> Look<'a> {
     fn new(site: &'a Site, global: &Global, services: Services, reporter: &'a Reporter) -> Self {
-        let connector = stages::connector((reporter, global.parallel), site, &group_and_apps(site));
-        Self { site, services, connector, parallel: global.parallel.get(), reporter }
+        let connector = stages::connector((reporter, global), site, &group_and_apps(site));
+        Self { site, services, connector, parallel: global.at_once(), reporter }
     }
 
     fn at(&self, hosts: &BTreeSet<HostName>) -> Survey {
         let asked = hosts.iter().filter_map(|name| self.site.hosts.get(name));
         self.reporter.during(&Interrupt::default(), |events| {
-            survey::ask(self.services, asked, &Desired::new(), &self.connector, self.parallel, &events)
+            survey::ask(self.services, asked, (&Desired::new(), None), &self.connector, self.parallel, &events)
         })
     }
 

@@ -62,6 +62,8 @@ pub(super) fn run(diff: &Diff, global: &Global, services: Services, reporter: &R
     stages::gone(&site, reporter);
     let command = format!("infra apply {}", diff.inventory.inventory.display());
     let mut work = Work::new(&site, &hosts, command, global, services, reporter)?;
+    // Nothing is done, so a host that has answered is not needed any more.
+    work.connector.end_soon();
     work.adopt.clone_from(&diff.adopt);
     work.confirmed = diff.restarts.units(services, &site)?;
     let (_, mut prepared) = work.planned(&hosts)?;

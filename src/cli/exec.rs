@@ -34,10 +34,10 @@ pub(super) fn run(exec: &Exec, global: &Global, reporter: &Reporter) -> Done {
     let (site, _) = stages::loaded(&exec.inventory.inventory)?;
     let selected = stages::selected(&site, global)?;
     let hosts: Vec<&Host> = selected.iter().filter_map(|name| site.hosts.get(name)).collect();
-    let connector = stages::connector((reporter, global.parallel), &site, &selected);
+    let connector = stages::connector((reporter, global), &site, &selected);
     let limit = Duration::from_secs(exec.timeout.get().into());
     let command = Command { words: exec.command.clone(), root: exec.sudo, limit };
-    let ends = command.each(hosts, &connector, global.parallel.get());
+    let ends = command.each(hosts, &connector, global.at_once());
     reporter.ends(&ends)?;
     if ends.values().any(|end| !matches!(end, End::Unreachable { .. })) {
         reporter.note(hand::DRIFT);

@@ -106,10 +106,9 @@ fn why(what: &Explain, reporter: &Reporter) -> Done {
 fn measure(inventory: &Inventory, global: &Global, reporter: &Reporter) -> Done {
     let site = stages::site(&inventory.inventory, reporter)?;
     let hosts = stages::selected(&site, global)?;
-    let connector = stages::connector((reporter, global.parallel), &site, &hosts);
-    let measured = reporter.during(&Interrupt::default(), |events| {
-        measure::measure(&site, &hosts, &connector, global.parallel.get(), &events)
-    });
+    let connector = stages::connector((reporter, global), &site, &hosts);
+    let measured = reporter
+        .during(&Interrupt::default(), |events| measure::measure(&site, &hosts, &connector, global.at_once(), &events));
     if reporter.is_json() {
         reporter.line(&Line::Measured(&measured))?;
     } else {

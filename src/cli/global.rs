@@ -8,8 +8,10 @@ use std::path::PathBuf;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 
 use super::limit::Term;
+use super::limits;
 use super::stop::Stop;
 use crate::base::net::HostName;
+use crate::fleet::pace;
 use crate::inventory::site::Site;
 use crate::service::Services;
 
@@ -20,9 +22,9 @@ pub struct Global {
     /// Only these hosts: names, role:ROLE, `failed` (what the last run left undone); a leading `!` leaves them out
     #[arg(long, global = true, value_delimiter = ',', value_name = "HOST|role:ROLE|!…|failed")]
     pub limit: Vec<Term>,
-    /// Hosts worked on at the same time
-    #[arg(long, global = true, value_name = "N", default_value = "32", value_parser = parallel)]
-    pub parallel: NonZeroUsize,
+    /// Hosts worked on at the same time; by itself 32, and more where they are far
+    #[arg(long, global = true, value_name = "N", value_parser = parallel)]
+    pub parallel: Option<NonZeroUsize>,
     /// One JSON event a line on stdout
     #[arg(long, global = true)]
     pub json: bool,
@@ -35,6 +37,11 @@ pub struct Global {
 }
 
 impl Global {
+    /// How many hosts are worked on at the same time, as far as this machine allows; more where nobody has chosen and they are far.
+    pub(super) fn at_once(&self) -> usize {
+        self.parallel.map_or(pace::USUAL, NonZeroUsize::get).min(limits::at_once())
+    }
+
     /// The limits as a hint repeats them: ` --limit web1,role:db`.
     pub(super) fn limited(&self) -> String {
         self.without(std::iter::empty())

@@ -36,8 +36,8 @@ pub(super) fn run(history: &History, global: &Global, reporter: &Reporter) -> Do
         BTreeMap::new()
     } else {
         let hosts: Vec<&Host> = selected.iter().filter_map(|name| site.hosts.get(name)).collect();
-        let connector = stages::connector((reporter, global.parallel), &site, &selected);
-        journals::join(&mut runs, hosts, &connector, global.parallel.get())
+        let connector = stages::connector((reporter, global), &site, &selected);
+        journals::join(&mut runs, hosts, &connector, global.at_once())
     };
     for (host, why) in &away {
         reporter.error(&format!("{host} was not asked: {why}"), &[], &[])?;

@@ -144,9 +144,9 @@ pub(super) fn destroy(args: &Destroy, global: &Global, services: Services, repor
     }
     if args.skip_unreachable {
         let all: BTreeSet<HostName> = site.hosts.keys().cloned().collect();
-        let connector = stages::connector((reporter, global.parallel), &site, &all);
+        let connector = stages::connector((reporter, global), &site, &all);
         let seen = reporter.during(&Interrupt::default(), |events| {
-            survey::ask(services, site.hosts.values(), &Desired::new(), &connector, global.parallel.get(), &events)
+            survey::ask(services, site.hosts.values(), (&Desired::new(), None), &connector, global.at_once(), &events)
         });
         for (host, why) in &seen.unreachable {
             reporter.note(&format!("{host} stays as it is: {why}"));
@@ -256,10 +256,9 @@ fn see(
             site.with_role(Role::Db).filter(|db| !(unreachable && db.name == host.name)).map(|db| (&db.name, db)),
         );
     }
-    let connector =
-        stages::connector((reporter, global.parallel), site, &asked.keys().map(|name| (*name).clone()).collect());
+    let connector = stages::connector((reporter, global), site, &asked.keys().map(|name| (*name).clone()).collect());
     let mut survey = reporter.during(&Interrupt::default(), |events| {
-        survey::ask(services, asked.into_values(), &Desired::new(), &connector, global.parallel.get(), &events)
+        survey::ask(services, asked.into_values(), (&Desired::new(), None), &connector, global.at_once(), &events)
     });
     if let Some(why) = survey.unreachable.get(&host.name) {
         let help = format!("where it is gone for good: `infra retire {} --unreachable`", host.name);
@@ -297,7 +296,7 @@ fn leave(
 ) -> Result<Option<u8>, Stop> {
     let hosts = site.hosts.keys().cloned().collect();
     let mut work = Work::new(site, &hosts, command, global, services, reporter)?;
-    let how = (&work.connector as &dyn survey::Connector, global.parallel.get());
+    let how = (&work.connector as &dyn survey::Connector, global.at_once());
     let prepared: Prepared = reporter.during(&Interrupt::default(), |events| {
         farewell::prepare((site, whole), services, how, (rules, mark), &events)
     });

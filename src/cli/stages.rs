@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,6 +9,7 @@ use time::OffsetDateTime;
 
 use super::global::Global;
 use super::limit::{Limit, Term};
+use super::limits;
 use super::stop::Stop;
 use crate::base::diagnostic::{Diagnostic, did_you_mean};
 use crate::base::fsx;
@@ -212,7 +212,7 @@ pub(super) fn unreached(
 /// A connector that asks the person at the terminal, where there is one, and opens as many connections at the same time as hosts are
 /// worked on; `hosts` are those that the verb goes to.
 pub(super) fn connector(
-    (reporter, parallel): (&Reporter, NonZeroUsize),
+    (reporter, global): (&Reporter, &Global),
     site: &Site,
     hosts: &BTreeSet<HostName>,
 ) -> SshConnector {
@@ -233,5 +233,10 @@ pub(super) fn connector(
         };
         Arc::new(Passwords::new(those, Box::new(ask))) as Arc<dyn Prompt>
     };
-    SshConnector::new(asks.then(asked)).opening(parallel.get()).telling(reporter.verbose() > 0)
+    let at_once = global.at_once();
+    SshConnector::new(asks.then(asked))
+        .opening(at_once)
+        .keeping(limits::kept(at_once))
+        .adapting(global.parallel.is_none().then(limits::at_once))
+        .telling(reporter.verbose() > 0)
 }

@@ -127,11 +127,8 @@ impl<'a> Work<'a> {
         reporter: &'a Reporter,
     ) -> Result<Self, Stop> {
         let began = Instant::now();
-        if let Some(words) = limits::short(hosts.len()) {
-            reporter.note(&words);
-        }
         let options = Options {
-            parallel: global.parallel.get(),
+            parallel: global.at_once(),
             waves: Waves::default(),
             max_failed: 0,
             settle: false,
@@ -144,7 +141,7 @@ impl<'a> Work<'a> {
             site,
             began,
             templates: stages::templates(services, site, reporter)?,
-            connector: stages::connector((reporter, global.parallel), site, hosts),
+            connector: stages::connector((reporter, global), site, hosts),
             options,
             next: Next { command, limit: global.limited(), undo: None },
             confirmed: BTreeSet::new(),
@@ -450,6 +447,13 @@ impl<'a> Work<'a> {
         options: &Options,
         looked: f64,
     ) -> Result<Outcome, Stop> {
+        let held = prepared.decisions.iter().flat_map(|decision| &decision.hosts);
+        let locked: BTreeSet<&HostName> = prepared.plan.changed().chain(held).collect();
+        if let Some(words) = limits::short(locked.len()) {
+            self.reporter.note(&words);
+        }
+        // They are as far as they were when they were asked.
+        let options = &Options { parallel: self.connector.at_once(options.parallel), ..options.clone() };
         let (flag, undecided) = (self.interrupt.flag(), prepared.undecided.clone());
         let changed = prepared.plan.hosts.iter().filter(|(_, host)| !host.phases.is_empty()).map(|(name, _)| name);
         history::save_beginning(&self.site.state, &options.run, &changed.collect())?;

@@ -69,6 +69,7 @@ pub fn look(prepared: &mut Prepared, parallel: usize) -> Ahead {
     let work: Vec<_> = sessions.filter_map(|(host, session)| Some((host, session, question(host)?))).collect();
     let answers = run::each(work, parallel, |(host, session, question)| {
         let output = session.run(&script(&question), b"");
+        session.rest();
         (host.clone(), question, output)
     });
     for (host, question, output) in answers {

@@ -3,20 +3,70 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::base::net::HostName;
+use crate::base::secret::Secret;
+use crate::fleet::pace;
+use crate::fleet::resting::{Opened, Resting, Room};
 use crate::fleet::survey::Connector;
 use crate::host::gate::Gate;
-use crate::host::ssh::{self, Config, Options, Prompt, SshTransport, Target};
+use crate::host::ssh::{self, Ask, Config, Options, Prompt, SshTransport, Target};
 use crate::host::transport::{Transport, TransportError};
 use crate::inventory::site::{self, Host};
 
 /// Connects by ssh2, one gate for all handshakes.
 pub struct SshConnector {
     options: Options,
-    /// What was agreed on, and with whom, until it is told; nothing where nobody wants to know.
-    agreed: Option<Mutex<BTreeMap<String, BTreeSet<HostName>>>>,
+    learned: Arc<Learned>,
+    /// Whether a person wants to know what was agreed on, and how many hosts are worked on at the same time.
+    telling: bool,
+    /// The most hosts at the same time where it goes by the way to them.
+    adapts: Option<usize>,
+    told: Mutex<Option<Duration>>,
+    /// What connections may keep while nobody asks over them.
+    room: Arc<Room>,
+    /// Whether they end as soon as nothing more is known to be asked.
+    soon: bool,
+}
+
+/// What connections have shown.
+#[derive(Default)]
+struct Learned {
+    /// What was agreed on, and with whom, until it is told.
+    agreed: Mutex<BTreeMap<String, BTreeSet<HostName>>>,
+    /// The round trips of the first of them.
+    trips: Mutex<Vec<Duration>>,
+}
+
+/// So many hosts say how far all are.
+const FIRST: usize = 32;
+
+impl Learned {
+    fn take(&self, host: &HostName, transport: &SshTransport) {
+        locked(&self.agreed).entry(transport.agreed().to_owned()).or_default().insert(host.clone());
+        let mut trips = locked(&self.trips);
+        if trips.len() < FIRST {
+            trips.extend(transport.trip());
+        }
+    }
+}
+
+/// Asks a person for one connection, and notes whether an answer was for the host alone.
+struct Noting {
+    prompt: Arc<dyn Prompt>,
+    answered: AtomicBool,
+}
+
+impl Prompt for Noting {
+    fn answer(&self, ask: &Ask<'_>) -> Option<Secret> {
+        if matches!(ask, Ask::Question { .. }) {
+            self.answered.store(true, Ordering::Relaxed);
+        }
+        self.prompt.answer(ask)
+    }
 }
 
 impl fmt::Debug for SshConnector {
@@ -50,7 +100,15 @@ pub fn config(host: &Host) -> Config {
 impl SshConnector {
     /// Takes who answers questions for passwords, where there is someone.
     pub fn new(prompt: Option<Arc<dyn Prompt>>) -> Self {
-        Self { options: Options { prompt, ..Options::default() }, agreed: None }
+        Self {
+            options: Options { prompt, ..Options::default() },
+            learned: Arc::default(),
+            telling: false,
+            adapts: None,
+            told: Mutex::default(),
+            room: Arc::default(),
+            soon: false,
+        }
     }
 
     /// Opens so many connections at the same time, through one jump host as few as ever.
@@ -60,11 +118,37 @@ impl SshConnector {
         self
     }
 
-    /// Also notes which key exchange, host key and cipher were agreed on.
+    /// Lets all connections together keep so many descriptors while nobody asks over them; what is over that opens again.
+    #[must_use]
+    pub fn keeping(mut self, files: usize) -> Self {
+        self.room = Arc::new(Room::of(files));
+        self
+    }
+
+    /// Works on more hosts at the same time where they are far, at most on so many.
+    #[must_use]
+    pub fn adapting(mut self, most: Option<usize>) -> Self {
+        self.adapts = most;
+        self
+    }
+
+    /// Ends connections as soon as nothing more is known to be asked.
+    pub fn end_soon(&mut self) {
+        self.soon = true;
+    }
+
+    /// Also tells which key exchange, host key and cipher were agreed on, and by what it went.
     #[must_use]
     pub fn telling(mut self, wanted: bool) -> Self {
-        self.agreed = wanted.then(Mutex::default);
+        self.telling = wanted;
         self
+    }
+
+    /// The round trip by which it goes, and how many hosts at the same time that makes; nothing where a person has chosen.
+    fn fitting(&self) -> Option<(Duration, usize)> {
+        let most = self.adapts?;
+        let (trip, hosts) = pace::fitting(&locked(&self.learned.trips))?;
+        Some((trip, hosts.min(most)))
     }
 
     /// Other files of host keys than those that `ssh`'s configuration names.
@@ -78,11 +162,27 @@ impl SshConnector {
 impl Connector for SshConnector {
     fn connect(&self, host: &Host) -> Result<Box<dyn Transport>, TransportError> {
         let options = Options { config: config(host), ..self.options.clone() };
-        let transport = SshTransport::connect(&target(host), &options)?;
-        if let Some(agreed) = &self.agreed {
-            locked(agreed).entry(transport.agreed().to_owned()).or_default().insert(host.name.clone());
+        let (target, name, learned) = (target(host), host.name.clone(), Arc::clone(&self.learned));
+        let open = move || {
+            let noting = |prompt: &Arc<dyn Prompt>| {
+                Arc::new(Noting { prompt: Arc::clone(prompt), answered: AtomicBool::default() })
+            };
+            let noting = options.prompt.as_ref().map(noting);
+            let prompt = noting.clone().map(|noting| noting as Arc<dyn Prompt>);
+            let transport = SshTransport::connect(&target, &Options { prompt, ..options.clone() })?;
+            learned.take(&name, &transport);
+            let answered = noting.is_some_and(|noting| noting.answered.load(Ordering::Relaxed));
+            Ok(Opened { files: transport.files(), transport: Box::new(transport), answered })
+        };
+        Ok(Box::new(Resting::new(Box::new(open), Arc::clone(&self.room), self.soon)?))
+    }
+
+    fn at_once(&self, given: usize) -> usize {
+        let hosts = self.fitting().map_or(given, |(_, hosts)| hosts.max(given));
+        if hosts > given {
+            self.options.gate.widen(hosts);
         }
-        Ok(Box::new(transport))
+        hosts
     }
 
     fn notes(&self) -> Vec<String> {
@@ -91,12 +191,17 @@ impl Connector for SshConnector {
             *told = true;
             format!("warning: {text}")
         });
-        let agreed = self.agreed.as_ref().map(|agreed| std::mem::take(&mut *locked(agreed))).unwrap_or_default();
-        let agreed = agreed.into_iter().map(|(what, hosts)| {
+        let agreed = std::mem::take(&mut *locked(&self.learned.agreed));
+        let agreed = agreed.into_iter().filter(|_| self.telling).map(|(what, hosts)| {
             let hosts: Vec<&str> = hosts.iter().map(HostName::as_str).collect();
             format!("SSH: {what} with {}", hosts.join(", "))
         });
-        new.chain(agreed).collect()
+        let mut told = locked(&self.told);
+        let pace = self.fitting().filter(|(trip, _)| self.telling && told.replace(*trip).is_none()).map(|(trip, hosts)| {
+            let millis = trip.as_secs_f64() * 1000.0;
+            format!("SSH: a round trip to the hosts takes {millis:.1} ms, so up to {hosts} of them are worked on at the same time")
+        });
+        new.chain(agreed).chain(pace).collect()
     }
 }
 

@@ -24,7 +24,7 @@ pub fn prepare(
     (rules, mark): (Rules, Option<&Mark>),
     events: &Sender<Event>,
 ) -> Prepared {
-    let mut survey = survey::ask(services, site.hosts.values(), &Desired::new(), connector, parallel, events);
+    let mut survey = survey::ask(services, site.hosts.values(), (&Desired::new(), None), connector, parallel, events);
     survey.refused = refused(site, &survey.observed);
     survey.observed.retain(|host, _| !survey.refused.contains_key(host));
     let left = |(name, seen): (&HostName, &Observed)| {

@@ -2,7 +2,9 @@
 
 use std::num::NonZeroUsize;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::thread::Scope;
 
 use crate::base::net::Invalid;
 
@@ -12,30 +14,76 @@ const STACK: usize = 512 * 1024;
 /// Does `work` on every item, at most `parallel` at a time; with 1 in order. Threads, because hosts, agents and disks bind
 /// long before threads do.
 pub fn each<T: Send, R: Send>(items: Vec<T>, parallel: usize, work: impl Fn(T) -> R + Sync) -> Vec<R> {
-    let threads = parallel.clamp(1, items.len().max(1));
+    each_of_more(items, || parallel, work)
+}
+
+/// As [`each`], where the bound may grow while it works; it is asked again after each item.
+pub fn each_of_more<T: Send, R: Send>(
+    items: Vec<T>,
+    parallel: impl Fn() -> usize + Sync,
+    work: impl Fn(T) -> R + Sync,
+) -> Vec<R> {
+    let all = items.len();
     let mut results: Vec<Option<R>> = items.iter().map(|_| None).collect();
-    {
-        let queue = Mutex::new(items.into_iter().zip(results.iter_mut()));
-        let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-        let worker = || {
-            while let Some((item, slot)) = next() {
-                *slot = Some(work(item));
+    let crew = Crew { queue: Mutex::new(items.into_iter().zip(results.iter_mut())), hands: AtomicUsize::new(1) };
+    if parallel() <= 1 || all <= 1 {
+        // In order, and in this thread.
+        while let Some((item, slot)) = crew.next() {
+            *slot = Some(work(item));
+        }
+    } else {
+        std::thread::scope(|scope| {
+            crew.grow(scope, all, &parallel, &work);
+            // This thread works too, so that a refused thread costs time and nothing else.
+            crew.work(scope, all, &parallel, &work);
+        });
+    }
+    drop(crew);
+    results.into_iter().flatten().collect()
+}
+
+/// Those who work on a list.
+struct Crew<I> {
+    queue: Mutex<I>,
+    hands: AtomicUsize,
+}
+
+impl<'i, T: Send + 'i, R: Send + 'i, I: Iterator<Item = (T, &'i mut Option<R>)> + Send> Crew<I> {
+    fn next(&self) -> Option<(T, &'i mut Option<R>)> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).next()
+    }
+
+    /// As many threads as the bound allows and items could need.
+    fn grow<'s>(
+        &'s self,
+        scope: &'s Scope<'s, '_>,
+        all: usize,
+        parallel: &'s (impl Fn() -> usize + Sync),
+        work: &'s (impl Fn(T) -> R + Sync),
+    ) {
+        let most = parallel().min(all);
+        while self.hands.load(Ordering::Relaxed) < most {
+            let hand = std::thread::Builder::new().stack_size(STACK);
+            // One more than the bound, where two grow at the same time, harms nobody.
+            if hand.spawn_scoped(scope, move || self.work(scope, all, parallel, work)).is_err() {
+                return;
             }
-        };
-        if threads == 1 {
-            worker();
-        } else {
-            std::thread::scope(|scope| {
-                let spawned: Vec<_> = (1..threads)
-                    .filter_map(|_| std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, worker).ok())
-                    .collect();
-                // This thread works too, so that a refused thread costs time and nothing else.
-                worker();
-                drop(spawned);
-            });
+            self.hands.fetch_add(1, Ordering::Relaxed);
         }
     }
-    results.into_iter().flatten().collect()
+
+    fn work<'s>(
+        &'s self,
+        scope: &'s Scope<'s, '_>,
+        all: usize,
+        parallel: &'s (impl Fn() -> usize + Sync),
+        work: &'s (impl Fn(T) -> R + Sync),
+    ) {
+        while let Some((item, slot)) = self.next() {
+            *slot = Some(work(item));
+            self.grow(scope, all, parallel, work);
+        }
+    }
 }
 
 /// How many hosts of a phase change at the same time: `4`, `25%`.
@@ -76,6 +124,8 @@ impl FromStr for Wave {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     #[test]
@@ -85,6 +135,26 @@ mod tests {
             assert_eq!(out, (0..50).map(|n| n * 2).collect::<Vec<_>>());
         }
         assert!(each(Vec::<u32>::new(), 4, |n| n).is_empty());
+    }
+
+    #[test]
+    fn a_bound_that_grows_is_followed() {
+        let (started, inside) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let out = each_of_more(
+            (0..11).collect(),
+            || if started.load(Ordering::SeqCst) < 3 { 2 } else { 8 },
+            |n: u32| {
+                started.fetch_add(1, Ordering::SeqCst);
+                inside.fetch_add(u32::from(n >= 3) as usize, Ordering::SeqCst);
+                // All from the fourth on wait for one another, which two hands alone never see.
+                while n >= 3 && inside.load(Ordering::SeqCst) < 8 && Instant::now() < deadline {
+                    std::thread::yield_now();
+                }
+                (n, n < 3 || inside.load(Ordering::SeqCst) == 8)
+            },
+        );
+        assert_eq!(out, (0..11).map(|n| (n, true)).collect::<Vec<_>>());
     }
 
     #[test]

@@ -39,6 +39,11 @@ pub trait Connector: Sync {
     /// [`TransportError`].
     fn connect(&self, host: &Host) -> Result<Box<dyn Transport>, TransportError>;
 
+    /// How many hosts to work on at the same time by what the connections so far have shown, where it would be `given`.
+    fn at_once(&self, given: usize) -> usize {
+        given
+    }
+
     /// What a person should know of the ways to the hosts that were connected to, each a sentence that is given once.
     fn notes(&self) -> Vec<String> {
         Vec::new()
@@ -68,11 +73,12 @@ impl Survey {
     }
 }
 
-/// Connects and asks `hosts`, one connection and one exec each.
+/// Connects and asks `hosts`, one connection and one exec each. Those of which `guess` has the facts are not known to be asked any more
+/// when these still hold; all of them where there is no guess.
 pub fn ask<'a>(
     services: Services,
     hosts: impl IntoIterator<Item = &'a Host>,
-    desired: &Desired,
+    (desired, guess): (&Desired, Option<&BTreeMap<HostName, Facts>>),
     connector: &dyn Connector,
     parallel: usize,
     events: &Sender<Event>,
@@ -80,16 +86,24 @@ pub fn ask<'a>(
     let hosts: Vec<&Host> = hosts.into_iter().collect();
     let _ = events.send(Event::Observing { hosts: hosts.len() });
     let nothing = DesiredHost::default();
-    let answers = run::each(hosts, parallel, |host| {
-        let wanted = desired.get(&host.name).unwrap_or(&nothing);
-        let answer = connector.connect(host).and_then(|mut transport| {
-            let observed = observe(services, transport.as_mut(), wanted)?;
-            Ok((transport, observed))
-        });
-        let error = answer.as_ref().err().map(ToString::to_string);
-        let _ = events.send(Event::Observed { host: host.name.clone(), error });
-        (host.name.clone(), answer)
-    });
+    let answers = run::each_of_more(
+        hosts,
+        || connector.at_once(parallel),
+        |host| {
+            let wanted = desired.get(&host.name).unwrap_or(&nothing);
+            let answer = connector.connect(host).and_then(|mut transport| {
+                let observed = observe(services, transport.as_mut(), wanted)?;
+                let settled = guess.is_none_or(|guess| guess.get(&host.name) == Some(&observed.facts));
+                if settled && !is_looked_at_again(wanted, &observed) {
+                    transport.rest();
+                }
+                Ok((transport, observed))
+            });
+            let error = answer.as_ref().err().map(ToString::to_string);
+            let _ = events.send(Event::Observed { host: host.name.clone(), error });
+            (host.name.clone(), answer)
+        },
+    );
     connector.notes().into_iter().for_each(|text| note(events, text));
     let mut survey = Survey::default();
     for (name, answer) in answers {
@@ -108,6 +122,12 @@ pub fn ask<'a>(
         }
     }
     survey
+}
+
+/// Whether packages or first rules come to a host, before which it is looked at once more.
+fn is_looked_at_again(desired: &DesiredHost, observed: &Observed) -> bool {
+    desired.packages.iter().any(|package| !observed.packages.contains_key(package))
+        || desired.firewall.is_some() && observed.firewall.loaded.is_none()
 }
 
 /// One exec of the observing script.
@@ -381,17 +401,19 @@ pub fn look(
     parallel: usize,
     events: &Sender<Event>,
 ) -> Result<Prepared, Vec<Diagnostic>> {
-    look_as(hosts, sources, &sources.desire(guess)?, |facts| sources.desire(facts), connector, parallel, events)
+    let guessed = sources.desire(guess)?;
+    look_as(hosts, sources, (&guessed, Some(guess)), |facts| sources.desire(facts), connector, parallel, events)
 }
 
-/// As [`look()`], where the hosts should be what `desire` says: first `guessed`, then by what is known about them.
+/// As [`look()`], where the hosts should be what `desire` says: first `guessed`, by `guess` where it goes by facts, then by what is known
+/// about them.
 ///
 /// # Errors
 /// As `desire`.
 fn look_as(
     hosts: &BTreeSet<HostName>,
     sources: Sources<'_>,
-    guessed: &Desired,
+    (guessed, guess): (&Desired, Option<&BTreeMap<HostName, Facts>>),
     desire: impl Fn(&BTreeMap<HostName, Facts>) -> Result<Desired, Vec<Diagnostic>>,
     connector: &dyn Connector,
     parallel: usize,
@@ -399,7 +421,7 @@ fn look_as(
 ) -> Result<Prepared, Vec<Diagnostic>> {
     let (site, services) = (sources.site, sources.templates.services());
     let asked = hosts.iter().filter_map(|name| site.hosts.get(name));
-    let mut survey = ask(services, asked, guessed, connector, parallel, events);
+    let mut survey = ask(services, asked, (guessed, guess), connector, parallel, events);
     let desired = desire(&survey.facts())?;
     again(services, &mut survey, guessed, &desired, parallel);
     for (name, seen) in &survey.observed {
@@ -450,7 +472,7 @@ pub fn prepare_as(
     sources.confirm(&mut desired);
     let hosts = desired.keys().cloned().collect();
     let same = |_: &BTreeMap<HostName, Facts>| Ok(desired.clone());
-    let mut prepared = look_as(&hosts, sources, &desired, same, connector, parallel, events)?;
+    let mut prepared = look_as(&hosts, sources, (&desired, None), same, connector, parallel, events)?;
     prepared.plan = plan::plan(&prepared.desired, &prepared.survey.observed);
     for (_, host) in prepared.plan.hosts.iter_mut().filter(|(name, _)| standing.contains(*name)) {
         *host = HostPlan::default();
@@ -618,6 +640,7 @@ fn again(services: Services, survey: &mut Survey, guessed: &Desired, desired: &D
     let answers = run::each(work, parallel, |(name, mut transport)| {
         let wanted = desired.get(&name).cloned().unwrap_or_default();
         let answer = observe(services, transport.as_mut(), &wanted);
+        transport.rest();
         (name, transport, answer)
     });
     for (name, transport, answer) in answers {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
@@ -11,11 +11,11 @@ use super::process::wait;
 use super::ssh_config::Effective;
 use super::transport::TransportError;
 
-/// Connects to the first address that answers within `bound`.
+/// Connects to the first address that answers within `bound`; gives how long its answer took too, which is a round trip.
 ///
 /// # Errors
 /// [`TransportError`]: `Resolve`, `Unreachable`, `Setup`.
-pub(super) fn dial(to: &Effective, bound: Duration) -> Result<TcpStream, TransportError> {
+pub(super) fn dial(to: &Effective, bound: Duration) -> Result<(TcpStream, Duration), TransportError> {
     let (host, port) = (to.hostname.as_str(), to.port);
     let resolve = |reason: String| TransportError::Resolve { name: host.to_owned(), reason };
     let mut addresses: Vec<_> = (host, port).to_socket_addrs().map_err(|e| resolve(e.to_string()))?.collect();
@@ -39,6 +39,7 @@ pub(super) fn dial(to: &Effective, bound: Duration) -> Result<TcpStream, Transpo
     };
     let mut reasons = Vec::new();
     for address in &addresses {
+        let began = Instant::now();
         let connected = match &sources {
             None => TcpStream::connect_timeout(address, bound),
             Some((name, sources)) => match sources.iter().find(|source| source.is_ipv4() == address.is_ipv4()) {
@@ -49,8 +50,9 @@ pub(super) fn dial(to: &Effective, bound: Duration) -> Result<TcpStream, Transpo
         };
         match connected {
             Ok(stream) => {
+                let trip = began.elapsed();
                 tune(&stream).map_err(|e| TransportError::Setup(format!("cannot set TCP options: {e}")))?;
-                return Ok(stream);
+                return Ok((stream, trip));
             }
             Err(e) => {
                 let reason = match e.kind() {

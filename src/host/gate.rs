@@ -7,7 +7,6 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 /// Bounds simultaneous handshakes: in all, and through one jump host.
 #[derive(Debug)]
 pub struct Gate {
-    most: usize,
     most_per_jump: usize,
     inside: Mutex<Inside>,
     left: Condvar,
@@ -16,6 +15,7 @@ pub struct Gate {
 #[derive(Debug, Default)]
 struct Inside {
     all: usize,
+    most: usize,
     /// Through a command (`ProxyCommand`), which may lead through a host that nobody here knows.
     commands: usize,
     jumps: BTreeMap<String, usize>,
@@ -41,10 +41,18 @@ impl Gate {
     /// Takes how many may be opening at once, in all and per jump host; at least one each.
     pub fn new(most: usize, most_per_jump: usize) -> Self {
         Self {
-            most: most.max(1),
             most_per_jump: most_per_jump.max(1),
-            inside: Mutex::new(Inside::default()),
+            inside: Mutex::new(Inside { most: most.max(1), ..Inside::default() }),
             left: Condvar::new(),
+        }
+    }
+
+    /// Lets in so many at once in all from now on, where that is more than before.
+    pub fn widen(&self, most: usize) {
+        let mut inside = self.lock();
+        if most > inside.most {
+            inside.most = most;
+            self.left.notify_all();
         }
     }
 
@@ -55,7 +63,7 @@ impl Gate {
     /// Waits for a place; dropping it lets the next one in. `by_command`: what connects is a command.
     pub fn enter(&self, jump: Option<&str>, by_command: bool) -> Pass<'_> {
         let full = |i: &mut Inside| {
-            i.all >= self.most
+            i.all >= i.most
                 || by_command && i.commands >= COMMANDS
                 || jump.is_some_and(|j| i.jumps.get(j).is_some_and(|n| *n >= self.most_per_jump))
         };

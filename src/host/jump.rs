@@ -26,14 +26,15 @@ const LISTENED: usize = 4096;
 /// The socket of a connection.
 #[derive(Debug)]
 pub(crate) enum Link {
-    Tcp(TcpStream),
+    /// With how long the other side took to answer, where we have dialled it.
+    Tcp(TcpStream, Option<Duration>),
     Child(Proxy),
 }
 
 impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Tcp(s) => s.as_fd(),
+            Self::Tcp(s, _) => s.as_fd(),
             Self::Child(p) => p.socket.as_fd(),
         }
     }
@@ -49,15 +50,31 @@ impl Link {
     /// Ends the connection in both directions, so that nothing waits for an answer any more.
     pub(crate) fn shut(&self) {
         let _ = match self {
-            Self::Tcp(s) => s.shutdown(std::net::Shutdown::Both),
+            Self::Tcp(s, _) => s.shutdown(std::net::Shutdown::Both),
             Self::Child(p) => p.socket.shutdown(std::net::Shutdown::Both),
         };
+    }
+
+    /// The round trip to the other side, where it is known.
+    pub(crate) fn trip(&self) -> Option<Duration> {
+        match self {
+            Self::Tcp(_, trip) => *trip,
+            Self::Child(_) => None,
+        }
+    }
+
+    /// How many descriptors it keeps.
+    pub(crate) fn files(&self) -> usize {
+        match self {
+            Self::Tcp(..) => 1,
+            Self::Child(_) => 2,
+        }
     }
 
     /// What the jump's command said, when it is the cause; ends it.
     pub(crate) fn complaint(&self) -> Option<String> {
         match self {
-            Self::Tcp(_) => None,
+            Self::Tcp(..) => None,
             Self::Child(proxy) => proxy.complaint(),
         }
     }
@@ -132,7 +149,7 @@ pub(crate) fn open(to: &Effective, config: Option<&Path>, bound: Duration) -> Re
     if let Some(jump) = &to.proxy_jump {
         return proxy(jump_command(to, jump, config, bound)?, "`ssh`, which the jump needs,");
     }
-    dial(to, bound).map(Link::Tcp)
+    dial(to, bound).map(|(stream, trip)| Link::Tcp(stream, Some(trip)))
 }
 
 /// The connected socket that a `ProxyCommand` gives as ancillary data of its stdout (`ProxyUseFdpass`); it ends then.
@@ -163,7 +180,7 @@ fn handed_over(link: &Link, to: &Effective, bound: Duration) -> Result<Link, Tra
     // It need not be TCP.
     let _ = tune(&stream);
     stream.set_nonblocking(false).map_err(|e| TransportError::Setup(format!("the handed over socket: {e}")))?;
-    Ok(Link::Tcp(stream))
+    Ok(Link::Tcp(stream, None))
 }
 
 /// What a server says that is no SSH greeting, or says before it: asked over a connection of its own, after one has failed.

@@ -26,6 +26,8 @@ pub struct SshTransport {
     inner: Arc<Mutex<Connection>>,
     key: HostKey,
     agreed: String,
+    trip: Option<Duration>,
+    files: usize,
 }
 
 impl fmt::Debug for SshTransport {
@@ -70,6 +72,16 @@ impl SshTransport {
         &self.agreed
     }
 
+    /// The round trip to the host, where we reach it ourselves.
+    pub fn trip(&self) -> Option<Duration> {
+        self.trip
+    }
+
+    /// How many descriptors it keeps.
+    pub fn files(&self) -> usize {
+        self.files
+    }
+
     fn attempt(target: &Target, to: &Effective, options: &Options, bounds: Bounds) -> Result<Self, TransportError> {
         let files = options.known_hosts.clone().unwrap_or_else(|| to.known_hosts_files());
         let known = options.books.read(&files);
@@ -111,8 +123,9 @@ impl SshTransport {
         let agreed = [MethodType::Kex, MethodType::HostKey, MethodType::CryptCs];
         let agreed: Vec<&str> = agreed.into_iter().filter_map(|kind| session.methods(kind)).collect();
         let agreed = agreed.join(", ");
+        let (trip, files) = (link.trip(), link.files());
         let inner = Connection::new(session, link, address, to.user.clone(), target, options);
-        Ok(Self { inner: Arc::new(Mutex::new(inner)), key, agreed })
+        Ok(Self { inner: Arc::new(Mutex::new(inner)), key, agreed, trip, files })
     }
 }
 

@@ -206,4 +206,7 @@ pub trait Transport: Send {
     /// # Errors
     /// [`TransportError`] when the script ended or timed out before a line came; its stderr is in the text.
     fn hold(&mut self, script: &Script) -> Result<(String, Box<dyn Hold>), TransportError>;
+
+    /// Says that nothing more is known to be asked: what can open again by itself may close.
+    fn rest(&mut self) {}
 }

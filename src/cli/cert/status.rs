@@ -18,8 +18,8 @@ pub(super) fn run(inventory: &Inventory, global: &Global, services: Services, re
     let overview = known::known(&site, &site.state, now)?;
     let mut spots = stages::offline(&site, &templates, reporter, |host, desired| served::spots(&site, host, &desired))?;
     spots.retain(|host, _| hosts.contains(host));
-    let connector = stages::connector((reporter, global.parallel), &site, &hosts);
-    let answers = served::look(&site, spots, &connector, global.parallel.get());
+    let connector = stages::connector((reporter, global), &site, &hosts);
+    let answers = served::look(&site, spots, &connector, global.at_once());
     let view = certificates::judge(overview, answers, now.unix_timestamp());
     reporter.certificates(&site, &view)?;
     Ok(if view.good() { exit::DONE } else { exit::FAILED })

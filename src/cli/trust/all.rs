@@ -147,7 +147,7 @@ pub(super) fn run(trust: &Trust, inventory: &Path, global: &Global, reporter: &R
     let (mut known, mut accepted, mut refused) = (0, 0, BTreeSet::new());
     let mut away: BTreeMap<&HostName, TransportError> = BTreeMap::new();
     for _ in 0..ROUNDS {
-        let asked = run::each(std::mem::take(&mut waiting), global.parallel.get(), |host| {
+        let asked = run::each(std::mem::take(&mut waiting), global.at_once(), |host| {
             let options = Options { config: connect::config(host), ..options.clone() };
             (host, ssh::presented_keys(&connect::target(host), &options))
         });
