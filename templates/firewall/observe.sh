@@ -14,10 +14,6 @@ if read -r fw_line 2>/dev/null </proc/net/ip_tables_names || read -r fw_line 2>/
 			grep -qE '^:(INPUT|OUTPUT) DROP|^-A (INPUT|OUTPUT) .*-j (DROP|REJECT)' && printf 'legacy %s\n' "$fw_line"
 	done
 fi
-# Who fetches packages has a number of its own where the user was made before it got a fixed one.
-while IFS=: read -r fw_line _ fw_uid _; do
-	if [ "$fw_line" = _apt ]; then printf 'apt %s\n' "$fw_uid" && break; fi
-done 2>/dev/null <etc/passwd || :
 # Docker, podman, libvirt and their kind: bridges of their own, and forwarding switched on.
 if [ -d sys/class/net/docker0 ] || [ -e etc/docker ]; then printf 'guest docker\n'; fi
 fw_line=0

@@ -1,6 +1,8 @@
 //! What services learn of a host, by the real script: versions of what is installed or would be, and answers to questions of their
 //! own, which do not disturb each other.
 
+use std::os::unix::fs::MetadataExt;
+
 use infra::base::diagnostic::Diagnostic;
 use infra::fleet::survey;
 use infra::host::observe;
@@ -10,7 +12,7 @@ use infra::service::inquiry::Inquiry;
 use infra::service::status::Gauge;
 use infra::service::{ALL, Context, Service, Services};
 
-use super::Machine;
+use super::{Machine, file};
 
 /// What apt says on a host, with a source that is another's business.
 const POLICY: &str = "#!/bin/sh
@@ -57,6 +59,43 @@ fn what_would_be_installed_is_known_before_it_is() {
     machine.executable("bin/dpkg-query", "#!/bin/sh\necho 'installed haproxy 2.8.5-1ubuntu3'\n");
     assert_eq!(haproxy(&machine, &["haproxy"]), Version(2, 8, 5));
     assert_eq!(machine.read("asked").as_deref(), Some("policy haproxy\n"));
+}
+
+#[test]
+fn the_number_of_who_fetches_packages_is_read_where_users_stand() {
+    let machine = Machine::new();
+    machine.write(
+        "root/etc/passwd",
+        "root:x:0:0::/root:/bin/sh\n_aptly:x:7:7::/:/bin/sh\n_apt:x:103:65534::/nonexistent:/sbin/nologin\n",
+    );
+    let seen = machine.observe(&DesiredHost::default());
+    assert!(seen.facts.features.contains("apt_uid=103"), "{:?}", seen.facts.features);
+}
+
+#[test]
+fn owners_are_told_by_name_whoever_they_are() {
+    let machine = Machine::new();
+    let owners = |path: &str| {
+        let file = std::fs::metadata(machine.path(path)).unwrap();
+        let name = |what: &str, id: u32| {
+            let out = std::process::Command::new("getent").args([what, &id.to_string()]).output().unwrap();
+            String::from_utf8(out.stdout).unwrap().split(':').next().unwrap().to_owned()
+        };
+        (name("passwd", file.uid()), name("group", file.gid()))
+    };
+    let mut desired = DesiredHost::default();
+    // Who is not root cannot give files away, and sees those of one owner alone.
+    for (name, owner, group) in [("a", None, None), ("b", Some(1), None), ("c", None, Some(1)), ("d", Some(1), Some(1))]
+    {
+        machine.write(&format!("root/etc/{name}"), "x");
+        let _ = std::os::unix::fs::chown(machine.path(&format!("root/etc/{name}")), owner, group);
+        desired.files.insert(format!("/etc/{name}"), file("x", 0o644));
+    }
+    let seen = machine.observe(&desired);
+    for name in ["a", "b", "c", "d"] {
+        let access = &seen.files[&format!("/etc/{name}")].access;
+        assert_eq!((access.owner.clone(), access.group.clone()), owners(&format!("root/etc/{name}")), "{name}");
+    }
 }
 
 #[test]

@@ -111,12 +111,18 @@ if [ -z "$odd" ] && [ -f $own/undo ]; then
 fi
 
 if [ -n "$odd" ]; then asked=$odd digests='' secret='' more='' wanted='' on_ways=''; fi
-there='' regular='' links=''
+# Most is root's, and is asked for without names, as stat reads the files of users and groups anew for each file that it names. That
+# the user is root is seen by a folder that is always root's.
+there='' roots='' regular='' links=''
+if [ -O /proc/sys ] && [ -G /proc/sys ]; then root=1; else root=''; fi
+stands() {
+	if [ -n "$root" ] && [ -O "$1" ] && [ -G "$1" ]; then roots="$roots $1"; else there="$there $1"; fi
+}
 for path in $asked $secret $more; do
 	if [ -L "$path" ]; then
 		there="$there $path" links="$links $path"
 	elif [ -e "$path" ]; then
-		there="$there $path"
+		stands "$path"
 		if [ -f "$path" ]; then regular="$regular $path"; fi
 	fi
 done
@@ -124,15 +130,16 @@ for path in $wanted $on_ways; do
 	if [ -L "$path" ]; then
 		there="$there $path" links="$links $path"
 	elif [ -e "$path" ]; then
-		there="$there $path"
+		stands "$path"
 	fi
 done
 [ -z "$odd" ] && for path in DIGESTS; do
 	if [ -f "$path" ] && [ ! -L "$path" ]; then regular="$regular $path"; fi
 done
-if [ -n "$there" ]; then
+if [ -n "$there$roots" ]; then
 	printf 'stat\0'
-	stat -c '%F|%a|%U|%G|%n' -- $there
+	[ -z "$roots" ] || stat -c '%F|%a|root|root|%n' -- $roots
+	[ -z "$there" ] || stat -c '%F|%a|%U|%G|%n' -- $there
 	printf '\0'
 fi
 # A line each, whatever stands in them.
@@ -169,8 +176,10 @@ case "$sums" in
 esac
 
 # One question for all units, also for those that services ask about by themselves, for what they do now. What is done at boot is
-# what links say. A unit that is to run and is not, that no link starts, or whose file is itself a link, is asked for by all that
-# systemd knows of it, which takes it four times as long.
+# what links say. What systemd keeps on the disk does not do instead: /run/systemd/units names a unit also while it starts and while it
+# stops, and one whose main process has died has processes in its group too, for as long as another one does not end. A unit that is
+# to run and is not, that no link starts, or whose file is itself a link, is asked for by all that systemd knows of it, which takes it
+# four times as long.
 note_running() { if [ "$2 $3" = 'loaded active' ]; then running="$running$1 "; fi; }
 if [ -d "$ROOT/run/systemd/system" ]; then
 	others='' linked='' running=' ' open=''

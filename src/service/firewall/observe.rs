@@ -59,6 +59,8 @@ fn looks() -> Vec<Look> {
         // ufw's unit is active even where ufw is switched off.
         look("etc/ufw/ufw.conf", r#"if (/^[ \t]*ENABLED=yes/) tell("ufw on")"#),
         look("etc/nftables.conf", r#"if (/^[ \t]*flush ruleset/) tell("flushes /etc/nftables.conf")"#),
+        // Who fetches packages has a number of its own where the user was made before it got a fixed one.
+        look("etc/passwd", r#"if (/^_apt:/ && !apts++) { split($0, field, ":"); tell("apt " field[3]) }"#),
         // Who forwards: the switch of a family, or of one of its interfaces.
         look(
             "/proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding /proc/sys/net/ipv[46]/conf/*/forwarding",
