@@ -295,7 +295,7 @@ fn an_answer_without_end_is_cut_off_and_so_is_its_host() {
 
 /// The site of hosts that are all this machine, each by a name, an address and its own server.
 fn site_of<'s>(hosts: impl IntoIterator<Item = (String, String, &'s Sshd)>) -> infra::inventory::site::Site {
-    let lines: String = hosts
+    let lines: Vec<String> = hosts
         .into_iter()
         .map(|(name, address, server)| {
             let Config::File(config) = server.config("") else { panic!() };
@@ -308,7 +308,7 @@ fn site_of<'s>(hosts: impl IntoIterator<Item = (String, String, &'s Sshd)>) -> i
             )
         })
         .collect();
-    let inventory = format!("name: shop\nfirewall: {{ manage_from: 10.0.0.0/24 }}\nhosts:\n{lines}");
+    let inventory = format!("name: shop\nfirewall: {{ manage_from: 10.0.0.0/24 }}\nhosts:\n{}", lines.concat());
     let (site, _) = infra::inventory::load::load_text(&inventory, Path::new("x/inventory.yml"))
         .unwrap_or_else(|e| panic!("{}", infra::base::diagnostic::draw(&e, false)));
     site
@@ -354,7 +354,7 @@ fn more_hosts_than_descriptors_are_all_asked_and_asked_again() {
     let site = site_of((0..HOSTS).map(|n| (format!("h{n}"), format!("10.0.0.{}", n + 1), &server)));
     let connect = || infra::fleet::connect::SshConnector::new(None).known_hosts(vec![server.path("known_hosts")]);
     // This process runs this test alone. What is open already stays; beside it there is room for fewer files than hosts.
-    let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+    let open = fs::read_dir("/proc/self/fd").unwrap().count() as u64;
     let before = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let limit = |current| {
         let limit = rustix::process::Rlimit { current, maximum: before.maximum };

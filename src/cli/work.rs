@@ -448,8 +448,8 @@ impl<'a> Work<'a> {
         looked: f64,
     ) -> Result<Outcome, Stop> {
         let held = prepared.decisions.iter().flat_map(|decision| &decision.hosts);
-        let locked: BTreeSet<&HostName> = prepared.plan.changed().chain(held).collect();
-        if let Some(words) = limits::short(locked.len()) {
+        let needed: BTreeSet<&HostName> = prepared.plan.changed().chain(held).collect();
+        if let Some(words) = limits::short(needed.len()) {
             self.reporter.note(&words);
         }
         // They are as far as they were when they were asked.

@@ -74,13 +74,12 @@ impl Resting {
     }
 
     fn opened(&mut self) -> Result<&mut dyn Transport, TransportError> {
-        let now = match self.now.take() {
-            Some(now) => now,
-            None => {
-                let now = (self.open)()?;
-                self.room.taken.fetch_add(now.files, Ordering::Relaxed);
-                now
-            }
+        let now = if let Some(now) = self.now.take() {
+            now
+        } else {
+            let now = (self.open)()?;
+            self.room.taken.fetch_add(now.files, Ordering::Relaxed);
+            now
         };
         Ok(self.now.insert(now).transport.as_mut())
     }
