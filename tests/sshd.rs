@@ -349,7 +349,7 @@ fn one_host_without_end_and_the_others_go_on() {
 
 #[test]
 fn more_hosts_than_descriptors_are_all_asked_and_asked_again() {
-    const HOSTS: usize = 30;
+    const HOSTS: usize = 14;
     let server = Sshd::start("");
     let site = site_of((0..HOSTS).map(|n| (format!("h{n}"), format!("10.0.0.{}", n + 1), &server)));
     let connect = || infra::fleet::connect::SshConnector::new(None).known_hosts(vec![server.path("known_hosts")]);
@@ -360,9 +360,9 @@ fn more_hosts_than_descriptors_are_all_asked_and_asked_again() {
         let limit = rustix::process::Rlimit { current, maximum: before.maximum };
         rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
     };
-    limit(Some(open + HOSTS as u64 - 6));
+    limit(Some(open + HOSTS as u64 - 3));
     let all_kept = asked(&site, &connect(), 2).unreachable.len();
-    let connector = connect().keeping(6);
+    let connector = connect().keeping(3);
     let mut survey = asked(&site, &connector, 2);
     let again = survey.sessions.values_mut().map(|session| text(session.as_mut(), "echo again"));
     let again: Vec<String> = again.collect();
