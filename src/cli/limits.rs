@@ -15,7 +15,7 @@ const BESIDE: usize = 32;
 const OPENING: usize = 6;
 
 /// More connections are not kept while nobody asks over them, as each takes memory on both sides.
-const KEPT: usize = 256;
+const KEPT: usize = 64;
 
 /// Files beside those of hosts that are locked.
 const SPARE: usize = 64;
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn few_files_are_kept_for_what_is_opened() {
         for (most, at_once, kept) in
-            [(16, 1, 0), (64, 5, 2), (256, 32, 32), (256, 37, 2), (1024, 32, 256), (300, 32, 76)]
+            [(16, 1, 0), (64, 5, 2), (256, 32, 32), (256, 37, 2), (1024, 32, 64), (300, 32, 64)]
         {
             assert_eq!(kept_of(most, at_once), kept);
             assert!(opened_by(most) >= at_once && opened_by(most) * OPENING <= most.max(OPENING));
