@@ -56,25 +56,29 @@ fn every_shell_has_a_completion_and_every_verb_a_page() {
 /// An interactive bash ends words at `:` and `=`, and replaces no more than what stands behind these.
 #[test]
 fn bash_completes_whole_words() {
-    let script = "PATH=$1:$PATH; source <(infra completions bash) 2>/dev/null; COMP_WORDBREAKS=$' \\t\\n\"\\'><=;|&(:'; COMP_TYPE=9\n\
-                  COMP_LINE=$2; COMP_POINT=${#2}; _infra_whole_words infra; printf '%s ' \"${COMPREPLY[@]}\"";
+    let script = "PATH=$1:$PATH; source <(infra completions bash) 2>/dev/null; COMP_WORDBREAKS=$3; COMP_TYPE=9\n\
+                  COMP_LINE=$2; COMP_POINT=${#2}; shift 3; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1))\n\
+                  _infra_whole_words infra; printf '%s\\n' \"${COMPREPLY[@]}\" | LC_ALL=C sort | tr '\\n' ' '";
     let folder = Path::new(env!("CARGO_BIN_EXE_infra")).parent().unwrap().to_str().unwrap();
-    for (line, words) in [
-        ("infra exec --limit role:w", "web "),
-        ("infra exec --limit role:", "app db lb web "),
-        ("infra exec --limit=we", "web1 web2 "),
-        ("infra exec --limit we", "web1 web2 "),
-        ("infra exec --limit lb1,role:a", "app "),
-        ("infra exec --limit=lb1,!role:a", "app "),
-        ("infra expl", "explain "),
+    let (usual, no_colon) = (" \t\n\"'><=;|&(:", " \t\n\"'><=;|&(");
+    let here = tempfile::tempdir().unwrap();
+    std::fs::write(here.path().join("my inventory.yml"), "").unwrap();
+    for (line, breaks, given, words) in [
+        ("infra exec --limit role:w", usual, &["infra", "exec", "--limit", "role", ":", "w"][..], "web "),
+        ("infra exec --limit role:", usual, &["infra", "exec", "--limit", "role", ":"], "app db lb web "),
+        ("infra exec --limit=we", usual, &["infra", "exec", "--limit", "=", "we"], "web1 web2 "),
+        ("infra exec --limit we", usual, &["infra", "exec", "--limit", "we"], "web1 web2 "),
+        ("infra exec --limit lb1,role:a", usual, &["infra", "exec", "--limit", "lb1,role", ":", "a"], "app "),
+        ("infra exec --limit=role:w", usual, &["infra", "exec", "--limit", "=", "role", ":", "w"], "web "),
+        ("infra exec --limit=role:w", no_colon, &["infra", "exec", "--limit", "=", "role:w"], "role:web "),
+        ("infra drain --why \"a disk\" we", usual, &["infra", "drain", "--why", "\"a disk\"", "we"], "web1 web2 "),
+        ("infra check my", usual, &["infra", "check", "my"], "my\\ inventory.yml "),
+        ("infra  expl", usual, &["infra", "expl"], "explain "),
     ] {
         let mut bash = Command::new("bash");
-        bash.args(["--norc", "-c", script, "bash", folder, line]);
+        bash.args(["--norc", "-c", script, "bash", folder, line, breaks]).args(given).current_dir(here.path());
         bash.env("INFRA_INVENTORY", concat!(env!("CARGO_MANIFEST_DIR"), "/inventories/full.yml"));
-        let said = text(&bash.output().unwrap().stdout);
-        let mut said: Vec<&str> = said.split_whitespace().collect();
-        said.sort_unstable();
-        assert_eq!(said.join(" ") + " ", words, "{line}");
+        assert_eq!(text(&bash.output().unwrap().stdout), words, "{line} {breaks:?}");
     }
 }
 

@@ -776,6 +776,19 @@ fn a_body_over_the_limit_is_413_and_says_why() {
     }
     let webs = logs(&tiers, &["web1", "web2"]);
     assert!(webs.contains(r#""why":"the body is over the limit""#), "{webs}");
+    // A site without a program has its page too.
+    let page = tempfile::tempdir().unwrap();
+    std::fs::write(page.path().join("413.txt"), "too much\n").unwrap();
+    let files = manner(page.path(), "    body: 300k\n    pages: { 413: 413.txt }\n");
+    let (files, _state) =
+        start(|site| site.sites.get_mut(&"docs.example.org".parse().unwrap()).unwrap().manner = files);
+    let body = files.twin.shared().join("body");
+    std::fs::write(&body, vec![b'b'; 3 << 20]).unwrap();
+    for version in ["--http1.1", "--http2"] {
+        let (head, said) =
+            asked(&files, &format!("{version} --data-binary @{} https://docs.example.org/", body.display()));
+        assert!(head.lines().next().unwrap().contains(" 413") && said == "too much\n", "{version}: {head}{said}");
+    }
     // The other site has the usual limit.
     let other = tiers.edge(
         "-o /dev/null -w '%{http_code}' --http1.1 -H 'Content-Length: 104857601' -X POST https://docs.example.org/",

@@ -29,9 +29,9 @@ pub const INTERRUPTED: u8 = 130;
 pub const HELP: &str = "\
 Exit codes:
   0    done, or nothing to do
-  1    a step failed on some host, or a status found something wrong
+  1    a step failed on some host, a host is left alone, a status found something wrong, or drift cannot be told
   2    the input is wrong: command line, inventory, template, plan file
-  3    changes are pending (diff)
+  3    changes are pending (diff), or something differs (drift)
   4    some host could not be reached
   5    an armed change was not confirmed and was rolled back
   6    certificates were renewed (cert renew)

@@ -35,7 +35,10 @@ impl Kind {
     fn fits(self, head: &str) -> bool {
         let head = head.trim_start();
         let begins = match self {
-            Self::Plan => head.starts_with('{') && head.contains("\"infra\""),
+            Self::Plan => {
+                let mut words = head.split_whitespace();
+                [words.next(), words.next()] == [Some("{"), Some("\"version\":")] && head.contains("\n  \"infra\": \"")
+            }
             Self::Page => head.get(..15).is_some_and(|start| start.eq_ignore_ascii_case("<!doctype html>")),
             Self::Figures => head.starts_with("# HELP infra_"),
         };
@@ -64,7 +67,7 @@ impl Output {
         let about = match fs_err::metadata(file) {
             Ok(about) => about,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                let folder = folder(file);
                 return if file.file_name().is_none() || file.as_os_str().is_empty() {
                     refused(format!("`{shown}` names no file"), "name a file")
                 } else if folder.is_dir() {
@@ -84,7 +87,8 @@ impl Output {
         if about.file_type().is_socket() || about.file_type().is_block_device() {
             return refused(format!("`{shown}` is no file that can be written"), other);
         }
-        let special = !about.is_file();
+        // What a shell has redirected is a file by such a name too.
+        let special = !about.is_file() || file.starts_with("/dev") || file.starts_with("/proc");
         if !special {
             let mut head = Vec::new();
             let read = fs_err::File::open(file).and_then(|open| open.take(HEAD).read_to_end(&mut head));
@@ -106,7 +110,13 @@ impl Output {
         let written = if self.special {
             fs_err::OpenOptions::new().write(true).open(&self.file).and_then(|mut open| open.write_all(bytes))
         } else {
-            let to = fs_err::canonicalize(&self.file).unwrap_or_else(|_| self.file.clone());
+            let to = match fs_err::canonicalize(&self.file) {
+                Ok(to) => to,
+                // A link that leads to nothing: what it leads to is made.
+                Err(_) => {
+                    fs_err::read_link(&self.file).map_or_else(|_| self.file.clone(), |to| folder(&self.file).join(to))
+                }
+            };
             fsx::write_atomic(&to, bytes, self.kind.mode())
         };
         written.map_err(|error| {
@@ -114,6 +124,10 @@ impl Output {
             Stop::Refused(why, vec!["name a file in a folder that is there, and that you may write to".to_owned()])
         })
     }
+}
+
+fn folder(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]
@@ -144,6 +158,10 @@ mod tests {
         Output::new(&at("link"), Kind::Plan).unwrap().write(b"{}").unwrap();
         assert_eq!(std::fs::read(at("plan")).unwrap(), b"{}");
         assert!(std::fs::symlink_metadata(at("link")).unwrap().is_symlink());
+        Output::new(&at("dangling"), Kind::Plan).unwrap().write(b"{}").unwrap();
+        assert!(at("none").is_file() && std::fs::symlink_metadata(at("dangling")).unwrap().is_symlink());
+        std::fs::write(at("package.json"), "{\n  \"name\": \"infra\",\n  \"infra\": \"1\"\n}").unwrap();
+        assert!(Output::new(&at("package.json"), Kind::Plan).is_err());
         // A device stays one.
         Output::new(Path::new("/dev/null"), Kind::Plan).unwrap().write(b"{}").unwrap();
         assert!(std::fs::metadata("/dev/null").unwrap().file_type().is_char_device());

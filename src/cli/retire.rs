@@ -73,6 +73,8 @@ pub(super) fn retire(args: &Retire, global: &Global, services: Services, reporte
     let (site, _) = stages::loaded(path)?;
     let host = known(&site, &args.host)?;
     let (rest, _) = load::load_without(path, &host.name).map_err(|errors| named_still(&host.name, errors))?;
+    // Another one that was retired would be let in again by the others.
+    stages::without_retired(&Site { state: site.state.clone(), ..rest.clone() })?;
     // What is learned, or said by the environment, holds for what is left too.
     let rest = Site { state: site.state.clone(), through: site.through.clone(), ..rest };
     let rules = if args.unreachable { None } else { Some(asked(args, &host.name)?) };

@@ -237,27 +237,31 @@ pub fn save_outcome(state: &Path, outcome: &Outcome) -> io::Result<()> {
 pub fn last_undone(state: &Path) -> Option<BTreeSet<HostName>> {
     let runs = fs_err::read_dir(state.join("runs")).ok()?;
     let paths: BTreeSet<PathBuf> = runs.filter_map(|e| Some(e.ok()?.path())).collect();
-    let (mut known, mut begun) = (false, BTreeSet::new());
+    let is = |run: &Path, ending: &str| run.extension().is_some_and(|own| own == ending);
+    let mut killed = paths.iter().filter(|run| is(run, BEGUN)).count();
+    let (mut last, mut known, mut later, mut begun) = (None, false, BTreeSet::new(), BTreeSet::new());
     for run in paths.iter().rev() {
-        if run.extension().is_some_and(|ending| ending == BEGUN) {
-            let hosts: BTreeSet<HostName> =
-                serde_json::from_slice(&fsx::read_bounded(run, fsx::STATE_BYTES).ok()?).ok()?;
-            begun.extend(hosts);
+        if last.is_some() && killed == 0 {
+            break;
+        }
+        let text = || fsx::read_bounded(run, fsx::STATE_BYTES).ok();
+        if is(run, BEGUN) {
+            let hosts: BTreeSet<HostName> = serde_json::from_slice(&text()?).ok()?;
+            // What a later run got through on is not undone any more.
+            begun.extend(hosts.into_iter().filter(|host| !later.contains(host)));
+            (known, killed) = (true, killed - 1);
+        } else if is(run, "json") {
+            let hosts = serde_json::from_slice::<Outcome>(&text()?).ok()?.hosts;
+            let got_through = |outcome: &HostOutcome| matches!(outcome, HostOutcome::Changed | HostOutcome::Unchanged);
+            if last.is_none() && hosts.values().any(|outcome| *outcome != HostOutcome::Unchanged) {
+                let undone = hosts.iter().filter(|(_, outcome)| !got_through(outcome)).map(|(host, _)| host.clone());
+                last = Some(undone.collect::<BTreeSet<_>>());
+            }
+            later.extend(hosts.into_iter().filter(|(_, outcome)| got_through(outcome)).map(|(host, _)| host));
             known = true;
-            continue;
         }
-        if run.extension().is_none_or(|ending| ending != "json") {
-            continue;
-        }
-        let outcome: Outcome = serde_json::from_slice(&fsx::read_bounded(run, fsx::STATE_BYTES).ok()?).ok()?;
-        let mut hosts = outcome.hosts;
-        if hosts.values().any(|o| *o != HostOutcome::Unchanged) {
-            hosts.retain(|_, o| !matches!(o, HostOutcome::Changed | HostOutcome::Unchanged));
-            begun.extend(hosts.into_keys());
-            return Some(begun);
-        }
-        known = true;
     }
+    begun.extend(last.unwrap_or_default());
     known.then_some(begun)
 }
 
@@ -290,6 +294,15 @@ mod tests {
         let hosts = BTreeMap::from([(c.clone(), HostOutcome::Changed)]);
         let outcome = Outcome { run: "20261125T184501".into(), hosts, ..Outcome::default() };
         save_outcome(dir.path(), &outcome).unwrap();
+        assert_eq!(last_undone(dir.path()), Some(BTreeSet::new()));
+        // A later run that got through on some of the hosts of a killed one leaves the others as they are.
+        let d = host("d");
+        save_beginning(dir.path(), "20261126T100000", &BTreeSet::from([&c, &d])).unwrap();
+        let hosts = BTreeMap::from([(d.clone(), HostOutcome::Changed)]);
+        save_outcome(dir.path(), &Outcome { run: "20261126T110000".into(), hosts, ..Outcome::default() }).unwrap();
+        assert_eq!(last_undone(dir.path()), Some(BTreeSet::from([c.clone()])));
+        let hosts = BTreeMap::from([(c.clone(), HostOutcome::Unchanged)]);
+        save_outcome(dir.path(), &Outcome { run: "20261126T120000".into(), hosts, ..Outcome::default() }).unwrap();
         assert_eq!(last_undone(dir.path()), Some(BTreeSet::new()));
         let text = "name: shop\nhosts: { a: { address: 10.0.0.1, roles: [lb, web], allow_mixed_roles: a test } }\n\
                     firewall: { manage_from: [10.0.0.0/24] }\ncertificates: { issuer: internal }\n\

@@ -49,7 +49,9 @@ impl Member<'_> {
             // Who of before still serves is asked before anything closes; with the last change before that it costs nothing.
             let asks = phase > Phase::Stage
                 && phase < Phase::Narrow
-                && !member.plan.phases.range(phase..).skip(1).any(changes);
+                && !member.plan.phases.range(phase..).skip(1).any(changes)
+                // What has just been told to reload may not have begun to: its old workers are not old yet.
+                && !actions.iter().any(|action| matches!(action, Action::Follow { .. }));
             let drains = if asks { member.desired.drains.as_slice() } else { &[] };
             let committed = member.executor.commit_and_ask(phase, actions, &probes, drains)?;
             member.nobody_left = committed.former.is_some_and(|former| former.is_empty());

@@ -62,13 +62,13 @@ impl<'i, T: Send + 'i, R: Send + 'i, I: Iterator<Item = (T, &'i mut Option<R>)> 
         work: &'s (impl Fn(T) -> R + Sync),
     ) {
         let most = parallel().min(all);
-        while self.hands.load(Ordering::Relaxed) < most {
+        let one_more = |hands: usize| (hands < most).then_some(hands + 1);
+        while self.hands.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok() {
             let hand = std::thread::Builder::new().stack_size(STACK);
-            // One more than the bound, where two grow at the same time, harms nobody.
             if hand.spawn_scoped(scope, move || self.work(scope, all, parallel, work)).is_err() {
+                self.hands.fetch_sub(1, Ordering::Relaxed);
                 return;
             }
-            self.hands.fetch_add(1, Ordering::Relaxed);
         }
     }
 

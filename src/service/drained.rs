@@ -55,7 +55,7 @@ pub fn retired(observed: &Observed) -> Option<Mark> {
 pub fn left(observed: &Observed) -> Option<String> {
     let mark = retired(observed)?;
     Some(format!(
-        "it was retired {mark}: take it out of the inventory, or remove /var/lib/infra/retired on it to take it in again"
+        "it was retired {mark}: take it out of the inventory, or, to take it in again, remove /var/lib/infra/retired on it, and retired/ in the state of the controller that retired it"
     ))
 }
 

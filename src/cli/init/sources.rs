@@ -305,10 +305,11 @@ fn jump_of(words: &[String]) -> (Option<String>, Vec<String>) {
                 if name.trim().eq_ignore_ascii_case("proxyjump") {
                     jump = jump.or(Some(way.trim().to_owned()));
                 } else {
-                    rest.push(format!("-o {option}"));
+                    // Its value may be a command with a password in it.
+                    rest.push(format!("-o {}", name.trim()));
                 }
             }
-            _ => rest.push(word.to_owned()),
+            _ => rest.push(flag.to_owned()),
         }
     }
     (jump.filter(|jump| !jump.is_empty()), rest)
@@ -393,7 +394,8 @@ mod tests {
             ("-o ProxyJump=b", Some("b"), vec![]),
             ("-oproxyjump=b -J c", Some("b"), vec![]),
             ("-o 'ProxyJump b'", Some("b"), vec![]),
-            ("-o 'ProxyCommand=ssh -W %h:%p b'", None, vec!["-o ProxyCommand=ssh -W %h:%p b"]),
+            ("-o 'ProxyCommand=sshpass -p geheim ssh -W %h:%p b'", None, vec!["-o ProxyCommand"]),
+            ("-o ServerAliveInterval=5 -Jb -vv", Some("b"), vec!["-o ServerAliveInterval", "-v"]),
             ("-o ProxyJump=", None, vec![]),
             ("-J", None, vec![]),
         ] {

@@ -116,6 +116,11 @@ impl Beside {
         changed.map(|words| (Known::Changed, words))
     }
 
+    /// Whether it is of the console of this host alone.
+    fn has_console_of(&self, host: &Host) -> bool {
+        self.consoles.iter().any(|(of, _)| of.as_ref() == Some(&host.name))
+    }
+
     /// What is wrong where nothing that it says is of a key that a host shows.
     fn says_none(&self, host: &Host) -> (Known, String) {
         let own = self.consoles.iter().find(|(of, _)| of.as_ref() == Some(&host.name));
@@ -259,6 +264,12 @@ fn looked<'s>(
                 line(key, other, Some(words));
                 stop = true;
             }
+        }
+        let confirmed = |key: &HostKey| matches!(beside.says(host, &to, key), Some((Known::Confirmed, _)));
+        if !stop && beside.has_console_of(host) && !keys.iter().any(confirmed) {
+            let (says, words) = beside.says_none(host);
+            keys.iter().take(1).for_each(|key| line(key, says, Some(words.clone())));
+            stop = true;
         }
         if stop {
             return Ok(None);

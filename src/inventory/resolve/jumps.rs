@@ -11,8 +11,9 @@ use crate::inventory::site::Host;
 
 /// Reports each host that is to be reached through itself, at once or on a longer way: it is reached by nobody.
 pub(super) fn circles(root: Fields<'_>, hosts: &Hosts<'_>, problems: &mut Problems) {
+    let called = Called::of(hosts);
     let ways: BTreeMap<&HostName, Vec<&HostName>> =
-        hosts.whole.values().map(|host| (&host.name, hops(host, hosts))).collect();
+        hosts.whole.values().map(|host| (&host.name, hops(host, &called))).collect();
     let mut told = BTreeSet::new();
     for name in hosts.whole.keys() {
         let Some(circle) = circle(name, &ways).filter(|circle| told.insert(circle.iter().copied().min())) else {
@@ -38,10 +39,37 @@ pub(super) fn circles(root: Fields<'_>, hosts: &Hosts<'_>, problems: &mut Proble
     }
 }
 
+/// The hosts by what a jump may call them: looked up once, as all hosts of a fleet mostly jump through the same one.
+struct Called<'h> {
+    by_word: BTreeMap<&'h str, &'h HostName>,
+    by_address: BTreeMap<IpAddr, &'h HostName>,
+}
+
+impl<'h> Called<'h> {
+    fn of(hosts: &'h Hosts<'_>) -> Self {
+        let (mut by_word, mut by_address) = (BTreeMap::new(), BTreeMap::new());
+        for host in hosts.whole.values() {
+            let words = [Some(host.name.as_str()), host.ssh.address.as_deref()];
+            for word in words.into_iter().flatten() {
+                by_word.entry(word).or_insert(&host.name);
+            }
+            for address in host.addresses.iter().chain(&host.public) {
+                by_address.entry(*address).or_insert(&host.name);
+            }
+        }
+        Self { by_word, by_address }
+    }
+
+    fn named(&self, hop: &str) -> Option<&'h HostName> {
+        let by_word = self.by_word.get(hop).copied();
+        by_word.or_else(|| self.by_address.get(&hop.parse::<IpAddr>().ok()?).copied())
+    }
+}
+
 /// The hosts of the inventory through which one is reached.
-fn hops<'h>(host: &Host, hosts: &'h Hosts<'_>) -> Vec<&'h HostName> {
-    let jump = host.ssh.jump.as_deref().filter(|jump| *jump != "none").unwrap_or_default();
-    let named = jump.split(',').map(|hop| {
+fn hops<'h>(host: &Host, called: &Called<'h>) -> Vec<&'h HostName> {
+    let Some(jump) = host.ssh.jump.as_deref().filter(|jump| *jump != "none") else { return Vec::new() };
+    let hops = jump.split(',').map(|hop| {
         let hop = hop.strip_prefix("ssh://").unwrap_or(hop);
         let hop = hop.rsplit_once('@').map_or(hop, |(_, hop)| hop);
         match hop.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
@@ -49,12 +77,7 @@ fn hops<'h>(host: &Host, hosts: &'h Hosts<'_>) -> Vec<&'h HostName> {
             None => hop.split_once(':').filter(|(_, port)| !port.contains(':')).map_or(hop, |(hop, _)| hop),
         }
     });
-    let is = |other: &Host, hop: &str| {
-        other.name.as_str() == hop
-            || other.ssh.address.as_deref() == Some(hop)
-            || hop.parse::<IpAddr>().is_ok_and(|hop| other.addresses.iter().chain(&other.public).any(|a| *a == hop))
-    };
-    named.filter_map(|hop| hosts.whole.values().find(|other| is(other, hop)).map(|other| &other.name)).collect()
+    hops.filter_map(|hop| called.named(hop)).collect()
 }
 
 /// The way from a host back to itself, if there is one: the host first.

@@ -154,7 +154,6 @@ pub fn check_script(set: &Ruleset) -> String {
 /// [`confirm_script`] runs. `run_dir` is an absolute path on the host, e.g. `/var/lib/infra/runs/ID/widen`; snapshot
 /// and rollback stand in it. An armed change that a dead run left is rolled back first.
 pub fn load_script(set: &Ruleset, run_dir: &str, window: Duration) -> String {
-    let seconds = window.as_secs().max(1);
     let mut text = format!("{LIB}\n{WAYS}\n{IMMUNE}\ndir={}\n", rooted(run_dir));
     text.push_str(REAL_WAYS);
     let _ = writeln!(text, "real_way {}/- || {{ say \"$odd\"; exit 20; }}", quote(run_dir));
@@ -164,19 +163,7 @@ pub fn load_script(set: &Ruleset, run_dir: &str, window: Duration) -> String {
     text.push_str(&write_files(set, Older::CountsAsNew));
     text.push_str(&write_rollback());
     text.push_str(SNAPSHOT);
-    let _ = write!(
-        text,
-        "token=$(mktemp \"$dir/token.XXXXXX\") && printf '%s\\n' \"$token\" >\"$marker\" || exit 20\n\
-         if systemd; then\n\
-         \tsystemctl stop \"$timer.timer\" >/dev/null 2>&1 || :\n\
-         \tsystemctl reset-failed \"$timer.service\" >/dev/null 2>&1 || :\n\
-         \tsystemd-run --quiet --collect --on-active={seconds} --timer-property=AccuracySec=1s --unit=\"$timer\" \
-         /bin/sh \"$dir/rollback.sh\" \"$token\" || {{ rm -f \"$token\" \"$marker\"; exit 20; }}\n\
-         else\n\
-         \tsetsid sh -c 'i=0; while [ $i -lt {seconds} ] && [ -e \"$2\" ]; do sleep 1; i=$((i + 1)); done; exec sh \"$1\" \"$2\"' \
-         sh \"$dir/rollback.sh\" \"$token\" </dev/null >/dev/null 2>&1 &\n\
-         fi\n"
-    );
+    text.push_str(&arm(window));
     let _ = writeln!(text, "echo {ARMED}");
     let _ = write!(
         text,
@@ -189,16 +176,33 @@ pub fn load_script(set: &Ruleset, run_dir: &str, window: Duration) -> String {
     whole(&text)
 }
 
+/// Makes a token, and has the host run what brings the snapshot back when `window` is over and the token is still there.
+fn arm(window: Duration) -> String {
+    let seconds = window.as_secs().max(1);
+    format!(
+        "token=$(mktemp \"$dir/token.XXXXXX\") && printf '%s\\n' \"$token\" >\"$marker\" || exit 20\n\
+         if systemd; then\n\
+         \tsystemctl stop \"$timer.timer\" >/dev/null 2>&1 || :\n\
+         \tsystemctl reset-failed \"$timer.service\" >/dev/null 2>&1 || :\n\
+         \tsystemd-run --quiet --collect --on-active={seconds} --timer-property=AccuracySec=1s --unit=\"$timer\" \
+         /bin/sh \"$dir/rollback.sh\" \"$token\" || {{ rm -f \"$token\" \"$marker\"; exit 20; }}\n\
+         else\n\
+         \tsetsid sh -c 'i=0; while [ $i -lt {seconds} ] && [ -e \"$2\" ]; do sleep 1; i=$((i + 1)); done; exec sh \"$1\" \"$2\"' \
+         sh \"$dir/rollback.sh\" \"$token\" </dev/null >/dev/null 2>&1 &\n\
+         fi\n"
+    )
+}
+
 /// Writes what brings the snapshot in `$dir` back. Who starts it does so without our environment, so the root is written into it.
 fn write_rollback() -> String {
     let write = "{ printf \"ROOT='%s'\\n\" \"$ROOT\"; cat; } >\"$dir/rollback.sh\"";
     here(write, &format!("{LIB}{ROLLBACK}"))
 }
 
-/// Loads `to`, which accepts all that `from` does and more, and records it: exit 0 means both. It cuts nobody off, so it needs neither
-/// a timer nor a new connection, but only where `from` is what the host has: what is read at boot is, to the byte, what this program
-/// makes of it, and the live rules are those that were recorded with it. Else it does nothing, see [`Status::NotAsRecorded`]. Where it is
-/// killed half-way, its mark stays, and whoever loads next brings the old rules back first.
+/// Loads `to`, which accepts all that `from` does and more, and records it: exit 0 means both. It cuts nobody off, so it needs no new
+/// connection, but only where `from` is what the host has: what is read at boot is, to the byte, what this program makes of it, the live
+/// rules are those that were recorded with it, and with iptables nothing of others stands before ours. Else it does nothing, see
+/// [`Status::NotAsRecorded`]. Where it is killed half-way, the host brings the old rules back by itself.
 pub fn add_script(from: &Ruleset, to: &Ruleset, run_dir: &str) -> String {
     let mut text = format!("{LIB}\n{WAYS}\n{IMMUNE}\n{REAL_WAYS}dir={}\n", rooted(run_dir));
     let _ = writeln!(text, "real_way {}/- || {{ say \"$odd\"; exit 20; }}", quote(run_dir));
@@ -218,6 +222,16 @@ pub fn add_script(from: &Ruleset, to: &Ruleset, run_dir: &str) -> String {
          \t[ \"$({{ {}; }} | sha256sum)\" = \"$was  -\" ] || other 'what is loaded'",
         live_command(from.backend)
     );
+    if from.backend == Backend::Iptables {
+        // Our jumps come first again with each load, so what accepts before them would not any more.
+        text.push_str(
+            "[ -z \"$({ iptables-save; ip6tables-save; } 2>/dev/null | awk '\
+             /^\\*/{table=$0;split(\"\",passed);next}\
+             table!=\"*filter\"{next}\
+             /^-A (INPUT|OUTPUT|FORWARD) -j INFRA-/{passed[$2]=1;next}\
+             /^-A (INPUT|OUTPUT|FORWARD) /{if(!passed[$2])print}')\" ] || other 'what stands before our rules'\n",
+        );
+    }
     text.push_str("rm -rf \"$dir\" && mkdir -p \"$dir\" \"${marker%/*}\" || exit 1\n");
     text.push_str(&write_files(to, Older::GoesOn));
     text.push_str(&write_rollback());
@@ -225,7 +239,7 @@ pub fn add_script(from: &Ruleset, to: &Ruleset, run_dir: &str) -> String {
         Backend::Nftables => SNAPSHOT_NFT,
         Backend::Iptables => SNAPSHOT_IPTABLES,
     });
-    text.push_str("token=$(mktemp \"$dir/token.XXXXXX\") && printf '%s\\n' \"$token\" >\"$marker\" || exit 20\n");
+    text.push_str(&arm(KILLED));
     text.push_str(BACK);
     let _ = writeln!(text, "{{ {}; }} || back {REFUSED}", load_commands(to));
     text.push_str(": >\"$dir/loaded\"\n(\n");
@@ -233,7 +247,7 @@ pub fn add_script(from: &Ruleset, to: &Ruleset, run_dir: &str) -> String {
     if to.rules.iter().any(Rule::is_passage) {
         text.push_str(&closes_by_itself(&to.lasting()));
     }
-    text.push_str(") || back 26\nrm -f \"$marker\" \"$token\"\nexit 0\n");
+    text.push_str(") || back 26\nrm -f \"$marker\" \"$token\"\ndisarm\nexit 0\n");
     whole(&text)
 }
 
@@ -406,6 +420,9 @@ if ! plain \"$marker\" || ! read -r token <\"$marker\" || [ \"${token%/*}\" != \
 fi
 ";
 
+/// When the host brings back what [`add_script`] has not come to the end of: long after the script itself is over, or was ended.
+const KILLED: Duration = Duration::from_mins(3);
+
 const TAKE_TOKEN: &str = "\
 # What was loaded is not to stand: the old rules come back.
 put_back() {
@@ -447,6 +464,7 @@ exec 8>>\"$state/step.lock\" && flock -w 50 8 || { say 'a step of an earlier run
 const BACK: &str = "\
 back() {
 	sh \"$dir/rollback.sh\" \"$token\"
+	disarm
 	[ ! -e \"$dir/rollback-failed\" ] || { cat \"$dir/rollback.log\" >&2; exit 24; }
 	exit \"$1\"
 }
