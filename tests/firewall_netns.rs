@@ -1208,6 +1208,18 @@ fn added_in_one_go(backend: Backend) {
     assert_eq!(undo(&net, dir), Status::PutBack);
     as_before();
 
+    // And where nobody comes, the host brings them back by itself.
+    let soon = killed.replacen("-lt 180 ]", "-lt 1 ]", 1);
+    assert_ne!(soon, killed);
+    let _ = net.sh("web1", dir, &soon);
+    assert_eq!(reached(), Reach::Open);
+    let back = Instant::now() + Duration::from_secs(20);
+    while reached() != Reach::Drop {
+        assert!(Instant::now() < back, "the rules of a run that was killed stay");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    as_before();
+
     let out = net.sh("web1", dir, &add);
     assert_eq!(String::from_utf8_lossy(&out.stderr), "");
     assert_eq!(Status::of(out.status.code().unwrap()), Status::Done);

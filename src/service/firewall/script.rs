@@ -188,7 +188,7 @@ fn arm(window: Duration) -> String {
          /bin/sh \"$dir/rollback.sh\" \"$token\" || {{ rm -f \"$token\" \"$marker\"; exit 20; }}\n\
          else\n\
          \tsetsid sh -c 'i=0; while [ $i -lt {seconds} ] && [ -e \"$2\" ]; do sleep 1; i=$((i + 1)); done; exec sh \"$1\" \"$2\"' \
-         sh \"$dir/rollback.sh\" \"$token\" </dev/null >/dev/null 2>&1 &\n\
+         sh \"$dir/rollback.sh\" \"$token\" </dev/null >/dev/null 2>&1 8>&- &\n\
          fi\n"
     )
 }
@@ -324,7 +324,7 @@ fn closes_by_itself(lasting: &Ruleset) -> String {
          \tsystemctl stop \"$closer.service\" >/dev/null 2>&1 || :\n\
          \tsystemd-run --quiet --collect --unit=\"$closer\" /bin/sh \"$dir/close.sh\" || exit 1\n\
          else\n\
-         \tsetsid sh \"$dir/close.sh\" </dev/null >/dev/null 2>&1 &\n\
+         \tsetsid sh \"$dir/close.sh\" </dev/null >/dev/null 2>&1 8>&- &\n\
          fi\n",
         whole(&body)
     )
