@@ -77,7 +77,7 @@ pub(super) fn run(accept: &Accept, global: &Global, services: Services, reporter
         return Err(refuse(message, &format!("look at it on the host: `infra ssh {}`", host.name)));
     };
     if let Some(line) =
-        live.lines().position(|line| line.contains(|c| visible::hides(c) || c == char::REPLACEMENT_CHARACTER))
+        live.split('\n').position(|line| line.contains(|c| visible::hides(c) || c == char::REPLACEMENT_CHARACTER))
     {
         let message =
             format!("line {} of {path} on {} has bytes or characters that are no visible text", line + 1, host.name);

@@ -60,6 +60,10 @@ pub(super) fn run(history: &History, global: &Global, reporter: &Reporter) -> Do
     }
     if run.is_none() {
         shown.truncate(history.last);
+    } else {
+        for past in &mut shown {
+            past.planned = journals::planned(&site.state, &past.run);
+        }
     }
     reporter.runs(&shown, run.is_some(), &none)?;
     Ok(if away.is_empty() { exit::DONE } else { exit::UNREACHABLE })

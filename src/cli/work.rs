@@ -456,7 +456,8 @@ impl<'a> Work<'a> {
         let options = &Options { parallel: self.connector.at_once(options.parallel), ..options.clone() };
         let (flag, undecided) = (self.interrupt.flag(), prepared.undecided.clone());
         let changed = prepared.plan.hosts.iter().filter(|(_, host)| !host.phases.is_empty()).map(|(name, _)| name);
-        history::save_beginning(&self.site.state, &options.run, &changed.collect())?;
+        let plan = self.reporter.plan_text(self.site, &prepared.plan);
+        history::save_beginning(&self.site.state, &options.run, &plan, &changed.collect())?;
         let mut outcome = self.reporter.during(&self.interrupt, |events| {
             transaction::execute(self.site, prepared, materials, &self.connector, options, flag, &events)
         });

@@ -16,6 +16,7 @@ use crate::fleet::event::{HostOutcome, Outcome};
 use crate::fleet::identity;
 use crate::fleet::journals::Record;
 use crate::inventory::site::{Host, Site};
+use crate::plan::body::Digest;
 use crate::plan::state::{Facts, ObservedFleet, Version};
 
 /// How the file of a run ends that has begun.
@@ -205,13 +206,20 @@ pub fn retired(site: &Site) -> BTreeMap<&HostName, PathBuf> {
     site.hosts.values().filter(same).map(|host| (&host.name, file(&host.name))).collect()
 }
 
-/// Writes which hosts a run is about to change, so that one that is killed is known to have left them undone.
+/// Where the plan of a run is.
+pub(super) fn plan_file(state: &Path, run: &str) -> PathBuf {
+    state.join("runs").join(format!("{run}.plan"))
+}
+
+/// Writes the plan of a run as it is shown, and which hosts it is about to change, so that a run that is killed is known to have left
+/// them undone.
 ///
 /// # Errors
 /// Any error of the file system.
-pub fn save_beginning(state: &Path, run: &str, hosts: &BTreeSet<&HostName>) -> io::Result<()> {
+pub fn save_beginning(state: &Path, run: &str, plan: &str, hosts: &BTreeSet<&HostName>) -> io::Result<()> {
     let folder = state.join("runs");
     fsx::private_dir(&folder)?;
+    fsx::write_atomic(&plan_file(state, run), plan.as_bytes(), 0o600)?;
     fsx::write_atomic(&folder.join(format!("{run}.{BEGUN}")), &serde_json::to_vec(hosts)?, 0o600)
 }
 
@@ -224,7 +232,8 @@ pub fn save_outcome(state: &Path, outcome: &Outcome) -> io::Result<()> {
     fsx::private_dir(&folder)?;
     // A person may look at it with `cat`.
     let (who, command) = (Some(identity::who()), Some(identity::command()));
-    let text = serde_json::to_string_pretty(&Record { outcome: outcome.clone(), who, command })?;
+    let plan = fsx::read_bounded(&plan_file(state, &outcome.run), fsx::STATE_BYTES).ok().map(|text| Digest::of(&text));
+    let text = serde_json::to_string_pretty(&Record { outcome: outcome.clone(), who, command, plan })?;
     fsx::write_atomic(&folder.join(format!("{}.json", outcome.run)), visible::json(&text).as_bytes(), 0o600)?;
     match fs_err::remove_file(folder.join(format!("{}.{BEGUN}", outcome.run))) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -289,15 +298,20 @@ mod tests {
         }
         // A run that is killed has left all that it was to change, beside what the run before it left.
         let c = host("c");
-        save_beginning(dir.path(), "20261125T184501", &BTreeSet::from([&c])).unwrap();
+        save_beginning(dir.path(), "20261125T184501", "plan for shop\n", &BTreeSet::from([&c])).unwrap();
         assert_eq!(last_undone(dir.path()), Some(BTreeSet::from([host("b"), c.clone()])));
         let hosts = BTreeMap::from([(c.clone(), HostOutcome::Changed)]);
         let outcome = Outcome { run: "20261125T184501".into(), hosts, ..Outcome::default() };
         save_outcome(dir.path(), &outcome).unwrap();
+        let past = crate::fleet::journals::remembered(dir.path());
+        let one = &past["20261125T184501"];
+        assert_eq!(one.plan, Some(Digest::of(b"plan for shop\n")));
+        assert_eq!(crate::fleet::journals::planned(dir.path(), &one.run), ["plan for shop"]);
+        assert_eq!(past["20261124T184501"].plan, None);
         assert_eq!(last_undone(dir.path()), Some(BTreeSet::new()));
         // A later run that got through on some of the hosts of a killed one leaves the others as they are.
         let d = host("d");
-        save_beginning(dir.path(), "20261126T100000", &BTreeSet::from([&c, &d])).unwrap();
+        save_beginning(dir.path(), "20261126T100000", "", &BTreeSet::from([&c, &d])).unwrap();
         let hosts = BTreeMap::from([(d.clone(), HostOutcome::Changed)]);
         save_outcome(dir.path(), &Outcome { run: "20261126T110000".into(), hosts, ..Outcome::default() }).unwrap();
         assert_eq!(last_undone(dir.path()), Some(BTreeSet::from([c.clone()])));

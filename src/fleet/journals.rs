@@ -11,11 +11,13 @@ use crate::base::fsx;
 use crate::base::net::HostName;
 use crate::base::words::count;
 use crate::fleet::event::{HostOutcome, Outcome, StepFate};
+use crate::fleet::history;
 use crate::fleet::run;
 use crate::fleet::survey::Connector;
 use crate::host::report;
 use crate::host::transport::Script;
 use crate::inventory::site::Host;
+use crate::plan::body::Digest;
 
 /// Most bytes of a host's journals.
 const ANSWER: usize = 4 << 20;
@@ -51,6 +53,10 @@ pub struct Past {
     pub command: Option<String>,
     /// How long it took, where that is known.
     pub seconds: Option<f64>,
+    /// The digest of its plan (SHA-256), where that is known.
+    pub plan: Option<Digest>,
+    /// The plan as it was shown, lines; told of one run alone.
+    pub planned: Vec<String>,
     /// Whether the controller's state tells of it; else only hosts do.
     pub remembered: bool,
     /// What became of each host.
@@ -71,6 +77,9 @@ pub struct Record {
     /// By which command.
     #[serde(default)]
     pub command: Option<String>,
+    /// The digest of the plan's text, which stands beside it.
+    #[serde(default)]
+    pub plan: Option<Digest>,
 }
 
 /// Whether a text is the name of a run, or how one begins: its time, and what chance has added.
@@ -102,7 +111,14 @@ pub fn remembered(state: &Path) -> BTreeMap<String, Past> {
     json.filter_map(read).map(|record| (record.outcome.run.clone(), past(record))).collect()
 }
 
-fn past(Record { outcome, who, command }: Record) -> Past {
+/// The plan of a run as it was shown, lines; nothing where the state does not have it.
+pub fn planned(state: &Path, run: &str) -> Vec<String> {
+    let text = history::plan_file(state, run);
+    let text = fsx::read_text(&text, fsx::STATE_BYTES).unwrap_or_default();
+    text.lines().map(ToOwned::to_owned).collect()
+}
+
+fn past(Record { outcome, who, command, plan }: Record) -> Past {
     let mut words: Vec<String> =
         outcome.steps.iter().map(|step| format!("{}: {}", step.subject, fate(&step.fate))).collect();
     words.extend(outcome.refused);
@@ -110,7 +126,8 @@ fn past(Record { outcome, who, command }: Record) -> Past {
     words.extend(outcome.notes);
     words.extend(outcome.interrupted.then(|| "the person stopped it".to_owned()));
     let hosts = outcome.hosts.into_iter().map(|(host, outcome)| (host, verdict(outcome))).collect();
-    Past { run: outcome.run, who, command, seconds: Some(outcome.seconds), remembered: true, hosts, words }
+    let (run, seconds) = (outcome.run, Some(outcome.seconds));
+    Past { run, who, command, seconds, plan, planned: Vec::new(), remembered: true, hosts, words }
 }
 
 fn fate(fate: &StepFate) -> String {
@@ -177,6 +194,8 @@ fn parse(host: &HostName, text: &str, runs: &mut BTreeMap<String, Past>) {
             who: None,
             command: None,
             seconds: None,
+            plan: None,
+            planned: Vec::new(),
             remembered: false,
             hosts: BTreeMap::new(),
             words: Vec::new(),

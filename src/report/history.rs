@@ -27,6 +27,9 @@ pub(super) fn draw(runs: &[Past], whole: bool, none: &str, paint: Paint) -> Stri
         if let Some(command) = &past.command {
             let _ = writeln!(out, "  {}", clean(command));
         }
+        if let Some(plan) = &past.plan {
+            let _ = writeln!(out, "  plan {}", paint.faint(&plan.to_string()));
+        }
         let mut fates: BTreeMap<&str, Vec<&HostName>> = BTreeMap::new();
         for (host, fate) in &past.hosts {
             fates.entry(&fate.verdict).or_default().push(host);
@@ -47,6 +50,12 @@ pub(super) fn draw(runs: &[Past], whole: bool, none: &str, paint: Paint) -> Stri
         }
         for words in &past.words {
             let _ = writeln!(out, "  {}", clean(words));
+        }
+        if !past.planned.is_empty() {
+            out.push_str("  the plan:\n");
+        }
+        for line in &past.planned {
+            let _ = writeln!(out, "    {}", clean(line));
         }
         for (host, fate) in &past.hosts {
             for (title, lines) in [("words", &fate.words), ("journal", &fate.journal)] {

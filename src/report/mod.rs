@@ -130,6 +130,17 @@ impl Reporter {
         self.data(&plan::draw(site, plan, view))
     }
 
+    /// A plan as it is shown, without colours, with the controller's steps and without what is never told.
+    pub fn plan_text(&self, site: &Site, plan: &Plan) -> String {
+        let view = plan::View { width: WIDTH, verbose: false, paint: Paint::default(), services: self.services };
+        let mut text = plan::draw(site, plan, view);
+        for (title, lines) in steps::words(plan) {
+            text.push('\n');
+            text.push_str(&steps::block(&title, lines));
+        }
+        self.hidden.text(&visible::printed(&text))
+    }
+
     /// Shows a plan on stdout as Markdown, for a comment of a pull request, with what it is `without`.
     ///
     /// # Errors

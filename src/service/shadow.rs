@@ -85,6 +85,8 @@ fn literally(line: &str) -> String {
         return line.to_owned();
     }
     let (text, end) = line.strip_suffix('\n').map_or((line, ""), |text| (text, "\n"));
+    // `endraw` in any spelling would end it, and what follows would be carried out.
+    let text = text.replace("{%", "{% endraw %}{{ \"{%\" }}{% raw %}");
     format!("{{% raw %}}{text}{{% endraw %}}{end}")
 }
 
