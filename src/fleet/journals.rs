@@ -286,7 +286,7 @@ mod tests {
         let host: HostName = "web1".parse().unwrap();
         let hosts = [(host.clone(), HostOutcome::Changed)].into();
         let outcome = Outcome { run: "20261123T184501-k7q2xm".into(), hosts, seconds: 4.5, ..Outcome::default() };
-        crate::fleet::history::save_outcome(state.path(), &outcome).unwrap();
+        history::save_outcome(state.path(), &outcome).unwrap();
         let mut runs = remembered(state.path());
         parse(&host, "run 20261123T184501-k7q2xm 1795459999\n\tweb begins\n", &mut runs);
         let past = &runs["20261123T184501-k7q2xm"];
