@@ -15,7 +15,7 @@ use crate::base::diagnostic::{Diagnostic, did_you_mean};
 use crate::base::net::HostName;
 use crate::base::{fsx, secret, visible};
 use crate::inventory::site::Site;
-use crate::plan::state::{DesiredHost, Facts, File};
+use crate::plan::state::{DesiredHost, Facts, File, ObservedFile};
 use crate::report::Reporter;
 use crate::service::render::Templates;
 use crate::service::{Services, shadow};
@@ -69,28 +69,7 @@ pub(super) fn run(accept: &Accept, global: &Global, services: Services, reporter
         let help = "change it by the inventory or by a template of your own; a host's secrets never come here";
         return Err(refuse(format!("{path} holds secrets or certificates, so its text is not read from hosts"), help));
     }
-    let Some(live) = seen.and_then(|seen| seen.text.as_deref()) else {
-        let message = format!(
-            "the text of {path} on {} cannot be read: it is gone, no file, or not for everyone to read",
-            host.name
-        );
-        return Err(refuse(message, &format!("look at it on the host: `infra ssh {}`", host.name)));
-    };
-    if let Some(line) =
-        live.split('\n').position(|line| line.contains(|c| visible::hides(c) || c == char::REPLACEMENT_CHARACTER))
-    {
-        let message =
-            format!("line {} of {path} on {} has bytes or characters that are no visible text", line + 1, host.name);
-        return Err(refuse(
-            message,
-            &format!("a template cannot have them: look at the file on the host (`infra ssh {}`)", host.name),
-        ));
-    }
-    if reporter.hidden().text(live) != live {
-        let help =
-            "take it out of the file on the host, and change it where it is used: every user of that host can read it";
-        return Err(refuse(format!("{path} on {} holds a secret now", host.name), help));
-    }
+    let live = readable(seen, (path, &host.name), reporter)?;
     let templates = stages::templates(services, &site, reporter)?;
     let facts = prepared.survey.facts();
     let (marked, trace) = templates.traced()?;
@@ -166,6 +145,35 @@ fn chosen<'d>(desired: &'d DesiredHost, accept: &Accept) -> Result<&'d str, Stop
             Err(Stop::Refused(message, vec!["name one by its whole path".to_owned()]))
         }
     }
+}
+
+/// What stands in a file of a host, where it can be a template's word.
+fn readable<'o>(
+    seen: Option<&'o ObservedFile>,
+    (path, host): (&str, &HostName),
+    reporter: &Reporter,
+) -> Result<&'o str, Stop> {
+    let refuse = |message: String, help: &str| Stop::Refused(message, vec![help.to_owned()]);
+    let Some(live) = seen.and_then(|seen| seen.text.as_deref()) else {
+        let message =
+            format!("the text of {path} on {host} cannot be read: it is gone, no file, or not for everyone to read");
+        return Err(refuse(message, &format!("look at it on the host: `infra ssh {host}`")));
+    };
+    if let Some(line) =
+        live.split('\n').position(|line| line.contains(|c| visible::hides(c) || c == char::REPLACEMENT_CHARACTER))
+    {
+        let message = format!("line {} of {path} on {host} has bytes or characters that are no visible text", line + 1);
+        return Err(refuse(
+            message,
+            &format!("a template cannot have them: look at the file on the host (`infra ssh {host}`)"),
+        ));
+    }
+    if reporter.hidden().text(live) != live {
+        let help =
+            "take it out of the file on the host, and change it where it is used: every user of that host can read it";
+        return Err(refuse(format!("{path} on {host} holds a secret now"), help));
+    }
+    Ok(live)
 }
 
 /// Writes a template beside the inventory.
