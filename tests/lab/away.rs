@@ -275,8 +275,10 @@ fn retired(bench: &Bench) {
     assert_ne!(said.code, 0, "app2 lets others in");
     bench.sh("web1", "grep -q 10.0.3.12 /etc/infra/programs/programs.cfg").expect(1);
     // Nobody sets it up again by mistake, and twice is nothing.
-    let said = bench.infra(&["apply", "--yes"]).expect(2);
-    assert!(said.err.contains("it was retired since "), "{said:?}");
+    for words in [&["apply", "--yes"][..], &["apply", "--yes", "--limit", "web1"], &["diff"], &["drift"]] {
+        let said = bench.infra(words).expect(2);
+        assert!(said.err.contains("app2 was retired, and its lines are still in the inventory"), "{said:?}");
+    }
     let said = bench.infra(&["retire", "app2", "--firewall", "closed", "--yes"]).expect(0);
     assert!(said.err.contains("app2 was retired since ") && said.out.contains("nothing to do"), "{said:?}");
     bench.edit("  app2: { address: [10.0.3.12, \"fd00:0:0:3::12\"], roles: [app] }\n", "");

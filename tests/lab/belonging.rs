@@ -175,7 +175,7 @@ fn past_runs(bench: &Bench) {
         said.out
     );
     std::fs::rename(&runs, &kept).unwrap();
-    assert!(bench.infra(&["history", "--local"]).expect(0).out.contains("no run is known"));
+    assert!(bench.infra(&["history", "--local"]).expect(0).out.contains("no host was asked"));
     let said = bench.infra(&["history", "inventory.yml"]).expect(0);
     println!("{}", said.out);
     assert!(said.out.contains(" UTC by ") && said.out.contains("  infra apply --yes\n"), "{}", said.out);
@@ -190,6 +190,9 @@ fn past_runs(bench: &Bench) {
     bench.infra(&["history", run, "--json"]).expect(0);
     bench.infra(&["history", "20200101T000000"]).expect(2);
     std::fs::rename(&kept, &runs).unwrap();
+    // The plan itself is the controller's to tell.
+    let said = bench.infra(&["history", run]).expect(0);
+    assert!(said.out.contains("  plan ") && said.out.contains("  the plan:\n    plan for "), "{}", said.out);
 }
 
 fn one_that_left(bench: &Bench) {

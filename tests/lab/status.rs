@@ -54,7 +54,7 @@ pub(crate) fn a_fleet_that_is_well(bench: &Bench) {
     );
     has(&page, &["6 hosts, all well", "app2</strong>", "TLS, for "]);
     let nowhere = bench.infra(&["status", "--html", "/none/x.html"]).expect(2);
-    has(&nowhere.err, &["/none/x.html cannot be written", "a folder that is there"]);
+    has(&nowhere.err, &["`/none/x.html` cannot be written: there is no folder `/none`", "make that folder"]);
 }
 
 /// Each request through the edge is one, by its status.
