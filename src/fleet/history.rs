@@ -14,7 +14,7 @@ use crate::base::net::HostName;
 use crate::base::visible;
 use crate::fleet::event::{HostOutcome, Outcome};
 use crate::fleet::identity;
-use crate::fleet::journals::Record;
+use crate::fleet::journals::{Record, plan_file};
 use crate::inventory::site::{Host, Site};
 use crate::plan::body::Digest;
 use crate::plan::state::{Facts, ObservedFleet, Version};
@@ -204,11 +204,6 @@ pub fn retired(site: &Site) -> BTreeMap<&HostName, PathBuf> {
             .is_some_and(|old: Vec<IpAddr>| old == host.addresses)
     };
     site.hosts.values().filter(same).map(|host| (&host.name, file(&host.name))).collect()
-}
-
-/// Where the plan of a run is.
-pub(super) fn plan_file(state: &Path, run: &str) -> PathBuf {
-    state.join("runs").join(format!("{run}.plan"))
 }
 
 /// Writes the plan of a run as it is shown, and which hosts it is about to change, so that a run that is killed is known to have left

@@ -2,7 +2,7 @@
 //! still tell of the last ten runs that changed them.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,6 @@ use crate::base::fsx;
 use crate::base::net::HostName;
 use crate::base::words::count;
 use crate::fleet::event::{HostOutcome, Outcome, StepFate};
-use crate::fleet::history;
 use crate::fleet::run;
 use crate::fleet::survey::Connector;
 use crate::host::report;
@@ -105,16 +104,18 @@ pub fn begins_run(text: &str) -> bool {
 pub fn remembered(state: &Path) -> BTreeMap<String, Past> {
     let files = fs_err::read_dir(state.join("runs")).into_iter().flatten().flatten().map(|entry| entry.path());
     let json = files.filter(|path| path.extension().is_some_and(|ending| ending == "json"));
-    let read = |path: std::path::PathBuf| {
-        serde_json::from_slice::<Record>(&fsx::read_bounded(&path, fsx::STATE_BYTES).ok()?).ok()
-    };
+    let read = |path: PathBuf| serde_json::from_slice::<Record>(&fsx::read_bounded(&path, fsx::STATE_BYTES).ok()?).ok();
     json.filter_map(read).map(|record| (record.outcome.run.clone(), past(record))).collect()
+}
+
+/// Where the plan of a run is.
+pub(super) fn plan_file(state: &Path, run: &str) -> PathBuf {
+    state.join("runs").join(format!("{run}.plan"))
 }
 
 /// The plan of a run as it was shown, lines; nothing where the state does not have it.
 pub fn planned(state: &Path, run: &str) -> Vec<String> {
-    let text = history::plan_file(state, run);
-    let text = fsx::read_text(&text, fsx::STATE_BYTES).unwrap_or_default();
+    let text = fsx::read_text(&plan_file(state, run), fsx::STATE_BYTES).unwrap_or_default();
     text.lines().map(ToOwned::to_owned).collect()
 }
 
@@ -286,7 +287,7 @@ mod tests {
         let host: HostName = "web1".parse().unwrap();
         let hosts = [(host.clone(), HostOutcome::Changed)].into();
         let outcome = Outcome { run: "20261123T184501-k7q2xm".into(), hosts, seconds: 4.5, ..Outcome::default() };
-        history::save_outcome(state.path(), &outcome).unwrap();
+        crate::fleet::history::save_outcome(state.path(), &outcome).unwrap();
         let mut runs = remembered(state.path());
         parse(&host, "run 20261123T184501-k7q2xm 1795459999\n\tweb begins\n", &mut runs);
         let past = &runs["20261123T184501-k7q2xm"];
