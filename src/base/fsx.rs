@@ -169,12 +169,17 @@ fn owned(about: &Metadata) -> Option<String> {
     (about.uid() != 0 && about.uid() != ours).then(|| format!("belongs to another user (number {})", about.uid()))
 }
 
+/// The folder that a file is in, or would be; that of a bare name is `.`.
+pub fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Writes `bytes` to `path` with `mode` by a temporary file in the same folder, fsync, rename, fsync of the folder.
 ///
 /// # Errors
 /// Any error of the file system, with the path in its text.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir = folder(path);
     let mut file = tempfile::Builder::new()
         .prefix(".infra-")
         .permissions(std::fs::Permissions::from_mode(mode))

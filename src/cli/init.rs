@@ -434,14 +434,9 @@ fn write_new(file: &Path, text: &str) -> io::Result<()> {
     written
 }
 
-/// The folder of the inventory.
-fn folder(inventory: &Path) -> &Path {
-    inventory.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
 /// Puts the schema beside the inventory, where the first line of that says; gives a sentence about that.
 fn for_editors(inventory: &Path) -> Result<String, Stop> {
-    let file = folder(inventory).join(SCHEMA);
+    let file = fsx::folder(inventory).join(SCHEMA);
     let (shown, again) = (file.display(), format!("`infra schema inventory > {}`", file.display()));
     match fs_err::symlink_metadata(&file) {
         Ok(there) if there.is_file() => {
@@ -473,7 +468,7 @@ fn keeps_out(text: &str) -> bool {
 
 /// Sees to it that the state, which holds keys, does not come into git; gives a sentence about that.
 fn ignore(inventory: &Path) -> String {
-    let file = folder(inventory).join(IGNORE);
+    let file = fsx::folder(inventory).join(IGNORE);
     let not_kept = |error: io::Error| format!("warning: {error}; see to it that `state/` does not come into git");
     let old = match fsx::read_bounded(&file, SOURCE) {
         Ok(bytes) => bytes,

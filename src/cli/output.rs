@@ -67,7 +67,7 @@ impl Output {
         let about = match fs_err::metadata(file) {
             Ok(about) => about,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let folder = folder(file);
+                let folder = fsx::folder(file);
                 return if file.file_name().is_none() || file.as_os_str().is_empty() {
                     refused(format!("`{shown}` names no file"), "name a file")
                 } else if folder.is_dir() {
@@ -113,9 +113,8 @@ impl Output {
             let to = match fs_err::canonicalize(&self.file) {
                 Ok(to) => to,
                 // A link that leads to nothing: what it leads to is made.
-                Err(_) => {
-                    fs_err::read_link(&self.file).map_or_else(|_| self.file.clone(), |to| folder(&self.file).join(to))
-                }
+                Err(_) => fs_err::read_link(&self.file)
+                    .map_or_else(|_| self.file.clone(), |to| fsx::folder(&self.file).join(to)),
             };
             fsx::write_atomic(&to, bytes, self.kind.mode())
         };
@@ -124,10 +123,6 @@ impl Output {
             Stop::Refused(why, vec!["name a file in a folder that is there, and that you may write to".to_owned()])
         })
     }
-}
-
-fn folder(file: &Path) -> &Path {
-    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

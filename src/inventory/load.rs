@@ -114,7 +114,7 @@ struct Files {
 impl Files {
     /// Parses a file and merges what it includes into it.
     fn add(&mut self, source: Source, path: &Path) -> Option<Node> {
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = fsx::folder(path);
         let fence = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
         if let Ok(real) = std::fs::canonicalize(path) {
             self.seen.insert(real, None);

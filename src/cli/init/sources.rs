@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use super::questions::Questions;
 use crate::base::diagnostic::{Diagnostic, did_you_mean};
+use crate::base::fsx;
 use crate::base::net::{HostName, Invalid, Port};
 use crate::base::words::count;
 use crate::cli::stop::Stop;
@@ -211,7 +212,7 @@ pub(super) fn ansible(
     let elsewhere: Vec<String> = elsewhere.into_iter().map(|(name, how)| format!("{name} ({how})")).collect();
     let elsewhere: Vec<&str> = elsewhere.iter().map(String::as_str).collect();
     tell_left_out(&elsewhere, "Ansible does not reach them by SSH", "infra has no other way", reporter);
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = fsx::folder(file);
     for beside in ["group_vars", "host_vars"] {
         if folder.join(beside).is_dir() {
             reporter
@@ -327,7 +328,7 @@ pub(super) fn ssh_config(
     let config = file.map_or(Config::Default, |file| Config::File(file.to_owned()));
     let from = format!("`{}`", path.display());
     // What is named and cannot be read is told; files that it includes are optional to ssh itself.
-    crate::base::fsx::read_text(&path, super::SOURCE).map_err(|error| Diagnostic::error(error.to_string()))?;
+    fsx::read_text(&path, super::SOURCE).map_err(|error| Diagnostic::error(error.to_string()))?;
     let names = ssh_config::names(&config);
     if names.is_empty() {
         let error = Diagnostic::error(format!("{from} has no block of a host (`Host web1`)"));
