@@ -12,10 +12,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use infra::base::secret::Secret;
+use infra::fleet::files::Files;
 use infra::host::known_hosts::KnownHosts;
 use infra::host::ssh::{Ask, Become, Bounds, Config, Options, Prompt, SshTransport, Target, presented_keys};
 use infra::host::transport::{Script, Transport, TransportError};
 use infra::host::trust::trust;
+use infra::service::firewall::entries::Entry;
 
 const SSHD: &str = "/usr/sbin/sshd";
 
@@ -370,6 +372,61 @@ fn more_hosts_than_descriptors_are_all_asked_and_asked_again() {
     assert!(all_kept > 0, "this test has enough files for all hosts, and shows nothing");
     assert!(survey.unreachable.is_empty(), "{:?}", survey.unreachable);
     assert_eq!(again, vec!["again\n"; HOSTS]);
+}
+
+/// As for a run that changes so many hosts, with as few descriptors as it asks for.
+#[test]
+fn where_hosts_are_held_a_new_login_to_each_fits_beside() {
+    let server = Sshd::start("MaxStartups 200");
+    // Without the folder that is read.
+    let open = || fs::read_dir("/proc/self/fd").unwrap().count() - 1;
+    let before = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let limit = |files: usize| {
+        let limit = rustix::process::Rlimit { current: Some(files as u64), maximum: before.maximum };
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+    };
+    let login = |connector: &infra::fleet::connect::SshConnector, host: &infra::inventory::site::Host| {
+        infra::fleet::survey::Connector::connect(connector, host)
+            .and_then(|mut new| new.run(&Script::new("confirm", "echo new"), b""))
+            .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    for (most, held, at_once) in [(64, 20, Some(1)), (64, 30, None), (128, 40, Some(8)), (128, 100, None)] {
+        let files = Files::of(most);
+        let share = files.beside(held, 8);
+        assert_eq!(share.map(|share| share.at_once), at_once, "{most} {held}");
+        let Some(share) = share else { continue };
+        let site = site_of((0..held).map(|n| (format!("h{n}"), format!("10.0.0.{}", n + 1), &server)));
+        let connector = infra::fleet::connect::SshConnector::new(None).known_hosts(vec![server.path("known_hosts")]);
+        let connector = connector.keeping(files.kept(8));
+        // What stands open already is in no sum; what the program needs beside hosts is not needed here.
+        let (own, beside) = (open(), Files::enough(0, 0));
+        limit(own + most - beside);
+        let mut survey = asked(&site, &connector, 4);
+        connector.keep(share.kept);
+        let hold = |session: &mut Box<dyn Transport>| session.hold(&Script::new("lock", "echo locked; cat >/dev/null"));
+        let locks: Vec<_> = survey.sessions.values_mut().map(hold).collect();
+        limit(own + Files::enough(held, share.at_once) - beside);
+        let entries = (1..=9).map(|n| Entry {
+            address: format!("127.0.0.{n}").parse().unwrap(),
+            port: server.port.to_string().parse().unwrap(),
+            flow: "a -> b".into(),
+            open: true,
+        });
+        let entries = entries.collect();
+        let said = infra::fleet::run::each(site.hosts.values().collect(), share.at_once, |host| {
+            let reached = infra::host::reach::open(&entries).len();
+            (reached, login(&connector, host))
+        });
+        // The same without room for a login; that it waits for room takes a while.
+        limit(own + held);
+        let short = (most == 64).then(|| login(&connector, site.hosts.values().next().unwrap()));
+        limit(usize::try_from(before.current.unwrap_or(1 << 16)).unwrap());
+        assert!(survey.unreachable.is_empty(), "{:?}", survey.unreachable);
+        assert!(locks.iter().all(Result::is_ok), "{locks:?}");
+        // The server listens at one of the addresses alone.
+        assert!(said.iter().all(|(reached, new)| *reached == 1 && *new == Ok("new\n".to_owned())), "{said:?}");
+        assert!(short.is_none_or(|new| new.is_err()), "this test has enough files, and shows nothing");
+    }
 }
 
 #[test]

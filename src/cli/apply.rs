@@ -175,6 +175,9 @@ pub(super) fn on(
         work.finished(&outcome, all, &issued)?;
         return Ok(Some(exit::of(&outcome)));
     }
+    if !prepared.plan.leaves_hosts() {
+        work.share(&prepared, &options)?;
+    }
     // What a person waits for; the time that they take to answer is their own.
     let (looked, asked) = (work.began.elapsed().as_secs_f64(), Instant::now());
     // What the controller comes to remember changes nothing that a person would have to agree to.

@@ -39,7 +39,7 @@ pub struct Global {
 impl Global {
     /// How many hosts are worked on at the same time, as far as this machine allows; more where nobody has chosen and they are far.
     pub(super) fn at_once(&self) -> usize {
-        self.parallel.map_or(pace::USUAL, NonZeroUsize::get).min(limits::at_once())
+        self.parallel.map_or(pace::USUAL, NonZeroUsize::get).min(limits::files().at_once())
     }
 
     /// The limits as a hint repeats them: ` --limit web1,role:db`.

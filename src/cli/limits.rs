@@ -1,70 +1,53 @@
 //! What the machine allows this process: takes the limits that it was started with, raises those that stand in the way of many hosts,
 //! and tells where that is not enough.
 
+use std::sync::OnceLock;
+
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::fleet::files::{Files, Share};
 use crate::report::text::count;
 
 /// Most open files that are asked for, where the machine sets no bound.
-const FILES: u64 = 1 << 20;
+const MOST: u64 = 1 << 20;
 
-/// Open files beside those of the hosts: what is read and written, a terminal, what `ssh` is asked.
-const BESIDE: usize = 32;
+/// What stands open when a program begins: its input and both outputs.
+const USUAL: usize = 3;
 
-/// What opening a connection takes at most: through a jump a socket with both ends, and what its command says and is started by.
-const OPENING: usize = 6;
+/// The files that whoever has started this process has left open in it, beside the usual ones.
+static INHERITED: OnceLock<usize> = OnceLock::new();
 
-/// More connections are not kept while nobody asks over them, as each takes memory on both sides.
-const KEPT: usize = 64;
-
-/// Files beside those of hosts that are locked.
-const SPARE: usize = 64;
-
-/// How many files this process may have open.
-fn most() -> usize {
-    getrlimit(Resource::Nofile).current.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX)
+/// The files that this process may have open.
+pub(super) fn files() -> Files {
+    let most = getrlimit(Resource::Nofile).current.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+    Files::of(most.saturating_sub(INHERITED.get().copied().unwrap_or_default()))
 }
 
-/// Most hosts to which connections may be opened at the same time.
-pub(super) fn at_once() -> usize {
-    opened_by(most())
-}
-
-fn opened_by(most: usize) -> usize {
-    (most.saturating_sub(BESIDE) / OPENING).max(1)
-}
-
-/// How many files connections may keep while nobody asks over them, beside those to so many hosts that are opened at the same time.
-pub(super) fn kept(at_once: usize) -> usize {
-    kept_of(most(), at_once)
-}
-
-fn kept_of(most: usize, at_once: usize) -> usize {
-    most.saturating_sub(BESIDE).saturating_sub(at_once.saturating_mul(OPENING)).min(KEPT)
-}
-
-/// What a person should know before a run that holds the locks of so many hosts, each by its connection; nothing where that works.
-pub(super) fn short(hosts: usize) -> Option<String> {
-    told(hosts, most())
-}
-
-fn told(hosts: usize, most: usize) -> Option<String> {
-    let needed = hosts + SPARE;
-    (most < needed).then(|| {
-        format!(
-            "warning: this machine lets infra open {}, and a run that changes {} keeps about {needed} open: not all hosts will be \
-             reached; raise the limit (`ulimit -n {needed}`), or go to fewer hosts at a time with `--limit`",
-            count(most, "file"),
+/// How a run on hosts of which connections keep `held` files shares them out, where it would work on `at_once` hosts at the same time.
+///
+/// # Errors
+/// A sentence and what to do, where not all of the hosts could be held and logged in to once more.
+pub(super) fn share(files: Files, hosts: usize, held: usize, at_once: usize) -> Result<Share, (String, String)> {
+    files.beside(held, at_once).ok_or_else(|| {
+        let (needed, well) = (Files::enough(held, 1), Files::enough(held, at_once));
+        let words = format!(
+            "this machine lets infra open {}, and a run that changes {} takes at least {needed}: it holds each of them by a connection, \
+             and has to log in once more to confirm new rules; nothing was done",
+            count(files.most(), "file"),
             count(hosts, "host")
-        )
+        );
+        (words, format!("raise the limit (`ulimit -n {well}`), or go to fewer hosts at a time with `--limit`"))
     })
 }
 
 /// Each host that is worked on takes an open file, and a jump one more. The usual soft limit of 1,024 is there for programs that use
 /// `select`(2), which none here does; the hard one stays.
 pub(super) fn raise() {
+    // One of them is the folder that is read.
+    let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    INHERITED.get_or_init(|| open.saturating_sub(USUAL + 1));
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let most = maximum.unwrap_or(FILES).min(FILES);
+    let most = maximum.unwrap_or(MOST).min(MOST);
     if current.is_some_and(|current| current < most) {
         // Where it is refused, the limit is as before.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum });
@@ -76,20 +59,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn few_files_are_kept_for_what_is_opened() {
-        for (most, at_once, kept) in
-            [(16, 1, 0), (64, 5, 2), (256, 32, 32), (256, 37, 2), (1024, 32, 64), (300, 32, 64)]
-        {
-            assert_eq!(kept_of(most, at_once), kept);
-            assert!(opened_by(most) >= at_once && opened_by(most) * OPENING <= most.max(OPENING));
-        }
-        assert_eq!(kept_of(usize::MAX, 256), KEPT);
-    }
-
-    #[test]
     fn who_has_too_few_files_for_all_hosts_is_told_before() {
-        assert_eq!((told(192, 256), told(1000, 1 << 20)), (None, None));
-        let words = told(193, 256).unwrap();
-        assert!(words.contains("open 256 files") && words.contains("`ulimit -n 257`"), "{words}");
+        assert!(share(Files::of(64), 25, 25, 32).is_ok() && share(Files::of(1 << 20), 1000, 2000, 32).is_ok());
+        let (words, help) = share(Files::of(128), 90, 90, 4).unwrap_err();
+        assert!(words.contains("open 128 files") && words.contains("at least 129"), "{words}");
+        assert!(help.contains("`ulimit -n 150`") && help.contains("--limit"), "{help}");
     }
 }

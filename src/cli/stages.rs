@@ -236,7 +236,7 @@ pub(super) fn connector(
     let at_once = global.at_once();
     SshConnector::new(asks.then(asked))
         .opening(at_once)
-        .keeping(limits::kept(at_once))
-        .adapting(global.parallel.is_none().then(limits::at_once))
+        .keeping(limits::files().kept(at_once))
+        .adapting(global.parallel.is_none().then(|| limits::files().at_once()))
         .telling(reporter.verbose() > 0)
 }

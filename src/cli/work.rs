@@ -21,6 +21,7 @@ use crate::fleet::beforehand::{self, Ahead};
 use crate::fleet::connect::SshConnector;
 use crate::fleet::drain::{self, Left};
 use crate::fleet::event::{Event, HostOutcome, Outcome};
+use crate::fleet::files::Share;
 use crate::fleet::rollback::Back;
 use crate::fleet::survey::{self, Away, Connector, Prepared, Sources};
 use crate::fleet::transaction::{self, Options};
@@ -440,20 +441,29 @@ impl<'a> Work<'a> {
         self.carried_out(&issued.materials, prepared, options, looked)
     }
 
+    /// How the descriptors of this process are shared out while a plan is carried out.
+    ///
+    /// # Errors
+    /// Where they do not suffice for all hosts of it: in the middle of it, good rules would be taken back for want of one.
+    pub(super) fn share(&self, prepared: &Prepared, options: &Options) -> Result<Share, Stop> {
+        let hosts = prepared.held().len();
+        // They are as far as they were when they were asked.
+        let at_once = self.connector.at_once(options.parallel);
+        limits::share(limits::files(), hosts, hosts * self.connector.files(), at_once)
+            .map_err(|(words, help)| Stop::Refused(words, vec![help]))
+    }
+
     fn carried_out(
         &self,
         materials: &Materials,
-        prepared: Prepared,
+        mut prepared: Prepared,
         options: &Options,
         looked: f64,
     ) -> Result<Outcome, Stop> {
-        let held = prepared.decisions.iter().flat_map(|decision| &decision.hosts);
-        let needed: BTreeSet<&HostName> = prepared.plan.changed().chain(held).collect();
-        if let Some(words) = limits::short(needed.len()) {
-            self.reporter.note(&words);
-        }
-        // They are as far as they were when they were asked.
-        let options = &Options { parallel: self.connector.at_once(options.parallel), ..options.clone() };
+        let share = self.share(&prepared, options)?;
+        self.connector.keep(share.kept);
+        prepared.rest();
+        let options = &Options { parallel: share.at_once, ..options.clone() };
         let (flag, undecided) = (self.interrupt.flag(), prepared.undecided.clone());
         let changed = prepared.plan.hosts.iter().filter(|(_, host)| !host.phases.is_empty()).map(|(name, _)| name);
         let plan = self.reporter.plan_text(self.site, &prepared.plan);

@@ -26,7 +26,11 @@ impl Watch {
         let (mut sessions, mut away) = (Sessions::new(), BTreeMap::new());
         for (host, answer) in answers {
             match answer {
-                Ok(session) => drop(sessions.insert(host, session)),
+                Ok(mut session) => {
+                    // All of them are open before the first is asked.
+                    session.rest();
+                    sessions.insert(host, session);
+                }
                 Err(error) => drop(away.insert(host, error.to_string())),
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +39,8 @@ struct Learned {
     agreed: Mutex<BTreeMap<String, BTreeSet<HostName>>>,
     /// The round trips of the first of them.
     trips: Mutex<Vec<Duration>>,
+    /// The most descriptors that one of them keeps.
+    files: AtomicUsize,
 }
 
 /// So many hosts say how far all are.
@@ -46,6 +48,7 @@ const FIRST: usize = 32;
 
 impl Learned {
     fn take(&self, host: &HostName, transport: &SshTransport) {
+        self.files.fetch_max(transport.files(), Ordering::Relaxed);
         locked(&self.agreed).entry(transport.agreed().to_owned()).or_default().insert(host.clone());
         let mut trips = locked(&self.trips);
         if trips.len() < FIRST {
@@ -123,6 +126,16 @@ impl SshConnector {
     pub fn keeping(mut self, files: usize) -> Self {
         self.room = Arc::new(Room::of(files));
         self
+    }
+
+    /// Has them keep no more than so many from now on.
+    pub fn keep(&self, files: usize) {
+        self.room.shrink(files);
+    }
+
+    /// The most descriptors that one connection has kept so far.
+    pub fn files(&self) -> usize {
+        self.learned.files.load(Ordering::Relaxed).max(1)
     }
 
     /// Works on more hosts at the same time where they are far, at most on so many.

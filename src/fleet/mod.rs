@@ -12,6 +12,7 @@ pub mod event;
 pub mod exec;
 pub mod explain;
 pub mod farewell;
+pub mod files;
 pub mod gone;
 pub mod history;
 pub mod identity;

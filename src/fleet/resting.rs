@@ -10,19 +10,24 @@ use crate::host::transport::{Hold, Output, Script, Transport, TransportError};
 /// The descriptors that connections may keep while nobody asks over them, shared by those of a run.
 #[derive(Debug)]
 pub(super) struct Room {
-    most: usize,
+    most: AtomicUsize,
     taken: AtomicUsize,
 }
 
 impl Room {
     /// Takes how many that are.
     pub(super) fn of(most: usize) -> Self {
-        Self { most, taken: AtomicUsize::new(0) }
+        Self { most: AtomicUsize::new(most), taken: AtomicUsize::new(0) }
+    }
+
+    /// Has them keep no more than `most` from now on. What is kept already goes as the connections are asked, or rest.
+    pub(super) fn shrink(&self, most: usize) {
+        self.most.fetch_min(most, Ordering::Relaxed);
     }
 
     /// Whether more is taken than may be kept.
     fn is_full(&self) -> bool {
-        self.taken.load(Ordering::Relaxed) > self.most
+        self.taken.load(Ordering::Relaxed) > self.most.load(Ordering::Relaxed)
     }
 }
 
@@ -144,7 +149,7 @@ impl Transport for Resting {
     }
 
     fn rest(&mut self) {
-        if self.soon {
+        if self.soon || self.room.is_full() {
             self.may_close();
         }
     }
@@ -204,6 +209,19 @@ mod tests {
         assert!(opened.load(Ordering::Relaxed) > 4);
         all.clear();
         assert_eq!(room.taken.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn what_rests_closes_where_the_room_has_become_less() {
+        let (room, opened) = (Arc::new(Room::of(8)), Arc::default());
+        let mut all: Vec<Resting> = (0..4).map(|_| resting(&room, &opened, false, false)).collect();
+        let (_, hold) = all[0].hold(&script("lock")).unwrap();
+        for (most, left) in [(8, 8), (4, 4), (0, 2), (8, 2)] {
+            room.shrink(most);
+            all.iter_mut().for_each(Resting::rest);
+            assert_eq!(room.taken.load(Ordering::Relaxed), left, "{most}");
+        }
+        drop(hold);
     }
 
     #[test]

@@ -248,6 +248,19 @@ pub struct Beside {
 }
 
 impl Prepared {
+    /// The hosts of which connections are kept to the end of a run that carries the plan out: each lives by its lock.
+    pub fn held(&self) -> BTreeSet<&HostName> {
+        let decided = self.decisions.iter().flat_map(|decision| &decision.hosts);
+        self.plan.changed().chain(decided).chain(self.others.sessions.keys()).collect()
+    }
+
+    /// Says of all other connections that nothing more is known to be asked over them.
+    pub fn rest(&mut self) {
+        let held: BTreeSet<HostName> = self.held().into_iter().cloned().collect();
+        let sessions = self.survey.sessions.iter_mut().chain(&mut self.beside.sessions);
+        sessions.filter(|(host, _)| !held.contains(*host)).for_each(|(_, session)| session.rest());
+    }
+
     /// Plans the same observation anew, with materials that were not made when it was planned first. No host is asked.
     ///
     /// # Errors

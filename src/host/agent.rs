@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::descriptors::patiently;
 use super::host_key::{HostKey, string};
 use super::key_file::reason;
 use super::ssh_config::{AgentAt, home};
@@ -27,7 +28,7 @@ pub(super) fn agent_keys(agent: &AgentAt) -> Result<Option<(PathBuf, Vec<(HostKe
     let socket = socket.strip_prefix("~").map(|rest| home().join(rest)).unwrap_or(socket);
     let name = format!("the agent at {}", socket.display());
     let list = || -> std::io::Result<Vec<(HostKey, String)>> {
-        let mut stream = UnixStream::connect(&socket)?;
+        let mut stream = patiently(|| UnixStream::connect(&socket))?;
         stream.set_read_timeout(Some(AGENT_PATIENCE))?;
         stream.set_write_timeout(Some(AGENT_PATIENCE))?;
         // SSH_AGENTC_REQUEST_IDENTITIES (11), answered by SSH_AGENT_IDENTITIES_ANSWER (12): draft-ietf-sshm-ssh-agent §3.5.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
 
+use super::descriptors::patiently;
 use super::process::wait;
 use super::ssh_config::Effective;
 use super::transport::TransportError;
@@ -41,9 +42,9 @@ pub(super) fn dial(to: &Effective, bound: Duration) -> Result<(TcpStream, Durati
     for address in &addresses {
         let began = Instant::now();
         let connected = match &sources {
-            None => TcpStream::connect_timeout(address, bound),
+            None => patiently(|| TcpStream::connect_timeout(address, bound)),
             Some((name, sources)) => match sources.iter().find(|source| source.is_ipv4() == address.is_ipv4()) {
-                Some(source) => from(*source, *address, bound)
+                Some(source) => patiently(|| from(*source, *address, bound))
                     .map_err(|e| io::Error::new(e.kind(), format!("from `BindAddress {name}`: {e}"))),
                 None => Err(io::Error::other(format!("`BindAddress {name}` has no address of its family"))),
             },

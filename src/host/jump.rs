@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
+use super::descriptors::patiently;
 use super::dial::{dial, place, tune};
 use super::process::wait;
 use super::ssh_config::Effective;
@@ -245,15 +246,14 @@ fn jump_command(to: &Effective, jump: &str, config: Option<&Path>, bound: Durati
 
 fn proxy(mut command: Command, what: &str) -> Result<Link, TransportError> {
     let failed = |e: std::io::Error| TransportError::Setup(format!("cannot start {what}: {e}"));
-    let (ours, theirs) = UnixStream::pair().map_err(failed)?;
+    let (ours, theirs) = patiently(UnixStream::pair).map_err(failed)?;
     let theirs = OwnedFd::from(theirs);
-    let child = command
-        .stdin(Stdio::from(theirs.try_clone().map_err(failed)?))
+    command
+        .stdin(Stdio::from(patiently(|| theirs.try_clone()).map_err(failed)?))
         .stdout(Stdio::from(theirs))
         .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .map_err(failed)?;
+        .process_group(0);
+    let child = patiently(|| command.spawn()).map_err(failed)?;
     Ok(Link::Child(Proxy { socket: ours, child: Mutex::new(child) }))
 }
 

@@ -7,6 +7,7 @@ mod attempt;
 mod channel;
 mod commit;
 pub mod console;
+mod descriptors;
 mod dial;
 pub mod dir;
 pub mod drain;

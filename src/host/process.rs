@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
+use super::descriptors::patiently;
+
 /// What a conversation may end with before the child does.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 pub(crate) enum Ended {
@@ -41,8 +43,8 @@ pub(crate) struct Conversation {
 impl Conversation {
     /// Starts `command`.
     pub(crate) fn start(command: &mut Command) -> io::Result<Self> {
-        let child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn()?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let child = patiently(|| command.spawn())?;
         if let Some(pipe) = &child.stdin {
             rustix::io::ioctl_fionbio(pipe, true)?;
         }

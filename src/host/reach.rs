@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use crate::base::net::Port;
+use crate::host::descriptors::patiently;
 use crate::host::transport::{Transport, TransportError};
 use crate::host::wire;
 use crate::service::firewall::attempts::Reach;
@@ -17,20 +18,20 @@ pub const PATIENCE: Duration = Duration::from_secs(1);
 const TIMES: usize = 3;
 /// How long a host looks at what becomes of connections, seconds.
 const LOOK: u64 = 4;
-/// Connections at a time.
-const TOGETHER: usize = 64;
+/// Connections at a time, for one host. Whoever works on many hosts has so many descriptors for each of them.
+pub const TOGETHER: usize = 5;
 
 /// The source address that the kernel would choose; no packet is sent.
 pub fn local_address(to: IpAddr) -> Option<IpAddr> {
     let any: IpAddr = if to.is_ipv4() { [0, 0, 0, 0].into() } else { [0u16; 8].into() };
-    let socket = UdpSocket::bind((any, 0)).ok()?;
+    let socket = patiently(|| UdpSocket::bind((any, 0))).ok()?;
     socket.connect((to, 9)).ok()?;
     Some(socket.local_addr().ok()?.ip())
 }
 
 /// What comes of a connection, which is ended at once.
 pub fn connect(address: IpAddr, port: Port) -> Reach {
-    match TcpStream::connect_timeout(&SocketAddr::new(address, port.get()), PATIENCE) {
+    match patiently(|| TcpStream::connect_timeout(&SocketAddr::new(address, port.get()), PATIENCE)) {
         Ok(_) => Reach::Open,
         Err(e) => match e.kind() {
             std::io::ErrorKind::ConnectionRefused => Reach::Refused,
