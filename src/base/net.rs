@@ -132,6 +132,16 @@ impl DnsName {
     pub fn is_wildcard(&self) -> bool {
         self.0.starts_with("*.")
     }
+
+    /// The name as a part of a file's path or of another program's word: the star of a wildcard is an underscore, which no name has.
+    pub fn to_word(&self) -> String {
+        self.0.replace('*', "_")
+    }
+
+    /// A name to ask for: a wildcard's own stands for any.
+    pub fn example(&self) -> String {
+        self.0.replace('*', "infra-probe")
+    }
 }
 
 impl FromStr for DnsName {

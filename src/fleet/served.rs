@@ -78,7 +78,7 @@ pub fn spots(site: &Site, host: &Host, desired: &DesiredHost) -> Vec<Spot> {
             let id = CertificateId::Site(web.name.clone());
             for name in web.names() {
                 // A wildcard's certificate stands for any name below it.
-                port(id.clone(), socket, Some(name.as_str().replace('*', "infra-probe")));
+                port(id.clone(), socket, Some(name.example()));
             }
             // Who asks for an address sends no name, whichever it is.
             if !web.addresses.is_empty() {

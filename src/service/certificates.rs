@@ -63,12 +63,12 @@ pub const SITES_FOLDER: &str = "/etc/haproxy/sites";
 
 /// Where the edge keeps a site's certificate with its key.
 pub fn site_pem(name: &DnsName) -> String {
-    format!("{SITES_FOLDER}/{}.pem", name.as_str().replace('*', "_"))
+    format!("{SITES_FOLDER}/{}.pem", name.to_word())
 }
 
 /// Where the edge keeps whom to trust for the certificate of a site that was bought.
 pub fn site_trust(name: &DnsName) -> String {
-    format!("{SITES_FOLDER}/{}.ca", name.as_str().replace('*', "_"))
+    format!("{SITES_FOLDER}/{}.ca", name.to_word())
 }
 
 /// When a certificate ends, as OpenSSL writes it (`Nov 28 10:15:50 2026 GMT`), seconds since 1970.

@@ -336,7 +336,7 @@ fn probes(context: &Context<'_>, model: &Model<'_>, out: &mut Claims) {
     for site in context.site.sites.values() {
         // A public authority may have left a name out.
         let names = site.names().take(if context.site.signs(site) { 1 } else { usize::MAX });
-        for name in names.filter(|name| is_shown(context, site, name.as_str())).map(example) {
+        for name in names.filter(|name| is_shown(context, site, name.as_str())).map(DnsName::example) {
             out.probe(probe(
                 format!("https for {name} with the right certificate"),
                 nginx::handshake(&socket, &nginx::by_name(&name), &trust(context, site), &site_pem(&site.name)),
@@ -375,7 +375,7 @@ fn probes(context: &Context<'_>, model: &Model<'_>, out: &mut Claims) {
 
 /// A page of each site, asked for on the load balancer itself. That the tiers answer is ours; that the program is well is its owner's.
 fn through_all_tiers(context: &Context<'_>, site: &WebSite, out: &mut Claims) {
-    let name = example(&site.name);
+    let name = site.name.example();
     let loopback = if has_family(context.host, true) { "127.0.0.1" } else { "[::1]" };
     let ask = |host: &str, path: &str| {
         let trust = trusted(context, site).map_or(String::new(), |file| format!("--cacert '{file}' "));
@@ -441,9 +441,4 @@ fn shown_addresses(context: &Context<'_>, site: &WebSite) -> impl Iterator<Item 
 /// Whether the host's own roots vouch for the certificate that the site shows.
 fn is_rooted(context: &Context<'_>, site: &WebSite) -> bool {
     context.materials.public(&Material::SiteUnrooted(site.name.clone())).is_none()
-}
-
-/// A name to ask for: a wildcard's own stands for any.
-fn example(name: &DnsName) -> String {
-    name.as_str().replace('*', "infra-probe")
 }

@@ -130,7 +130,7 @@ pub(crate) fn reached(site: &Site, from: Families) -> Vec<Program> {
             port: at.get(),
             at,
             hosts: hosts.clone(),
-            asked: first.name.as_str().replace('*', "infra-probe"),
+            asked: first.name.example(),
             sites: sites.iter().map(|web| web.name.to_string()).collect(),
             servers,
         });

@@ -318,7 +318,7 @@ fn want_users(context: &Context<'_>, out: &mut Claims) -> Result<(), Diagnostic>
 /// The page of a site for a body that is too large, and its file, which nginx's workers read.
 fn refusal(site: &WebSite) -> Option<(String, &Page)> {
     let page = site.manner.pages.get(&413)?;
-    Some((format!("/etc/nginx/infra-{}-413.{}", site.name.as_str().replace('*', "_"), page.media.ending()), page))
+    Some((format!("/etc/nginx/infra-{}-413.{}", site.name.to_word(), page.media.ending()), page))
 }
 
 fn want_refusals(context: &Context<'_>, out: &mut Claims) -> Result<(), Diagnostic> {

@@ -125,7 +125,7 @@ impl Usual {
 impl<'a> SiteModel<'a> {
     pub(super) fn new(site: &'a WebSite) -> Self {
         let Manner { timeouts, body, hsts, redirects, headers, maintenance, .. } = &site.manner;
-        let word = word(&site.name);
+        let word = site.name.to_word();
         let pages: Vec<PageModel> = pages(site)
             .map(|(status, page)| {
                 let file = file(&word, &status.to_string(), page);
@@ -188,7 +188,7 @@ pub(super) fn room(sites: &[SiteModel<'_>]) -> Option<usize> {
 /// Adds the pages of all sites as files.
 pub(super) fn files(context: &Context<'_>, out: &mut Claims) -> Result<(), Diagnostic> {
     let all = context.site.sites.values().flat_map(|site| {
-        let word = word(&site.name);
+        let word = site.name.to_word();
         let closed = site.manner.maintenance.iter().filter_map(|closed| closed.page.as_ref());
         let errors = pages(site).map(|(status, page)| (status.to_string(), page));
         errors
@@ -215,10 +215,6 @@ fn pages(site: &WebSite) -> impl Iterator<Item = (u16, &Page)> {
 
 fn file(word: &str, what: &str, page: &Page) -> String {
     format!("{PAGES}/{word}-{what}.{}", page.media.ending())
-}
-
-fn word(name: &DnsName) -> String {
-    name.as_str().replace('*', "_")
 }
 
 fn seconds(timeouts: Timeouts) -> Seconds {

@@ -63,7 +63,7 @@ pub(super) fn programs<'a>(context: &Context<'a>) -> Vec<Program<'a>> {
     let here = context.site.programs_on(context.host);
     let programs = here.values().flat_map(|one| one.sites.iter().map(|site| (*site, one.program)));
     let programs = programs.map(|(site, program)| Program {
-        site: site.name.as_str().replace('*', "infra-probe"),
+        site: site.name.example(),
         port: program.port.get(),
         health: &program.health,
     });

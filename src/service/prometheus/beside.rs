@@ -98,7 +98,7 @@ pub(super) fn want<'a>(context: &Context<'a>, out: &mut Claims) -> Result<Vec<As
 
 /// Whom to trust for a certificate that was bought.
 fn trust(site: &WebSite) -> String {
-    format!("/etc/prometheus/infra-{}.ca", site.name.as_str().replace('*', "_"))
+    format!("/etc/prometheus/infra-{}.ca", site.name.to_word())
 }
 
 /// A page of each site; a program says itself where it is well, files may be missing and be served for all that.
