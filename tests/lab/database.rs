@@ -173,11 +173,16 @@ fn general_log(bench: &Bench) {
 }
 
 fn restart(bench: &Bench) {
-    bench.edit("  schemas: [shop]\n", "  schemas: [shop]\n  settings: { performance_schema: ON }\n");
+    bench.edit(
+        "  schemas: [shop]\n",
+        "  schemas: [shop]\n  settings: { performance_schema: ON, max_connections: 123 }\n",
+    );
     let said = bench.apply().expect(0);
     assert!(said.out.contains("`--restart-writer`") && !said.out.contains("--restart mariadb"), "{}", said.out);
     assert_eq!(sql(bench, "db2", "SELECT @@performance_schema"), "1\n");
     assert_eq!(sql(bench, "db1", "SELECT @@performance_schema"), "0\n");
+    assert_eq!(sql(bench, "db1", "SELECT @@max_connections"), "123\n", "it takes this while it runs");
+    bench.sh("db1", "test -s /var/log/mysql/error.log && test -e /var/log/mysql/slow.log").expect(0);
     let said = bench.infra(&["diff"]);
     assert!(
         said.err.contains("writes stop for about ") && said.err.contains(" s, the longest restart"),

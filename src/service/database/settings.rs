@@ -11,7 +11,7 @@ use super::{FOLDER, NAME, seen, server_id};
 use crate::base::diagnostic::{Diagnostic, did_you_mean};
 use crate::inventory::site::{Database, Engine, Host, SemiSync};
 use crate::inventory::variables;
-use crate::plan::state::{Access, Check, File, Follow, Phase, Version};
+use crate::plan::state::{Access, Check, File, Folder, Follow, Phase, Version};
 use crate::service::Context;
 use crate::service::claims::Claims;
 use crate::service::render::{Template, template};
@@ -190,6 +190,10 @@ const TABLE: &[Row] = &[
     row(LOGS, both("long_query_time"), Fixed("1"), Live),
 ];
 
+/// Where the server's own logs are. Not every package makes it: that of `MariaDB` 10.11 in Debian 12 does not, and a server without it has no
+/// log of slow statements, and refuses to be told of one.
+const LOG_FOLDER: &str = "/var/log/mysql";
+
 /// MiB.
 const MIB: u64 = 1 << 20;
 /// What the system, the server itself and its connections need beside the pool, MiB.
@@ -312,6 +316,20 @@ fn unknown<'a>(flavor: Flavor, name: &str, known: impl Iterator<Item = &'a str>)
     Diagnostic::error(format!("{} {major}.{minor} has no setting `{name}`", flavor.title())).help(help)
 }
 
+/// A buffer pool that the memory of the host, MiB, cannot hold; 0 is a host that did not tell it yet. A running server would take it all, and
+/// the host with it.
+fn too_large(database: &Database, host: &Host, memory: u64) -> Option<Diagnostic> {
+    const NAME: &str = "innodb_buffer_pool_size";
+    let setting = database.settings.get(NAME)?;
+    let wanted = written(&setting.value).parse::<u64>().ok()? / MIB;
+    let message = format!("`{NAME}` is {wanted} MiB, and {} has {memory} MiB of memory", host.name);
+    let help = format!(
+        "write {} at most, or remove it: infra takes what fits",
+        memory.saturating_sub(BESIDE).max(LEAST_POOL) * MIB
+    );
+    (memory > 0 && wanted >= memory).then(|| Diagnostic::error(message).at(&setting.span).help(help))
+}
+
 /// As it stands in an option file, and as `SET GLOBAL` takes it, which knows no `8G`.
 fn written(value: &str) -> String {
     let split = value.len().saturating_sub(1);
@@ -350,6 +368,10 @@ pub(super) fn want(
             return Ok(());
         }
     };
+    if let Some(refused) = too_large(database, host, context.facts.memory) {
+        out.refuse(refused);
+        return Ok(());
+    }
     // A server that was there before infra goes on with the log that it has: its replicas stand at a place in it.
     if let Some(path) = seen::binlog(context.facts) {
         let lines = files.start.iter_mut().flat_map(|part| &mut part.lines);
@@ -357,6 +379,9 @@ pub(super) fn want(
             path.clone_into(&mut line.value);
         }
     }
+    // As the packages make it that do.
+    let access = Access { owner: "mysql".into(), group: "adm".into(), mode: 0o750 };
+    out.folder(LOG_FOLDER, Folder { phase: Phase::Primary, access })?;
     let group = match flavor.engine {
         Engine::Mariadb => "mariadbd",
         Engine::Mysql => "mysqld",
@@ -529,6 +554,26 @@ mod tests {
             assert!(error.message.contains(message), "{}", error.message);
             assert!(error.help[0].contains(help), "{:?}", error.help);
             assert_eq!(error.span.unwrap().line(), 10);
+        }
+    }
+
+    #[test]
+    fn a_pool_that_the_host_cannot_hold_is_refused() {
+        for (value, memory, refused) in [
+            ("4T", 23 * 1024, true),
+            ("2G", 2048, true),
+            ("2147483648", 2048, true),
+            ("1G", 2048, false),
+            ("4T", 0, false),
+        ] {
+            let site = site(&format!("  settings: {{ innodb-buffer-pool-size: {value} }}\n"));
+            let host = site.hosts.values().next().unwrap();
+            let error = too_large(site.database.as_ref().unwrap(), host, memory);
+            assert_eq!(error.is_some(), refused, "{value} {memory}");
+            if let Some(error) = error {
+                assert!(error.message.contains(&format!("db1 has {memory} MiB")), "{}", error.message);
+                assert_eq!(error.span.unwrap().line(), 10);
+            }
         }
     }
 
