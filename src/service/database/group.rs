@@ -54,6 +54,8 @@ pub struct Group<'a> {
     pub members: BTreeMap<HostName, Member<'a>>,
     /// The row of `infra.role` with the highest epoch.
     pub written: Option<Written>,
+    /// The hosts of the inventory that belong to it and were not seen.
+    pub unseen: Vec<&'a Host>,
 }
 
 impl Member<'_> {
@@ -99,10 +101,14 @@ impl Member<'_> {
     }
 
     fn is_at(&self, address: &str) -> bool {
-        address == self.host.name.as_str()
-            || address.parse().is_ok_and(|address| self.host.addresses.contains(&address))
-            || self.host.public.iter().any(|public| public.to_string() == address)
+        is_at(self.host, address)
     }
+}
+
+fn is_at(host: &Host, address: &str) -> bool {
+    address == host.name.as_str()
+        || address.parse().is_ok_and(|address| host.addresses.contains(&address))
+        || host.public.iter().any(|public| public.to_string() == address)
 }
 
 impl<'a> Group<'a> {
@@ -115,7 +121,26 @@ impl<'a> Group<'a> {
         };
         let members: BTreeMap<HostName, Member<'a>> = site.with_role(Role::Db).filter_map(member).collect();
         let roles = members.values().filter_map(|member| member.server()?.role.clone());
-        Self { written: roles.max_by_key(|role| role.epoch), members }
+        let unseen = site.with_role(Role::Db).filter(|host| !members.contains_key(&host.name)).collect();
+        Self { written: roles.max_by_key(|role| role.epoch), members, unseen }
+    }
+
+    /// The host that the highest epoch names, where it was not seen.
+    pub fn unseen_writer(&self) -> Option<&'a Host> {
+        let written = self.written.as_ref()?;
+        self.unseen.iter().copied().find(|host| host.name.as_str() == written.writer)
+    }
+
+    /// Whether `member` follows the writer that was not seen.
+    pub fn follows_unseen(&self, member: &Member<'a>) -> bool {
+        let source = member.source().map(|source| source.host.as_str());
+        self.unseen_writer().zip(source).is_some_and(|(writer, source)| is_at(writer, source))
+    }
+
+    /// The host at an address or of a name, whether it was seen or not.
+    pub fn named(&self, address: &str) -> Option<&HostName> {
+        let unseen = || self.unseen.iter().find(|host| is_at(host, address)).map(|host| &host.name);
+        self.at(address).map(|member| &member.host.name).or_else(unseen)
     }
 
     /// The host that the highest epoch names, where it is of the group.
@@ -152,7 +177,12 @@ impl<'a> Group<'a> {
     /// What `member` has that `writer` lacks. What the writer itself has written does not count: it may have come between two looks.
     /// `None`: one of them does not tell.
     pub fn errant(&self, member: &Member<'a>, writer: &Member<'a>) -> Option<Gtid> {
-        let beyond = member.now.state.as_ref()?.beyond(writer.now.state.as_ref()?);
+        let known = writer.now.state.as_ref()?;
+        let beyond = member.now.state.as_ref()?.beyond(known);
+        let beyond = match &member.now.executed {
+            Some(reached) => beyond.since_known(known, reached),
+            None => beyond,
+        };
         let server = writer.server()?;
         Some(beyond.without(server.server_id, server.uuid.as_deref()))
     }
@@ -169,6 +199,23 @@ impl<'a> Group<'a> {
 
     /// What is wrong with the group so that nothing may be decided about it; the first is the worst.
     pub fn faults(&self, engine: Engine) -> Vec<Diagnostic> {
+        let mut faults = self.contradictions(engine);
+        if let (Some(host), Some(written)) = (self.unseen_writer(), &self.written) {
+            let message = format!("{} writes by epoch {}, and was not seen", host.name, written.epoch);
+            faults.push(Diagnostic::error(message).help(self.bring_back(host)));
+        }
+        faults
+    }
+
+    /// What to do about a writer that does not answer.
+    pub fn bring_back(&self, host: &Host) -> String {
+        let others = self.names(|member| self.follows_unseen(member));
+        let other = others.first().map_or("HOST", HostName::as_str);
+        format!("bring {} back, or, if it is dead: `infra db failover {other}`", host.name)
+    }
+
+    /// The same, but that the writer was not seen.
+    pub fn contradictions(&self, engine: Engine) -> Vec<Diagnostic> {
         let mut faults = Vec::new();
         self.engines(engine, &mut faults);
         self.cloned(&mut faults);
@@ -230,7 +277,7 @@ impl<'a> Group<'a> {
                 written.epoch + 1
             )));
         }
-        if self.writer().is_none() {
+        if self.writer().is_none() && self.unseen_writer().is_none() {
             let message =
                 format!("{} writes by epoch {}, and is no db host of the inventory", written.writer, written.epoch);
             faults.push(

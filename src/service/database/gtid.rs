@@ -72,6 +72,18 @@ impl Gtid {
             _ => self.clone(),
         }
     }
+
+    /// These, which `writer` lacks, without what is only older than its memory: a server that began as a copy does not know the servers that
+    /// wrote before that. `reached` is how far the server of these has come. `MySQL`'s sets are copied whole.
+    #[must_use]
+    pub fn since_known(&self, writer: &Self, reached: &Self) -> Self {
+        match (self, writer, reached) {
+            (Self::Mariadb(a), Self::Mariadb(writer), Self::Mariadb(reached)) => {
+                Self::Mariadb(a.since_known(writer, reached))
+            }
+            _ => self.clone(),
+        }
+    }
 }
 
 impl fmt::Display for Gtid {
@@ -126,6 +138,19 @@ impl Streams {
         let further =
             |(stream, number): &(&(u32, u32), &u64)| other.0.get(*stream).is_none_or(|theirs| theirs < *number);
         Self(self.0.iter().filter(further).map(|(stream, number)| (*stream, *number)).collect())
+    }
+
+    /// Without the streams of servers that `writer` does not know, where `reached` has gone past them by a stream that it knows: in strict
+    /// mode a server that has something of its own takes nothing after that.
+    fn since_known(&self, writer: &Self, reached: &Self) -> Self {
+        let past = |domain: u32, number: u64| {
+            let mut at = reached.0.range((domain, 0)..=(domain, u32::MAX));
+            at.any(|(stream, last)| *last > number && writer.0.contains_key(stream))
+        };
+        let stays = |((domain, server), number): &(&(u32, u32), &u64)| {
+            writer.0.contains_key(&(*domain, *server)) || !past(*domain, **number)
+        };
+        Self(self.0.iter().filter(stays).map(|(stream, number)| (*stream, *number)).collect())
     }
 
     fn without(&self, id: u32) -> Self {

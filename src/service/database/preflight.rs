@@ -51,6 +51,15 @@ const FREE: u64 = 256 << 20;
 /// What is found about `to` becoming the writer of the group; `answers` is what [`script`] said on it, where it was asked.
 pub fn findings(site: &Site, group: &Group<'_>, to: &HostName, answers: Option<&str>) -> Vec<Finding> {
     let mut found = Found { host: to.clone(), all: Vec::new() };
+    if let Some(host) = group.unseen_writer() {
+        found.stop(
+            "writer",
+            format!("{}, which does not answer", host.name),
+            "one that answers",
+            group.bring_back(host),
+        );
+        return found.all;
+    }
     let (Some(database), Some(writer)) = (&site.database, group.writer()) else {
         found.stop("writer", "nobody is named", "one", "`infra db status` shows what stands where".into());
         return found.all;

@@ -148,8 +148,12 @@ impl View {
         let written = group.written.as_ref();
         let mut troubles = Troubles(Vec::new());
         troubles.group(database, &group, &hosts, kept);
+        let writer = written.map(|written| written.writer.as_str());
+        let is_silent = |host: &&HostView| matches!(host.part, Part::Away | Part::Down);
+        let silent = hosts.iter().filter(is_silent).map(|host| host.host.as_str()).find(|name| Some(*name) == writer);
+        let around = Around { database, group: &group, away, alone: hosts.len() == 1, silent };
         for host in &hosts {
-            troubles.host(database, &group, host, away);
+            troubles.host(&around, host);
         }
         troubles.0.sort_by_key(|trouble| trouble.minor);
         Self {
@@ -220,14 +224,16 @@ fn view(group: &Group<'_>, member: &Member<'_>, now: i64) -> HostView {
             _ => Part::Apart,
         },
         None if member.is_fresh() => Part::Empty,
+        None if group.follows_unseen(member) => Part::Replica,
         None => Part::Apart,
     };
     view.version = Some(server.version.clone());
     view.fenced = Some(server.read_only);
     (view.epoch, view.names) = server.role.as_ref().map(|role| (role.epoch, role.writer.clone())).unzip();
-    view.follows = server.sources.first().map(|source| {
-        group.at(&source.host).map_or_else(|| source.host.clone(), |member| member.host.name.to_string())
-    });
+    view.follows = server
+        .sources
+        .first()
+        .map(|source| group.named(&source.host).map_or_else(|| source.host.clone(), HostName::to_string));
     (view.receiving, view.applying) =
         member.now.threads.first().map(|threads| (threads.io.clone(), threads.sql.clone())).unzip();
     view.error = member.error().map(|(number, words)| format!("{number}: {words}"));
@@ -255,6 +261,17 @@ const DAYS: i64 = 14;
 /// Free bytes below which that is told.
 const FREE: u64 = 512 << 20;
 
+/// What the looks at one host need to know of the others.
+struct Around<'a> {
+    database: &'a Database,
+    group: &'a Group<'a>,
+    away: &'a BTreeMap<HostName, String>,
+    /// Whether there is no other database host.
+    alone: bool,
+    /// The writer's name, where its host or its server does not answer.
+    silent: Option<&'a str>,
+}
+
 struct Troubles(Vec<Trouble>);
 
 impl Troubles {
@@ -263,7 +280,7 @@ impl Troubles {
     }
 
     fn group(&mut self, database: &Database, group: &Group<'_>, hosts: &[HostView], kept: &Kept) {
-        for fault in group.faults(database.engine) {
+        for fault in group.contradictions(database.engine) {
             self.add(None, false, fault.message.clone(), fault.help.join("; "));
         }
         let open: Vec<&str> =
@@ -321,7 +338,8 @@ impl Troubles {
         }
     }
 
-    fn host(&mut self, database: &Database, group: &Group<'_>, view: &HostView, away: &BTreeMap<HostName, String>) {
+    fn host(&mut self, around: &Around<'_>, view: &HostView) {
+        let Around { group, away, .. } = *around;
         let host = Some(&view.host);
         match view.part {
             Part::Away => {
@@ -342,9 +360,10 @@ impl Troubles {
                 let help = format!("`infra db rejoin {}`", view.host);
                 self.add(host, false, what, help);
             }
-            Part::Replica => self.replica(database, view),
+            Part::Replica => self.replica(around, view),
             Part::Writer => {
-                if view.semi_sync == Some(false) {
+                // Where no other host is, there is nobody to wait for: `check` has said so.
+                if view.semi_sync == Some(false) && !around.alone {
                     let help = "it goes on again by itself when a replica acknowledges; `infra apply` switches it on where it is off";
                     self.add(
                         host,
@@ -391,23 +410,32 @@ impl Troubles {
         }
     }
 
-    fn replica(&mut self, database: &Database, view: &HostView) {
+    fn replica(&mut self, around: &Around<'_>, view: &HostView) {
         let host = Some(&view.host);
-        let runs = view.receiving.as_deref() == Some("Yes") && view.applying.as_deref() == Some("Yes");
-        if let Some(error) = &view.error {
-            let help =
-                format!("`infra apply` starts it again; an error that stays: `infra db seed {} --wipe`", view.host);
-            self.add(host, false, format!("replication has error {error}"), help);
-        } else if !runs {
-            self.add(host, false, "replication does not run", "`infra apply` starts it");
+        let applies = view.applying.as_deref() == Some("Yes");
+        let runs = view.receiving.as_deref() == Some("Yes") && applies;
+        match &view.error {
+            // From a writer that does not answer nothing can be received, and that is told once.
+            _ if around.silent.is_some() && applies => {}
+            Some(error) => {
+                let help =
+                    format!("`infra apply` starts it again; an error that stays: `infra db seed {} --wipe`", view.host);
+                self.add(host, false, format!("replication has error {error}"), help);
+            }
+            None if !runs => self.add(host, false, "replication does not run", "`infra apply` starts it"),
+            None => {}
         }
         if view.fenced == Some(false) {
             self.add(host, false, "takes writes though it is a replica", "`infra apply` fences it");
         }
-        let most = i64::try_from(database.max_lag.as_millis()).unwrap_or(i64::MAX);
+        let most = i64::try_from(around.database.max_lag.as_millis()).unwrap_or(i64::MAX);
         if let Some(ms) = view.lag_ms.filter(|ms| *ms > most) {
             let what = format!("is {} behind, and reads leave it from {}", milliseconds(ms), milliseconds(most));
-            self.add(host, false, what, "wait; a replica that stays behind needs a faster disk, or fewer writes");
+            let help = match around.silent {
+                Some(writer) => format!("it goes on when {writer} answers, or another host writes"),
+                None => "wait; a replica that stays behind needs a faster disk, or fewer writes".to_owned(),
+            };
+            self.add(host, false, what, help);
         }
     }
 }
@@ -483,6 +511,69 @@ pub(crate) mod tests {
                 .collect();
             assert!(told.iter().any(|one| one.starts_with(what) && one.contains(help)), "{what}: {told:?}");
             assert!(!view.good(), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_dead_writer_is_told_once_with_the_way_out() {
+        type Dies = fn(&mut ObservedFleet);
+        let cannot = |now: &mut Now| {
+            now.heartbeat_ms = Some(90_000);
+            now.threads.iter_mut().for_each(|one| {
+                (one.io, one.io_error) = ("Connecting".into(), Some((2003, "Can't connect to server".into())));
+            });
+        };
+        let away = ["db1: cannot be reached: no route to host"];
+        let down = ["db1: its database server does not answer: it does not run"];
+        let cases: [(&[&str], Dies); 2] =
+            [(&away, |fleet| drop(fleet.remove(&name("db1")))), (&down, |fleet| sample::down(fleet, "db1"))];
+        for (its, dies) in cases {
+            let mut fleet = fleet();
+            edit(&mut fleet, "db2", |_, now| cannot(now));
+            edit(&mut fleet, "db3", |_, now| cannot(now));
+            dies(&mut fleet);
+            let view = of(&fleet, &nothing());
+            let parts: Vec<Part> = view.hosts.iter().skip(1).map(|host| host.part).collect();
+            assert_eq!(parts, [Part::Replica, Part::Replica]);
+            assert_eq!(view.hosts[1].follows.as_deref(), Some("db1"));
+            let told = view.troubles.iter().map(|one| match &one.host {
+                Some(host) => format!("{host}: {}", one.what),
+                None => format!("{} | {}", one.what, one.help),
+            });
+            let dead = "nobody takes writes: db1 is to, by epoch 2 | bring db1 back, or, if it is dead: `infra db failover db2`";
+            let behind = ["db2", "db3"].map(|host| format!("{host}: is 90.0 s behind, and reads leave it from 10.0 s"));
+            let wanted: Vec<String> = [dead].iter().chain(its).map(ToString::to_string).chain(behind).collect();
+            assert_eq!(told.collect::<Vec<_>>(), wanted);
+        }
+    }
+
+    #[test]
+    fn a_database_host_alone_waits_for_nobody() {
+        let text = "name: shop\nhosts:\n  db1: { address: 10.0.4.11, roles: [db] }\nfirewall: { manage_from: [10.0.0.0/24] }\n\
+                    database: { engine: mariadb, primary: db1, schemas: [shop] }\n";
+        let site = crate::inventory::load::load_text(text, "shop.yml".as_ref()).unwrap().0;
+        let mut fleet = fleet();
+        fleet.retain(|host, _| host.as_str() == "db1");
+        edit(&mut fleet, "db1", |_, now| (now.semi_sync, now.semi_sync_clients) = (false, 0));
+        let database = site.database.as_ref().unwrap();
+        let view = View::of(&site, database, &fleet, &BTreeMap::new(), &nothing(), 1_795_000_000);
+        assert!(view.good() && view.troubles.is_empty(), "{:?}", view.troubles);
+    }
+
+    #[test]
+    fn a_copy_that_writes_does_not_know_who_wrote_before_it() {
+        // db2 began as a copy after 500, and db1 has come past what db3 wrote before that.
+        for (theirs, reached, errant) in [
+            ("1-103-400,1-101-900", "1-101-900", None),
+            ("1-103-400,1-104-600,1-101-900", "1-101-900", None),
+            ("1-103-950", "1-103-950", Some("1-103-950")),
+            ("1-103-400,1-102-901", "1-102-901", Some("1-102-901,1-103-400")),
+            ("2-103-400,1-101-900", "1-101-900,2-103-400", Some("2-103-400")),
+        ] {
+            let mut fleet = fleet();
+            edit(&mut fleet, "db2", |_, now| (now.state, now.executed) = (gtid(theirs), gtid(reached)));
+            let view = of(&fleet, &nothing());
+            assert_eq!(view.hosts[1].errant.as_deref(), errant, "{theirs} {reached}");
         }
     }
 
