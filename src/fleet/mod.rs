@@ -19,6 +19,7 @@ pub mod identity;
 pub mod inquire;
 pub mod installation;
 pub mod journals;
+mod later;
 pub mod meaning;
 pub mod measure;
 mod member;

@@ -1,5 +1,6 @@
 //! What all hosts are: takes the site and a way to connect, gives open connections, what was observed, and who did not answer.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -11,6 +12,7 @@ use crate::base::materials::Materials;
 use crate::base::net::HostName;
 use crate::fleet::decision::{Decide, Decision};
 use crate::fleet::event::Event;
+use crate::fleet::later::Later;
 use crate::fleet::moved::{self, Others};
 use crate::fleet::run;
 use crate::host::lock::{self, Locked};
@@ -85,13 +87,61 @@ pub fn ask<'a>(
 ) -> Survey {
     let hosts: Vec<&Host> = hosts.into_iter().collect();
     let _ = events.send(Event::Observing { hosts: hosts.len() });
+    let answers = connect_and_ask(services, hosts, (&Later::there(desired), guess), connector, parallel, events);
+    surveyed(answers, desired, connector, events)
+}
+
+/// As [`ask`], where what the hosts should be is made while connections are opened already. Gives that too.
+///
+/// # Errors
+/// As `desire`. Then a host has seen a login at most, and nobody is told of it.
+fn ask_while(
+    services: Services,
+    hosts: Vec<&Host>,
+    (desire, guess): (impl FnOnce() -> Result<Desired, Vec<Diagnostic>> + Send, Option<&BTreeMap<HostName, Facts>>),
+    connector: &dyn Connector,
+    parallel: usize,
+    events: &Sender<Event>,
+) -> Result<(Desired, Survey), Vec<Diagnostic>> {
+    let (later, all) = (Later::default(), hosts.len());
+    let told = |desired| {
+        let _ = events.send(Event::Observing { hosts: all });
+        desired
+    };
+    let (made, answers) = std::thread::scope(|scope| {
+        let making = scope.spawn(|| later.make(|| desire().map(told)));
+        let answers = connect_and_ask(services, hosts, (&later, guess), connector, parallel, events);
+        (making.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), answers)
+    });
+    made?;
+    let desired = later.into_value().unwrap_or_default();
+    let survey = surveyed(answers, &desired, connector, events);
+    Ok((desired, survey))
+}
+
+/// What a host has answered, over which connection.
+type Answer = Result<(Box<dyn Transport>, Observed), TransportError>;
+
+/// Connects to `hosts`, and asks each when `desired` is there. Where there is none, no further one is connected to.
+fn connect_and_ask(
+    services: Services,
+    hosts: Vec<&Host>,
+    (desired, guess): (&Later<impl Borrow<Desired> + Send + Sync>, Option<&BTreeMap<HostName, Facts>>),
+    connector: &dyn Connector,
+    parallel: usize,
+    events: &Sender<Event>,
+) -> Vec<(HostName, Answer)> {
     let nothing = DesiredHost::default();
     let answers = run::each_of_more(
         hosts,
         || connector.at_once(parallel),
         |host| {
-            let wanted = desired.get(&host.name).unwrap_or(&nothing);
-            let answer = connector.connect(host).and_then(|mut transport| {
+            if desired.is_void() {
+                return None;
+            }
+            let connected = connector.connect(host);
+            let wanted = desired.wait()?.borrow().get(&host.name).unwrap_or(&nothing);
+            let answer = connected.and_then(|mut transport| {
                 let observed = observe(services, transport.as_mut(), wanted)?;
                 let settled = guess.is_none_or(|guess| guess.get(&host.name) == Some(&observed.facts));
                 if settled && !is_looked_at_again(wanted, &observed) {
@@ -101,9 +151,20 @@ pub fn ask<'a>(
             });
             let error = answer.as_ref().err().map(ToString::to_string);
             let _ = events.send(Event::Observed { host: host.name.clone(), error });
-            (host.name.clone(), answer)
+            Some((host.name.clone(), answer))
         },
     );
+    answers.into_iter().flatten().collect()
+}
+
+/// What is known by the answers of hosts.
+fn surveyed(
+    answers: Vec<(HostName, Answer)>,
+    desired: &Desired,
+    connector: &dyn Connector,
+    events: &Sender<Event>,
+) -> Survey {
+    let nothing = DesiredHost::default();
     connector.notes().into_iter().for_each(|text| note(events, text));
     let mut survey = Survey::default();
     for (name, answer) in answers {
@@ -393,6 +454,20 @@ impl Sources<'_> {
         Ok(desired)
     }
 
+    /// What those hosts should be of which more is known by `facts` than by `guess`, or something else: of all others it is the same.
+    fn desire_anew(
+        &self,
+        guess: &BTreeMap<HostName, Facts>,
+        facts: &BTreeMap<HostName, Facts>,
+    ) -> Result<Desired, Vec<Diagnostic>> {
+        let hosts = self.site.hosts.values().filter(|host| guess.get(&host.name) != facts.get(&host.name));
+        let hosts: Vec<&Host> = hosts.collect();
+        let mut desired =
+            service::desire_some(self.site, &hosts, (facts, self.memory), self.materials, self.templates)?;
+        self.confirm(&mut desired);
+        Ok(desired)
+    }
+
     /// Has the restarts that a person has confirmed be confirmed.
     fn confirm(&self, desired: &mut Desired) {
         for host in desired.values_mut() {
@@ -414,29 +489,31 @@ pub fn look(
     parallel: usize,
     events: &Sender<Event>,
 ) -> Result<Prepared, Vec<Diagnostic>> {
-    let guessed = sources.desire(guess)?;
-    look_as(hosts, sources, (&guessed, Some(guess)), |facts| sources.desire(facts), connector, parallel, events)
+    let guessed = || sources.desire(guess);
+    let anew = |facts: &_| sources.desire_anew(guess, facts);
+    look_as(hosts, sources, (guessed, Some(guess)), anew, connector, parallel, events)
 }
 
-/// As [`look()`], where the hosts should be what `desire` says: first `guessed`, by `guess` where it goes by facts, then by what is known
-/// about them.
+/// As [`look()`], where the hosts should be what `guessed` says, by `guess` where it goes by facts, but for those for which `anew` says
+/// something else by what is known about them then.
 ///
 /// # Errors
-/// As `desire`.
+/// As `guessed` and `anew`.
 fn look_as(
     hosts: &BTreeSet<HostName>,
     sources: Sources<'_>,
-    (guessed, guess): (&Desired, Option<&BTreeMap<HostName, Facts>>),
-    desire: impl Fn(&BTreeMap<HostName, Facts>) -> Result<Desired, Vec<Diagnostic>>,
+    (guessed, guess): (impl FnOnce() -> Result<Desired, Vec<Diagnostic>> + Send, Option<&BTreeMap<HostName, Facts>>),
+    anew: impl Fn(&BTreeMap<HostName, Facts>) -> Result<Desired, Vec<Diagnostic>>,
     connector: &dyn Connector,
     parallel: usize,
     events: &Sender<Event>,
 ) -> Result<Prepared, Vec<Diagnostic>> {
     let (site, services) = (sources.site, sources.templates.services());
-    let asked = hosts.iter().filter_map(|name| site.hosts.get(name));
-    let mut survey = ask(services, asked, (guessed, guess), connector, parallel, events);
-    let desired = desire(&survey.facts())?;
-    again(services, &mut survey, guessed, &desired, parallel);
+    let asked = hosts.iter().filter_map(|name| site.hosts.get(name)).collect();
+    let (mut desired, mut survey) = ask_while(services, asked, (guessed, guess), connector, parallel, events)?;
+    let others = anew(&survey.facts())?;
+    again(services, &mut survey, &desired, &others, parallel);
+    desired.extend(others);
     for (name, seen) in &survey.observed {
         // What stands against planned rules is known when the rules are, by what the host has just said.
         let against = |wanted: &DesiredHost| {
@@ -484,8 +561,8 @@ pub fn prepare_as(
 ) -> Result<Prepared, Vec<Diagnostic>> {
     sources.confirm(&mut desired);
     let hosts = desired.keys().cloned().collect();
-    let same = |_: &BTreeMap<HostName, Facts>| Ok(desired.clone());
-    let mut prepared = look_as(&hosts, sources, (&desired, None), same, connector, parallel, events)?;
+    let same = |_: &BTreeMap<HostName, Facts>| Ok(Desired::new());
+    let mut prepared = look_as(&hosts, sources, (|| Ok(desired), None), same, connector, parallel, events)?;
     prepared.plan = plan::plan(&prepared.desired, &prepared.survey.observed);
     for (_, host) in prepared.plan.hosts.iter_mut().filter(|(name, _)| standing.contains(*name)) {
         *host = HostPlan::default();
@@ -638,14 +715,15 @@ impl Survey {
     }
 }
 
-/// Hosts that turned out to want other files than guessed are asked once more, over the same connection.
+/// Hosts that turned out to want other files than guessed are asked once more, over the same connection; `desired` has those that want
+/// something else.
 fn again(services: Services, survey: &mut Survey, guessed: &Desired, desired: &Desired, parallel: usize) {
     let stale: Vec<HostName> = survey
         .observed
         .keys()
         .filter(|name| match (guessed.get(*name), desired.get(*name)) {
             (Some(a), Some(b)) => observe::request(services, a) != observe::request(services, b),
-            _ => true,
+            (guessed, _) => guessed.is_none(),
         })
         .cloned()
         .collect();

@@ -316,11 +316,39 @@ pub fn desire(
     desire_each(site, known, materials, templates, |_, desired| desired)
 }
 
+/// As [`desire`], of some of the hosts.
+///
+/// # Errors
+/// As for [`desire`].
+pub fn desire_some(
+    site: &Site,
+    hosts: &[&Host],
+    known: (&BTreeMap<HostName, Facts>, &Memory),
+    materials: &Materials,
+    templates: &render::Templates,
+) -> Result<Desired, Vec<Diagnostic>> {
+    if hosts.is_empty() {
+        return Ok(Desired::new());
+    }
+    desire_of(hosts, site, known, materials, templates, |_, desired| desired)
+}
+
 /// As [`desire`], but keeps of each host only what `keep` makes of it: a thousand hosts' texts need not be held at once.
 ///
 /// # Errors
 /// As for [`desire`].
 pub fn desire_each<T: Send>(
+    site: &Site,
+    known: (&BTreeMap<HostName, Facts>, &Memory),
+    materials: &Materials,
+    templates: &render::Templates,
+    keep: impl Fn(&Host, DesiredHost) -> T + Sync,
+) -> Result<BTreeMap<HostName, T>, Vec<Diagnostic>> {
+    desire_of(&site.hosts.values().collect::<Vec<_>>(), site, known, materials, templates, keep)
+}
+
+fn desire_of<T: Send>(
+    hosts: &[&Host],
     site: &Site,
     (facts, memory): (&BTreeMap<HostName, Facts>, &Memory),
     materials: &Materials,
@@ -333,7 +361,6 @@ pub fn desire_each<T: Send>(
         let desired = of_host(host, site, (&rules, &shared), (facts, memory), materials, templates);
         (host.name.clone(), desired.map(|desired| keep(host, desired)))
     };
-    let hosts: Vec<&Host> = site.hosts.values().collect();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = (hosts.len() / HOSTS_PER_THREAD).clamp(1, cores);
     let work = |part: &[&Host]| part.iter().map(|host| one(host)).collect::<Vec<_>>();

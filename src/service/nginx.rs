@@ -67,15 +67,22 @@ for pid in $(cat "/proc/$main/task/$main/children" 2>/dev/null); do
 done 2>/dev/null"#;
 
 #[derive(Serialize)]
-struct Model<'a> {
-    ciphers: &'a str,
-    curves: &'a str,
+struct Model {
+    ciphers: &'static str,
+    curves: &'static str,
     /// Of each worker: files, and connections.
     files: u64,
     connections: u64,
     brotli: bool,
     /// Who compresses, by what each calls the types that it does it with.
     compressed: Vec<&'static str>,
+}
+
+impl Model {
+    fn of(_: &Site, (curves, (files, connections), brotli): (&'static str, (u64, u64), bool)) -> Self {
+        let compressed = ["gzip_types"].into_iter().chain(brotli.then_some("brotli_types")).collect();
+        Self { ciphers: CIPHERS, curves, files, connections, brotli, compressed }
+    }
 }
 
 /// nginx's own packages have no Brotli; these are built for the nginx of the same release.
@@ -108,12 +115,11 @@ pub(crate) fn want(context: &Context<'_>, service: &'static str, out: &mut Claim
             holder.file(context, out, &format!("/etc/nginx/tls/{purpose}.{ending}"), &[material])?;
         }
     }
-    let (files, connections) = room::worker(context.facts);
-    let compressed = ["gzip_types"].into_iter().chain(brotli.then_some("brotli_types")).collect();
-    let model = Model { ciphers: CIPHERS, curves: curves(context), files, connections, brotli, compressed };
-    let body = context.render("nginx/nginx.conf", &model)?;
+    // Hosts of a kind have the same.
+    let on = (curves(context), room::worker(context.facts), brotli);
+    let body = context.render_shared("nginx/nginx.conf", &on, Model::of)?;
     config(service, phase, "/etc/nginx/nginx.conf", body, out)?;
-    let body = context.render("nginx/types.conf", &model)?;
+    let body = context.render_shared("nginx/types.conf", &on, Model::of)?;
     config(service, phase, "/etc/nginx/infra-types.conf", body, out)?;
     out.check(Check { title: "nginx -t".into(), command: "nginx -t -q".into() });
     out.probe(Probe {

@@ -53,8 +53,9 @@ pub(crate) fn check(unit: &str, keyword: &str, text: &str, out: &mut Claims) {
 /// What reads as an address and a port, or as a port alone; no other kind of socket can be taken by another.
 fn sockets(keyword: &str, text: &str) -> BTreeSet<SocketAddr> {
     let words = text.lines().filter_map(|line| {
-        let mut words = line.split_whitespace();
-        (words.next()? == keyword).then(|| words.next())?
+        // Most lines are about something else.
+        let rest = line.trim_start().strip_prefix(keyword)?;
+        rest.starts_with(char::is_whitespace).then(|| rest.split_whitespace().next())?
     });
     words.flat_map(|word| word.trim_end_matches(';').split(',')).filter_map(socket).collect()
 }

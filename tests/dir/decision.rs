@@ -19,7 +19,7 @@ use infra::inventory::load::load_text;
 use infra::inventory::site::{Host, Site};
 use infra::plan::decision::{Decided, Memory};
 use infra::plan::plan::Action;
-use infra::plan::state::{Access, File, Observed, ObservedFleet, Part, Phase, Version};
+use infra::plan::state::{Access, Facts, File, Observed, ObservedFleet, Part, Phase, Version};
 use infra::service::claims::Claims;
 use infra::service::inquiry::Inquiry;
 use infra::service::product::Product;
@@ -193,6 +193,16 @@ certificates: { issuer: internal }
         services: Services,
         selected: &[&str],
     ) -> Result<(Prepared, Vec<String>), Vec<Diagnostic>> {
+        self.planned_by(services, selected, &BTreeMap::new())
+    }
+
+    /// The same by what was known of the hosts before.
+    fn planned_by(
+        &self,
+        services: Services,
+        selected: &[&str],
+        guess: &BTreeMap<HostName, Facts>,
+    ) -> Result<(Prepared, Vec<String>), Vec<Diagnostic>> {
         let (events, told) = mpsc::channel();
         let templates = Templates::load(services, None).unwrap();
         let (materials, confirmed) = (Materials::default(), self.confirmed.clone());
@@ -206,7 +216,7 @@ certificates: { issuer: internal }
             adopt: None,
         };
         let selected = selected.iter().map(|host| name(host)).collect();
-        let prepared = survey::prepare(&selected, sources, &BTreeMap::new(), self, 4, &events)?;
+        let prepared = survey::prepare(&selected, sources, guess, self, 4, &events)?;
         drop(events);
         let notes = told.iter().filter_map(|event| match event {
             Event::Note { text, .. } => Some(text),
@@ -332,4 +342,59 @@ fn what_stands_after_another_version_came_is_told() {
         assert!(failure.words[0].starts_with("the plan was made for demo 2.0"), "{failure:?}");
         assert_eq!((failure.phase, failure.state.as_str()), (Phase::Packages, state));
     }
+}
+
+/// A file that says what is known of the host; what it cannot say is an error of one host.
+struct Telling {
+    fails: bool,
+}
+
+impl Service for Telling {
+    fn name(&self) -> &'static str {
+        "telling"
+    }
+
+    fn want(&self, context: &Context<'_>, out: &mut Claims) -> Result<(), Diagnostic> {
+        if self.fails && context.host.name.as_str() == "c" {
+            return Err(Diagnostic::error("c cannot be rendered"));
+        }
+        let path = if context.facts.memory == 64 { "/etc/demo/small" } else { "/etc/demo/facts" };
+        out.file(
+            path,
+            File { service: "telling", then: BTreeMap::new(), ..file(&format!("{:?}\n", context.facts), 0o644) },
+        )
+    }
+}
+
+#[test]
+fn hosts_of_which_something_else_is_known_by_now_are_rendered_anew() {
+    const TELLING: Services = Services(&[&Telling { fails: false }]);
+    let world = World::new();
+    let planned = |guess: &BTreeMap<HostName, Facts>| {
+        world.work.lock().unwrap().clear();
+        let prepared = world.planned_by(TELLING, &["a", "b"], guess).unwrap_or_else(|e| panic!("{e:?}")).0;
+        let work = world.work.lock().unwrap();
+        (prepared, [name("a"), name("b")].map(|host| work[&host].iter().filter(|did| *did == "observe").count()))
+    };
+    let (first, _) = planned(&BTreeMap::new());
+    let known = first.survey.facts();
+    let small = Facts { memory: 64, ..known[&name("b")].clone() };
+    let wrong = [(name("a"), known[&name("a")].clone()), (name("b"), small.clone()), (name("c"), small)].into();
+    // Where nothing has changed, and where one host and one that is not asked were taken for others.
+    for (guess, asked) in [(known.clone(), [1, 1]), (wrong, [1, 2])] {
+        let (again, times) = planned(&guess);
+        assert_eq!((&again.desired, times), (&first.desired, asked));
+        assert_eq!(again.survey.facts(), known);
+    }
+}
+
+#[test]
+fn what_cannot_be_rendered_is_told_first_and_no_host_is_asked_anything() {
+    const FAILING: Services = Services(&[&Telling { fails: true }]);
+    let mut world = World::new();
+    world.away = Some(name("a"));
+    let errors = world.planned(FAILING, &["a", "b", "c"]).map(drop).unwrap_err();
+    assert_eq!(errors.iter().map(|e| e.message.as_str()).collect::<Vec<_>>(), ["c cannot be rendered"]);
+    let work = world.work.lock().unwrap();
+    assert!(work.values().flatten().all(|did| did == "login"), "{work:?}");
 }
