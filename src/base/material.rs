@@ -160,7 +160,7 @@ pub enum Material {
     Certificate(CertificateId),
     /// Its private key: `pki/web1/server.key`.
     Key(CertificateId),
-    /// The names and addresses of the certificate that a site shows, one a line; without it, all are there:
+    /// The names and addresses of a site that the certificate which it shows is for, one a line; without it, all are there:
     /// `site/shop.example.com.names`.
     SiteNames(DnsName),
     /// There while a site shows what the roots of a host need not vouch for: a placeholder, or a certificate of another

@@ -4,7 +4,7 @@
 use time::OffsetDateTime;
 
 use crate::base::diagnostic::Diagnostic;
-use crate::base::net::HostName;
+use crate::base::net::{DnsName, HostName};
 use crate::base::warning::Warning;
 use crate::fleet::survey::Prepared;
 use crate::inventory::site::{Role, Site, WebSite};
@@ -15,7 +15,7 @@ use crate::pki::public_store::PublicStore;
 use crate::pki::{guard, public};
 use crate::plan::state::Digest;
 use crate::service::certificates::site_pem;
-use crate::service::certificates::wanted::{LETS_ENCRYPT, Wanted, host};
+use crate::service::certificates::wanted::{LETS_ENCRYPT, Wanted, host, identifiers};
 
 /// Hosts of directories whose authorities browsers have (ccadb.org, «Included CA certificates», by their own manuals).
 const TRUSTED: [&str; 9] = [
@@ -72,7 +72,7 @@ pub fn lost(site: &Site, prepared: &Prepared, now: OffsetDateTime) -> Result<Vec
     let mut found = Vec::new();
     for web in site.sites.values() {
         let Some(current) = store.current(web.name.as_str())? else { continue };
-        if !is_shown(site, prepared, web, &current) || !is_trusted(&current, now) {
+        if !is_shown(site, prepared, &web.name, &current) || !is_trusted(&current, now) {
             continue;
         }
         let message = |by: &str| {
@@ -92,7 +92,39 @@ pub fn lost(site: &Site, prepared: &Prepared, now: OffsetDateTime) -> Result<Vec
             ),
         });
     }
+    let gone = store.others("")?.into_iter().filter_map(|other| {
+        let name: DnsName = other.names.first()?.parse().ok()?;
+        let leaves = !site.sites.contains_key(&name) && is_shown(site, prepared, &name, &other);
+        (leaves && is_trusted(&other, now)).then_some(other)
+    });
+    let gone: Vec<Public> = gone.collect();
+    for web in site.sites.values().filter(|web| site.orders(web)) {
+        let names = identifiers(web);
+        let shown = store.current(web.name.as_str())?.or(store.stand_in(web.name.as_str(), &names, now)?);
+        let bare = bare(&names, shown.as_ref(), &gone);
+        if !bare.is_empty() {
+            let verb = if bare.len() == 1 { "shows" } else { "show" };
+            found.push(
+                Diagnostic::warning(
+                    Warning::TrustLost,
+                    format!(
+                        "{} {verb} a certificate that browsers trust, and will show none until {} has one for that",
+                        bare.join(", "),
+                        web.name
+                    ),
+                )
+                .help("it is ordered at the end of the run; if the CA does not give it then, visitors are refused until it does"),
+            );
+        }
+    }
     Ok(found)
+}
+
+/// The names of a site for which the certificate of one that goes is, and not the one that it will show.
+fn bare<'a>(names: &'a [String], shown: Option<&Public>, gone: &[Public]) -> Vec<&'a str> {
+    let lost =
+        |name: &&String| !shown.is_some_and(|shown| shown.is_for(name)) && gone.iter().any(|old| old.is_for(name));
+    names.iter().filter(lost).map(String::as_str).collect()
 }
 
 /// Certificates that were bought and for which nobody vouches, as far as this machine can tell: no error, as a company's own authority
@@ -121,8 +153,8 @@ fn is_trusted(current: &Public, now: OffsetDateTime) -> bool {
 }
 
 /// Whether a load balancer holds it: what is in our state may be of long ago.
-fn is_shown(site: &Site, prepared: &Prepared, web: &WebSite, current: &Public) -> bool {
-    let (path, digest) = (site_pem(&web.name), Digest::of(public::file(current).as_bytes()));
+fn is_shown(site: &Site, prepared: &Prepared, name: &DnsName, current: &Public) -> bool {
+    let (path, digest) = (site_pem(name), Digest::of(public::file(current).as_bytes()));
     let holds = |host: &HostName| {
         let observed = prepared.survey.observed.get(host)?;
         observed.files.get(&path).map(|file| file.digest.as_ref() == Some(&digest))
@@ -150,7 +182,22 @@ fn successor(site: &Site, prepared: &Prepared, web: &WebSite, now: OffsetDateTim
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pki::sample::{expected, from_ca};
     use crate::service::certificates::wanted::LETS_ENCRYPT_STAGING;
+
+    /// Two sites become one: the name that comes in had a certificate, which is not the one that is shown.
+    #[test]
+    fn names_that_lose_their_certificate_are_told() {
+        let names = |all: &[&str]| all.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let of = |all: &[&str]| from_ca(expected(&names(all)), 90, OffsetDateTime::now_utc());
+        let (shop, blog, wild) = (of(&["a.example.com"]), of(&["b.example.com"]), of(&["*.example.org"]));
+        let both = names(&["a.example.com", "b.example.com", "c.example.com"]);
+        assert_eq!(bare(&both, Some(&shop), std::slice::from_ref(&blog)), ["b.example.com"]);
+        assert_eq!(bare(&both, None, &[shop.clone(), blog.clone()]), ["a.example.com", "b.example.com"]);
+        assert!(bare(&both, Some(&shop), std::slice::from_ref(&wild)).is_empty());
+        assert!(bare(&both, Some(&of(&["*.example.com"])), &[shop, blog]).is_empty());
+        assert_eq!(bare(&names(&["d.example.org"]), None, &[wild]), ["d.example.org"]);
+    }
 
     #[test]
     fn a_directory_is_trusted_a_staging_or_not_known() {

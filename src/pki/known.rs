@@ -191,7 +191,7 @@ fn of_public(
         known.life = Some(current.life);
         known.sha256 = Some(current.sha256);
     } else {
-        known.placeholder = public.placeholder(&wanted.site)?.map(|placeholder| placeholder.sha256);
+        known.placeholder = public.stand_in(&wanted.site, &wanted.names, now)?.map(|placeholder| placeholder.sha256);
     }
     Ok(known)
 }

@@ -402,14 +402,18 @@ fn add_public(site: &Site, store: &PublicStore, materials: &mut Materials, now: 
     };
     add(materials, Material::AccountThumbprint, store.account_key()?.thumbprint());
     for s in site.sites.values().filter(|web| site.orders(web)) {
-        let shown = store.shown(s.name.as_str(), &identifiers(s), now)?;
+        let names = identifiers(s);
+        let shown = store.shown(s.name.as_str(), &names, now)?;
+        let is_own = shown.directory.is_none() || store.current(s.name.as_str())?.is_some();
         // One whose authority is gone from the roots is shown until its successor comes, and no root of a host vouches for it.
         if shown.directory.as_deref() != Some(LETS_ENCRYPT) || guard::vouched(&shown.ders(), now).is_err() {
             add(materials, Material::SiteUnrooted(s.name.clone()), String::new());
         }
-        add(materials, Material::SiteNames(s.name.clone()), shown.names.join("\n"));
+        let covered: Vec<&str> = names.iter().filter(|name| shown.is_for(name)).map(String::as_str).collect();
+        add(materials, Material::SiteNames(s.name.clone()), covered.join("\n"));
         let id = CertificateId::Site(s.name.clone());
-        add_certificate(site, materials, &id, &shown.about(), (&shown.chain, shown.key.reveal()));
+        let about = if is_own { shown.about() } else { format!("{}; it stands in for the site's own", shown.about()) };
+        add_certificate(site, materials, &id, &about, (&shown.chain, shown.key.reveal()));
     }
     Ok(())
 }
@@ -431,6 +435,6 @@ pub fn names(site: &WebSite) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 #[cfg(test)]
 mod tests;

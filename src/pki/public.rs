@@ -76,6 +76,12 @@ impl Public {
         format!("{name}{more}, {life}, until {}", internal_ca::date(self.life.not_after))
     }
 
+    /// Whether clients take it for a name or an address: a wildcard is for one label (RFC 9525 section 6.3).
+    pub(crate) fn is_for(&self, name: &str) -> bool {
+        let above = name.split_once('.').map(|(_, above)| above);
+        self.names.iter().any(|own| own == name || own.strip_prefix("*.").is_some_and(|rest| Some(rest) == above))
+    }
+
     /// What decides about its renewal.
     pub fn held(&self) -> Option<Held> {
         Some(Held {

@@ -142,7 +142,8 @@ impl PublicStore {
         self.put(site, "current.json", new)
     }
 
-    /// What a load balancer shows: the certificate in use, or a placeholder that is made here so that `HAProxy` starts.
+    /// What a load balancer shows: the certificate in use, or what stands in until there is one. Where there is nothing, a placeholder
+    /// is made here so that `HAProxy` starts.
     ///
     /// # Errors
     /// [`Error::Damaged`], [`Error::Problem`].
@@ -150,8 +151,12 @@ impl PublicStore {
         if let Some(current) = self.current(site)? {
             return Ok(current);
         }
-        match self.placeholder(site)? {
-            Some(old) if old.names == names && old.life.not_after > now.unix_timestamp() => Ok(old),
+        match self.stand_in(site, names, now)? {
+            Some(old)
+                if old.directory.is_some() || (old.names == names && old.life.not_after > now.unix_timestamp()) =>
+            {
+                Ok(old)
+            }
             _ => {
                 let new = Public::placeholder(names, now)?;
                 self.put(site, "placeholder.json", &new)?;
@@ -160,12 +165,42 @@ impl PublicStore {
         }
     }
 
-    /// What stands in for the site's certificate, where that was made.
+    /// What stands in for a site's first certificate: that of another site, of now or of before, which is for some of its names, so
+    /// that a name that moves from site to site shows its visitors what it did; else the placeholder, where one was made.
     ///
     /// # Errors
     /// [`Error::Damaged`].
-    pub fn placeholder(&self, site: &str) -> Result<Option<Public>, Error> {
-        load(&self.path(site, "placeholder.json"))
+    pub fn stand_in(&self, site: &str, names: &[String], now: OffsetDateTime) -> Result<Option<Public>, Error> {
+        let others = self
+            .others(site)?
+            .into_iter()
+            .filter(|other| !other.revoked && other.life.not_after > now.unix_timestamp());
+        // The main name counts most, as it is what links lead to.
+        let worth = |other: &Public| {
+            let main = names.first().is_some_and(|name| other.is_for(name));
+            (main, names.iter().filter(|name| other.is_for(name)).count(), other.life.not_after, other.sha256.clone())
+        };
+        let best = others.filter(|other| worth(other).1 > 0).max_by_key(worth);
+        if best.is_some() { Ok(best) } else { load(&self.path(site, "placeholder.json")) }
+    }
+
+    /// The certificates in use of all sites but one, also of those that the inventory does not have any more. One that is damaged is
+    /// no matter to others.
+    pub(crate) fn others(&self, site: &str) -> Result<Vec<Public>, Error> {
+        let folders = match fs_err::read_dir(self.folder.join("sites")) {
+            Ok(folders) => folders,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
+        let own = self.path(site, "current.json");
+        let mut others = Vec::new();
+        for folder in folders {
+            let path = folder?.path().join("current.json");
+            if path != own {
+                others.extend(load::<Public>(&path).ok().flatten());
+            }
+        }
+        Ok(others)
     }
 
     /// The order under way, if it is for the same.
@@ -310,6 +345,52 @@ mod tests {
         older.profile = Some("shortlived".into());
         store.put_current("a.example.com", &older).unwrap();
         assert_eq!(store.current("a.example.com").unwrap(), Some(older));
+    }
+
+    /// A site is renamed, its name and an alias change places, an alias becomes a site of its own, a name leaves a wildcard.
+    #[test]
+    fn a_name_that_moves_shows_what_it_did() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = PublicStore::open(dir.path()).unwrap();
+        let all = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let mut kept = BTreeMap::new();
+        for (site, names, days) in [
+            ("a.example.com", &["a.example.com", "b.example.com"][..], 60),
+            ("b.example.org", &["b.example.org", "b.example.com"], 90),
+            ("*.example.net", &["*.example.net", "example.net"], 90),
+            ("over.example.com", &["over.example.com"], 1),
+        ] {
+            let real = from_ca(expected(&all(names)), days, NOW);
+            store.put_current(site, &real).unwrap();
+            kept.insert(site, real);
+        }
+        let back = Public { revoked: true, ..from_ca(expected(&all(&["back.example.com"])), 90, NOW) };
+        store.put_current("back.example.com", &back).unwrap();
+        fs_err::create_dir_all(dir.path().join("acme/sites/broken.example.com")).unwrap();
+        fs_err::write(dir.path().join("acme/sites/broken.example.com/current.json"), "{").unwrap();
+        let now = NOW + time::Duration::days(2);
+        for (site, names, shows) in [
+            ("new.example.com", &["new.example.com", "a.example.com", "b.example.com"][..], Some("a.example.com")),
+            ("b.example.com", &["b.example.com", "a.example.com"], Some("a.example.com")),
+            ("b.example.com", &["b.example.com"], Some("b.example.org")),
+            ("b.example.com", &["b.example.com", "b.example.org"], Some("b.example.org")),
+            ("shop.example.net", &["shop.example.net"], Some("*.example.net")),
+            ("a.shop.example.net", &["a.shop.example.net"], None),
+            ("other.example.com", &["other.example.com", "over.example.com", "back.example.com"], None),
+            ("broken.example.org", &["broken.example.org", "broken.example.com"], None),
+            // Its own stays its own.
+            ("a.example.com", &["a.example.com", "b.example.org"], Some("a.example.com")),
+        ] {
+            let names = all(names);
+            let shown = store.shown(site, &names, now).unwrap();
+            assert_eq!(shown.directory.as_ref().map(|_| &shown), shows.map(|shows| &kept[shows]), "{site} {names:?}");
+            assert_eq!(store.shown(site, &names, now).unwrap(), shown, "{site}: twice is nothing");
+            assert_eq!(
+                store.current(site).unwrap().is_some(),
+                kept.contains_key(site),
+                "{site}: it is still to be ordered"
+            );
+        }
     }
 
     #[test]

@@ -375,7 +375,8 @@ fn probes(context: &Context<'_>, model: &Model<'_>, out: &mut Claims) {
 
 /// A page of each site, asked for on the load balancer itself. That the tiers answer is ours; that the program is well is its owner's.
 fn through_all_tiers(context: &Context<'_>, site: &WebSite, out: &mut Claims) {
-    let name = site.name.example();
+    // What stands in for its certificate may be for an alias alone.
+    let name = site.names().find(|name| is_shown(context, site, name.as_str())).unwrap_or(&site.name).example();
     let loopback = if has_family(context.host, true) { "127.0.0.1" } else { "[::1]" };
     let ask = |host: &str, path: &str| {
         let trust = trusted(context, site).map_or(String::new(), |file| format!("--cacert '{file}' "));
