@@ -20,6 +20,8 @@ use infra::plan::state::{
 use infra::plan::wanted::Wanted;
 use infra::service::ALL;
 
+#[path = "dir/changeable.rs"]
+mod changeable;
 #[path = "dir/decision.rs"]
 mod decision;
 #[path = "dir/execs.rs"]

@@ -210,7 +210,7 @@ impl Executor<'_> {
         };
         let (mut body, mut folders, mut makes) = (String::new(), Vec::new(), String::new());
         let (mut files, mut staged, mut gones) = (Vec::new(), Vec::new(), Vec::new());
-        let mut kept = String::new();
+        let (mut kept, mut also) = (String::new(), Vec::new());
         for (name, text) in records {
             add(&format!("records/{name}"), text, "upload")?;
         }
@@ -249,7 +249,10 @@ impl Executor<'_> {
                         makes.push_str(&make_folder(path, access));
                     }
                     Action::Remove { path, .. } => gones.push(path.clone()),
-                    Action::Firewall { to, .. } => body.push_str(&firewall_check(to)),
+                    Action::Firewall { to, .. } => {
+                        also.extend(firewall::written(to.backend));
+                        body.push_str(&firewall_check(to));
+                    }
                     Action::Install { .. }
                     | Action::Adopt { .. }
                     | Action::Follow { .. }
@@ -262,10 +265,11 @@ impl Executor<'_> {
         }
         let stream = upload.into_inner().map_err(|e| local("upload", &e.to_string()))?;
         let text = format!(
-            "files={}\ngones={}\nfolders={}\nfind_all_kept() {{\n{kept}:\n}}\n{}\n{body}",
+            "files={}\ngones={}\nfolders={}\nalso={}\nfind_all_kept() {{\n{kept}:\n}}\n{}\n{body}",
             list(&files),
             list(&gones),
             list(&folders),
+            list(&also),
             include_str!("scripts/stage.sh")
         );
         let view = format!("staged_files={}\ngones={}\nmake_folders() {{\n{makes}:\n}}\n", list(&staged), list(&gones));

@@ -1,6 +1,7 @@
 # Takes a tar stream on stdin, PHASE/PATH for each new file and PHASE.tasks/ for what is no file, and asks the daemons. Changes
 # nothing outside of $run.
-# The caller sets files, gones and folders, as for a commit; its lines after this text: own, then in_views, and stage_end.
+# The caller sets files, gones and folders, as for a commit, and also, what else will be written; its lines after this text: own, then
+# in_views, and stage_end.
 
 # A folder that is a link would take what we write into it elsewhere, here in the copy as there on the host.
 ways_hold $files $gones /var/lib/infra/runs/- || refuse "${odd%% *}" "$odd"
@@ -48,6 +49,51 @@ while IFS=: read -r phase path copy; do
 done <<END_OF_KEPT
 $kept
 END_OF_KEPT
+# may_change PATH…: what stands there, and the folder that holds it, can be changed: it is not on a file system that may only be
+# read, and is not immutable (chattr(1)). A view does not show that. It is tried by setting the time of the last access, which only
+# such things refuse to root. Sets holding: the folders.
+may_change() {
+	holding='' known=' '
+	for path in "$@"; do
+		folder=${path%/*}
+		while [ -n "$folder" ] && [ ! -d "$ROOT$folder" ]; do folder=${folder%/*}; done
+		case $known in *" $folder "*) ;; *) known="$known$folder " holding="$holding $ROOT$folder/." ;; esac
+		[ ! -e "$ROOT$path" ] && [ ! -L "$ROOT$path" ] || holding="$holding $ROOT$path"
+	done
+	words=$(touch -a -c -h -- $holding 2>&1) && return
+	path=${words#*\'}
+	path=${path%%\'*}
+	path=${path#"$ROOT"}
+	path=${path%/.}
+	case $words in
+	*'Read-only file system'*)
+		refuse "$path" "it is on a file system that may only be read: \`findmnt -T $path\` shows which, \`dmesg\` may say why"
+		;;
+	*'Operation not permitted'*)
+		refuse "$path" "Operation not permitted; it is immutable most often then (an i or a in \`lsattr -d $path\`), which \`chattr -ia $path\` ends"
+		;;
+	esac
+	refuse "$path" "$words"
+}
+
+# room_elsewhere: what is new finds room also where a folder is on another file system than our own records.
+room_elsewhere() {
+	bytes=$(find "$run/new" -type f -printf '%s\n' | awk '{ all += $1 } END { printf "%.0f", all + 65536 }')
+	devices=" $(stat -c %d "$run") "
+	for path in $holding; do
+		case $path in */.) ;; *) continue ;; esac
+		device=$(stat -c %d "$path")
+		case $devices in *" $device "*) continue ;; esac
+		devices="$devices$device "
+		words=$(head -c "$bytes" /dev/zero 2>&1 >"$path/.infra-room") || {
+			rm -f "$path/.infra-room"
+			path=${path#"$ROOT"}
+			refuse "${path%/.}" "$words"
+		}
+		rm -f "$path/.infra-room"
+	done
+}
+
 # What was before this run, whole or not at all, and what this run wants: the way back.
 if [ ! -d "$run/before" ]; then
 	rm -rf "$run/.before" && mkdir "$run/.before" || refuse 'the record of what was before' 'the disk may be full or read-only'
@@ -70,6 +116,8 @@ words=$(head -c "$room" /dev/zero 2>&1 >"$run/room") || {
 	refuse 'the copies of before' "$words"
 }
 rm -f "$run/room"
+may_change $files $gones $folders $also /var/lib/infra/manifest
+room_elsewhere
 journal "staged by $WHO"
 # However this ends, what was laid over /etc or copied of it goes.
 trap 'rm -rf "$run/view" "$run/view.over" "$run/view.sh"' EXIT

@@ -376,6 +376,12 @@ pub(super) fn boot_files(backend: Backend) -> &'static [&'static str] {
     }
 }
 
+/// All files that are written where rules of this backend are recorded.
+pub fn written(backend: Backend) -> Vec<String> {
+    let records = ["rules", "live", "boot"].map(|record| format!("/var/lib/infra/firewall.{record}"));
+    boot_files(backend).iter().map(|file| format!("/etc/{file}")).chain(records).collect()
+}
+
 /// The sh command line that prints digests of what is read at boot; nothing where a link, or what is not a file, stands for one.
 fn boot_digests(backend: Backend) -> String {
     let files = boot_files(backend).join(" ");
