@@ -1,5 +1,5 @@
 //! What stands in the way on a host: takes what it should be and what it is, gives a sentence for each thing through which, or
-//! over which, nothing can be put there safely. Pure.
+//! over which, nothing can be put there safely, and for each unit that cannot be started. Pure.
 //!
 //! Nothing of ours goes through a link that we did not make. A link, a FIFO, a socket or a device at a *file's* place is replaced
 //! by the file, and shown; a link at a *folder's* place, or a folder where others may put links, is refused by name.
@@ -64,6 +64,13 @@ pub fn blocked(desired: &DesiredHost, observed: &Observed) -> Vec<String> {
             words.push(record_is(path, &other.to_string()));
         }
     }
+    // A file of ours takes the place of the link that masks a unit of ours.
+    for unit in desired.units.keys().filter(|unit| !desired.files.contains_key(&format!("/etc/systemd/system/{unit}")))
+    {
+        if observed.units.get(unit).is_some_and(|seen| seen.load == "masked") {
+            words.push(format!("{unit} is masked, so nothing can start it: `systemctl unmask {unit}`"));
+        }
+    }
     for path in observed.folders.keys().filter(|path| is_record(path) && !files.contains(path.as_str())) {
         words.push(record_is(path, "a folder"));
     }
@@ -95,7 +102,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::plan::state::{Access, Folder, ObservedFile, Phase};
+    use crate::plan::state::{Access, Body, Digest, File, Folder, ObservedFile, ObservedUnit, Phase, UnitWanted};
 
     fn stands(other: Option<Other>) -> ObservedFile {
         ObservedFile { digest: None, other, access: Access::root(0o777), text: None }
@@ -143,6 +150,37 @@ mod tests {
                 None => assert!(words.is_empty(), "{path}: {words:?}"),
                 Some(start) => assert!(words.len() == 1 && words[0].starts_with(start), "{path}: {words:?}"),
             }
+        }
+    }
+    #[test]
+    fn a_masked_unit_that_is_to_run_is_named() {
+        let masked = ObservedUnit { load: "masked".into(), enabled: "masked".into(), ..ObservedUnit::default() };
+        let loaded = ObservedUnit { load: "loaded".into(), enabled: "disabled".into(), ..ObservedUnit::default() };
+        let ours = File {
+            service: "demo",
+            phase: Phase::Web,
+            access: Access::root(0o644),
+            body: Body { text: "".into(), digest: Digest::of(b""), origin: None },
+            then: BTreeMap::new(),
+            about: None,
+        };
+        for (seen, wanted, file, named) in [
+            (&masked, true, false, true),
+            (&masked, false, false, false),
+            (&masked, true, true, false),
+            (&loaded, true, false, false),
+        ] {
+            let (mut desired, mut observed) = (DesiredHost::default(), crate::plan::laws::bare());
+            observed.units.insert("demo.service".into(), seen.clone());
+            if wanted {
+                desired.units.insert("demo.service".into(), UnitWanted { phase: Phase::Web });
+            }
+            if file {
+                desired.files.insert("/etc/systemd/system/demo.service".into(), ours.clone());
+            }
+            let words = blocked(&desired, &observed);
+            let expected = "demo.service is masked, so nothing can start it: `systemctl unmask demo.service`";
+            assert_eq!(words, named.then_some(expected).into_iter().collect::<Vec<_>>(), "{seen:?} {wanted} {file}");
         }
     }
 }

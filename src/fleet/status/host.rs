@@ -114,7 +114,10 @@ impl HostView {
         }
         view.units = wanted.units.iter().map(|unit| unit_view(unit, seen)).collect();
         for unit in view.units.iter().filter(|unit| !unit.good) {
-            let help = format!("`journalctl -u {}` on the host says why; `infra apply` starts it", unit.unit);
+            let help = match unit.state.as_str() {
+                "masked" => format!("`systemctl unmask {}` on the host, then `infra apply` starts it", unit.unit),
+                _ => format!("`journalctl -u {}` on the host says why; `infra apply` starts it", unit.unit),
+            };
             find(false, format!("{} is {}", unit.unit, unit.state), &help);
         }
         view.drift = drift(seen, wanted);
