@@ -223,7 +223,7 @@ fn next_step(outcome: &Outcome, next: &Next) -> Option<String> {
     let again = format!("{}{limit}", next.command);
     let step = if any(|o| matches!(o, HostOutcome::RolledBack(_))) {
         format!(
-            "the new rules cut the way from here to the host: `infra check` says what is declared; mend the inventory, then `{again}`"
+            "the new rules were not confirmed, for the reason above: mend it (`infra check` says what is declared), then `{again}`"
         )
     } else if any(|o| matches!(o, HostOutcome::Failed(_))) {
         format!("mend the cause, then `{again}`")
