@@ -119,6 +119,15 @@ fn words_are_completed_from_the_inventory() {
 }
 
 #[test]
+fn files_that_may_be_accepted_are_completed() {
+    let (_folder, inventory) = inventory("");
+    let got = completed_in(&inventory, "infra accept web1 /etc/nginx/n");
+    assert_eq!(got.trim_end(), "/etc/nginx/nginx.conf");
+    let all = completed_in(&inventory, "infra accept web1 ");
+    assert!(all.lines().count() > 3 && !all.lines().any(|word| word == "nginx.service"), "units are no files: {all}");
+}
+
+#[test]
 fn runs_are_completed_from_the_state() {
     let (folder, inventory) = inventory("");
     for run in ["20261122T101500", "20261123T184501"] {
@@ -309,7 +318,7 @@ fn a_state_folder_of_others_is_refused_by_name() {
         owned(uid);
         // A good one is not tried with the verbs that go out to hosts.
         for verb in if words.is_some() { ["check", "diff", "apply"].as_slice() } else { &["check"] } {
-            let out = output(&[verb, &path, "--limit", "web1"]);
+            let out = output(&[verb, &path]);
             let said = text_of(&out.stderr);
             match words {
                 Some(words) => {
@@ -453,4 +462,34 @@ database:
     }
     let (code, said) = diff(Some(b"s3cr3t-and-long-enough\n"));
     assert!(code == Some(4) && !said.contains("s3cr3t"), "{code:?}: {said}");
+}
+
+/// Words that are no person's mistake alone: a folder of other things as the state, runs that do not read, a `--limit` that means nothing.
+#[test]
+fn what_would_go_wrong_unsaid_is_told() {
+    let (folder, path) = inventory("");
+    let at = |name: &str| folder.path().join(name);
+    std::fs::create_dir_all(at("machine/ssh")).unwrap();
+    std::os::unix::fs::symlink("machine", at("state")).unwrap();
+    for words in [&["check"][..], &["diff"], &["apply", "--yes"], &["history", "--local"]] {
+        let out = infra(words).arg(&path).output().unwrap();
+        assert_eq!(out.status.code(), Some(2), "{words:?}");
+        assert!(text(&out.stderr).contains("is a folder of other things (ssh)"), "{words:?}: {}", text(&out.stderr));
+    }
+    assert_eq!(std::fs::read_dir(at("machine")).unwrap().count(), 1, "nothing is written there");
+    std::fs::remove_file(at("state")).unwrap();
+    std::fs::create_dir_all(at("state/runs")).unwrap();
+    let last = |words: &[&str]| {
+        let out = infra(words).arg(&path).output().unwrap();
+        (out.status.code(), text_of(&out.stderr))
+    };
+    let (code, said) = last(&["diff", "--limit", "failed"]);
+    assert!(code == Some(2) && said.contains("state/runs` tells of none"), "{said}");
+    std::fs::write(at("state/runs/20261122T101500.json"), "{bad").unwrap();
+    let (code, said) = last(&["diff", "--limit", "failed"]);
+    assert!(code == Some(2) && said.contains("20261122T101500.json` does not read"), "{said}");
+    let (code, said) = last(&["history", "--local"]);
+    assert!(code == Some(0) && said.contains("20261122T101500.json` does not read"), "{said}");
+    let (code, said) = last(&["drain", "--limit", "app1", "web1"]);
+    assert!(code == Some(2) && said.contains("`--limit` cannot be given with `drain`"), "{said}");
 }

@@ -187,6 +187,16 @@ fn nothing_is_overwritten_and_what_is_wrong_is_told() {
     assert_eq!(std::fs::read_to_string(file(".gitignore")).unwrap(), "target\n");
 }
 
+/// `ssh` goes by the account's home, whatever `HOME` says, and so do we.
+#[test]
+fn another_home_leads_to_no_other_ssh_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join(".ssh")).unwrap();
+    std::fs::write(folder.path().join(".ssh/config"), "Host strange-web1\n HostName 192.0.2.1\n").unwrap();
+    let (_, _, said) = infra(folder.path(), &[&["init", "--from-ssh-config"], &SITE[..]].concat());
+    assert!(!said.contains("strange-web1"), "{said}");
+}
+
 /// By `script`(1), which gives a terminal: what does not read is asked again, and what is usual needs no answer.
 #[test]
 fn a_person_is_asked_until_the_answer_reads() {
@@ -200,8 +210,8 @@ fn a_person_is_asked_until_the_answer_reads() {
         .env("TERM", "xterm")
         .env_remove("INFRA_INVENTORY");
     let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let answers = "shop\nshop.example.com\n\nmaybe\nn\n10.0.1.300\n203.0.113.10, 203.0.113.11\n\n10.0.2.11\n\n\nroot user\nroot\n\n";
-    child.stdin.take().unwrap().write_all(answers.as_bytes()).unwrap();
+    let answers = b"shop\nshop.example.com\n\nma\xffybe\nmaybe\nn\n10.0.1.300\n203.0.113.10, 203.0.113.11\n\n10.0.2.11\n\n\nroot user\nroot\n\n";
+    child.stdin.take().unwrap().write_all(answers).unwrap();
     let out = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&out.stdout).into_owned();
     assert_eq!(out.status.code(), Some(0), "{said}");
@@ -209,6 +219,7 @@ fn a_person_is_asked_until_the_answer_reads() {
         "`shop` has one label only; once more",
         "`10.0.1.300` is not an IPv4",
         "at least one is needed",
+        "this answer is not UTF-8 text; once more",
         "`maybe` is neither yes nor no",
         "`root user` is not a user name",
     ] {

@@ -577,6 +577,44 @@ fn encrypted_keys_ask_and_wrong_answers_may_be_corrected() {
     assert!(auth_error(SshTransport::connect(&target, &options)).contains("passphrase is wrong"));
 }
 
+/// By the rule of `ssh`, which is asked too: what is our own and others may read is not used, and the next key is tried.
+#[test]
+fn a_private_key_that_others_may_read_is_not_used() {
+    let server = Sshd::start("");
+    fs::copy(server.path("id"), server.path("open")).unwrap();
+    let mode = |mode| fs::set_permissions(server.path("open"), fs::Permissions::from_mode(mode)).unwrap();
+    let mut target = server.target();
+    target.identity = Some(server.path("open"));
+    for (bits, used) in [(0o600, true), (0o400, true), (0o700, true), (0o644, false), (0o640, false), (0o604, false)] {
+        mode(bits);
+        let options = server.options();
+        let ours = SshTransport::connect(&target, &options);
+        assert_eq!(ours.is_ok(), used, "{bits:o}");
+        let mut ssh = Command::new("ssh");
+        ssh.args(["-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none", "-i"]);
+        ssh.arg(server.path("open"))
+            .arg("-o")
+            .arg(format!("UserKnownHostsFile={}", server.path("known_hosts").display()));
+        ssh.args(["-p", &server.port.to_string(), "-l", &user(), "127.0.0.1", "true"]).stdin(Stdio::null());
+        assert_eq!(ssh.output().unwrap().status.success(), used, "ssh, {bits:o}");
+        if !used {
+            let error = auth_error(ours);
+            let words =
+                format!("is not used, as for `ssh`: its mode is {bits:04o}, so others may read it; `chmod 600 ");
+            assert!(error.contains(&words), "{error}");
+            assert!(options.notes.lock().unwrap().keys().any(|note| note.contains(&words)));
+        }
+    }
+    // The next one is: that the first is left is told all the same.
+    let mut options = server.options();
+    let keys =
+        format!("IdentityFile {}\nIdentityFile {}\n", server.path("open").display(), server.path("id").display());
+    options.config = server.config(&keys);
+    target.identity = None;
+    SshTransport::connect(&target, &options).unwrap();
+    assert!(options.notes.lock().unwrap().keys().any(|note| note.contains("its mode is 0604")));
+}
+
 #[test]
 fn other_types_of_keys_log_in() {
     let kinds = ["rsa", "ecdsa"];
@@ -841,6 +879,21 @@ fn the_verb_trust_names_the_old_key_first() {
     let (code, said) = infra(&["--fingerprint", &print]);
     assert!(code == 2 && said.contains("is revoked: listed in") && matches!(revoked, Config::File(_)), "{said}");
     assert_eq!(fs::read_to_string(server.path("known_hosts")).unwrap(), "");
+}
+
+/// Who has told `ssh` to keep no keys is told where one could be kept, before any command that would refuse.
+#[test]
+fn a_configuration_that_keeps_no_host_keys_is_named_with_the_way_out() {
+    let server = Sshd::start("");
+    for (keeps, why) in [("/dev/null", "`/dev/null`, keeps none"), ("none", "is `none`")] {
+        let file = server.path("ssh_config");
+        fs::write(&file, format!("UserKnownHostsFile {keeps}\nGlobalKnownHostsFile none\n")).unwrap();
+        let options = Options { config: Config::File(file), ..Options::default() };
+        let error = key_error(SshTransport::connect(&server.target(), &options));
+        for words in ["is not known", why, "set `UserKnownHostsFile` to a file of yours", "infra trust"] {
+            assert!(error.contains(words), "{keeps}: {words}: {error}");
+        }
+    }
 }
 
 #[test]

@@ -163,6 +163,45 @@ pub fn check_private(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Names in the folder of a state that say that it is one.
+const OF_STATE: [&str; 7] =
+    ["seen.json", "runs", "plan.key", "plans", "passwords.json", "status.json", "pki/authorities.json"];
+/// Folders that may stand in one before anything else does: of a copy that was put back, of a volume, of a person's own history.
+const BESIDE_STATE: [&str; 8] = ["pki", "acme", "services", "retired", "runs", "plans", ".git", "lost+found"];
+
+/// Refuses a folder of the state that is another folder, such as `/etc` behind a link: the keys of all hosts do not belong among its
+/// things, and a later look would find theirs in place of ours. Files alone, such as a secret that the inventory names, may be there.
+///
+/// # Errors
+/// A sentence with the path, what stands in it, and what to do.
+pub fn check_own(path: &Path) -> io::Result<()> {
+    if OF_STATE.iter().any(|name| path.join(name).exists()) {
+        return Ok(());
+    }
+    let mut others: Vec<String> = std::fs::read_dir(path)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| !BESIDE_STATE.contains(&name.as_str()))
+        .collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    others.sort();
+    let more = if others.len() > 3 { ", …" } else { "" };
+    others.truncate(3);
+    Err(io::Error::new(
+        io::ErrorKind::AlreadyExists,
+        format!(
+            "`{}` is a folder of other things ({}{more}) and has nothing of infra's yet: give the state a folder of its own (`state:`)",
+            path.display(),
+            others.join(", ")
+        ),
+    ))
+}
+
 /// Which other user something belongs to; neither root nor we are another.
 fn owned(about: &Metadata) -> Option<String> {
     let ours = rustix::process::geteuid().as_raw();
@@ -179,6 +218,23 @@ pub fn folder(path: &Path) -> &Path {
 /// # Errors
 /// Any error of the file system, with the path in its text.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    written(path, bytes, mode, false).map(drop)
+}
+
+/// As [`write_atomic`]; the file is locked from its first moment until what is given is dropped, or this program ends ([`is_locked`]).
+///
+/// # Errors
+/// As [`write_atomic`]. That a file system has no locks is none.
+pub fn write_locked(path: &Path, bytes: &[u8], mode: u32) -> io::Result<File> {
+    written(path, bytes, mode, true)
+}
+
+/// Whether somebody who wrote a file by [`write_locked`] is at work still.
+pub fn is_locked(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
+}
+
+fn written(path: &Path, bytes: &[u8], mode: u32, locked: bool) -> io::Result<File> {
     let dir = folder(path);
     let mut file = tempfile::Builder::new()
         .prefix(".infra-")
@@ -187,8 +243,14 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", dir.display())))?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
-    file.persist(path).map_err(|e| io::Error::new(e.error.kind(), format!("{}: {}", path.display(), e.error)))?;
-    fs_err::File::open(dir)?.sync_all()
+    if locked {
+        // Nobody else knows the file yet. Where there are no locks, nobody finds one.
+        let _ = file.as_file().try_lock();
+    }
+    let file =
+        file.persist(path).map_err(|e| io::Error::new(e.error.kind(), format!("{}: {}", path.display(), e.error)))?;
+    fs_err::File::open(dir)?.sync_all()?;
+    Ok(file)
 }
 
 /// Makes `path` and its parents, all of them 0700 when new; one that is there already must be private ([`check_private`]).
@@ -217,6 +279,17 @@ mod tests {
         assert_eq!(fs_err::read(&path).unwrap(), b"new");
         assert_eq!(fs_err::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs_err::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_is_locked_as_long_as_its_writer_lives() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        assert!(!is_locked(&path));
+        let file = write_locked(&path, b"x", 0o600).unwrap();
+        assert!(is_locked(&path) && is_locked(&path));
+        drop(file);
+        assert!(!is_locked(&path) && fs_err::read(&path).unwrap() == b"x");
     }
 
     #[test]
@@ -250,6 +323,34 @@ mod tests {
         drop(write);
         let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&read));
         assert_eq!(read_named(Path::new(&path), 3).unwrap(), b"abc");
+    }
+
+    #[test]
+    fn the_state_has_a_folder_of_its_own() {
+        for (there, words) in [
+            (&[][..], ""),
+            (&["pki/", "lost+found/", ".git/", ".gitignore", "token"], ""),
+            (&["ssh/", "hosts"], "other things (ssh)"),
+            (&["a/", "d/", "c/", "b/", "pki/"], "other things (a, b, c, …)"),
+            (&["old/", "seen.json"], ""),
+            (&["old/", "pki/authorities.json"], ""),
+            (&["old/", "pki/ca-trust/"], "other things (old)"),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let link = dir.path().join("link");
+            fs_err::create_dir(dir.path().join("folder")).unwrap();
+            std::os::unix::fs::symlink("folder", &link).unwrap();
+            for name in there {
+                let path = link.join(name.trim_end_matches('/'));
+                fs_err::create_dir_all(if name.ends_with('/') { &path } else { folder(&path) }).unwrap();
+                if !name.ends_with('/') {
+                    fs_err::write(&path, "").unwrap();
+                }
+            }
+            let said = check_own(&link).map_err(|error| error.to_string()).err().unwrap_or_default();
+            assert!(said.contains(words) && said.is_empty() == words.is_empty(), "{there:?}: {said}");
+        }
+        assert!(check_own(Path::new("/nonexistent")).is_ok());
     }
 
     #[test]

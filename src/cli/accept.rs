@@ -119,7 +119,7 @@ pub(super) fn run(accept: &Accept, global: &Global, services: Services, reporter
     let consent = if accept.yes { Consent::Given } else { Consent::Asked(&question) };
     if consent.given()? != Some(true) {
         reporter.note("nothing was written");
-        return Ok(exit::DONE);
+        return Ok(exit::DECLINED);
     }
     written(&to, &text)?;
     let words = format!("{} is written; `infra diff` shows what is left to do", to.display());

@@ -104,7 +104,7 @@ pub(super) fn run(apply: &Apply, global: &Global, services: Services, reporter: 
     let site = stages::site(&apply.inventory.inventory, reporter)?;
     stages::without_retired(&site)?;
     stages::gone(&site, reporter);
-    Ok(on(&site, apply, global, services, reporter)?.unwrap_or(exit::DONE))
+    Ok(on(&site, apply, global, services, reporter)?.unwrap_or(exit::DECLINED))
 }
 
 /// The same with an inventory that is loaded; gives nothing where the person does not agree.

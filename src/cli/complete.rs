@@ -19,7 +19,7 @@ use crate::service::ALL;
 type Words = fn() -> Vec<String>;
 
 /// Arguments by their names, with what they take.
-const ARGUMENTS: [(&str, Words); 13] = [
+const ARGUMENTS: [(&str, Words); 14] = [
     ("host", hosts),
     ("yes_wipe", hosts),
     ("close", hosts),
@@ -32,6 +32,7 @@ const ARGUMENTS: [(&str, Words); 13] = [
     ("user", users),
     ("key", keys),
     ("what", kept),
+    ("file", files),
     ("adopt", Vec::new),
 ];
 
@@ -103,7 +104,7 @@ fn ends() -> Vec<String> {
 }
 
 fn runs() -> Vec<String> {
-    of(|site| journals::remembered(&site.state).into_keys().rev().collect())
+    of(|site| journals::remembered(&site.state).runs.into_keys().rev().collect())
 }
 
 fn sites() -> Vec<String> {
@@ -116,6 +117,11 @@ fn users() -> Vec<String> {
 
 fn keys() -> Vec<String> {
     Manual::read().map(|manual| manual.paths().map(ToOwned::to_owned).collect()).unwrap_or_default()
+}
+
+/// Of what is kept on it, the files.
+fn files() -> Vec<String> {
+    kept().into_iter().filter(|name| name.starts_with('/')).collect()
 }
 
 /// What is kept on the first host that the words name.

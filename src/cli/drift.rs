@@ -68,7 +68,7 @@ pub(super) fn run(drift: &Drift, global: &Global, services: Services, reporter: 
     }
     if !away.is_empty() {
         let help = "look at these hosts: the cause stands with each of them above";
-        stages::unreached(&away, ("their drift is not known", Some(help)), inventory, reporter)?;
+        stages::unreached(&away, ("drift is not known there", Some(help)), inventory, reporter)?;
         return Err(Stop::Unreachable);
     }
     if refused {

@@ -38,6 +38,7 @@ pub(super) fn run(exec: &Exec, global: &Global, reporter: &Reporter) -> Done {
     let limit = Duration::from_secs(exec.timeout.get().into());
     let command = Command { words: exec.command.clone(), root: exec.sudo, limit };
     let ends = command.each(hosts, &connector, global.at_once());
+    stages::told(&connector, reporter);
     reporter.ends(&ends)?;
     if ends.values().any(|end| !matches!(end, End::Unreachable { .. })) {
         reporter.note(hand::DRIFT);

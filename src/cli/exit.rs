@@ -9,6 +9,8 @@ use crate::fleet::event::{HostOutcome, Outcome, StepFate};
 pub const DONE: u8 = 0;
 /// A step failed on some host; what it had touched was put back. Of a status: something is not as it should be.
 pub const FAILED: u8 = 1;
+/// A person was asked, and did not agree: what was asked about was not done, so nobody may go on as if it were (`infra apply && …`).
+pub const DECLINED: u8 = FAILED;
 /// The input is wrong: the command line, the inventory, a template, a plan file. Nothing was touched.
 pub const INPUT: u8 = 2;
 /// `diff` found changes that are not applied yet.
@@ -29,7 +31,8 @@ pub const INTERRUPTED: u8 = 130;
 pub const HELP: &str = "\
 Exit codes:
   0    done, or nothing to do
-  1    a step failed on some host, a host is left alone, a status found something wrong, or drift cannot be told
+  1    a step failed on some host, a host is left alone, a status found something wrong, drift cannot be told, or a
+       question was not answered with yes
   2    the input is wrong: command line, inventory, template, plan file
   3    changes are pending (diff), or something differs (drift)
   4    some host could not be reached

@@ -6,7 +6,7 @@ use super::global::{Global, Inventory};
 use super::stop::{Done, Stop};
 use super::{exit, numbers, stages};
 use crate::base::words::count;
-use crate::fleet::journals::{self, Past};
+use crate::fleet::journals::{self, Past, Remembered};
 use crate::inventory::site::Host;
 use crate::report::Reporter;
 
@@ -31,13 +31,18 @@ pub(super) fn run(history: &History, global: &Global, reporter: &Reporter) -> Do
     let (run, inventory) = stages::run_or_inventory(history.run.as_deref(), &history.inventory.inventory)?;
     let (site, _) = stages::loaded(inventory)?;
     let selected = stages::selected(&site, global)?;
-    let mut runs = journals::remembered(&site.state);
+    let Remembered { mut runs, unread } = journals::remembered(&site.state);
+    for file in &unread {
+        reporter.note(&format!("warning: `{}` does not read: what it said of its run is not told", file.display()));
+    }
     let away = if history.local {
         BTreeMap::new()
     } else {
         let hosts: Vec<&Host> = selected.iter().filter_map(|name| site.hosts.get(name)).collect();
         let connector = stages::connector((reporter, global), &site, &selected);
-        journals::join(&mut runs, hosts, &connector, global.at_once())
+        let away = journals::join(&mut runs, hosts, &connector, global.at_once());
+        stages::told(&connector, reporter);
+        away
     };
     for (host, why) in &away {
         reporter.error(&format!("{host} was not asked: {why}"), &[], &[])?;

@@ -39,6 +39,7 @@ mod render;
 mod retire;
 mod rollback;
 pub mod schema;
+mod scope;
 mod ssh;
 mod stages;
 mod status;
@@ -88,6 +89,7 @@ pub fn main_with(services: Services) -> ExitCode {
 
 fn run(args: &Args, services: Services, reporter: &Reporter) -> Done {
     let global = &args.global;
+    scope::admit(&args.verb, global)?;
     match &args.verb {
         Verb::Check(inventory) => check::run(inventory, services, reporter),
         Verb::Render(render) => render::run(render, global, services, reporter),

@@ -64,7 +64,6 @@ pub struct Destroy {
 }
 
 pub(super) fn retire(args: &Retire, global: &Global, services: Services, reporter: &Reporter) -> Done {
-    whole(global, "retire", "a host leaves all others")?;
     if !args.yes && !prompt::possible() {
         let help = "add `--yes` to go on without being asked; `infra diff` of an inventory without its lines shows the change of the others";
         return Err(Stop::Refused(prompt::NoTerminal.to_string(), vec![help.to_owned()]));
@@ -135,7 +134,6 @@ pub(super) fn retire(args: &Retire, global: &Global, services: Services, reporte
 }
 
 pub(super) fn destroy(args: &Destroy, global: &Global, services: Services, reporter: &Reporter) -> Done {
-    whole(global, "destroy", "the whole infrastructure goes")?;
     let path = &args.inventory.inventory;
     let (mut site, _) = stages::loaded(path)?;
     if let Some(name) = args.name.as_ref().filter(|name| **name != site.name.as_str()) {
@@ -171,7 +169,7 @@ pub(super) fn destroy(args: &Destroy, global: &Global, services: Services, repor
     };
     let command = format!("infra destroy {}", path.display());
     let left = leave((&site, &site), (Rules::Open, None), (command, consent), global, services, reporter)?;
-    let Some(code) = left else { return Ok(exit::DONE) };
+    let Some(code) = left else { return Ok(exit::DECLINED) };
     if code == exit::DONE && !reporter.is_json() {
         reporter.data(&format!(
             "infra has left {}. What stays: packages, data and logs of the hosts, their records of past runs in /var/lib/infra, and {} on \
@@ -187,15 +185,7 @@ pub(super) fn destroy(args: &Destroy, global: &Global, services: Services, repor
 fn halfway(host: &HostName, drained: bool, reporter: &Reporter) -> u8 {
     let back = if drained { format!("; `infra undrain {host}` brings it back") } else { String::new() };
     reporter.note(&format!("`infra retire {host}` goes on from here{back}"));
-    exit::DONE
-}
-
-/// Refuses `--limit`.
-fn whole(global: &Global, verb: &str, why: &str) -> Result<(), Stop> {
-    if global.limit.is_empty() {
-        return Ok(());
-    }
-    Err(Stop::Refused(format!("`--limit` cannot be given with `{verb}`: {why}"), Vec::new()))
+    exit::DECLINED
 }
 
 /// The host; where it has left the inventory already, what to do then.

@@ -104,7 +104,7 @@ pub(super) fn run(rollback: &Rollback, global: &Global, services: Services, repo
     let consent = if rollback.yes { Consent::Given } else { Consent::Asked(&question) };
     if consent.given()? != Some(true) {
         reporter.note("nothing was changed");
-        return Ok(exit::DONE);
+        return Ok(exit::DECLINED);
     }
     work.began += waited.elapsed();
     work.interrupt.watch(exit::INTERRUPTED.into())?;

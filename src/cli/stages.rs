@@ -18,6 +18,7 @@ use crate::fleet::connect::{self, SshConnector};
 use crate::fleet::gone::Gone;
 use crate::fleet::history::{self, LastSeen};
 use crate::fleet::journals;
+use crate::fleet::survey::Connector as _;
 use crate::fleet::{memory, way_in};
 use crate::host::ssh::{Become, Prompt};
 use crate::host::transport::TransportError;
@@ -51,6 +52,7 @@ pub(super) fn loaded(inventory: &Path) -> Result<(Site, Vec<Diagnostic>), Stop> 
         site.state = state.into();
     }
     fsx::check_private(&site.state)
+        .and_then(|()| fsx::check_own(&site.state))
         .map_err(|error| Stop::Refused(format!("the state folder cannot be used: {error}"), Vec::new()))?;
     site.through = way_in::through(&site, &LastSeen::of(&site.state).controller());
     Ok((site, warnings))
@@ -102,15 +104,17 @@ pub(super) fn templates(services: Services, site: &Site, reporter: &Reporter) ->
 
 /// The hosts that `--limit` means.
 pub(super) fn selected(site: &Site, global: &Global) -> Result<BTreeSet<HostName>, Stop> {
-    let last = history::last_undone(&site.state);
-    if last.is_none() && global.limit.iter().any(Term::asks_for_last_run) {
-        let error = Diagnostic::error(format!(
-            "`--limit failed` is about the last run, and `{}` tells of none that can be read",
-            site.state.join("runs").display()
-        ));
-        return Err(error.help("leave `--limit` out to work on all hosts").into());
+    if !global.limit.iter().any(Term::asks_for_last_run) {
+        return Ok(Limit(global.limit.clone()).select(site, &BTreeSet::new())?);
     }
-    Ok(Limit(global.limit.clone()).select(site, &last.unwrap_or_default())?)
+    let last = history::last_undone(&site.state).and_then(|last| last.ok_or_else(|| site.state.join("runs")));
+    let last = last.map_err(|file| {
+        let tells = if file.is_dir() { "tells of none" } else { "does not read" };
+        let error =
+            Diagnostic::error(format!("`--limit failed` is about the last run, and `{}` {tells}", file.display()));
+        error.help("leave `--limit` out to work on all hosts")
+    })?;
+    Ok(Limit(global.limit.clone()).select(site, &last)?)
 }
 
 /// Refuses an inventory with a host in it that was retired: all others would lead to it and let it in again.
@@ -207,6 +211,11 @@ pub(super) fn unreached(
     help.extend(otherwise.filter(|_| keys.len() < hosts.len()).map(ToOwned::to_owned));
     let number = count(hosts.len(), "host");
     Ok(reporter.error(&format!("{number} cannot be reached, so {follows}: {}", list(&hosts)), &[], &help)?)
+}
+
+/// Tells what a person should know of how hosts were reached, where no survey has told it.
+pub(super) fn told(connector: &SshConnector, reporter: &Reporter) {
+    connector.notes().iter().for_each(|text| reporter.note(text));
 }
 
 /// A connector that asks the person at the terminal, where there is one, and opens as many connections at the same time as hosts are

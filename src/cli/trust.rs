@@ -116,7 +116,7 @@ pub(super) fn run(trust: &Trust, global: &Global, reporter: &Reporter) -> Done {
     }
     if trust.fingerprint.is_none() && !confirmed(&who, key, !others.is_empty())? {
         reporter.note("nothing was written");
-        return Ok(exit::FAILED);
+        return Ok(exit::DECLINED);
     }
     // Elsewhere first: when one of them cannot be written, the old key is not half forgotten.
     for other in others.iter().filter(|other| other.place.file != *file) {
@@ -135,18 +135,9 @@ pub(super) fn run(trust: &Trust, global: &Global, reporter: &Reporter) -> Done {
     Ok(exit::DONE)
 }
 
-/// The person's own file of host keys: that of the machine holds for all its users, so nothing is written there.
+/// The person's own file of host keys.
 fn book(to: &Effective) -> Result<PathBuf, Stop> {
-    let refused = |why: String| {
-        Stop::Refused(why, vec!["set `UserKnownHostsFile` in ~/.ssh/config to a file of yours".to_owned()])
-    };
-    let Some(file) = to.user_known_hosts_files.first() else {
-        return Err(refused("you have no file of host keys: `UserKnownHostsFile` is none".to_owned()));
-    };
-    if fs_err::metadata(file).is_ok_and(|about| !about.is_file()) {
-        return Err(refused(format!("your file of host keys, {}, is no file that could keep one", file.display())));
-    }
-    Ok(file.clone())
+    to.book().map(Path::to_owned).map_err(|why| Stop::Refused(why, vec![trust::A_BOOK.to_owned()]))
 }
 
 /// Where a key is revoked, in words.

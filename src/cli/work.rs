@@ -196,7 +196,12 @@ impl<'a> Work<'a> {
     /// What hosts keep of past runs, and why those that are not named did not answer.
     pub(super) fn kept(&self, run: Option<&str>, hosts: &BTreeSet<HostName>) -> rollback::Asked {
         let hosts = hosts.iter().filter_map(|name| self.site.hosts.get(name)).collect();
-        rollback::ask(run, hosts, &self.connector, self.options.parallel)
+        let asked = rollback::ask(run, hosts, &self.connector, self.options.parallel);
+        stages::told(&self.connector, self.reporter);
+        for (host, why) in &asked.away {
+            self.reporter.note(&format!("  {host}: {why}"));
+        }
+        asked
     }
 
     fn planned_by(&self, hosts: &BTreeSet<HostName>, how: &Ask<'_>) -> Result<(Issued, Prepared), Stop> {
@@ -290,7 +295,7 @@ impl<'a> Work<'a> {
                 Some(true) => {}
                 Some(false) => {
                     self.reporter.note("nothing was changed");
-                    return Ok(exit::DONE);
+                    return Ok(exit::DECLINED);
                 }
                 None => return Ok(exit::PENDING),
             }
@@ -467,7 +472,7 @@ impl<'a> Work<'a> {
         let (flag, undecided) = (self.interrupt.flag(), prepared.undecided.clone());
         let changed = prepared.plan.hosts.iter().filter(|(_, host)| !host.phases.is_empty()).map(|(name, _)| name);
         let plan = self.reporter.plan_text(self.site, &prepared.plan);
-        history::save_beginning(&self.site.state, &options.run, &plan, &changed.collect())?;
+        let _at_work = history::save_beginning(&self.site.state, &options.run, &plan, &changed.collect())?;
         let mut outcome = self.reporter.during(&self.interrupt, |events| {
             transaction::execute(self.site, prepared, materials, &self.connector, options, flag, &events)
         });

@@ -2,6 +2,7 @@
 //! Losing it costs a second look at each host and the meaning of `--limit failed`, nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -206,16 +207,20 @@ pub fn retired(site: &Site) -> BTreeMap<&HostName, PathBuf> {
     site.hosts.values().filter(same).map(|host| (&host.name, file(&host.name))).collect()
 }
 
+/// A run that is at work. As long as this lives, no other controller with the same state folder takes it for one that was killed.
+#[derive(Debug)]
+pub struct AtWork(#[expect(dead_code, reason = "its lock lives as long as it does")] File);
+
 /// Writes the plan of a run as it is shown, and which hosts it is about to change, so that a run that is killed is known to have left
 /// them undone.
 ///
 /// # Errors
 /// Any error of the file system.
-pub fn save_beginning(state: &Path, run: &str, plan: &str, hosts: &BTreeSet<&HostName>) -> io::Result<()> {
+pub fn save_beginning(state: &Path, run: &str, plan: &str, hosts: &BTreeSet<&HostName>) -> io::Result<AtWork> {
     let folder = state.join("runs");
     fsx::private_dir(&folder)?;
     fsx::write_atomic(&plan_file(state, run), plan.as_bytes(), 0o600)?;
-    fsx::write_atomic(&folder.join(format!("{run}.{BEGUN}")), &serde_json::to_vec(hosts)?, 0o600)
+    fsx::write_locked(&folder.join(format!("{run}.{BEGUN}")), &serde_json::to_vec(hosts)?, 0o600).map(AtWork)
 }
 
 /// Writes a run's outcome to `runs/RUN.json`, with who ran it by which command.
@@ -237,9 +242,13 @@ pub fn save_outcome(state: &Path, outcome: &Outcome) -> io::Result<()> {
 }
 
 /// The hosts that the last run left undone; `None` where there was no run. A run that left all its hosts as they were, as one that
-/// only orders, says nothing about what the run before it left; one that never came to its end has left all that it was to change.
-pub fn last_undone(state: &Path) -> Option<BTreeSet<HostName>> {
-    let runs = fs_err::read_dir(state.join("runs")).ok()?;
+/// only orders, says nothing about what the run before it left; one that never came to its end has left all that it was to change. One
+/// that is at work has left nothing yet.
+///
+/// # Errors
+/// The file of a run by which it would have to be told, and which does not read.
+pub fn last_undone(state: &Path) -> Result<Option<BTreeSet<HostName>>, PathBuf> {
+    let Ok(runs) = fs_err::read_dir(state.join("runs")) else { return Ok(None) };
     let paths: BTreeSet<PathBuf> = runs.filter_map(|e| Some(e.ok()?.path())).collect();
     let is = |run: &Path, ending: &str| run.extension().is_some_and(|own| own == ending);
     let mut killed = paths.iter().filter(|run| is(run, BEGUN)).count();
@@ -248,14 +257,17 @@ pub fn last_undone(state: &Path) -> Option<BTreeSet<HostName>> {
         if last.is_some() && killed == 0 {
             break;
         }
-        let text = || fsx::read_bounded(run, fsx::STATE_BYTES).ok();
-        if is(run, BEGUN) {
-            let hosts: BTreeSet<HostName> = serde_json::from_slice(&text()?).ok()?;
+        // A run that ends meanwhile takes the file of its beginning away.
+        let text = || fsx::read_bounded(run, fsx::STATE_BYTES).map_err(|_| run.clone());
+        if is(run, BEGUN) && (fsx::is_locked(run) || !run.exists()) {
+            killed -= 1;
+        } else if is(run, BEGUN) {
+            let hosts: BTreeSet<HostName> = serde_json::from_slice(&text()?).map_err(|_| run.clone())?;
             // What a later run got through on is not undone any more.
             begun.extend(hosts.into_iter().filter(|host| !later.contains(host)));
             (known, killed) = (true, killed - 1);
         } else if is(run, "json") {
-            let hosts = serde_json::from_slice::<Outcome>(&text()?).ok()?.hosts;
+            let hosts = serde_json::from_slice::<Outcome>(&text()?).map_err(|_| run.clone())?.hosts;
             let got_through = |outcome: &HostOutcome| matches!(outcome, HostOutcome::Changed | HostOutcome::Unchanged);
             if last.is_none() && hosts.values().any(|outcome| *outcome != HostOutcome::Unchanged) {
                 let undone = hosts.iter().filter(|(_, outcome)| !got_through(outcome)).map(|(host, _)| host.clone());
@@ -266,7 +278,7 @@ pub fn last_undone(state: &Path) -> Option<BTreeSet<HostName>> {
         }
     }
     begun.extend(last.unwrap_or_default());
-    known.then_some(begun)
+    Ok(known.then_some(begun))
 }
 
 #[cfg(test)]
@@ -278,41 +290,44 @@ mod tests {
     #[test]
     fn the_last_run_says_who_is_undone() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(last_undone(dir.path()), None);
+        assert_eq!(last_undone(dir.path()), Ok(None));
         let host = |name: &str| name.parse::<HostName>().unwrap();
         let mut outcome = Outcome { run: "20261123T184501".into(), ..Outcome::default() };
         outcome.hosts.insert(host("a"), HostOutcome::Changed);
         outcome.hosts.insert(host("b"), HostOutcome::Unreachable { reason: "x".into() });
         save_outcome(dir.path(), &outcome).unwrap();
-        assert_eq!(last_undone(dir.path()), Some(BTreeSet::from([host("b")])));
+        assert_eq!(last_undone(dir.path()), Ok(Some(BTreeSet::from([host("b")]))));
         // A later run that touched no host, as one that ordered and was refused, leaves that as it is.
         for hosts in [BTreeMap::new(), BTreeMap::from([(host("b"), HostOutcome::Unchanged)])] {
             let later = Outcome { run: "20261124T184501".into(), hosts, ..Outcome::default() };
             save_outcome(dir.path(), &later).unwrap();
-            assert_eq!(last_undone(dir.path()), Some(BTreeSet::from([host("b")])));
+            assert_eq!(last_undone(dir.path()), Ok(Some(BTreeSet::from([host("b")]))));
         }
         // A run that is killed has left all that it was to change, beside what the run before it left.
         let c = host("c");
-        save_beginning(dir.path(), "20261125T184501", "plan for shop\n", &BTreeSet::from([&c])).unwrap();
-        assert_eq!(last_undone(dir.path()), Some(BTreeSet::from([host("b"), c.clone()])));
+        // While it is at work it has left nothing.
+        let at_work = save_beginning(dir.path(), "20261125T184501", "plan for shop\n", &BTreeSet::from([&c])).unwrap();
+        assert_eq!(last_undone(dir.path()), Ok(Some(BTreeSet::from([host("b")]))));
+        drop(at_work);
+        assert_eq!(last_undone(dir.path()), Ok(Some(BTreeSet::from([host("b"), c.clone()]))));
         let hosts = BTreeMap::from([(c.clone(), HostOutcome::Changed)]);
         let outcome = Outcome { run: "20261125T184501".into(), hosts, ..Outcome::default() };
         save_outcome(dir.path(), &outcome).unwrap();
-        let past = crate::fleet::journals::remembered(dir.path());
+        let past = crate::fleet::journals::remembered(dir.path()).runs;
         let one = &past["20261125T184501"];
         assert_eq!(one.plan, Some(Digest::of(b"plan for shop\n")));
         assert_eq!(crate::fleet::journals::planned(dir.path(), &one.run), ["plan for shop"]);
         assert_eq!(past["20261124T184501"].plan, None);
-        assert_eq!(last_undone(dir.path()), Some(BTreeSet::new()));
+        assert_eq!(last_undone(dir.path()), Ok(Some(BTreeSet::new())));
         // A later run that got through on some of the hosts of a killed one leaves the others as they are.
         let d = host("d");
         save_beginning(dir.path(), "20261126T100000", "", &BTreeSet::from([&c, &d])).unwrap();
         let hosts = BTreeMap::from([(d.clone(), HostOutcome::Changed)]);
         save_outcome(dir.path(), &Outcome { run: "20261126T110000".into(), hosts, ..Outcome::default() }).unwrap();
-        assert_eq!(last_undone(dir.path()), Some(BTreeSet::from([c.clone()])));
+        assert_eq!(last_undone(dir.path()), Ok(Some(BTreeSet::from([c.clone()]))));
         let hosts = BTreeMap::from([(c.clone(), HostOutcome::Unchanged)]);
         save_outcome(dir.path(), &Outcome { run: "20261126T120000".into(), hosts, ..Outcome::default() }).unwrap();
-        assert_eq!(last_undone(dir.path()), Some(BTreeSet::new()));
+        assert_eq!(last_undone(dir.path()), Ok(Some(BTreeSet::new())));
         let text = "name: shop\nhosts: { a: { address: 10.0.0.1, roles: [lb, web], allow_mixed_roles: a test } }\n\
                     firewall: { manage_from: [10.0.0.0/24] }\ncertificates: { issuer: internal }\n\
                     sites: { a.example.com: { static: { root: /srv/a, prefix: / } } }\n";

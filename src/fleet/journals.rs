@@ -100,12 +100,29 @@ pub fn begins_run(text: &str) -> bool {
     is_run(text) || ((4..form.len()).contains(&text.len()) && text.chars().zip(form.chars()).all(fits))
 }
 
-/// The runs that the state folder tells of, by name; what does not read is left out.
-pub fn remembered(state: &Path) -> BTreeMap<String, Past> {
+/// What the state folder tells of past runs.
+#[derive(Debug, Default)]
+pub struct Remembered {
+    /// The runs, by name.
+    pub runs: BTreeMap<String, Past>,
+    /// Files that are of a run and do not read.
+    pub unread: Vec<PathBuf>,
+}
+
+/// The runs that the state folder tells of.
+pub fn remembered(state: &Path) -> Remembered {
     let files = fs_err::read_dir(state.join("runs")).into_iter().flatten().flatten().map(|entry| entry.path());
     let json = files.filter(|path| path.extension().is_some_and(|ending| ending == "json"));
-    let read = |path: PathBuf| serde_json::from_slice::<Record>(&fsx::read_bounded(&path, fsx::STATE_BYTES).ok()?).ok();
-    json.filter_map(read).map(|record| (record.outcome.run.clone(), past(record))).collect()
+    let read = |path: &Path| serde_json::from_slice::<Record>(&fsx::read_bounded(path, fsx::STATE_BYTES).ok()?).ok();
+    let mut all = Remembered::default();
+    for path in json {
+        match read(&path) {
+            Some(record) => drop(all.runs.insert(record.outcome.run.clone(), past(record))),
+            None => all.unread.push(path),
+        }
+    }
+    all.unread.sort();
+    all
 }
 
 /// Where the plan of a run is.
@@ -288,7 +305,12 @@ mod tests {
         let hosts = [(host.clone(), HostOutcome::Changed)].into();
         let outcome = Outcome { run: "20261123T184501-k7q2xm".into(), hosts, seconds: 4.5, ..Outcome::default() };
         crate::fleet::history::save_outcome(state.path(), &outcome).unwrap();
-        let mut runs = remembered(state.path());
+        for damaged in ["", "{bad", "[]"] {
+            let file = state.path().join("runs/20261122T000000.json");
+            fs_err::write(&file, damaged).unwrap();
+            assert_eq!(remembered(state.path()).unread, [file]);
+        }
+        let mut runs = remembered(state.path()).runs;
         parse(&host, "run 20261123T184501-k7q2xm 1795459999\n\tweb begins\n", &mut runs);
         let past = &runs["20261123T184501-k7q2xm"];
         assert_eq!((past.seconds, past.remembered), (Some(4.5), true));

@@ -165,7 +165,7 @@ pub fn last(asked: &Asked) -> (Back, BTreeMap<HostName, &'static str>) {
             Some(wanted) => drop(back.targets.insert(host.clone(), Target { wanted: wanted.as_put(&now), now })),
             None => drop(unknown.insert(
                 host.clone(),
-                "the last run did not come to its end there, or it is of an earlier version of infra",
+                "the last run did not come to its end there, it was retired, or it is of an earlier version of infra",
             )),
         }
     }
@@ -221,7 +221,7 @@ fn target(kept: &Kept, run: &str) -> Result<Option<(Target, Vec<String>)>, Refus
     let fits = |wanted: Wanted| wanted.holds(&manifest, rules.as_ref()).map(|left| (wanted, left));
     let Some((wanted, left)) = wanted.into_iter().find_map(fits) else {
         let why = "the host was not as a whole run had left it then: an earlier version of infra made that run, it failed \
-                   half-way, or it is older than the ten that are kept";
+                   half-way, it was retired then, or it is older than the ten that are kept";
         return Err((why.to_owned(), history()));
     };
     let mut notes = Vec::new();

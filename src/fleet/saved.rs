@@ -341,12 +341,32 @@ impl Ticket {
     /// [`Error::NoPlan`].
     pub fn read(file: &Path) -> Result<Self, Error> {
         let refused = |why: String| Error::NoPlan { file: file.to_owned(), why };
-        let text = fsx::read_named(file, fsx::STATE_BYTES).map_err(|e| refused(e.to_string()))?;
-        let made: Made = serde_json::from_slice(&text).map_err(|e| refused(e.to_string()))?;
+        let text = fsx::read_named(file, fsx::STATE_BYTES).map_err(|error| {
+            refused(match error.kind() {
+                io::ErrorKind::NotFound => "there is no such file".to_owned(),
+                io::ErrorKind::PermissionDenied => "it may not be read".to_owned(),
+                _ => error.to_string(),
+            })
+        })?;
+        let made: Made = serde_json::from_slice(&text).map_err(|_| refused(Self::instead(&text).to_owned()))?;
         if (made.version, made.infra.as_str()) != (VERSION, INFRA) {
             return Err(refused(format!("it was made by another version of infra; this version is {INFRA}")));
         }
-        serde_json::from_slice(&text).map_err(|e| refused(e.to_string()))
+        serde_json::from_slice(&text).map_err(|_| refused(Self::DAMAGED.to_owned()))
+    }
+
+    /// What is said of a file that begins as a plan does.
+    const DAMAGED: &str = "it is a plan that was changed, or of which a part is missing";
+
+    /// What a file is that cannot be read as a plan.
+    fn instead(text: &[u8]) -> &'static str {
+        let text = text.trim_ascii();
+        let begins = text.strip_prefix(b"{").map(<[u8]>::trim_ascii_start);
+        match begins {
+            None if text.is_empty() => "it is empty",
+            Some(rest) if rest.starts_with(b"\"version\"") => Self::DAMAGED,
+            _ => "it holds something else",
+        }
     }
 
     /// The plan.

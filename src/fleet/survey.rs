@@ -66,6 +66,8 @@ pub struct Survey {
     pub unreachable: BTreeMap<HostName, TransportError>,
     /// Hosts that cannot be worked on, and why.
     pub refused: BTreeMap<HostName, String>,
+    /// Those that say of themselves that they were retired, and by whom.
+    pub retired: BTreeMap<HostName, drained::Mark>,
 }
 
 impl Survey {
@@ -174,6 +176,7 @@ fn surveyed(
                 if let Some(reason) = refusal(wanted, &observed) {
                     survey.refused.insert(name.clone(), reason);
                 }
+                survey.retired.extend(drained::retired(&observed).map(|mark| (name.clone(), mark)));
                 survey.observed.insert(name.clone(), observed);
                 survey.sessions.insert(name, transport);
             }
@@ -625,6 +628,7 @@ pub fn prepare(
         prepared.decided.join(kept.clone());
         made.push((service, shown, kept));
     }
+    not_let_in_again(&prepared.survey)?;
     prepared.beside = prepared.survey.part(selected);
     prepared.news = prepared.decided.news(sources.memory);
     settle(site, &prepared.decided, &mut prepared.desired);
@@ -675,6 +679,7 @@ fn look_at_others(
     );
     note(events, text);
     let Prepared { mut desired, survey, .. } = look(hosts, sources, guess, connector, parallel, events)?;
+    not_let_in_again(&survey)?;
     let mut others = Others { away: survey.away().into_keys().collect(), ..Others::default() };
     for (host, transport) in survey.sessions {
         let (Some(seen), Some(wanted)) = (survey.observed.get(&host), desired.remove(&host)) else { continue };
@@ -685,6 +690,22 @@ fn look_at_others(
         }
     }
     Ok(others)
+}
+
+/// Refuses to plan while a host that was looked at was retired, by whichever controller: its lines are in this inventory still, so the
+/// others would lead to it and let it in again, also where it is not selected itself.
+fn not_let_in_again(survey: &Survey) -> Result<(), Vec<Diagnostic>> {
+    let refused: Vec<Diagnostic> = survey
+        .retired
+        .iter()
+        .map(|(host, mark)| {
+            let error = format!("{host} was retired {mark}, and its lines are still in the inventory");
+            Diagnostic::error(report::phrase(&error))
+                .help(format!("delete the lines of {host}: the other hosts would lead to it and let it in again"))
+                .help("to take it in again, remove /var/lib/infra/retired on it, and retired/ in the state of the controller that retired it")
+        })
+        .collect();
+    if refused.is_empty() { Ok(()) } else { Err(refused) }
 }
 
 /// A reporter that is gone stops nothing.

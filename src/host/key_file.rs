@@ -1,6 +1,7 @@
 //! A key to log in with, as found on disk: takes the path of its file, gives what can be known of it without a passphrase, and the
 //! certificates that are its own.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use data_encoding::BASE64;
@@ -51,6 +52,8 @@ pub(super) struct KeyFile {
     pub(super) private: Option<String>,
     pub(super) encrypted: bool,
     pub(super) trouble: Option<String>,
+    /// Why its private half is left where it is, as `ssh` leaves it; a sentence.
+    pub(super) unprotected: Option<String>,
     /// Certificates of this key, each with the line of its file.
     pub(super) certificates: Vec<Certificate>,
 }
@@ -66,6 +69,7 @@ impl KeyFile {
             private: None,
             encrypted: false,
             trouble: None,
+            unprotected: None,
             certificates: Vec::new(),
         };
         let mut public_path = path.as_os_str().to_owned();
@@ -79,7 +83,10 @@ impl KeyFile {
                     let (encrypted, public) = inspect(&text);
                     key.encrypted = encrypted;
                     key.public = public.or_else(|| read_public(Path::new(&public_path)));
-                    key.private = Some(text);
+                    match unprotected(path) {
+                        None => key.private = Some(text),
+                        why => key.unprotected = why,
+                    }
                 }
             }
             Err(e) => {
@@ -105,6 +112,17 @@ impl KeyFile {
         key.certificates = files.into_iter().filter_map(|file| Certificate::read(file)).filter(own).collect();
         key
     }
+}
+
+/// Why a private key is not used, by the rule of `ssh`: others may read what is our own (`sshkey_perm_ok` of OpenSSH). The mode of what
+/// belongs to somebody else is theirs to decide.
+fn unprotected(path: &Path) -> Option<String> {
+    let about = fs_err::metadata(path).ok()?;
+    let (mode, ours) = (about.mode() & 0o7777, about.uid() == rustix::process::getuid().as_raw());
+    (ours && mode & 0o077 != 0).then(|| {
+        let file = path.display();
+        format!("the private key {file} is not used, as for `ssh`: its mode is {mode:04o}, so others may read it; `chmod 600 {file}`")
+    })
 }
 
 /// Why a file of a key was not read.

@@ -94,7 +94,13 @@ impl Login<'_> {
             }
         }
         for key in &keys {
-            let Some(private) = &key.private else { continue };
+            let Some(private) = &key.private else {
+                if let Some(why) = &key.unprotected {
+                    tried.push(why.clone());
+                    self.options.note(why);
+                }
+                continue;
+            };
             for certificate in key.certificates.iter().map(Some).chain([None]) {
                 let name = match certificate {
                     Some(certificate) => format!("the certificate {}", certificate.path.display()),

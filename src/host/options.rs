@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::gate::Gate;
 use super::known_hosts::Books;
@@ -46,6 +46,13 @@ impl Default for Options {
             bounds: None,
             retries: 2,
         }
+    }
+}
+
+impl Options {
+    /// Keeps what a person should know of how hosts are reached, once.
+    pub(super) fn note(&self, text: &str) {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).entry(text.to_owned()).or_default();
     }
 }
 

@@ -19,7 +19,7 @@ pub use super::ssh_config::Bounds;
 use super::ssh_config::Effective;
 pub use super::target::{Ask, Become, Config, Prompt, Target};
 use super::transport::{Hold, Output, Script, Transport, TransportError};
-use super::trust::revoked_by;
+use super::trust::{A_BOOK, revoked_by};
 
 /// A connection to one host. Dropping it ends everything that still runs on it.
 pub struct SshTransport {
@@ -44,7 +44,7 @@ impl SshTransport {
     pub fn connect(target: &Target, options: &Options) -> Result<Self, TransportError> {
         let to = Effective::of(target, &options.config, &options.asked)?;
         for text in &to.notes {
-            options.notes.lock().unwrap_or_else(PoisonError::into_inner).entry(text.clone()).or_default();
+            options.note(text);
         }
         let bounds = options.bounds.unwrap_or(to.bounds);
         let started = Instant::now();
@@ -90,8 +90,13 @@ impl SshTransport {
         let about = known.about(name, port);
         let pass = options.gate.enter(to.proxy_jump.as_deref(), to.proxy_command.is_some());
         let (session, link, key) = exchange_keys(to, options, bounds, &about.key_types(), true)?;
-        if let Some(refusal) = known.refusal(&target.host, name, port, &key, &about.verdict(&key)) {
+        let verdict = about.verdict(&key);
+        if let Some(mut refusal) = known.refusal(&target.host, name, port, &key, &verdict) {
             link.shut();
+            // A key that is accepted must have a place to be kept.
+            if let (Verdict::Unknown { .. }, None, Err(why)) = (&verdict, &options.known_hosts, to.book()) {
+                refusal.push_str(&format!("\n  before that, {A_BOOK}: {why}"));
+            }
             return Err(TransportError::HostKey(refusal));
         }
         if key.rsa_bits().is_some_and(|bits| bits < to.least_rsa_bits) {

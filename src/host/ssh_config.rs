@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::target::{Config, Target};
 use super::transport::TransportError;
 
+mod account;
 mod ask;
 mod blocks;
 pub mod options;
@@ -210,7 +211,7 @@ impl Effective {
     fn parse(settings: &Settings, usual: &Settings, target: &Target, called: &str, home: &Path) -> Self {
         let one = |key: &str| settings.one(key);
         let number = |key: &str| one(key).and_then(|n| n.parse().ok());
-        let local_user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).ok();
+        let local_user = Some(account::own().name.clone()).filter(|name| !name.is_empty());
         let mut effective = Self {
             hostname: one("hostname").unwrap_or(called).to_owned(),
             port: one("port").and_then(|p| p.parse().ok()).unwrap_or(22),
@@ -286,6 +287,23 @@ impl Effective {
     /// The name and the port that known_hosts is searched for (`HostKeyAlias` stands without a port, `ssh_config(5)`).
     pub fn key_name(&self) -> (&str, u16) {
         self.host_key_alias.as_deref().map_or((self.hostname.as_str(), self.port), |alias| (alias, 22))
+    }
+
+    /// The person's own file of host keys, where a new key is kept: that of the machine holds for all its users.
+    ///
+    /// # Errors
+    /// Why there is none, a sentence.
+    pub fn book(&self) -> Result<&Path, String> {
+        let Some(file) = self.user_known_hosts_files.first() else {
+            return Err("you have no file of host keys: `UserKnownHostsFile` of the ssh configuration is `none`".into());
+        };
+        if fs_err::metadata(file).is_ok_and(|about| !about.is_file()) {
+            let file = file.display();
+            return Err(format!(
+                "your file of host keys, `{file}`, keeps none: `UserKnownHostsFile` names no plain file"
+            ));
+        }
+        Ok(file)
     }
 
     /// All files of host keys, the person's first.

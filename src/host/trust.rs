@@ -15,6 +15,10 @@ use super::transport::TransportError;
 use super::wrap::{find, words};
 use crate::base::fsx;
 
+/// What to do where no file keeps the keys of hosts.
+pub const A_BOOK: &str = "set `UserKnownHostsFile` to a file of yours, in ~/.ssh/config or in the file that `ssh: { config: … }` of \
+                          the inventory names";
+
 impl KnownHosts {
     /// Why a verdict does not let us connect, with the next step; nothing for [`Verdict::Trusted`].
     ///

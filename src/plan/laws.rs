@@ -221,6 +221,40 @@ fn a_restart_that_waits_is_not_lost_behind_another() {
     }
 }
 
+/// What was changed by hand and is wanted by now (`accept`) is read by those whom nobody may have told of it.
+#[test]
+fn what_somebody_else_has_made_right_is_read_by_its_units() {
+    let unit = || "a.service".to_owned();
+    let file = |content: u8, follow: Follow| File {
+        service: "t",
+        phase: Phase::Web,
+        access: Access::root(0o644),
+        body: body(content),
+        then: BTreeMap::from([(unit(), follow)]),
+        about: None,
+    };
+    for (recorded, follow, asked) in [
+        (Some(2), Follow::Reload, Some(Follow::Reload)),
+        (Some(2), Follow::Restart, Some(Follow::Restart)),
+        (Some(2), Follow::Swap, Some(Follow::Reload)),
+        (Some(1), Follow::Reload, None),
+        (None, Follow::Reload, None),
+    ] {
+        let path = || "/etc/a".to_owned();
+        let mut wanted = DesiredHost { files: BTreeMap::from([(path(), file(1, follow))]), ..DesiredHost::default() };
+        wanted.units.insert(unit(), UnitWanted { phase: Phase::Web });
+        let manifest = recorded.map(|content| (path(), Recorded::of(&file(content, follow)))).into_iter().collect();
+        let mut seen = Observed { manifest, ..bare() };
+        let there = ObservedFile { digest: Some(body(1).digest), other: None, access: Access::root(0o644), text: None };
+        seen.files.insert(path(), there);
+        let active = ObservedUnit { active: "active".into(), ..ObservedUnit::default() };
+        seen.units.insert(unit(), active);
+        let plan = host(&wanted, &seen);
+        assert_eq!(follows(&plan, Phase::Packages, "a.service").next(), asked, "{recorded:?} {follow:?}: {plan:?}");
+        assert!(host(&wanted, &after(&plan, seen)).is_empty(), "{plan:?}");
+    }
+}
+
 const LEADS: &str = "/srv/leads";
 const LEADER: &str = "leader.service";
 
@@ -376,6 +410,12 @@ proptest! {
                 let (path, then) = match action {
                     Action::Write { path, file, .. } => (path, &file.then),
                     Action::Remove { path, .. } => (path, &observed.manifest[path].then),
+                    // Somebody else has put there what is wanted, and may have told nobody.
+                    Action::Adopt { path, recorded }
+                        if observed.manifest.get(path).is_some_and(|known| known.digest != recorded.digest) =>
+                    {
+                        (path, &recorded.then)
+                    }
                     _ => continue,
                 };
                 for (unit, follow) in then {

@@ -219,6 +219,13 @@ fn write(path: &str, file: &File, observed: &Observed, plan: &mut HostPlan, unit
         if known != Some(&recorded) {
             plan.add(file.phase, Action::Adopt { path: path.to_owned(), recorded });
         }
+        // Who has put that there may not have told those who read it; a killed run has written down what it owes.
+        if known.is_some_and(|known| known.digest != file.body.digest) {
+            for (unit, follow) in &file.then {
+                let follow = if *follow == Follow::Swap { Follow::Reload } else { *follow };
+                units.ask(file.phase, unit, follow, path, Because::Changed);
+            }
+        }
         return;
     }
     let change = change(seen, known, &file.body);

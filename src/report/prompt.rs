@@ -49,12 +49,23 @@ pub fn answer(question: &str, usual: Option<&str>) -> Result<Option<String>, NoT
         return Err(NoTerminal);
     }
     let usual_shown = usual.map_or(String::new(), |usual| format!(" [{usual}]"));
-    let given = line(&format!("{question}{usual_shown}: "), &mut io::stdin().lock(), &mut io::stderr().lock());
-    let given = given.ok().filter(|given| !given.is_empty());
+    let given =
+        text(&format!("{question}{usual_shown}: "), &mut io::stdin().lock(), &mut io::stderr().lock()).ok().flatten();
     Ok(given.map(|given| match given.trim() {
         "" => usual.unwrap_or_default().to_owned(),
         given => given.to_owned(),
     }))
+}
+
+/// A line; `None` is the end of input. What is no text is asked for again, so that one wrong byte does not cost the answers before it.
+fn text(question: &str, input: &mut dyn BufRead, out: &mut dyn Write) -> io::Result<Option<String>> {
+    loop {
+        match line(question, input, out) {
+            Ok(given) => return Ok(Some(given).filter(|given| !given.is_empty())),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => writeln!(out, "{error}; once more, please")?,
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Whether a person sits at the terminal.
@@ -107,14 +118,39 @@ fn ask(question: &str, input: &mut dyn BufRead, out: &mut dyn Write) -> io::Resu
 fn line(question: &str, input: &mut dyn BufRead, out: &mut dyn Write) -> io::Result<String> {
     write!(out, "{}", visible::line(question))?;
     out.flush()?;
-    let mut line = String::new();
-    input.take(LONGEST).read_line(&mut line)?;
-    Ok(line)
+    let mut line = Vec::new();
+    (&mut *input).take(LONGEST).read_until(b'\n', &mut line)?;
+    let odd = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidData, format!("this answer is {what}")));
+    if line.len() as u64 == LONGEST && !line.ends_with(b"\n") {
+        // The rest of it is no answer to the next question.
+        input.skip_until(b'\n')?;
+        return odd(&format!("longer than {LONGEST} bytes"));
+    }
+    String::from_utf8(line).or_else(|_| odd("not UTF-8 text"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_text_is_asked_for_again() {
+        let long = [&[b'x'; 5000][..], b"\nshop\n"].concat();
+        for (input, expected, again) in [
+            (&b"shop\n"[..], Some("shop\n"), ""),
+            (b"\n", Some("\n"), ""),
+            (b"", None, ""),
+            (b"sh\xffop\nshop\n", Some("shop\n"), "not UTF-8 text; once more"),
+            (b"\xff\xfe\n\xff", None, "not UTF-8 text; once more"),
+            (&long, Some("shop\n"), "longer than 1024 bytes; once more"),
+        ] {
+            let (mut out, mut from) = (Vec::new(), input);
+            assert_eq!(text("name: ", &mut from, &mut out).unwrap().as_deref(), expected, "{input:?}");
+            assert!(String::from_utf8(out).unwrap().contains(again), "{input:?}");
+        }
+        let mut from = &b"y\xff\n"[..];
+        assert!(!ask("apply?", &mut from, &mut Vec::new()).unwrap_or(false));
+    }
 
     #[test]
     fn only_a_yes_is_a_yes() {

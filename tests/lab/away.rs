@@ -264,9 +264,18 @@ fn deploy(bench: &Bench) {
 
 fn retired(bench: &Bench) {
     let load = Load::start(bench);
+    bench.sh("controller", &format!("cp -a {0}/state {0}/other", bench.dir.path().display())).expect(0);
     let said = bench.infra(&["retire", "app2", "--firewall", "closed", "--yes"]).expect(0);
     assert!(said.out.contains("app2 has left shop") && said.out.contains("now delete `hosts.app2`"), "{said:?}");
     load.flows();
+    // Another controller, which has not retired it, is stopped by the host's own word, for whichever hosts it runs.
+    for words in
+        [&["diff"][..], &["diff", "--limit", "web1"], &["apply", "--yes"], &["apply", "--yes", "--limit", "!app2"]]
+    {
+        let out = bench.infra_command(words).env("INFRA_STATE", bench.dir.path().join("other")).output().unwrap();
+        let said = Said::of(&out).expect(2);
+        assert!(said.err.contains("app2 was retired since "), "{words:?}: {said:?}");
+    }
     let here = "systemctl is-active nginx infra-recover; nft list ruleset | grep -c 'dport'; ls /etc/nginx/conf.d";
     let said = bench.sh("app2", here);
     assert!(!said.out.contains("shop-app") && !said.out.lines().any(|line| line == "active"), "{said:?}");

@@ -68,7 +68,7 @@ pub(super) fn run(args: &CertRevoke, global: &Global, services: Services, report
     };
     if !args.yes && !ask(name, &old.about(), args.now)? {
         reporter.note("nothing was changed");
-        return Ok(exit::DONE);
+        return Ok(exit::DECLINED);
     }
     let command = format!("infra cert renew {}", args.inventory.inventory.display());
     let work = Work::new(&site, &site.hosts.keys().cloned().collect(), command, global, services, reporter)?;

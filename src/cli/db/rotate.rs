@@ -84,7 +84,7 @@ pub(super) fn run(rotate: &Rotate, global: &Global, services: Services, reporter
     }
     if !rotate.yes && !ask(&turns)? {
         reporter.note("nothing was changed");
-        return Ok(exit::DONE);
+        return Ok(exit::DECLINED);
     }
     work.interrupt.watch(exit::INTERRUPTED.into())?;
     // All programs have the present password. A run that was stopped after the last of them took it owes the databases the end of

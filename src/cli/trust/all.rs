@@ -178,7 +178,7 @@ pub(super) fn run(trust: &Trust, inventory: &Path, global: &Global, reporter: &R
         }
         if beside.is_nothing() && !confirmed(new.len(), inventory)? {
             reporter.note("nothing was written");
-            return Ok(exit::FAILED);
+            return Ok(exit::DECLINED);
         }
         for Shown { host, to, key, file } in new {
             let (name, port) = to.key_name();

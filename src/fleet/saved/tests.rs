@@ -401,6 +401,20 @@ fn another_state_folder_or_version_is_refused_and_no_text_is_kept() {
         let Err(Error::NoPlan { why, .. }) = Ticket::read(&file) else { panic!("{to}") };
         assert!(why.contains("made by another version of infra"), "{why}");
     }
+    let half = text.get(..text.len() / 2).unwrap();
+    for (bytes, words) in [
+        ("", "it is empty"),
+        (" \n", "it is empty"),
+        ("name: shop\n", "it holds something else"),
+        ("{\"a\": 1}", "it holds something else"),
+        ("[]", "it holds something else"),
+        (half, "a part is missing"),
+        (&text.replacen("\"made\"", "\"maid\"", 1), "was changed"),
+    ] {
+        fs_err::write(&file, bytes).unwrap();
+        let Err(Error::NoPlan { why, .. }) = Ticket::read(&file) else { panic!("{bytes}") };
+        assert!(why.contains(words) && !why.contains("line 1"), "{bytes}: {why}");
+    }
     let key = world.site().state.join("plan.key");
     fs_err::remove_file(&key).unwrap();
     assert!(world.refused(&shown).contains("another state folder"));

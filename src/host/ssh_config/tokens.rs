@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use super::Effective;
+use super::account::own;
 use crate::host::target::Target;
 
 /// The folder that `~` stands for.
 pub(crate) fn home() -> PathBuf {
-    std::env::home_dir().unwrap_or_else(|| PathBuf::from("/"))
+    own().home.clone()
 }
 
 /// `~` at the beginning of a path.
@@ -48,7 +49,7 @@ impl Names<'_> {
                 Some('r') => out.push_str(self.target.user.as_deref().unwrap_or(&effective.user)),
                 Some('k') => out.push_str(effective.host_key_alias.as_deref().unwrap_or(self.called)),
                 Some('d') => out.push_str(&self.home.to_string_lossy()),
-                Some('u') => out.push_str(&std::env::var("USER").unwrap_or_default()),
+                Some('u') => out.push_str(&own().name),
                 Some('i') => out.push_str(&rustix::process::getuid().as_raw().to_string()),
                 Some('l') => out.push_str(&machine()),
                 Some('L') => out.push_str(machine().split('.').next().unwrap_or_default()),
