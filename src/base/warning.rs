@@ -63,6 +63,8 @@ warnings! {
     Untrusted = "untrusted",
     /// Browsers trust the certificate that a site shows, and not the one that replaces it.
     TrustLost = "trust-lost",
+    /// The hosts trust an internal authority that is not in the state folder.
+    NewAuthority = "new-authority",
     /// A template beside the inventory that takes the place of none.
     StrayTemplate = "stray-template",
     /// As far as this machine can tell, the new firewall does not let it in.

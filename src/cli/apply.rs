@@ -141,6 +141,7 @@ pub(super) fn on(
     };
     let (mut issued, mut prepared) = work.planned(&hosts)?;
     work.confirms_what_is_there(&prepared, &hosts)?;
+    work.keeps_authority(&mut prepared)?;
     let ahead = work.ahead(&mut prepared);
     if let Some(saved) = &saved {
         for (kind, subject) in saved.plan().same_as(&Saved::of(site, &prepared)?, site)? {

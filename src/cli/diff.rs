@@ -68,6 +68,7 @@ pub(super) fn run(diff: &Diff, global: &Global, services: Services, reporter: &R
     work.confirmed = diff.restarts.units(services, &site)?;
     let (_, mut prepared) = work.planned(&hosts)?;
     work.confirms_what_is_there(&prepared, &hosts)?;
+    work.keeps_authority(&mut prepared)?;
     let ahead = work.ahead(&mut prepared);
     // What this run leaves out was planned all the same: whoever executes the file plans it too, and leaves it out again.
     let saved = output.map(|output| Ok::<_, Stop>((output, Saved::of(&site, &prepared)?))).transpose()?;

@@ -63,8 +63,8 @@ mod tests {
             let later = Later::default();
             let make = || comes.unwrap_or_else(|| panic!("on purpose"));
             let waited = std::thread::scope(|scope| {
-                let (waits, makes) = (scope.spawn(|| later.wait().copied()), scope.spawn(|| later.make(make)));
-                let (waited, made) = (waits.join().unwrap(), makes.join());
+                let (reader, maker) = (scope.spawn(|| later.wait().copied()), scope.spawn(|| later.make(make)));
+                let (waited, made) = (reader.join().unwrap(), maker.join());
                 assert_eq!(made.ok(), comes.map(|comes| comes.map(drop)));
                 waited
             });

@@ -1,6 +1,7 @@
 //! All hosts together: who is asked, in which order they change, and what became of each.
 
 pub mod adopt;
+pub mod authority;
 pub mod away;
 pub mod beforehand;
 pub mod certificates;

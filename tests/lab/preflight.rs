@@ -39,13 +39,14 @@ struct World {
 fn nothing_is_ordered_in_vain_and_nothing_newer_is_lost() {
     let bench = Bench::up("t-preflight", INVENTORY, Release::Bookworm);
     let world = World { bench };
-    let all: [Check<World>; 7] = [
+    let all: [Check<World>; 8] = [
         ("what a first run would close or meet", first_run),
         ("names that lead elsewhere", names_that_lead_elsewhere),
         ("CAA records", authorizations),
         ("a full disk and a wrong clock", wrong_host),
         ("a second controller", second_controller),
         ("one is away and gets it later", pending),
+        ("a site gets another name", renamed),
         ("a lost state folder", lost_state),
     ];
     checks::run(&world, &all, checks::independent);
@@ -361,6 +362,26 @@ fn pending(world: &World) {
     assert_eq!((world.leaf(), world.orders()), (one, orders + 1));
 }
 
+/// A site is renamed to what nobody's DNS has yet, and its name of before becomes an alias: visitors are shown the certificate of before.
+fn renamed(world: &World) {
+    let (before, after) = ("blog.example.com: {", "news.example.com: { aliases: [blog.example.com],");
+    let visited =
+        || world.bench.sh("outside", "curl -sS --max-time 10 -o /dev/null https://blog.example.com/").expect(0);
+    let orders = world.orders();
+    visited();
+    world.bench.edit(before, after);
+    let said = world.bench.apply().expect(1);
+    assert!(said.out.contains("it stands in for the site's own"), "{}", said.out);
+    assert!(said.err.contains("news.example.com: there is no such name"), "{}", said.err);
+    visited();
+    let said = world.bench.infra(&["diff"]).expect(3);
+    assert!(said.out.contains("0 to change") && said.out.contains("1 certificate to order"), "{}", said.out);
+    world.bench.edit(after, before);
+    world.bench.apply().expect(0);
+    visited();
+    assert_eq!(world.orders(), orders);
+}
+
 /// A state folder that is lost costs no order: the load balancers hold the truth.
 fn lost_state(world: &World) {
     let (leaf, orders) = (world.leaf(), world.orders());
@@ -378,4 +399,14 @@ fn lost_state(world: &World) {
     world.bench.infra(&FORCE).expect(6);
     assert_ne!(world.leaf(), leaf);
     assert_eq!(world.orders(), orders + 1);
+    // The internal authority is nowhere else: no run puts another one in its place by itself.
+    let (pki, away) = (world.bench.dir.path().join("state/pki"), world.bench.dir.path().join("pki-away"));
+    std::fs::rename(&pki, &away).unwrap();
+    for words in [&["diff"][..], &["apply", "--yes"], &["cert", "renew"]] {
+        let said = world.bench.infra(words).expect(2);
+        assert!(said.err.contains("lb1, lb2") && said.err.contains("an internal authority that"), "{}", said.err);
+    }
+    std::fs::remove_dir_all(&pki).unwrap();
+    std::fs::rename(&away, &pki).unwrap();
+    world.bench.infra(&["diff"]).expect(0);
 }

@@ -10,6 +10,7 @@ use crate::base::diagnostic::Diagnostic;
 use crate::base::net::HostName;
 use crate::cli::exit;
 use crate::cli::stop::Stop;
+use crate::fleet::authority;
 use crate::fleet::event::{Outcome, StepFate, StepOutcome};
 use crate::fleet::installation::{self, Brought};
 use crate::fleet::orders::{self, Ordered, Orders};
@@ -39,6 +40,18 @@ impl Work<'_> {
         let steps: Vec<_> = sites.into_iter().map(|site| StepOutcome::order(site, fate())).collect();
         steps.iter().try_for_each(|step| steps::fate(step, self.reporter))?;
         Ok(steps)
+    }
+
+    /// Refuses to put another internal authority in the place of the one that the hosts trust, unless the inventory says that this is
+    /// meant.
+    ///
+    /// # Errors
+    /// The hosts whose authority is not here.
+    pub(in crate::cli) fn keeps_authority(&self, prepared: &mut Prepared) -> Result<(), Stop> {
+        match authority::strange(self.site, prepared, self.options.parallel)? {
+            Some(strange) => Err(Stop::Input(vec![strange])),
+            None => Ok(()),
+        }
     }
 
     /// Refuses to replace a certificate that browsers trust by one that they do not, unless the inventory says that this is meant. Where
@@ -102,7 +115,8 @@ impl Work<'_> {
 
     fn try_order(&self, sites: &BTreeSet<String>, force: &BTreeSet<String>, outcome: &mut Outcome) -> Result<(), Stop> {
         let edge = orders::edge(self.site);
-        let (_, prepared, _) = self.survey(&edge)?;
+        let (_, mut prepared, _) = self.survey(&edge)?;
+        self.keeps_authority(&mut prepared)?;
         self.keeps_trust(&prepared)?;
         let mut orders = Orders::begin(self.site, prepared, sites, &self.options)?;
         let newer = orders.adopt()?;
@@ -150,6 +164,7 @@ impl Work<'_> {
         let (issued, mut prepared, away) = self.survey(hosts)?;
         // What was just ordered was agreed to when it was planned.
         if fresh.is_empty() {
+            self.keeps_authority(&mut prepared)?;
             self.keeps_trust(&prepared)?;
         }
         // Whether what holds now holds everywhere.
