@@ -245,6 +245,13 @@ fn twice_is_nothing() {
     let second = machine.apply(&wanted, &materials).unwrap();
     assert!(second.is_empty(), "{second:?}");
     assert_eq!(machine.picture(), before);
+    // Bits that somebody else gave a folder go at the first time, also those that chmod(1) leaves where they are not named.
+    for mode in [0o2700, 0o3755] {
+        let folder = machine.path("root/etc/demo/private");
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(mode)).unwrap();
+        assert!(!machine.apply(&wanted, &materials).unwrap().is_empty(), "{mode:o}");
+        assert!(machine.apply(&wanted, &materials).unwrap().is_empty(), "{mode:o}");
+    }
 }
 
 #[test]

@@ -44,7 +44,8 @@ pub(super) fn list<'s>(words: impl IntoIterator<Item = &'s String>) -> String {
 /// A line for `make_folders`.
 pub(super) fn make_folder(path: &str, access: &Access) -> String {
     let owner = quote(&format!("{}:{}", access.owner, access.group));
-    format!("make {} {owner} {:04o} || return 1\n", quote(path), access.mode)
+    // With fewer digits than five, chmod(1) leaves a folder the bits of before that are not named, such as that of its group.
+    format!("make {} {owner} {:05o} || return 1\n", quote(path), access.mode)
 }
 
 /// How long these probes may take to come true.

@@ -70,3 +70,33 @@ fn what_cannot_be_changed_is_found_before_anything_changes() {
     assert_eq!(machine.read("root/etc/demo/main.conf").as_deref(), Some("two\n"));
     assert!(!machine.path("root/etc/demo/.infra-room").exists());
 }
+
+/// A folder that is there and a mount of its own needs nothing of the one above it.
+#[test]
+fn what_holds_a_folder_that_is_there_may_be_as_it_likes() {
+    let machine = Machine::new();
+    let wanted = desired("one\n");
+    machine.apply(&wanted, &materials()).unwrap();
+    let prepared = Prepared { root: machine.path("root"), undo: "umount -l etc/demo/private etc/demo" };
+    assert!(prepared.sh(
+        "mount --bind etc/demo etc/demo && mount -t tmpfs -o mode=755 tmpfs etc/demo/private && mount -o remount,bind,ro etc/demo"
+    ));
+    machine.apply(&wanted, &materials()).unwrap();
+    let mode = std::fs::metadata(machine.path("root/etc/demo/private")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o700);
+    assert_eq!(machine.read("root/etc/demo/private/key").as_deref(), Some("key s3cr3t-marked\n"));
+}
+
+/// What is tried for room is a new file: a link that stands there is not followed.
+#[test]
+fn no_link_leads_the_search_for_room_elsewhere() {
+    let machine = Machine::new();
+    machine.apply(&desired("one\n"), &materials()).unwrap();
+    let prepared = Prepared { root: machine.path("root"), undo: "umount -l etc/demo" };
+    assert!(prepared.sh(
+        "echo theirs >victim; mount -t tmpfs -o mode=755 tmpfs etc/demo && ln -s ../../victim etc/demo/.infra-room"
+    ));
+    machine.apply(&desired("two\n"), &materials()).unwrap();
+    assert_eq!(machine.read("root/victim").as_deref(), Some("theirs\n"));
+    assert!(!prepared.sh("ls etc/demo/.infra-room 2>/dev/null"));
+}

@@ -1,5 +1,5 @@
 # Takes a tar stream on stdin, PHASE/PATH for each new file and PHASE.tasks/ for what is no file, and asks the daemons. Changes
-# nothing outside of $run.
+# nothing outside of $run but times of access, and takes room elsewhere for a moment.
 # The caller sets files, gones and folders, as for a commit, and also, what else will be written; its lines after this text: own, then
 # in_views, and stage_end.
 
@@ -51,16 +51,24 @@ $kept
 END_OF_KEPT
 # may_change PATH…: what stands there, and the folder that holds it, can be changed: it is not on a file system that may only be
 # read, and is not immutable (chattr(1)). A view does not show that. It is tried by setting the time of the last access, which only
-# such things refuse to root. Sets holding: the folders.
+# such things refuse to root. Of a folder that is there nothing but its access changes, so the one above it may be as it likes. Sets
+# holding: the folders.
 may_change() {
 	holding='' known=' '
 	for path in "$@"; do
+		if [ -d "$ROOT$path" ] && [ ! -L "$ROOT$path" ]; then
+			holding="$holding $ROOT$path"
+			continue
+		fi
 		folder=${path%/*}
 		while [ -n "$folder" ] && [ ! -d "$ROOT$folder" ]; do folder=${folder%/*}; done
 		case $known in *" $folder "*) ;; *) known="$known$folder " holding="$holding $ROOT$folder/." ;; esac
 		[ ! -e "$ROOT$path" ] && [ ! -L "$ROOT$path" ] || holding="$holding $ROOT$path"
 	done
 	words=$(touch -a -c -h -- $holding 2>&1) && return
+	# One of them is told, with its own reason.
+	words=${words%%
+*}
 	path=${words#*\'}
 	path=${path%%\'*}
 	path=${path#"$ROOT"}
@@ -69,8 +77,8 @@ may_change() {
 	*'Read-only file system'*)
 		refuse "$path" "it is on a file system that may only be read: \`findmnt -T $path\` shows which, \`dmesg\` may say why"
 		;;
-	*'Operation not permitted'*)
-		refuse "$path" "Operation not permitted; it is immutable most often then (an i or a in \`lsattr -d $path\`), which \`chattr -ia $path\` ends"
+	*'Operation not permitted' | *'Permission denied')
+		refuse "$path" "${words##*: }; it is immutable most often then (an i or a in \`lsattr -d $path\`), which \`chattr -ia $path\` ends"
 		;;
 	esac
 	refuse "$path" "$words"
@@ -85,7 +93,9 @@ room_elsewhere() {
 		device=$(stat -c %d "$path")
 		case $devices in *" $device "*) continue ;; esac
 		devices="$devices$device "
-		words=$(head -c "$bytes" /dev/zero 2>&1 >"$path/.infra-room") || {
+		# As a new file only: who may write there could have put a link in its place.
+		rm -f "$path/.infra-room"
+		words=$(set -C && { head -c "$bytes" /dev/zero 2>&1 >"$path/.infra-room"; } 2>&1) || {
 			rm -f "$path/.infra-room"
 			path=${path#"$ROOT"}
 			refuse "${path%/.}" "$words"
