@@ -17,10 +17,14 @@ const USUAL: usize = 3;
 /// The files that whoever has started this process has left open in it, beside the usual ones.
 static INHERITED: OnceLock<usize> = OnceLock::new();
 
+fn inherited() -> usize {
+    INHERITED.get().copied().unwrap_or_default()
+}
+
 /// The files that this process may have open.
 pub(super) fn files() -> Files {
     let most = getrlimit(Resource::Nofile).current.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
-    Files::of(most.saturating_sub(INHERITED.get().copied().unwrap_or_default()))
+    Files::of(most.saturating_sub(inherited()))
 }
 
 /// How a run on hosts of which connections keep `held` files shares them out, where it would work on `at_once` hosts at the same time.
@@ -29,11 +33,13 @@ pub(super) fn files() -> Files {
 /// A sentence and what to do, where not all of the hosts could be held and logged in to once more.
 pub(super) fn share(files: Files, hosts: usize, held: usize, at_once: usize) -> Result<Share, (String, String)> {
     files.beside(held, at_once).ok_or_else(|| {
-        let (needed, well) = (Files::enough(held, 1), Files::enough(held, at_once));
+        // As a person counts them, who sets the limit.
+        let with_inherited = |files: usize| files.saturating_add(inherited());
+        let (needed, well) = (with_inherited(Files::enough(held, 1)), with_inherited(Files::enough(held, at_once)));
         let words = format!(
             "this machine lets infra open {}, and a run that changes {} takes at least {needed}: it holds each of them by a connection, \
              and has to log in once more to confirm new rules; nothing was done",
-            count(files.most(), "file"),
+            count(with_inherited(files.most()), "file"),
             count(hosts, "host")
         );
         (words, format!("raise the limit (`ulimit -n {well}`), or go to fewer hosts at a time with `--limit`"))
