@@ -67,8 +67,10 @@ pub fn blocked(desired: &DesiredHost, observed: &Observed) -> Vec<String> {
     // A file of ours takes the place of the link that masks a unit of ours.
     for unit in desired.units.keys().filter(|unit| !desired.files.contains_key(&format!("/etc/systemd/system/{unit}")))
     {
-        if observed.units.get(unit).is_some_and(|seen| seen.load == "masked") {
-            words.push(format!("{unit} is masked, so nothing can start it: `systemctl unmask {unit}`"));
+        if let Some(seen) = observed.units.get(unit).filter(|seen| seen.load == "masked") {
+            // One that only lasts until the next boot is in another folder, where systemctl(1) does not look by itself.
+            let option = if seen.enabled == "masked-runtime" { "--runtime " } else { "" };
+            words.push(format!("{unit} is masked, so nothing can start it: `systemctl unmask {option}{unit}`"));
         }
     }
     for path in observed.folders.keys().filter(|path| is_record(path) && !files.contains(path.as_str())) {
@@ -152,9 +154,11 @@ mod tests {
             }
         }
     }
+
     #[test]
     fn a_masked_unit_that_is_to_run_is_named() {
         let masked = ObservedUnit { load: "masked".into(), enabled: "masked".into(), ..ObservedUnit::default() };
+        let until_boot = ObservedUnit { enabled: "masked-runtime".into(), ..masked.clone() };
         let loaded = ObservedUnit { load: "loaded".into(), enabled: "disabled".into(), ..ObservedUnit::default() };
         let ours = File {
             service: "demo",
@@ -166,6 +170,7 @@ mod tests {
         };
         for (seen, wanted, file, named) in [
             (&masked, true, false, true),
+            (&until_boot, true, false, true),
             (&masked, false, false, false),
             (&masked, true, true, false),
             (&loaded, true, false, false),
@@ -179,7 +184,9 @@ mod tests {
                 desired.files.insert("/etc/systemd/system/demo.service".into(), ours.clone());
             }
             let words = blocked(&desired, &observed);
-            let expected = "demo.service is masked, so nothing can start it: `systemctl unmask demo.service`";
+            let option = if seen.enabled == "masked-runtime" { "--runtime " } else { "" };
+            let expected =
+                format!("demo.service is masked, so nothing can start it: `systemctl unmask {option}demo.service`");
             assert_eq!(words, named.then_some(expected).into_iter().collect::<Vec<_>>(), "{seen:?} {wanted} {file}");
         }
     }

@@ -190,8 +190,7 @@ const TABLE: &[Row] = &[
     row(LOGS, both("long_query_time"), Fixed("1"), Live),
 ];
 
-/// Where the server's own logs are. Not every package makes it: that of `MariaDB` 10.11 in Debian 12 does not, and a server without it has no
-/// log of slow statements, and refuses to be told of one.
+/// Where the server's own logs are. A server without it has no log of slow statements, and refuses to be told of one.
 const LOG_FOLDER: &str = "/var/log/mysql";
 
 /// MiB.
@@ -330,6 +329,14 @@ fn too_large(database: &Database, host: &Host, memory: u64) -> Option<Diagnostic
     (memory > 0 && wanted >= memory).then(|| Diagnostic::error(message).at(&setting.span).help(help))
 }
 
+/// The folder of logs where no package makes it: those of `MariaDB` in Debian do not. All others make it themselves, and where `Ubuntu`
+/// has rsyslog, `/var/log` is its group's too, so that nothing of ours may be put there by its path.
+fn log_folder(engine: Engine, distribution: &str) -> Option<Folder> {
+    // As the packages of `MariaDB` have it that make it.
+    let access = Access { owner: "mysql".into(), group: "adm".into(), mode: 0o2750 };
+    (engine == Engine::Mariadb && distribution == "debian").then_some(Folder { phase: Phase::Primary, access })
+}
+
 /// As it stands in an option file, and as `SET GLOBAL` takes it, which knows no `8G`.
 fn written(value: &str) -> String {
     let split = value.len().saturating_sub(1);
@@ -379,9 +386,9 @@ pub(super) fn want(
             path.clone_into(&mut line.value);
         }
     }
-    // As the packages make it that do.
-    let access = Access { owner: "mysql".into(), group: "adm".into(), mode: 0o750 };
-    out.folder(LOG_FOLDER, Folder { phase: Phase::Primary, access })?;
+    if let Some(folder) = log_folder(flavor.engine, &context.facts.distribution) {
+        out.folder(LOG_FOLDER, folder)?;
+    }
     let group = match flavor.engine {
         Engine::Mariadb => "mariadbd",
         Engine::Mysql => "mysqld",
@@ -555,6 +562,20 @@ mod tests {
             assert!(error.help[0].contains(help), "{:?}", error.help);
             assert_eq!(error.span.unwrap().line(), 10);
         }
+    }
+
+    #[test]
+    fn the_folder_of_logs_is_made_where_no_package_does() {
+        for (engine, distribution, made) in [
+            (Engine::Mariadb, "debian", true),
+            (Engine::Mariadb, "ubuntu", false),
+            (Engine::Mysql, "debian", false),
+            (Engine::Mysql, "ubuntu", false),
+        ] {
+            assert_eq!(log_folder(engine, distribution).is_some(), made, "{engine:?} {distribution}");
+        }
+        let access = log_folder(Engine::Mariadb, "debian").unwrap().access;
+        assert_eq!((access.owner.as_str(), access.group.as_str(), access.mode), ("mysql", "adm", 0o2750));
     }
 
     #[test]
