@@ -32,6 +32,7 @@ mod session;
 pub mod shell;
 pub mod ssh;
 pub mod ssh_config;
+mod sudo;
 pub mod target;
 pub mod transport;
 pub mod trust;

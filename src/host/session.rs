@@ -11,6 +11,7 @@ use super::channel::{Exchange, Step, Stop};
 use super::handshake::millis;
 use super::jump::Link;
 use super::options::Options;
+use super::sudo;
 use super::target::{Ask, Become, Prompt, Target};
 use super::transport::{ASIDE, Output, Script, TransportError, saying};
 use super::wrap::{Place, SUDO_PROMPT, Seek, Unwrapped, Wrap, words};
@@ -299,10 +300,14 @@ impl Connection {
             if lower.contains("incorrect password") || lower.contains("incorrect authentication") {
                 return Ok(Run::PasswordWrong);
             }
-            if matches!(self.sudo, Sudo::English) && (lower.contains("required") && !lower.contains("tty")) {
+            if matches!(self.sudo, Sudo::English) && sudo::asks(&lower) {
                 return Ok(Run::PasswordNeeded);
             }
             let reason = if said.is_empty() { format!("sudo ended with status {status}") } else { said };
+            let reason = match sudo::way_out(&lower, &self.user) {
+                Some(way) => format!("{reason}; {way}"),
+                None => reason,
+            };
             return Err(TransportError::Become { address: self.address.clone(), reason });
         }
         if held {
