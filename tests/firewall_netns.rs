@@ -1096,6 +1096,26 @@ fn a_tunnel_that_no_flow_lets_in_confirms_nothing_with_iptables() {
     through_a_tunnel(Backend::Iptables);
 }
 
+/// Every file that says which rules a host has; those that are not there are left out.
+fn records(root: &Path, backend: Backend) -> Vec<(String, String)> {
+    let read = |path: String| Some((path.clone(), fs_err::read_to_string(root.join(&path[1..])).ok()?));
+    script::written(backend).into_iter().filter_map(read).collect()
+}
+
+/// A script after which each file in turn could not be recorded, those before it could: `begin` is where its recording begins.
+fn failing(text: &str, begin: &str, backend: Backend) -> Vec<(String, String)> {
+    let each = script::written(backend).into_iter().map(|path| {
+        let put = format!(
+            "(\nput() {{ [ \"$1\" != \"$ROOT{path}\" ] || {{ say 'no space left on device'; return 1; }}; \
+             rm -f \"$1.new\" && cat >\"$1.new\" && chmod \"$2\" \"$1.new\" && mv -fT \"$1.new\" \"$1\"; }}\n"
+        );
+        let full = text.replacen(begin, &begin.replacen("(\n", &put, 1), 1);
+        assert_ne!(full, text);
+        (path, full)
+    });
+    each.collect()
+}
+
 /// What older connections are cut from while rules wait goes on when they are confirmed, and nothing is said to have been put back that
 /// was never loaded.
 fn what_is_said_was_seen(backend: Backend) {
@@ -1105,6 +1125,13 @@ fn what_is_said_was_seen(backend: Backend) {
     let status = |text: &str| Status::of(net.sh("web1", dir, text).status.code().unwrap());
     assert_eq!(undo(&net, dir), Status::NeverLoaded);
     assert_eq!(status(&script::confirm_script(&set, RUN)), Status::NeverLoaded);
+    // The very first rules, and their record fails half-way: nothing tells of rules.
+    let first = "/var/lib/infra/runs/0/first";
+    for (path, confirm) in failing(&script::confirm_script(&set, first), "(\ncat >\"$dir/", backend) {
+        assert_eq!(status(&script::load_script(&set, first, script::WINDOW)), Status::Done);
+        assert_eq!(status(&confirm), Status::PutBack, "{path}");
+        assert_eq!(records(root.path(), backend), [], "{path}");
+    }
     // What a dead run has left armed is not what this one confirms.
     let other = "/var/lib/infra/runs/0/widen";
     assert_eq!(status(&script::load_script(&set, other, script::WINDOW)), Status::Done);
@@ -1123,6 +1150,16 @@ fn what_is_said_was_seen(backend: Backend) {
     assert_eq!(connect(&net, "client", "10.99.0.21", 9000), Reach::Open);
     let answer = observed(&net, "web1", root.path());
     assert!(answer.intact && !answer.pending, "{answer:?}");
+    let before = records(root.path(), backend);
+    assert!(before.len() > 4, "{before:?}");
+    for (path, confirm) in failing(&script::confirm_script(&less, RUN), "(\ncat >\"$dir/", backend) {
+        assert_eq!(status(&script::load_script(&less, RUN, script::WINDOW)), Status::Done);
+        assert_eq!(status(&confirm), Status::PutBack, "{path}");
+        assert_eq!(connect(&net, "client", "10.99.0.21", 9000), Reach::Open, "{path}");
+        let answer = observed(&net, "web1", root.path());
+        assert!(answer.intact && answer.boot_current && !answer.pending, "{path}: {answer:?}");
+        assert_eq!(records(root.path(), backend), before, "{path}: what tells of the old rules");
+    }
     // The host was started anew before anybody confirmed: `/run` is empty then.
     assert_eq!(status(&script::load_script(&less, RUN, script::WINDOW)), Status::Done);
     fs_err::remove_dir_all(root.path().join("run")).unwrap();
@@ -1189,6 +1226,15 @@ fn added_in_one_go(backend: Backend) {
     let full = add.replacen("\n(\n", "\n(\nput() { say 'no space left on device'; return 1; }\n", 1);
     assert_ne!(full, add);
     assert_eq!(status(&full), Status::PutBack);
+    as_before();
+    for (path, full) in failing(&add, "\n(\n", backend) {
+        assert_eq!(status(&full), Status::PutBack, "{path}");
+        as_before();
+    }
+    // Killed in the middle of it, the rules and what tells of them come back together.
+    let (_, half) = failing(&add, "\n(\n", backend).pop().unwrap();
+    let _ = net.sh("web1", dir, &half.replacen("say 'no space left on device'; return 1", "kill -9 $$; exit 1", 1));
+    assert_eq!(undo(&net, dir), Status::PutBack);
     as_before();
     let refused = add.replacen(
         "\nback() {",

@@ -5,6 +5,7 @@ dir=${0%/*}
 token=$1
 mv "$token" "$dir/rolling-back" 2>/dev/null || exit 0
 if restore "$dir" >"$dir/rollback.log" 2>&1; then
+	records_back
 	: >"$dir/rolled-back"
 else
 	: >"$dir/rollback-failed"

@@ -70,6 +70,7 @@ impl Status {
 }
 
 const LIB: &str = include_str!("../../../templates/firewall/lib.sh");
+const RECORDS: &str = include_str!("../../../templates/firewall/records.sh");
 const ROLLBACK: &str = include_str!("../../../templates/firewall/rollback.sh");
 const CLOSE: &str = include_str!("../../../templates/firewall/close.sh");
 const UNIT: &str = include_str!("../../../templates/firewall/infra-firewall.service");
@@ -196,7 +197,7 @@ fn arm(window: Duration) -> String {
 /// Writes what brings the snapshot in `$dir` back. Who starts it does so without our environment, so the root is written into it.
 fn write_rollback() -> String {
     let write = "{ printf \"ROOT='%s'\\n\" \"$ROOT\"; cat; } >\"$dir/rollback.sh\"";
-    here(write, &format!("{LIB}{ROLLBACK}"))
+    here(write, &format!("{LIB}{RECORDS}{ROLLBACK}"))
 }
 
 /// Loads `to`, which accepts all that `from` does and more, and records it: exit 0 means both. It cuts nobody off, so it needs no new
@@ -204,7 +205,7 @@ fn write_rollback() -> String {
 /// rules are those that were recorded with it, and with iptables nothing of others stands before ours. Else it does nothing, see
 /// [`Status::NotAsRecorded`]. Where it is killed half-way, the host brings the old rules back by itself.
 pub fn add_script(from: &Ruleset, to: &Ruleset, run_dir: &str) -> String {
-    let mut text = format!("{LIB}\n{WAYS}\n{IMMUNE}\n{REAL_WAYS}dir={}\n", rooted(run_dir));
+    let mut text = format!("{LIB}\n{RECORDS}\n{WAYS}\n{IMMUNE}\n{REAL_WAYS}dir={}\n", rooted(run_dir));
     let _ = writeln!(text, "real_way {}/- || {{ say \"$odd\"; exit 20; }}", quote(run_dir));
     text.push_str(STEP_LOCK);
     text.push_str("other() { say \"$1 is not what was recorded\"; exit 27; }\n");
@@ -242,7 +243,7 @@ pub fn add_script(from: &Ruleset, to: &Ruleset, run_dir: &str) -> String {
     text.push_str(&arm(KILLED));
     text.push_str(BACK);
     let _ = writeln!(text, "{{ {}; }} || back {REFUSED}", load_commands(to));
-    text.push_str(": >\"$dir/loaded\"\n(\n");
+    text.push_str(": >\"$dir/loaded\"\n(\nkeep_records || exit 1\n");
     text.push_str(&record(to));
     if to.rules.iter().any(Rule::is_passage) {
         text.push_str(&closes_by_itself(&to.lasting()));
@@ -255,7 +256,7 @@ pub fn add_script(from: &Ruleset, to: &Ruleset, run_dir: &str) -> String {
 /// on, records the rules and their live digest, and writes what is read at boot, last. What is open for the run alone the host closes
 /// by itself when the run is no more. Where that fails, the old rules are put back at once. See [`Status`] for its exit status.
 pub fn confirm_script(set: &Ruleset, run_dir: &str) -> String {
-    let mut text = format!("{LIB}\n{WAYS}\n{IMMUNE}\ndir={}\n{LAST_LOAD}{TAKE_TOKEN}", rooted(run_dir));
+    let mut text = format!("{LIB}\n{RECORDS}\n{WAYS}\n{IMMUNE}\ndir={}\n{LAST_LOAD}{TAKE_TOKEN}", rooted(run_dir));
     text.push_str("disarm\n(\n");
     text.push_str(&write_files(set, Older::GoesOn));
     let _ = writeln!(text, "{{ {}; }} || exit 1", load_commands(set));
@@ -266,6 +267,7 @@ pub fn confirm_script(set: &Ruleset, run_dir: &str) -> String {
         Backend::Nftables => "for f in iptables ip6tables; do unload_family $f || exit 1; done\n",
         Backend::Iptables => "unload_nft || exit 1\n",
     });
+    text.push_str("keep_records || exit 1\n");
     text.push_str(&record(set));
     if set.rules.iter().any(Rule::is_passage) {
         text.push_str(&closes_by_itself(&set.lasting()));
@@ -433,6 +435,7 @@ const TAKE_TOKEN: &str = "\
 # What was loaded is not to stand: the old rules come back.
 put_back() {
 	if restore \"$dir\" >\"$dir/rollback.log\" 2>&1; then
+		records_back
 		: >\"$dir/rolled-back\"
 		rm -f \"$marker\"
 		exit 26
