@@ -110,11 +110,14 @@ pub fn take(
         let files = files.map_err(|why| Error::Unread { host: host.clone(), why })?;
         for (name, file) in files {
             let Some(web) = site.sites.get(&name).filter(|web| site.orders(web)) else { continue };
-            if let Some(about) = fulfil::adopt(&store, &Wanted::of(site, web), file.reveal(), now)? {
+            let wanted = Wanted::of(site, web);
+            if let Some(about) = fulfil::adopt(&store, &wanted, file.reveal(), now)? {
                 told.insert(
                     name.to_string(),
                     format!("{host} holds a newer certificate, which is in use now: {about}"),
                 );
+            } else if let Some(about) = fulfil::keep(&store, &wanted, file.reveal(), now)? {
+                told.insert(name.to_string(), format!("what {host} shows stays until one was ordered: {about}"));
             }
         }
     }

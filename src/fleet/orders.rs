@@ -17,6 +17,7 @@ use crate::host::transport::{Hold, TransportError};
 use crate::inventory::site::{Role, Site};
 use crate::pki::acme::Kind;
 use crate::pki::fulfil::{self, Fate};
+use crate::pki::handover::{self, Owed};
 use crate::pki::public_store::PublicStore;
 use crate::service::certificates::wanted::Wanted;
 
@@ -115,12 +116,21 @@ impl<'a> Orders<'a> {
     pub fn fulfil(&mut self, force: &BTreeSet<String>, stop: &AtomicBool, ordered: &mut Ordered) -> Result<(), Error> {
         let mut over: Option<&str> = None;
         let store = PublicStore::open(&self.site.state)?;
-        for wanted in std::mem::take(&mut self.wanted) {
+        let (all, mut queue) = (Wanted::all(self.site), std::mem::take(&mut self.wanted));
+        while let Some(wanted) = handover::next(&store, &mut queue, &all, OffsetDateTime::now_utc())? {
             if let Some(why) = over {
                 ordered.fates.push((wanted.site, StepFate::LeftOut { why: why.to_owned() }));
                 continue;
             }
             let (force, now) = (force.contains(&wanted.site), OffsetDateTime::now_utc());
+            // Visitors of a name that moves are shown the certificate of before until the new one is there.
+            let owed = handover::owed(&store, &wanted, &all, now)?;
+            let bare = owed.into_iter().find(|owed| !queue.iter().any(|other| other.site == owed.to));
+            if let Some(Owed { name, to }) = bare.filter(|_| !force) {
+                let why = format!("{name} would be left without a certificate: {to} has none for it yet");
+                ordered.fates.push((wanted.site, StepFate::LeftOut { why }));
+                continue;
+            }
             let fate = fulfil::fulfil(&store, &wanted, force, stop, now)?;
             // Where the CA itself is the trouble, the other orders would meet it too.
             if matches!(&fate, Fate::Failed { failure, .. } if matches!(failure.kind, Kind::Outage | Kind::Limited)) {

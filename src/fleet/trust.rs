@@ -71,7 +71,7 @@ pub fn lost(site: &Site, prepared: &Prepared, now: OffsetDateTime) -> Result<Vec
     let Some(store) = PublicStore::existing(&site.state)? else { return Ok(Vec::new()) };
     let mut found = Vec::new();
     for web in site.sites.values() {
-        let Some(current) = store.current(web.name.as_str())? else { continue };
+        let Some(current) = store.current(web.name.as_str())?.or(store.kept(web.name.as_str())?) else { continue };
         if !is_shown(site, prepared, &web.name, &current) || !is_trusted(&current, now) {
             continue;
         }

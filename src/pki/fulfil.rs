@@ -192,6 +192,18 @@ pub fn adopt(store: &PublicStore, wanted: &Wanted, file: &str, now: OffsetDateTi
     Ok(Some(found.about()))
 }
 
+/// Keeps what a load balancer holds (its file: leaf, intermediates, key) for a site that has no certificate of its own yet, where that
+/// serves its visitors better than what would stand in: it was bought, or an internal authority signed it. Gives a line about it where
+/// it was not kept before.
+///
+/// # Errors
+/// [`Error`] of the store. A file that is no better is no error.
+pub fn keep(store: &PublicStore, wanted: &Wanted, file: &str, now: OffsetDateTime) -> Result<Option<String>, Error> {
+    let Some(found) = Public::kept(&wanted.site, file, now) else { return Ok(None) };
+    let about = found.about();
+    Ok(store.keep(&wanted.site, &wanted.names, &found, now)?.then_some(about))
+}
+
 /// Whether a certificate that a load balancer holds is not of the directory that is asked now, as far as that can be seen: our own
 /// authority signed it, a person bought it, or it is from before a move to a staging. What is taken for the directory's own would be
 /// kept until it is due.

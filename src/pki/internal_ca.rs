@@ -56,6 +56,11 @@ impl Key {
         Self(pair.serialize_pem())
     }
 
+    /// Of a PEM text that was held against its certificate.
+    pub(crate) fn of_pem(pem: String) -> Self {
+        Self(pem)
+    }
+
     /// The PEM text. Called where the key signs or becomes a material.
     pub(crate) fn reveal(&self) -> &str {
         &self.0

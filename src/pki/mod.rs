@@ -24,6 +24,7 @@ pub mod dns_check;
 pub mod fulfil;
 pub mod given;
 pub mod guard;
+pub mod handover;
 mod hook;
 pub mod internal_ca;
 pub mod internal_store;

@@ -11,22 +11,25 @@ use x509_parser::error::X509Error;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::base::chain::{self, pem_block};
+use crate::base::chain::{self, Chain, pem_block};
 use crate::base::words::count;
 use crate::pki::internal_ca::{self, Key, Problem};
-use crate::pki::{guard, key};
+use crate::pki::{given, guard, key};
 use crate::service::certificates::schedule::{Held, Life};
 use crate::service::certificates::wanted::LETS_ENCRYPT;
 
 /// How long a placeholder says that it lives; it is replaced by the first order.
 const PLACEHOLDER_LIFE: time::Duration = time::Duration::days(365);
 
+/// The directory of what no directory has given.
+const NONE: &str = "";
+
 /// A certificate with its chain and key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Public {
     /// What was asked for, the main name first; addresses as text.
     pub names: Vec<String>,
-    /// The directory that it came from; `None` for a self-signed placeholder.
+    /// The directory that it came from; empty for what is kept of before, `None` for a self-signed placeholder.
     pub directory: Option<String>,
     /// The profile that was asked for.
     #[serde(default)]
@@ -78,8 +81,7 @@ impl Public {
 
     /// Whether clients take it for a name or an address: a wildcard is for one label (RFC 9525 section 6.3).
     pub(crate) fn is_for(&self, name: &str) -> bool {
-        let above = name.split_once('.').map(|(_, above)| above);
-        self.names.iter().any(|own| own == name || own.strip_prefix("*.").is_some_and(|rest| Some(rest) == above))
+        are_for(&self.names, name)
     }
 
     /// What decides about its renewal.
@@ -200,6 +202,37 @@ impl Public {
         Self::from_ca(expected, &chain, &Key::of(&pair), now)
     }
 
+    /// What a load balancer shows for a site and no CA of ours has given: it was bought, or an internal authority signed it. `None` of
+    /// a file that no client is served by: its key is not its own, it has ended, or it is a placeholder.
+    pub(crate) fn kept(site: &str, pem: &str, now: OffsetDateTime) -> Option<Self> {
+        let (keys, chain): (Vec<_>, Vec<_>) =
+            blocks(pem).ok()?.into_iter().partition(|(label, _)| label.ends_with("PRIVATE KEY"));
+        let chain: String = chain.iter().map(|(label, der)| pem_block(label, der)).collect();
+        let keys: String = keys.iter().map(|(label, der)| pem_block(label, der)).collect();
+        let chain = Chain::read(&chain).ok()?;
+        let key = given::of(&keys, &chain.public_key).ok()?;
+        let (_, leaf) = X509Certificate::from_der(chain.ders().first()?).ok()?;
+        let life = Life { not_before: chain.not_before, not_after: chain.not_after };
+        let made = life.not_after - life.not_before == (PLACEHOLDER_LIFE + time::Duration::HOUR).whole_seconds();
+        let lives = (life.not_before..life.not_after).contains(&now.unix_timestamp());
+        if !lives || (made && leaf.issuer() == leaf.subject()) {
+            return None;
+        }
+        let mut names: Vec<String> = chain.names.into_iter().collect();
+        names.sort_by_key(|name| name != site);
+        Some(Self {
+            names,
+            directory: Some(NONE.to_owned()),
+            profile: None,
+            chain: chain.pem,
+            key: Key::of_pem(key),
+            life,
+            sha256: chain.sha256,
+            revoked: false,
+            order: None,
+        })
+    }
+
     /// What stands in until the first order.
     pub(crate) fn placeholder(names: &[String], now: OffsetDateTime) -> Result<Self, Problem> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
@@ -230,6 +263,12 @@ impl Public {
 /// As a load balancer keeps it: leaf, intermediates, key. It holds the key, and goes nowhere but into a digest.
 pub(crate) fn file(certificate: &Public) -> String {
     format!("{}{}", certificate.chain, certificate.key.reveal())
+}
+
+/// Whether a certificate for `names` is one for `name`.
+pub(crate) fn are_for(names: &[String], name: &str) -> bool {
+    let above = name.split_once('.').map(|(_, above)| above);
+    names.iter().any(|own| own == name || own.strip_prefix("*.").is_some_and(|rest| Some(rest) == above))
 }
 
 /// The PEM blocks of a text.

@@ -139,7 +139,44 @@ impl PublicStore {
             ))
             .into());
         }
-        self.put(site, "current.json", new)
+        self.put(site, "current.json", new)?;
+        // What stood in until now is of no more use, and holds a key.
+        self.take(site, "kept.json")
+    }
+
+    /// What the load balancers showed for a site before its certificate was ordered: bought, or by an internal authority.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub(crate) fn kept(&self, site: &str) -> Result<Option<Public>, Error> {
+        load(&self.path(site, "kept.json"))
+    }
+
+    /// Keeps what a load balancer shows for a site that has no certificate of its own yet, where nothing better stands in. Gives
+    /// whether it is shown from now on, and was not before.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Io`].
+    pub(crate) fn keep(
+        &self,
+        site: &str,
+        names: &[String],
+        shown: &Public,
+        now: OffsetDateTime,
+    ) -> Result<bool, Error> {
+        let others = self.others(site)?;
+        let kept = self.kept(site)?;
+        let known = |other: &Public| other.sha256 == shown.sha256;
+        // One that its CA took back, or that was thrown away with its site's own, must not come back by this way.
+        if self.current(site)?.is_some() || others.iter().chain(&kept).any(known) {
+            return Ok(false);
+        }
+        let all = others.into_iter().chain(kept).chain([shown.clone()]);
+        let best = best(all, names, now).is_some_and(|best| best == *shown);
+        if best {
+            self.put(site, "kept.json", shown)?;
+        }
+        Ok(best)
     }
 
     /// What a load balancer shows: the certificate in use, or what stands in until there is one. Where there is nothing, a placeholder
@@ -165,22 +202,15 @@ impl PublicStore {
         }
     }
 
-    /// What stands in for a site's first certificate: that of another site, of now or of before, which is for some of its names, so
-    /// that a name that moves from site to site shows its visitors what it did; else the placeholder, where one was made.
+    /// What stands in for a site's first certificate: what it showed before it was to be ordered, or that of another site, of now or of
+    /// before, which is for some of its names, so that a name that moves from site to site shows its visitors what it did; else the
+    /// placeholder, where one was made.
     ///
     /// # Errors
     /// [`Error::Damaged`].
     pub fn stand_in(&self, site: &str, names: &[String], now: OffsetDateTime) -> Result<Option<Public>, Error> {
-        let others = self
-            .others(site)?
-            .into_iter()
-            .filter(|other| !other.revoked && other.life.not_after > now.unix_timestamp());
-        // The main name counts most, as it is what links lead to.
-        let worth = |other: &Public| {
-            let main = names.first().is_some_and(|name| other.is_for(name));
-            (main, names.iter().filter(|name| other.is_for(name)).count(), other.life.not_after, other.sha256.clone())
-        };
-        let best = others.filter(|other| worth(other).1 > 0).max_by_key(worth);
+        let all = self.others(site)?.into_iter().chain(self.kept(site)?);
+        let best = best(all, names, now);
         if best.is_some() { Ok(best) } else { load(&self.path(site, "placeholder.json")) }
     }
 
@@ -292,6 +322,18 @@ impl PublicStore {
     }
 }
 
+/// Which of these serves visitors of these names best; none where none is for any of them, or all that are have ended.
+fn best(all: impl Iterator<Item = Public>, names: &[String], now: OffsetDateTime) -> Option<Public> {
+    // The main name counts most, as it is what links lead to.
+    let worth = |one: &Public| {
+        let main = names.first().is_some_and(|name| one.is_for(name));
+        (main, names.iter().filter(|name| one.is_for(name)).count(), one.life.not_after, one.sha256.clone())
+    };
+    all.filter(|one| !one.revoked && one.life.not_after > now.unix_timestamp())
+        .filter(|one| worth(one).1 > 0)
+        .max_by_key(worth)
+}
+
 fn record_file(rank: usize) -> String {
     if rank == 0 { "record.json".to_owned() } else { format!("record-{}.json", rank + 1) }
 }
@@ -314,6 +356,7 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
+    use crate::pki::public;
     use crate::pki::sample::{expected, from_ca, names};
 
     const NOW: OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
@@ -390,6 +433,82 @@ mod tests {
                 kept.contains_key(site),
                 "{site}: it is still to be ordered"
             );
+        }
+    }
+
+    /// A certificate that was bought, by a company's authority, or our own: it is to be ordered from now on, and the load balancers have
+    /// the only copy of it with its key.
+    #[test]
+    fn what_was_shown_before_stays_until_the_order() {
+        let all = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let of = |names: &[&str], days| from_ca(expected(&all(names)), days, NOW);
+        let (a, b, both) = (&["a.example.com"][..], &["b.example.com"][..], &["a.example.com", "b.example.com"][..]);
+        let leaf =
+            |whole: &Public| whole.chain.split_inclusive("-----END CERTIFICATE-----\n").next().unwrap().to_owned();
+        let (bought, ended, other) = (of(both, 300), of(a, 1), of(a, 90));
+        let now = NOW + time::Duration::days(2);
+        let placeholder = Public::placeholder(&all(a), NOW).unwrap();
+        for (what, file, stays) in [
+            ("with its intermediate", public::file(&bought), true),
+            ("the leaf alone", format!("{}{}", leaf(&bought), bought.key.reveal()), true),
+            ("for an alias alone", public::file(&of(b, 90)), true),
+            ("of a wildcard", public::file(&of(&["*.example.com"], 90)), true),
+            ("ended", public::file(&ended), false),
+            ("for other names", public::file(&of(&["a.example.org"], 90)), false),
+            ("with another key", format!("{}{}", bought.chain, other.key.reveal()), false),
+            ("without a key", bought.chain.clone(), false),
+            ("with two keys", format!("{}{}", public::file(&bought), other.key.reveal()), false),
+            ("damaged", public::file(&bought).chars().take(900).collect(), false),
+            ("nothing", String::new(), false),
+            ("a placeholder", public::file(&placeholder), false),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let store = PublicStore::open(dir.path()).unwrap();
+            let keep = |file: &str| {
+                Public::kept("a.example.com", file, now)
+                    .is_some_and(|found| store.keep("a.example.com", &all(both), &found, now).unwrap())
+            };
+            assert_eq!(keep(&file), stays, "{what}");
+            assert!(!keep(&file), "{what}: twice is nothing");
+            let shown = store.shown("a.example.com", &all(both), now).unwrap();
+            assert_eq!(public::file(&shown) == file, stays, "{what}: it is the same to the byte, or a placeholder");
+            assert_eq!(shown.directory.is_some(), stays, "{what}");
+            assert!(store.current("a.example.com").unwrap().is_none(), "{what}: it is still to be ordered");
+            assert!(!shown.about().contains("placeholder") || !stays, "{}", shown.about());
+            // It ends, or the order is done: neither it nor its key is kept.
+            let late = store.shown("a.example.com", &all(both), now + time::Duration::days(400)).unwrap();
+            assert_eq!(late.directory, None, "{what}");
+            let real = of(both, 90);
+            store.put_current("a.example.com", &real).unwrap();
+            assert_eq!(store.shown("a.example.com", &all(both), now).unwrap(), real, "{what}");
+            assert!(!keep(&file) && store.kept("a.example.com").unwrap().is_none(), "{what}");
+        }
+    }
+
+    /// Of two load balancers that show different ones, and of other sites' that are for its names too, the one that serves best.
+    #[test]
+    fn what_is_kept_is_the_best_that_there_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = PublicStore::open(dir.path()).unwrap();
+        let all = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let names = all(&["a.example.com", "b.example.com"]);
+        let of = |names: &[&str], days| public::file(&from_ca(expected(&all(names)), days, NOW));
+        let moved = from_ca(expected(&all(&["c.example.com", "a.example.com"])), 60, NOW);
+        let back = Public { revoked: true, ..from_ca(expected(&names), 90, NOW) };
+        store.put_current("c.example.com", &moved).unwrap();
+        store.put_current("d.example.com", &back).unwrap();
+        for (file, stays) in [
+            (of(&["b.example.com"], 90), false),
+            (public::file(&moved), false),
+            // Its CA took it back.
+            (public::file(&back), false),
+            (of(&["a.example.com", "b.example.com"], 30), true),
+            (of(&["a.example.com"], 300), false),
+            (of(&["a.example.com", "b.example.com"], 40), true),
+        ] {
+            let found = Public::kept("a.example.com", &file, NOW).unwrap();
+            assert_eq!(store.keep("a.example.com", &names, &found, NOW).unwrap(), stays, "{}", found.about());
+            assert_eq!(store.kept("a.example.com").unwrap() == Some(found), stays);
         }
     }
 
