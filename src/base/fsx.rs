@@ -166,8 +166,25 @@ pub fn check_private(path: &Path) -> io::Result<()> {
 /// Names in the folder of a state that say that it is one.
 const OF_STATE: [&str; 7] =
     ["seen.json", "runs", "plan.key", "plans", "passwords.json", "status.json", "pki/authorities.json"];
-/// Folders that may stand in one before anything else does: of a copy that was put back, of a volume, of a person's own history.
-const BESIDE_STATE: [&str; 8] = ["pki", "acme", "services", "retired", "runs", "plans", ".git", "lost+found"];
+/// Folders that may stand in one before anything else does: of a copy that was put back, of a volume and what keeps
+/// copies of it, of a person's own history.
+const BESIDE_STATE: [&str; 15] = [
+    "pki",
+    "acme",
+    "services",
+    "retired",
+    "runs",
+    "plans",
+    ".git",
+    ".hg",
+    ".svn",
+    ".jj",
+    "lost+found",
+    ".snapshot",
+    ".snapshots",
+    ".stfolder",
+    "@eaDir",
+];
 
 /// Refuses a folder of the state that is another folder, such as `/etc` behind a link: the keys of all hosts do not belong among its
 /// things, and a later look would find theirs in place of ours. Files alone, such as a secret that the inventory names, may be there.
@@ -330,6 +347,8 @@ mod tests {
         for (there, words) in [
             (&[][..], ""),
             (&["pki/", "lost+found/", ".git/", ".gitignore", "token"], ""),
+            (&[".svn/", ".snapshot/", ".stfolder/", "@eaDir/"], ""),
+            (&[".ssh/"], "other things (.ssh)"),
             (&["ssh/", "hosts"], "other things (ssh)"),
             (&["a/", "d/", "c/", "b/", "pki/"], "other things (a, b, c, …)"),
             (&["old/", "seen.json"], ""),

@@ -61,6 +61,8 @@ pub(super) struct Work<'a> {
     revealed: RefCell<Revealed>,
     /// Whether a person was told of issuers of which nobody knows who trusts them.
     doubted: Cell<bool>,
+    /// Whether a person has answered no to what was decided; its exit code is that of a failure too.
+    pub(super) declined: bool,
     pub(super) interrupt: Interrupt,
     pub(super) reporter: &'a Reporter,
 }
@@ -149,6 +151,7 @@ impl<'a> Work<'a> {
             adopt: None,
             revealed: RefCell::default(),
             doubted: Cell::default(),
+            declined: false,
             interrupt: Interrupt::default(),
             reporter,
         })
@@ -294,6 +297,7 @@ impl<'a> Work<'a> {
             match consent.given()? {
                 Some(true) => {}
                 Some(false) => {
+                    self.declined = true;
                     self.reporter.note("nothing was changed");
                     return Ok(exit::DECLINED);
                 }

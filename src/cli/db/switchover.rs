@@ -40,7 +40,7 @@ pub(super) fn run(args: &Promotion, global: &Global, services: Services, reporte
     let (to, question) = (args.host.clone(), format!("make {} the writer?", args.host));
     let decide = move |site: &Site, observed: &ObservedFleet, _: &Memory| switchover::decide(site, observed, &to);
     let code = args.carry_out(&look, &mut work, (&question, None), decide)?;
-    if matches!(code, exit::FAILED | exit::UNREACHABLE) && look.has_fenced_writer() {
+    if !work.declined && matches!(code, exit::FAILED | exit::UNREACHABLE) && look.has_fenced_writer() {
         // What was agreed to covers that the old writer is put back to work.
         let mut work = Work::new(&site, &group_and_apps(&site), command, global, services, reporter)?;
         look.put_right(&mut work, Consent::Given)?;
