@@ -64,8 +64,8 @@ mod tests {
             let make = || comes.unwrap_or_else(|| panic!("on purpose"));
             let waited = std::thread::scope(|scope| {
                 let (reader, maker) = (scope.spawn(|| later.wait().copied()), scope.spawn(|| later.make(make)));
-                let (waited, made) = (reader.join().unwrap(), maker.join());
-                assert_eq!(made.ok(), comes.map(|comes| comes.map(drop)));
+                let (waited, end) = (reader.join().unwrap(), maker.join());
+                assert_eq!(end.ok(), comes.map(|comes| comes.map(drop)));
                 waited
             });
             let value = comes.and_then(Result::ok);
