@@ -71,7 +71,7 @@ fn what_cannot_be_changed_is_found_before_anything_changes() {
     assert!(!machine.path("root/etc/demo/.infra-room").exists());
 }
 
-/// A folder that is there and a mount of its own needs nothing of the one above it.
+/// A folder that is there and a mount of its own needs nothing of the one above it, and no more room than its files take.
 #[test]
 fn what_holds_a_folder_that_is_there_may_be_as_it_likes() {
     let machine = Machine::new();
@@ -79,7 +79,7 @@ fn what_holds_a_folder_that_is_there_may_be_as_it_likes() {
     machine.apply(&wanted, &materials()).unwrap();
     let prepared = Prepared { root: machine.path("root"), undo: "umount -l etc/demo/private etc/demo" };
     assert!(prepared.sh(
-        "mount --bind etc/demo etc/demo && mount -t tmpfs -o mode=755 tmpfs etc/demo/private && mount -o remount,bind,ro etc/demo"
+        "mount --bind etc/demo etc/demo && mount -t tmpfs -o size=32k,mode=755 tmpfs etc/demo/private && mount -o remount,bind,ro etc/demo"
     ));
     machine.apply(&wanted, &materials()).unwrap();
     let mode = std::fs::metadata(machine.path("root/etc/demo/private")).unwrap().permissions().mode();

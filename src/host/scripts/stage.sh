@@ -86,13 +86,27 @@ may_change() {
 
 # room_elsewhere: what is new finds room also where a folder is on another file system than our own records.
 room_elsewhere() {
-	bytes=$(find "$run/new" -type f -printf '%s\n' | awk '{ all += $1 } END { printf "%.0f", all + 65536 }')
-	devices=" $(stat -c %d "$run") "
-	for path in $holding; do
-		case $path in */.) ;; *) continue ;; esac
-		device=$(stat -c %d "$path")
-		case $devices in *" $device "*) continue ;; esac
-		devices="$devices$device "
+	folders=''
+	for path in $holding; do case $path in */.) folders="$folders $path" ;; esac done
+	elsewhere=$(stat -c '%d %n' -- "$run/." $folders | awk 'NR == 1 { ours = $1 } $1 != ours')
+	[ -n "$elsewhere" ] || return 0
+	# What each of these file systems gets, by whole blocks, and one of the folders for it.
+	needed=$(find "$run/new" -type f -printf '%s %P\n' | ELSEWHERE=$elsewhere awk -v root="$ROOT" '
+		BEGIN {
+			many = split(ENVIRON["ELSEWHERE"], lines, "\n")
+			for (i = 1; i <= many; i++) { split(lines[i], words, " "); device[words[2]] = words[1] }
+		}
+		{
+			path = $2
+			sub(/^[^\/]*/, "", path)
+			while (sub(/\/[^\/]*$/, "", path) && path != "") {
+				folder = root path "/."
+				if (folder in device) { all[device[folder]] += int($1 / 4096 + 1) * 4096; at[device[folder]] = folder; break }
+			}
+		}
+		END { for (one in all) printf "%.0f %s\n", all[one], at[one] }')
+	while read -r bytes path; do
+		[ -n "$bytes" ] || continue
 		# As a new file only: who may write there could have put a link in its place.
 		rm -f "$path/.infra-room"
 		words=$(set -C && { head -c "$bytes" /dev/zero 2>&1 >"$path/.infra-room"; } 2>&1) || {
@@ -101,7 +115,9 @@ room_elsewhere() {
 			refuse "${path%/.}" "$words"
 		}
 		rm -f "$path/.infra-room"
-	done
+	done <<END_OF_NEEDED
+$needed
+END_OF_NEEDED
 }
 
 # What was before this run, whole or not at all, and what this run wants: the way back.
