@@ -1,5 +1,5 @@
 # Takes a tar stream on stdin, PHASE/PATH for each new file and PHASE.tasks/ for what is no file, and asks the daemons. Changes
-# nothing outside of $run but times of access, and takes room elsewhere for a moment.
+# nothing outside of $run, and takes room elsewhere for a moment.
 # The caller sets files, gones and folders, as for a commit, and also, what else will be written; its lines after this text: own, then
 # in_views, and stage_end.
 
@@ -50,9 +50,10 @@ done <<END_OF_KEPT
 $kept
 END_OF_KEPT
 # may_change PATH…: what stands there, and the folder that holds it, can be changed: it is not on a file system that may only be
-# read, and is not immutable (chattr(1)). A view does not show that. It is tried by setting the time of the last access, which only
-# such things refuse to root. Of a folder that is there nothing but its access changes, so the one above it may be as it likes. Sets
-# holding: the folders.
+# read, and is not immutable (chattr(1)). A view does not show that. The kernel says it of both to whoever asks whether he may write
+# (access(2)), and nothing is touched by that: services tell by the times of their files whether they have read them. Only what seems
+# not to change is tried, by the time of its last access, for the kernel's own words. Of a folder that is there nothing but its access
+# changes, so the one above it may be as it likes. Sets holding: the folders.
 may_change() {
 	holding='' known=' '
 	for path in "$@"; do
@@ -65,7 +66,16 @@ may_change() {
 		case $known in *" $folder "*) ;; *) known="$known$folder " holding="$holding $ROOT$folder/." ;; esac
 		[ ! -e "$ROOT$path" ] && [ ! -L "$ROOT$path" ] || holding="$holding $ROOT$path"
 	done
-	words=$(touch -a -c -h -- $holding 2>&1) && return
+	refusing=''
+	for path in $holding; do
+		[ -L "$path" ] || [ -w "$path" ] || refusing="$refusing $path"
+	done
+	# What may only grow is written to, and yet not replaced.
+	[ -n "$refusing" ] || refusing=$(lsattr -d -- $holding 2>/dev/null | while read -r attributes path; do
+		case $attributes in *[ai]*) printf ' %s' "$path" ;; esac
+	done)
+	[ -n "$refusing" ] || return 0
+	words=$(touch -a -c -h -- $refusing 2>&1) && return
 	# One of them is told, with its own reason.
 	words=${words%%
 *}
