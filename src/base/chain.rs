@@ -299,6 +299,12 @@ fn shortened(names: &[&str]) -> String {
     }
 }
 
+/// The certificates of a text, DER; none where it is damaged.
+pub fn ders(pem: &str) -> Vec<Vec<u8>> {
+    let blocks = blocks(pem).unwrap_or_default();
+    blocks.into_iter().filter(|(label, _)| label == "CERTIFICATE").map(|(_, der)| der).collect()
+}
+
 /// The PEM blocks of a text: label and content. Whatever stands between them is no part of them. `None` where a block does not end,
 /// or is not base64.
 pub fn blocks(pem: &str) -> Option<Vec<(String, Vec<u8>)>> {

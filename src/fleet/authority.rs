@@ -8,6 +8,7 @@ use crate::base::chain;
 use crate::base::diagnostic::Diagnostic;
 use crate::base::net::HostName;
 use crate::base::warning::Warning;
+use crate::base::words;
 use crate::fleet::run;
 use crate::fleet::survey::Prepared;
 use crate::host::wire;
@@ -38,7 +39,7 @@ pub fn strange(site: &Site, prepared: &mut Prepared, parallel: usize) -> Result<
     let Some(store) = InternalStore::existing(&site.state)? else { return Ok(None) };
     let authorities = store.authorities()?;
     let ours: BTreeSet<Vec<u8>> =
-        authorities.hops.iter().flat_map(|hops| &hops.trusted).flat_map(|one| ders(&one.certificate)).collect();
+        authorities.hops.iter().flat_map(|hops| &hops.trusted).flat_map(|one| chain::ders(&one.certificate)).collect();
     let give = format!(
         "real_way '{CA_FILE}' && plain \"$ROOT{CA_FILE}\" && pour authorities head -c {LONGEST} \"$ROOT{CA_FILE}\"\n:\n"
     );
@@ -60,15 +61,11 @@ pub fn strange(site: &Site, prepared: &mut Prepared, parallel: usize) -> Result<
 
 fn refusal(site: &Site, hosts: &[HostName]) -> Diagnostic {
     let state = site.state.display();
-    let mut names: Vec<String> = hosts.iter().take(NAMED).map(ToString::to_string).collect();
-    if hosts.len() > NAMED {
-        names.push(format!("and {} more", hosts.len() - NAMED));
-    }
     let verb = if hosts.len() == 1 { "trusts" } else { "trust" };
     Diagnostic::error(format!(
         "{} {verb} an internal authority that {state}/pki does not have: another state folder made it, or this one was lost or is of \
          an old backup",
-        names.join(", ")
+        words::first(hosts, NAMED)
     ))
     .help(format!("bring back the {state} by which infra was last applied, or work where that is"))
     .help(
@@ -104,16 +101,11 @@ fn changed(
 /// Of the hosts with what they trust those that trust others than ours; none where any of them trusts one of ours. What holds no
 /// certificate is somebody's mistake, and is drift.
 fn trusting_others(told: &BTreeMap<HostName, String>, ours: &BTreeSet<Vec<u8>>) -> Vec<HostName> {
-    let trusted = || told.iter().map(|(host, text)| (host, ders(text)));
+    let trusted = || told.iter().map(|(host, text)| (host, chain::ders(text)));
     if trusted().any(|(_, all)| all.iter().any(|one| ours.contains(one))) {
         return Vec::new();
     }
     trusted().filter(|(_, all)| !all.is_empty()).map(|(host, _)| host.clone()).collect()
-}
-
-fn ders(pem: &str) -> Vec<Vec<u8>> {
-    let blocks = chain::blocks(pem).unwrap_or_default();
-    blocks.into_iter().filter(|(label, _)| label == "CERTIFICATE").map(|(_, der)| der).collect()
 }
 
 #[cfg(test)]
@@ -182,7 +174,7 @@ certificates: {{ issuer: internal }}
         pki::start_rotation(&site_here, here.path(), NOW).unwrap();
         let rotated = bundle(&site_here);
         assert_ne!(ours, rotated);
-        let known: BTreeSet<Vec<u8>> = ders(&rotated).into_iter().collect();
+        let known: BTreeSet<Vec<u8>> = chain::ders(&rotated).into_iter().collect();
         let shop = Some("shop");
         for (what, hosts, expected) in [
             ("all have ours", [(shop, &rotated), (shop, &rotated)], ""),

@@ -33,6 +33,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::base::diagnostic::Diagnostic;
+use crate::base::fsx;
 use crate::base::net::HostName;
 use crate::inventory::raw::{Mark, Node};
 use crate::inventory::read::{Fields, Problems, expand};
@@ -69,7 +70,7 @@ pub(crate) fn resolve(root: &Node, path: &Path, problems: &mut Problems) -> Opti
     let hosts = hosts::hosts(fields, &ssh, name.as_ref(), problems);
     let ports = ports::ports(fields, problems);
     let drain = drain::drain(fields, problems);
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+    let folder = fsx::folder(path).to_owned();
     let sites = sites::sites(fields, (&hosts, &folder), problems);
     let edge = edge::edge(fields, problems);
     let firewall = firewall::firewall(fields, &hosts, problems);

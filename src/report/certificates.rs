@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use super::text::{Paint, clean, count, names, natural};
 use crate::base::material::{CertificateId, Purpose};
 use crate::base::net::HostName;
+use crate::base::words::first;
 use crate::fleet::certificates::{Judged, View};
 use crate::fleet::served::Leaf;
 use crate::inventory::site::Site;
@@ -23,6 +24,8 @@ use crate::service::certificates::schedule::Decision;
 const SITES: usize = 12;
 /// Up to this many lines of one kind of trouble are shown; the rest is counted.
 const LINES: usize = 40;
+/// Of names in a line so many are told.
+const NAMED: usize = 4;
 
 /// `2026-11-23 18:45 UTC`.
 pub fn moment(seconds: i64) -> String {
@@ -94,7 +97,7 @@ fn roots(view: &View, paint: Paint) -> String {
     for root in &view.roots {
         let (days, end) = ((root.not_after - view.now).div_euclid(86_400), date(root.not_after));
         let when = if days < 0 { paint.bad("has ended") } else { format!("replaced from {}", date(root.due)) };
-        let domains = short(&root.domains);
+        let domains = first(&root.domains, NAMED);
         let _ = writeln!(out, "  {} signs {domains}; until {end}, {when}", root.title);
     }
     if let Some(rotation) = &view.rotation {
@@ -110,13 +113,13 @@ fn sites(view: &View) -> String {
         let _ = writeln!(out, "  {}: {}", count(good.len(), "site"), range(&good, view.now));
         let due: Vec<String> = good.iter().filter(|j| j.known.is_due()).map(|j| main_name(&j.known)).collect();
         if !due.is_empty() {
-            let _ = writeln!(out, "    due: {}", short(&due));
+            let _ = writeln!(out, "    due: {}", first(&due, NAMED));
         }
     }
     let shown = bad.into_iter().take(LINES).chain(good.iter().copied().filter(|_| good.len() <= SITES));
     for judged in shown {
         let known = &judged.known;
-        let _ = writeln!(out, "  {}", short(&known.names));
+        let _ = writeln!(out, "  {}", first(&known.names, NAMED));
         match (&known.issuer, known.life) {
             (Some(issuer), Some(life)) => {
                 let days = count(usize::try_from(known.days_left(view.now).unwrap_or(0)).unwrap_or(0), "day");
@@ -191,7 +194,7 @@ fn troubles(view: &View) -> Vec<String> {
     }
     let mut grouped: BTreeMap<(String, &str), BTreeSet<HostName>> = BTreeMap::new();
     for ((host, wrong), places) in by_host {
-        grouped.entry((short(&places), wrong)).or_default().insert(host.clone());
+        grouped.entry((first(&places, NAMED), wrong)).or_default().insert(host.clone());
     }
     let mut lines: Vec<String> =
         grouped.iter().map(|((places, wrong), hosts)| format!("{}: {places}: {wrong}", list(hosts))).collect();
@@ -222,15 +225,6 @@ fn list(hosts: &BTreeSet<HostName>) -> String {
     let mut hosts: Vec<&HostName> = hosts.iter().collect();
     hosts.sort_by_cached_key(|host| natural(host.as_str()));
     names(&hosts)
-}
-
-/// `a, b, c and 4 more`.
-fn short(all: &[String]) -> String {
-    let first: Vec<&str> = all.iter().take(4).map(String::as_str).collect();
-    match all.len() - first.len() {
-        0 => first.join(", "),
-        more => format!("{} and {more} more", first.join(", ")),
-    }
 }
 
 fn main_name(known: &Known) -> String {

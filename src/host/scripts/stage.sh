@@ -94,6 +94,17 @@ may_change() {
 	refuse "$path" "$words"
 }
 
+# has_room FILE BYTES WHAT: so many find room there for a moment. As a new file only: who may write there could have put a link in its
+# place.
+has_room() {
+	rm -f "$1"
+	words=$(set -C && { head -c "$2" /dev/zero 2>&1 >"$1"; } 2>&1) || {
+		rm -f "$1"
+		refuse "$3" "$words"
+	}
+	rm -f "$1"
+}
+
 # room_elsewhere: what is new finds room also where a folder is on another file system than our own records.
 room_elsewhere() {
 	folders=''
@@ -117,14 +128,8 @@ room_elsewhere() {
 		END { for (one in all) printf "%.0f %s\n", all[one], at[one] }')
 	while read -r bytes path; do
 		[ -n "$bytes" ] || continue
-		# As a new file only: who may write there could have put a link in its place.
-		rm -f "$path/.infra-room"
-		words=$(set -C && { head -c "$bytes" /dev/zero 2>&1 >"$path/.infra-room"; } 2>&1) || {
-			rm -f "$path/.infra-room"
-			path=${path#"$ROOT"}
-			refuse "${path%/.}" "$words"
-		}
-		rm -f "$path/.infra-room"
+		folder=${path#"$ROOT"}
+		has_room "$path/.infra-room" "$bytes" "${folder%/.}"
 	done <<END_OF_NEEDED
 $needed
 END_OF_NEEDED
@@ -147,11 +152,7 @@ done
 room=$(for path in $files $gones; do
 	[ ! -f "$ROOT$path" ] || stat -c %s "$ROOT$path"
 done | awk '{ all += $1 } END { printf "%.0f", all + 262144 }')
-words=$(head -c "$room" /dev/zero 2>&1 >"$run/room") || {
-	rm -f "$run/room"
-	refuse 'the copies of before' "$words"
-}
-rm -f "$run/room"
+has_room "$run/room" "$room" 'the copies of before'
 may_change $files $gones $folders $also /var/lib/infra/manifest
 room_elsewhere
 journal "staged by $WHO"
