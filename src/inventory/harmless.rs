@@ -13,6 +13,8 @@ const CLOSED: [&str; 3] = ["database", "monitoring", "certificates"];
 const SECRET_KEYS: [&str; 4] = ["password", "token", "source", "key"];
 /// The places of a secret.
 const REFERENCE: [&str; 3] = ["env", "file", "command"];
+/// What services and engines are called: such a word is no secret, but where one is asked for.
+const NAMES: [&str; 5] = ["mariadb", "mysql", "prometheus", "sumologic", "telegraf"];
 /// The keys of what a site asks a password for; `users` are a secret, as is what is misspelled there.
 const AUTH: [&str; 3] = ["path", "users", "realm"];
 /// All keys whose values are no secrets, wherever they stand.
@@ -101,6 +103,11 @@ pub(super) fn is_known(key: &str) -> bool {
     KEYS.contains(&key)
 }
 
+/// Whether a word is one of the inventory's own: a key, a section, or what a service is called.
+pub(super) fn is_ours(word: &str) -> bool {
+    is_known(word) || is_open(word) || CLOSED.contains(&word) || NAMES.contains(&word)
+}
+
 /// Whether a text is what a site's `key` says, which is no key.
 fn is_kind_of_key(text: &str) -> bool {
     [KeyKind::EcdsaP256, KeyKind::Rsa2048].iter().any(|kind| kind.as_str() == text)
@@ -129,7 +136,7 @@ pub(super) fn value(path: &[&str], text: &str, listed: bool) -> bool {
         let known = |key: &str| did_you_mean(key, ["cert", "ca"]).is_some() || matches!(key, "cert" | "ca");
         return matches!(within, [key] if known(key)) && !text.contains("-----") && !text.contains("://");
     }
-    if is_open(section) {
+    if is_open(section) || NAMES.contains(&text) {
         return true;
     }
     // The address of a source of Sumo Logic is a secret, and that of anything else may hold one.
@@ -178,7 +185,7 @@ pub(super) fn key(path: &[&str], text: &str) -> bool {
         }
         [section, ..] if is_open(section) => true,
         [section, ..] => {
-            near(&KEYS) || (word && (is_sensitive(text, None) || !CLOSED.contains(section))) || text == "users"
+            near(&KEYS) || near(&OPEN) || near(&CLOSED) || (word && (is_sensitive(text, None) || !CLOSED.contains(section))) || text == "users"
         }
     }
 }
@@ -224,6 +231,8 @@ mod tests {
             (&["certificates", "issuer"], "https://acme.example.com/directory"),
             (&["x-admin", "user"], "ops"),
             (&["sites", "shop.example.com", "key"], "rsa-2048"),
+            (&["database", "service"], "mariadb"),
+            (&["monitoring", "kind"], "prometheus"),
         ] {
             assert!(value(path, text, false), "{path:?}");
         }
@@ -253,11 +262,13 @@ mod tests {
             (&["x-any", "thing"], "hunter2"),
             (&["sites", "shop.example.com", "key"], "hunter2"),
             (&["certificates", "key"], "rsa-2048"),
+            (&["database", "users", "shop", "password"], "mariadb"),
             (&[], "hunter2"),
         ] {
             assert!(!value(path, text, false), "{path:?}");
         }
         assert!(key(&["database", "users", "shop"], "passwrod") && key(&["monitoring"], "servcie"));
+        assert!(key(&["database"], "databases") && key(&["monitoring"], "host") && !key(&["database"], "shop"));
         assert!(!key(&["database", "users", "shop", "password"], "hunter2") && !key(&["monitoring"], "hunter2"));
         assert!(!key(&["sites", "shop.example.com", "auth"], "hunter2"));
         assert!(!key(&[], "https://hunter2") && !key(&["monitoring"], "correcthorse"));

@@ -176,17 +176,18 @@ pub(super) fn apply(diagnostics: &mut [Diagnostic], secrets: &[Span]) {
         masked.build();
     }
     for diagnostic in diagnostics {
-        let places = diagnostic.span.iter().chain(diagnostic.related.iter().map(|(span, _)| span));
-        let hidden: Vec<&str> = places
-            .filter_map(|span| Some((by_source.get(&span.source.path)?, span)))
-            .flat_map(|(masked, span)| masked.beside(span))
-            .collect();
+        let places = || {
+            let spans = diagnostic.span.iter().chain(diagnostic.related.iter().map(|(span, _)| span));
+            spans.filter_map(|span| Some((by_source.get(&span.source.path)?, span)))
+        };
+        let hidden: Vec<&str> = places().flat_map(|(masked, span)| masked.beside(span)).collect();
+        let open: Vec<&str> = places().filter_map(|(masked, _)| Some(masked.new.as_ref()?.0.text.as_str())).collect();
         if let Some(label) = &mut diagnostic.label {
-            *label = quiet(label, &hidden).into_boxed_str();
+            *label = quiet(label, &hidden, &open).into_boxed_str();
         }
         let related = diagnostic.related.iter_mut().map(|(_, label)| label);
         for words in std::iter::once(&mut diagnostic.message).chain(&mut diagnostic.help).chain(related) {
-            *words = quiet(words, &hidden);
+            *words = quiet(words, &hidden, &open);
         }
         let related = diagnostic.related.iter_mut().map(|(span, _)| span);
         for span in diagnostic.span.iter_mut().chain(related) {
@@ -197,8 +198,9 @@ pub(super) fn apply(diagnostics: &mut [Diagnostic], secrets: &[Span]) {
     }
 }
 
-/// A message without what is hidden: all that it quotes in backticks and that is a part of it, or has it as a part.
-fn quiet(words: &str, hidden: &[&str]) -> String {
+/// A message without what is hidden: all that it quotes in backticks and that is a part of it, or has it as a part and stands nowhere
+/// in what is `open`, as the name of a site does.
+fn quiet(words: &str, hidden: &[&str], open: &[&str]) -> String {
     let mut parts: Vec<String> = words.split('`').map(ToOwned::to_owned).collect();
     // Between the first and the second backtick, the third and the fourth.
     for part in parts.iter_mut().skip(1).step_by(2) {
@@ -207,8 +209,8 @@ fn quiet(words: &str, hidden: &[&str]) -> String {
         let tells = |secret: &&str| {
             let secret = secret.to_lowercase();
             bare == secret
-                || (secret.len() > 3 && lower.contains(&secret))
-                || (bare.len() > 3 && secret.contains(bare) && !harmless::is_known(bare) && !is_sensitive(bare, None))
+                || (secret.len() > 3 && lower.contains(&secret) && !open.iter().any(|text| text.contains(&**part)))
+                || (bare.len() > 3 && secret.contains(bare) && !harmless::is_ours(bare) && !is_sensitive(bare, None))
         };
         if hidden.iter().any(tells) {
             "***".clone_into(part);
@@ -360,6 +362,19 @@ mod tests {
         ] {
             let shown = shown(text);
             assert!(shown.contains("***") && !shown.contains("hunter2"), "{text}\n{shown}");
+        }
+    }
+
+    #[test]
+    fn our_own_words_are_told_beside_what_is_hidden() {
+        let hidden = ["databases-of-ours", "monitoring-x", "hunter2"];
+        for (words, told) in [
+            ("`database` has no `engine`", "`database` has no `engine`"),
+            ("unknown key `monitoring` in `hosts`", "unknown key `monitoring` in `hosts`"),
+            ("unknown value `of-ours` beside `hunter2`", "unknown value `***` beside `***`"),
+            ("write `x: hunter2`, or ask for `hunter2.example.com`", "write `***`, or ask for `hunter2.example.com`"),
+        ] {
+            assert_eq!(quiet(words, &hidden, &["site: of-ours-and-hunter2.example.com"]), told);
         }
     }
 
