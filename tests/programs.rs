@@ -295,3 +295,32 @@ fn a_visitor_stays_with_an_app_host_while_its_program_is_well() {
     // The other site's visitors go where they like.
     assert!(!tiers.edge("-i https://docs.example.org/").contains("set-cookie"));
 }
+
+/// What a reload remembers of the programs is remembered at the port that they have now, as the unit's own command says.
+#[test]
+fn a_reload_remembers_no_port_of_before() {
+    let unit = include_str!("../templates/programs/programs.service");
+    let command = unit.lines().find_map(|line| line.strip_prefix("ExecReload=-/bin/sh -c '")?.strip_suffix('\''));
+    // As systemd unquotes it (systemd.service(5), «Command lines»).
+    let command = command.unwrap().replace("$$", "$").replace("\\\\", "\\");
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let servers = "    server app1 10.0.3.11:9447 check-sni app1.x verifyhost app1.x\n    server app2 [fd00::12]:9447 check-sni app2.x \
+                   verifyhost app2.x\nfrontend f\n    bind unix@/run/1-app1.sock mode 660\nbackend to-app1\n    server app1 10.0.3.11:9447\n";
+    std::fs::write(at("programs.cfg"), format!("backend program-8080\n{servers}")).unwrap();
+    let state = |port: u16| {
+        format!(
+            "1\n# be_id be_name srv_id\n2 program-8080 1 app1 10.0.3.11 2 0 100 100 478 15 3 3 6 0 0 0 - {port} - 1 0 - - 0\n\
+             2 program-8080 2 app2 fd00::12 0 0 100 100 21 8 2 0 6 0 0 0 - {port} - 1 0 - - 0\n\n"
+        )
+    };
+    std::fs::write(at("said"), state(9443)).unwrap();
+    let said = format!("cat '{}'", at("said").display());
+    let command = command
+        .replace("socat -t 5 - UNIX-CONNECT:/run/infra/programs/admin.sock", &said)
+        .replace("/etc/infra/programs", &folder.path().display().to_string())
+        .replace("/run/infra/programs", &folder.path().display().to_string());
+    let out = std::process::Command::new("sh").args(["-c", &command]).output().unwrap();
+    assert!(out.status.success(), "{command}: {}", String::from_utf8_lossy(&out.stderr));
+    assert_eq!(std::fs::read_to_string(at("state")).unwrap(), state(9447));
+}

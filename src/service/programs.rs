@@ -253,7 +253,8 @@ impl Service for Programs {
             out.file(path, File { service: NAME, phase: PHASE, access: Access::root(0o644), body, then, about: None })
         };
         file(CONFIG, "programs/programs.cfg", Follow::Reload)?;
-        file(&format!("/etc/systemd/system/{UNIT}"), "programs/programs.service", Follow::Restart)?;
+        // What it says of a reload holds from the next one on; a restart would end what is under way.
+        file(&format!("/etc/systemd/system/{UNIT}"), "programs/programs.service", Follow::Reload)?;
         haproxy::idle(context, NAME, PHASE, out)?;
         out.check(Check { title: "haproxy -c".into(), command: format!("haproxy -c -q -f {CONFIG}") });
         drain::add(NAME, "what leads to the programs", FORMER, out);

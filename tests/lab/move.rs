@@ -190,6 +190,19 @@ fn probe(bench: &Bench, from: &str, to: &str, port: u64) -> Reach {
     parse_reaches(&said.out)[&target]
 }
 
+/// The programs are asked at the port that they have moved to, not at that which a reload remembers.
+fn programs_are_well_at(bench: &Bench, port: u16) {
+    let well = format!(
+        "echo show servers state | socat -t 5 - UNIX-CONNECT:/run/infra/programs/admin.sock |
+        awk '$2 ~ /^program-/ {{ all++; if ($6 == 2 && $19 == {port}) well++ }} END {{ exit !(all > 1 && all == well) }}'"
+    );
+    for web in ["web1", "web2"] {
+        wait("the programs are well at their new port", Duration::from_secs(30), || {
+            (bench.sh(web, &well).code == 0).then_some(())
+        });
+    }
+}
+
 /// One end of a flow moves without the other: what the other end still uses stays open, is told before it is asked for, and is
 /// owed until a run has seen all move.
 fn one_host_moves_alone(bench: &Bench, load: &Load) {
@@ -315,6 +328,7 @@ fn ports_move_under_load_and_no_request_is_lost() {
     load.flows();
     shut("web1", "10.0.3.11", 9443);
     open("web1", "10.0.3.11", 9444);
+    programs_are_well_at(&bench, 9444);
 
     // What outlives `drain:` keeps the old ends open, is named, and goes on; both tiers move at once now.
     let sockets = Sockets::start(&bench);
