@@ -59,22 +59,33 @@ fn flags_make_an_inventory_that_passes() {
 
 #[test]
 fn hosts_come_from_ansible_and_from_the_ssh_configuration() {
-    let ini = "[loadbalancers]\nlb[1:2].example.com ansible_port=2222\n[loadbalancers:vars]\nx=y\n[fe]\nweb1 ansible_host=10.0.2.11 ansible_user=root\n\
+    let ini = "[loadbalancers]\nlb[1:2].example.com ansible_port=2222\n[loadbalancers:vars]\nx=y\n[fe]\nweb1 ansible_user=root\n\
                [office]\nprinter ansible_host=10.9.9.9\n[all:vars]\nansible_user=deploy\nansible_ssh_private_key_file=~/.ssh/deploy\nansible_become_pass=geheim\n";
     let ini = ini.replace("lb[1:2].example.com", "lb1.example.com ansible_host=10.0.1.11");
     let (text, said) = written(
-        &[("hosts.ini", &ini), ("group_vars/all.yml", "")],
+        &[
+            ("hosts.ini", &ini),
+            ("group_vars/all.yml", ""),
+            ("group_vars/fe/ways.yml", "---\nansible_port: 2022\nansible_ssh_pass: geheim\nansible_user: nobody\n"),
+            ("group_vars/fe/vault.yml", "$ANSIBLE_VAULT;1.1;AES256\n3361\n"),
+            ("group_vars/fe/notes.txt", "geheim: ["),
+            ("host_vars/web1.yml", "ansible_host: 10.0.2.11\n"),
+        ],
         &["--from-ansible", "hosts.ini", "--map", "fe=web"],
     );
     for line in [
         "ssh: { identity: ~/.ssh/deploy }",
         "  lb1:  { address: 10.0.1.11, roles: [lb], ssh: { user: deploy, port: 2222 } }",
-        "  web1: { address: 10.0.2.11, roles: [web], ssh: { user: root } }",
+        "  web1: { address: 10.0.2.11, roles: [web], ssh: { user: root, port: 2022 } }",
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }
     assert!(!text.contains("geheim") && !text.contains("10.9.9.9"), "{text}");
-    for words in ["loadbalancers=lb", "1 host left out, as no group says a role: printer", "group_vars is not read"] {
+    for words in [
+        "loadbalancers=lb",
+        "1 host left out, as no group says a role: printer",
+        "vault.yml is encrypted by ansible-vault",
+    ] {
         assert!(said.contains(words), "{words}\n{said}");
     }
     let config = "Host *\n  User ops\nHost lb1\n  HostName 10.0.1.11\nHost web1 web2\n  Port 2222\nHost web1\n  HostName 10.0.2.11\nHost web2\n  \
@@ -148,7 +159,7 @@ fn nothing_is_overwritten_and_what_is_wrong_is_told() {
         (&["--lb", "10.0.1.11"], "add `--domain shop.example.com`"),
         (
             &["--lb", "10.0.1.11", "--domain", "a.example.com", "--manage-from", "10.0.0.0/24"],
-            "add `--web ADDRESS, or --single ADDRESS`",
+            "add `--web ADDRESS`, or `--single ADDRESS`",
         ),
         (
             &[&["--lb", "10.0.1.11", "--web", "10.0.1.11"][..], &SITE].concat(),

@@ -259,7 +259,17 @@ fn of_answers(init: &Init, mistake: Diagnostic) -> Diagnostic {
 }
 
 fn unread(file: &Path, why: &str) -> Stop {
-    Diagnostic::error(format!("`{}` cannot be read: {why}", file.display())).into()
+    let error = Diagnostic::error(format!("`{}` cannot be read: {why}", file.display()));
+    let mut files: Vec<PathBuf> = fs_err::read_dir(file)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|e| e.path())
+        .filter(|path| path.is_file())
+        .collect();
+    files.sort();
+    let names: Vec<String> = files.iter().take(4).map(|path| format!("`{}`", path.display())).collect();
+    if names.is_empty() { error.into() } else { error.help(format!("name a file in it: {}", names.join(", "))).into() }
 }
 
 /// The first label of a site that says something.
@@ -303,7 +313,7 @@ fn by_flags(init: &Init, name: &HostName, questions: &mut Questions<'_>) -> Resu
             )
         };
         let all = if needed {
-            questions.needed(all, &format!("--{role} ADDRESS, or --single ADDRESS"), question, None, read)?
+            questions.needed(all, &format!("--{role} ADDRESS`, or `--single ADDRESS"), question, None, read)?
         } else if questions.can() && none {
             questions.usual(all, question, Some(String::new()), read)?
         } else {
@@ -436,7 +446,7 @@ fn write_new(file: &Path, text: &str) -> io::Result<()> {
 
 /// Puts the schema beside the inventory, where the first line of that says; gives a sentence about that.
 fn for_editors(inventory: &Path) -> Result<String, Stop> {
-    let file = fsx::folder(inventory).join(SCHEMA);
+    let file = inventory.with_file_name(SCHEMA);
     let (shown, again) = (file.display(), format!("`infra schema inventory > {}`", file.display()));
     match fs_err::symlink_metadata(&file) {
         Ok(there) if there.is_file() => {
@@ -468,7 +478,7 @@ fn keeps_out(text: &str) -> bool {
 
 /// Sees to it that the state, which holds keys, does not come into git; gives a sentence about that.
 fn ignore(inventory: &Path) -> String {
-    let file = fsx::folder(inventory).join(IGNORE);
+    let file = inventory.with_file_name(IGNORE);
     let not_kept = |error: io::Error| format!("warning: {error}; see to it that `state/` does not come into git");
     let old = match fsx::read_bounded(&file, SOURCE) {
         Ok(bytes) => bytes,

@@ -6,6 +6,7 @@ use std::net::{IpAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::SOURCE;
 use super::questions::Questions;
 use crate::base::diagnostic::{Diagnostic, did_you_mean};
 use crate::base::fsx;
@@ -179,7 +180,12 @@ pub(super) fn ansible(
     reporter: &Reporter,
 ) -> Result<Vec<DraftHost>, Stop> {
     let from = format!("`{}`", file.display());
-    let all = ansible::read(text).map_err(|invalid| Diagnostic::error(format!("{from} {}", invalid.reason)))?;
+    let mut sealed = Vec::new();
+    let all = ansible::read(text, &mut |of, name| beside(fsx::folder(file), of, name, &mut sealed))
+        .map_err(|invalid| Diagnostic::error(format!("{from} {}", invalid.reason)))?;
+    for file in sealed {
+        reporter.note(&format!("{} is encrypted by ansible-vault, and is not read", file.display()));
+    }
     let groups: BTreeSet<String> = all.iter().flat_map(|host| host.groups.clone()).collect();
     let roles = mapped(&groups, "group", map, questions, reporter)?;
     let (mut found, mut out, mut elsewhere) = (Vec::new(), Vec::new(), Vec::new());
@@ -198,7 +204,7 @@ pub(super) fn ansible(
         }
         let login = login_of(&host, &mut notes)
             .map_err(|why| Diagnostic::error(format!("the host `{}` of {from} {why}", host.name)))?;
-        let var = |name: &str| host.vars.get(name).filter(|value| !value.contains("{{")).cloned();
+        let var = |name: &str| host.vars.get(name).filter(|value| !ansible::is_opaque(value)).cloned();
         let target = var("ansible_host").or_else(|| var("ansible_ssh_host")).unwrap_or_else(|| host.name.clone());
         found.push(Found { given: host.name, roles: own, target, login });
     }
@@ -212,14 +218,45 @@ pub(super) fn ansible(
     let elsewhere: Vec<String> = elsewhere.into_iter().map(|(name, how)| format!("{name} ({how})")).collect();
     let elsewhere: Vec<&str> = elsewhere.iter().map(String::as_str).collect();
     tell_left_out(&elsewhere, "Ansible does not reach them by SSH", "infra has no other way", reporter);
-    let folder = fsx::folder(file);
-    for beside in ["group_vars", "host_vars"] {
-        if folder.join(beside).is_dir() {
-            reporter
-                .note(&format!("{} is not read: look there for users, ports and keys", folder.join(beside).display()));
-        }
-    }
     hosts(found, &from, site)
+}
+
+/// The variables of a group or a host in the files beside an inventory, as Ansible finds them: one of its name, or all of a folder of
+/// its name. Those that are encrypted as a whole go to `sealed`.
+fn beside(
+    folder: &Path,
+    of: ansible::Of,
+    name: &str,
+    sealed: &mut Vec<PathBuf>,
+) -> Result<ansible::Variables, Invalid> {
+    let mut vars = BTreeMap::new();
+    // A name with a slash in it would lead elsewhere.
+    if name.contains('/') || name.starts_with('.') {
+        return Ok(vars);
+    }
+    let own = folder.join(of.folder()).join(name);
+    let is_read =
+        |path: &PathBuf| path.extension().is_none_or(|end| ["yml", "yaml", "json"].iter().any(|own| end == *own));
+    let mut files: Vec<PathBuf> = match fs_err::read_dir(&own) {
+        Ok(entries) => entries.flatten().map(|entry| entry.path()).filter(is_read).collect(),
+        Err(_) => Vec::new(),
+    };
+    files.sort();
+    let ends = ["", ".yml", ".yaml", ".json"].iter().map(|end| folder.join(of.folder()).join(format!("{name}{end}")));
+    for path in ends.chain(files).filter(|path| path.is_file()) {
+        let shown = path.display();
+        let text = fsx::read_named(&path, SOURCE)
+            .map_err(|error| Invalid::new(format!("has {shown} beside it, which cannot be read: {error}")))?;
+        let text = String::from_utf8_lossy(&text);
+        if ansible::is_sealed(&text) {
+            sealed.push(path);
+            continue;
+        }
+        let read = ansible::variables(&text)
+            .map_err(|invalid| Invalid::new(format!("has {shown} beside it, which {}", invalid.reason)))?;
+        vars.extend(read);
+    }
+    Ok(vars)
 }
 
 /// Names hosts that are left out: some of them, and how many they are.
@@ -254,12 +291,13 @@ const READ: [&str; 11] = [
 fn login_of(host: &ansible::Host, notes: &mut BTreeMap<String, Vec<String>>) -> Result<Login, String> {
     let mut note = |words: String| notes.entry(words).or_default().push(host.name.clone());
     // A template may have a password in it.
-    for (name, _) in host.vars.iter().filter(|(name, value)| READ.contains(&name.as_str()) && value.contains("{{")) {
-        note(format!("`{name}` is a template, which is not read"));
+    let opaque = |(name, value): &(&String, &String)| READ.contains(&name.as_str()) && ansible::is_opaque(value);
+    for (name, _) in host.vars.iter().filter(opaque) {
+        note(format!("`{name}` is a template, or encrypted, and is not read"));
     }
     let var = |names: &[&str]| {
         let value = names.iter().find_map(|name| host.vars.get(*name));
-        value.filter(|value| !value.contains("{{") && !value.is_empty()).cloned()
+        value.filter(|value| !ansible::is_opaque(value) && !value.is_empty()).cloned()
     };
     let port = var(&["ansible_port", "ansible_ssh_port"]);
     let port = port.map(|text| text.parse::<Port>().map_err(|_| format!("has `{text}` as its port"))).transpose()?;
@@ -328,7 +366,7 @@ pub(super) fn ssh_config(
     let config = file.map_or(Config::Default, |file| Config::File(file.to_owned()));
     let from = format!("`{}`", path.display());
     // What is named and cannot be read is told; files that it includes are optional to ssh itself.
-    fsx::read_text(&path, super::SOURCE).map_err(|error| Diagnostic::error(error.to_string()))?;
+    fsx::read_text(&path, SOURCE).map_err(|error| Diagnostic::error(error.to_string()))?;
     let names = ssh_config::names(&config);
     if names.is_empty() {
         let error = Diagnostic::error(format!("{from} has no block of a host (`Host web1`)"));

@@ -1,5 +1,5 @@
 //! An inventory of Ansible: takes the text of a file, in its INI form or as YAML, gives the hosts with the groups that they are in and the
-//! variables that say how they are reached. Files beside it (`group_vars`, `host_vars`) and templates in variables are not read.
+//! variables that say how they are reached, also from files beside it (`group_vars`, `host_vars`). Templates in variables are not read.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,14 +38,39 @@ struct Inventory {
     vars: BTreeMap<String, BTreeMap<String, String>>,
 }
 
-/// Reads the text; YAML where it is that.
+/// Variables by their names.
+pub type Variables = BTreeMap<String, String>;
+
+/// Gives the variables that files beside an inventory have of a group or a host.
+pub type Beside<'b> = dyn FnMut(Of, &str) -> Result<Variables, Invalid> + 'b;
+
+/// Whose variables a file beside an inventory has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Of {
+    /// A group, `all` among them.
+    Group,
+    /// A host.
+    Host,
+}
+
+impl Of {
+    /// The folder in which such files are.
+    pub fn folder(self) -> &'static str {
+        match self {
+            Self::Group => "group_vars",
+            Self::Host => "host_vars",
+        }
+    }
+}
+
+/// Reads the text of an inventory; YAML where it is that. `beside` gives those of files beside it.
 ///
 /// # Errors
-/// What does not read, with its line.
-pub fn read(text: &str) -> Result<Vec<Host>, Invalid> {
+/// What does not read, with its line; and what `beside` says.
+pub fn read(text: &str, beside: &mut Beside<'_>) -> Result<Vec<Host>, Invalid> {
     let mut inventory = Inventory::default();
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    if text.trim_start().starts_with("$ANSIBLE_VAULT") {
+    if is_sealed(text) {
         return Err(Invalid::new(
             "is encrypted by ansible-vault: decrypt a copy of it (`ansible-vault view`), and name that one",
         ));
@@ -75,7 +100,29 @@ pub fn read(text: &str) -> Result<Vec<Host>, Invalid> {
     } else {
         inventory.ini(text)?;
     }
-    Ok(inventory.hosts())
+    inventory.hosts(beside)
+}
+
+/// Reads the text of a file beside an inventory.
+///
+/// # Errors
+/// Where it is no map of variables, half a sentence.
+pub fn variables(text: &str) -> Result<Variables, Invalid> {
+    match serde_yaml::from_str(text).map_err(|error| Invalid::new(unread(&error)))? {
+        Value::Null => Ok(BTreeMap::new()),
+        value @ Value::Object(_) => Ok(texts(&value)),
+        _ => Err(Invalid::new("is no map of variables")),
+    }
+}
+
+/// Whether ansible-vault has encrypted a text as a whole.
+pub fn is_sealed(text: &str) -> bool {
+    text.trim_start().starts_with("$ANSIBLE_VAULT")
+}
+
+/// Whether a value is no text that means itself: a template, or encrypted.
+pub fn is_opaque(value: &str) -> bool {
+    value.contains("{{") || is_sealed(value)
 }
 
 /// Where a text does not read. What stands there may be a password, so nothing of it is said.
@@ -176,35 +223,43 @@ impl Inventory {
     }
 
     /// Groups that have this one, from the farthest on.
-    fn above(&self, group: &str, depth: usize, found: &mut Vec<String>) {
+    fn above<'a>(&'a self, group: &str, depth: usize, found: &mut Vec<&'a String>) {
         let parents = self.groups.iter().filter(|(_, other)| depth > 0 && other.children.contains(group));
         for (parent, _) in parents {
-            if !found.contains(parent) {
+            if !found.contains(&parent) {
                 self.above(parent, depth - 1, found);
-                found.push(parent.clone());
+                found.push(parent);
             }
         }
     }
 
-    fn hosts(&self) -> Vec<Host> {
+    fn hosts(&self, beside: &mut Beside<'_>) -> Result<Vec<Host>, Invalid> {
+        let all = "all".to_owned();
+        let mut files = BTreeMap::new();
+        for group in self.groups.keys().chain([&all]) {
+            files.insert(group, beside(Of::Group, group)?);
+        }
         let of = |name: &String| {
-            let mut groups: Vec<String> = Vec::new();
+            let mut groups: Vec<&String> = Vec::new();
             let direct: Vec<&String> =
                 self.groups.iter().filter(|(_, group)| group.hosts.contains(name)).map(|(group, _)| group).collect();
             for group in &direct {
                 self.above(group, DEPTH, &mut groups);
             }
             for group in direct {
-                groups.retain(|known| known != group);
-                groups.push(group.clone());
+                groups.retain(|known| *known != group);
+                groups.push(group);
             }
-            // What stands nearer to the host wins; `all` is the farthest.
-            let mut vars = self.groups.get("all").map(|all| all.vars.clone()).unwrap_or_default();
-            let near = groups.iter().filter(|group| *group != "all").filter_map(|group| self.groups.get(group));
-            near.for_each(|group| vars.extend(group.vars.clone()));
+            // What stands nearer to the host wins; `all` is the farthest. A file wins over the inventory.
+            groups.retain(|group| *group != "all");
+            let each = || [&all].into_iter().chain(groups.iter().copied());
+            let mut vars = BTreeMap::new();
+            each().filter_map(|group| self.groups.get(group)).for_each(|group| vars.extend(group.vars.clone()));
+            each().filter_map(|group| files.get(group)).for_each(|file| vars.extend(file.clone()));
             vars.extend(self.vars.get(name).cloned().unwrap_or_default());
-            let groups = groups.into_iter().filter(|group| group != "all" && group != "ungrouped").collect();
-            Host { name: name.clone(), groups, vars }
+            vars.extend(beside(Of::Host, name)?);
+            let groups = groups.into_iter().filter(|group| *group != "ungrouped").cloned().collect();
+            Ok(Host { name: name.clone(), groups, vars })
         };
         self.order.iter().map(of).collect()
     }
@@ -251,6 +306,11 @@ fn expanded(name: &str) -> Result<Vec<String>, Invalid> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Without files beside it.
+    fn read(text: &str) -> Result<Vec<Host>, Invalid> {
+        super::read(text, &mut |_, _| Ok(BTreeMap::new()))
+    }
 
     const INI: &str = "bastion.example.com ansible_user=root\n\n[webservers]\nweb[01:03].example.com http_port=80\n10.0.2.9:2222\n\n\
                        [dbs]\n# a comment\ndb-[a:b] ansible_host=10.0.4.1 ansible_ssh_common_args='-o ProxyJump=ops@bastion'\n\n\
@@ -322,5 +382,29 @@ mod tests {
         assert_eq!(names, ["web1", "web2"]);
         assert_eq!(hosts[0].groups, ["web".to_owned()].into());
         assert_eq!(hosts[0].vars["ansible_host"], "10.0.2.11");
+    }
+
+    #[test]
+    fn what_stands_nearer_to_a_host_wins_and_a_file_over_the_inventory() {
+        let text = "[web]\nw1 a=host b=host\nw2\n[prod:children]\nweb\n[web:vars]\nc=web\nd=web\n[all:vars]\ne=all\n";
+        let files = [
+            (Of::Host, "w1", "a: file\n"),
+            (Of::Group, "web", "b: file\nc: file\n"),
+            (Of::Group, "prod", "c: far\nd: file\n"),
+            (Of::Group, "all", "---\nd: farthest\ne: file\n"),
+        ];
+        let mut beside = |of, name: &str| {
+            let text = files.iter().find(|file| (file.0, file.1) == (of, name)).map_or("", |file| file.2);
+            variables(text)
+        };
+        let hosts = super::read(text, &mut beside).unwrap();
+        let told = |at: usize| {
+            hosts[at].vars.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(told(0), "a=file b=host c=file d=file e=file");
+        assert_eq!(told(1), "b=file c=file d=file e=file");
+        assert_eq!(variables("- a\n").unwrap_err().reason, "is no map of variables");
+        let vault = variables("a: !vault |\n  $ANSIBLE_VAULT;1.1;AES256\n  33\nb: 7\n").unwrap();
+        assert!(vault.get("a").is_none_or(|value| is_opaque(value)) && vault["b"] == "7", "{vault:?}");
     }
 }
