@@ -18,6 +18,7 @@ use crate::inventory::site::{Role, Site};
 use crate::pki::acme::Kind;
 use crate::pki::fulfil::{self, Fate};
 use crate::pki::handover::{self, Owed};
+use crate::pki::public::Public;
 use crate::pki::public_store::PublicStore;
 use crate::service::certificates::wanted::Wanted;
 
@@ -117,6 +118,8 @@ impl<'a> Orders<'a> {
         let mut over: Option<&str> = None;
         let store = PublicStore::open(&self.site.state)?;
         let (all, mut queue) = (Wanted::all(self.site), std::mem::take(&mut self.wanted));
+        // Those whose order gave up names that others were to have by orders after it, with what was in use before.
+        let mut exchanged: Vec<(Wanted, Public)> = Vec::new();
         while let Some(wanted) = handover::next(&store, &mut queue, &all, OffsetDateTime::now_utc())? {
             if let Some(why) = over {
                 ordered.fates.push((wanted.site, StepFate::LeftOut { why: why.to_owned() }));
@@ -125,6 +128,7 @@ impl<'a> Orders<'a> {
             let (force, now) = (force.contains(&wanted.site), OffsetDateTime::now_utc());
             // Visitors of a name that moves are shown the certificate of before until the new one is there.
             let owed = handover::owed(&store, &wanted, &all, now)?;
+            let before = if owed.is_empty() { None } else { store.current(&wanted.site)? };
             let bare = owed.into_iter().find(|owed| !queue.iter().any(|other| other.site == owed.to));
             if let Some(Owed { name, to }) = bare.filter(|_| !force) {
                 let why = format!("{name} would be left without a certificate: {to} has none for it yet");
@@ -138,10 +142,24 @@ impl<'a> Orders<'a> {
             } else if stop.load(Ordering::Relaxed) {
                 over = Some("the run was stopped");
             }
+            let obtained = matches!(&fate, Fate::Obtained { .. }) && !force;
+            exchanged.extend(before.filter(|_| obtained).map(|former| (wanted.clone(), former)));
             match told(fate) {
                 Ok(fate) => ordered.fates.push((wanted.site, fate)),
                 Err(why) => ordered.stopped = Some((wanted.site, why)),
             }
+        }
+        for (wanted, former) in exchanged.into_iter().rev() {
+            let Some(Owed { name, to }) =
+                handover::put_back(&former, &store, &wanted, &all, OffsetDateTime::now_utc())?
+            else {
+                continue;
+            };
+            let why = format!(
+                "the new certificate is not used, as {name} would be left without one: {to} has none for it yet"
+            );
+            let fates = ordered.fates.iter_mut().filter(|(site, _)| *site == wanted.site);
+            fates.for_each(|(_, fate)| *fate = StepFate::LeftOut { why: why.clone() });
         }
         self.host_lock = None;
         Ok(())

@@ -4,7 +4,7 @@
 use time::OffsetDateTime;
 
 use crate::pki::internal_store::Error;
-use crate::pki::public::are_for;
+use crate::pki::public::{Public, are_for};
 use crate::pki::public_store::PublicStore;
 use crate::service::certificates::wanted::Wanted;
 
@@ -22,23 +22,62 @@ pub struct Owed {
 /// # Errors
 /// [`Error`] of the store.
 pub fn owed(store: &PublicStore, wanted: &Wanted, all: &[Wanted], now: OffsetDateTime) -> Result<Vec<Owed>, Error> {
-    let Some(current) = store.current(&wanted.site)? else { return Ok(Vec::new()) };
+    match store.current(&wanted.site)? {
+        Some(current) => owed_by(&current, store, wanted, all, now),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// The names that are left without a certificate where `wanted` has another one than `current`.
+fn owed_by(
+    current: &Public,
+    store: &PublicStore,
+    wanted: &Wanted,
+    all: &[Wanted],
+    now: OffsetDateTime,
+) -> Result<Vec<Owed>, Error> {
     if current.revoked || current.life.pressing() <= now.unix_timestamp() {
         return Ok(Vec::new());
     }
     let mut owed = Vec::new();
     for name in current.names.iter().filter(|name| !are_for(&wanted.names, name)) {
         for other in all.iter().filter(|other| other.site != wanted.site && are_for(&other.names, name)) {
-            let has = store
-                .current(&other.site)?
-                .is_some_and(|has| !has.revoked && has.life.not_after > now.unix_timestamp() && has.is_for(name));
             // One that has none at all shows this one's meanwhile, as long as it is in use.
-            if !has {
+            if !has(store, &other.site, name, now)? {
                 owed.push(Owed { name: name.clone(), to: other.site.clone() });
             }
         }
     }
     Ok(owed)
+}
+
+/// Whether a site has a certificate in use that is for this name.
+fn has(store: &PublicStore, site: &str, name: &str, now: OffsetDateTime) -> Result<bool, Error> {
+    let good = |has: Public| !has.revoked && has.life.not_after > now.unix_timestamp() && has.is_for(name);
+    Ok(store.current(site)?.is_some_and(good))
+}
+
+/// Takes the certificate of before into use again, where the new one gave a name up that another was to have by an order after it,
+/// which failed: sites that exchange names do so together, or not at all. Gives the name. Names that only the new one has keep it in use.
+///
+/// # Errors
+/// [`Error`] of the store.
+pub fn put_back(
+    former: &Public,
+    store: &PublicStore,
+    wanted: &Wanted,
+    all: &[Wanted],
+    now: OffsetDateTime,
+) -> Result<Option<Owed>, Error> {
+    let Some(owed) = owed_by(former, store, wanted, all, now)?.into_iter().next() else { return Ok(None) };
+    for name in wanted.names.iter().filter(|name| !former.is_for(name)) {
+        let mut others = all.iter().filter(|other| other.site != wanted.site);
+        if !others.try_fold(false, |found, other| Ok::<_, Error>(found || has(store, &other.site, name, now)?))? {
+            return Ok(None);
+        }
+    }
+    store.put_current(&wanted.site, former)?;
+    Ok(Some(owed))
 }
 
 /// Takes the one out of `queue` that is ordered next: the first that owes nothing to another that waits, or the first of all where
@@ -134,6 +173,37 @@ mod tests {
             assert_eq!(walk(NOW + time::Duration::days(80), false).1, names(&[]), "{has:?} {wants:?}");
             // Where the CA gives all of them, all are ordered.
             assert_eq!(walk(NOW, true), (names(order), names(&[])), "{has:?} {wants:?}");
+        }
+    }
+
+    /// Two that exchange names, or three in a ring: the first is ordered, then some of the others, and what is in use of the first then.
+    #[test]
+    fn names_are_exchanged_together_or_not_at_all() {
+        let two = (&[&["a", "x"][..], &["b", "y"]][..], &[&["a", "y"][..], &["b", "x"]][..]);
+        let ring = (&[&["a", "x"][..], &["b", "y"], &["c", "z"]][..], &[&["a", "z"][..], &["b", "x"], &["c", "y"]][..]);
+        for ((has, wants), given, back) in [
+            (two, &["a"][..], Some("x")),
+            (two, &["a", "b"], None),
+            (ring, &["a"], Some("x")),
+            // The third has given up what the first alone has now.
+            (ring, &["a", "c"], None),
+            // What it gains, nobody had.
+            ((&[&["a", "x"], &["b"]], &[&["a", "new"], &["b", "x"]]), &["a"], None),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let store = PublicStore::open(dir.path()).unwrap();
+            for has in has {
+                store.put_current(has[0], &from_ca(expected(&names(has)), 90, NOW)).unwrap();
+            }
+            let former = store.current("a").unwrap().unwrap();
+            let all: Vec<Wanted> = wants.iter().map(|wants| wanted(wants)).collect();
+            for one in all.iter().filter(|one| given.contains(&one.site.as_str())) {
+                store.put_current(&one.site, &from_ca(expected(&one.names), 90, NOW)).unwrap();
+            }
+            let owed = put_back(&former, &store, &all[0], &all, NOW).unwrap();
+            assert_eq!(owed.map(|owed| owed.name).as_deref(), back, "{has:?} {wants:?} {given:?}");
+            let is_former = store.current("a").unwrap().unwrap().sha256 == former.sha256;
+            assert_eq!(is_former, back.is_some(), "{has:?} {wants:?} {given:?}");
         }
     }
 }
