@@ -164,17 +164,18 @@ pub fn check_private(path: &Path) -> io::Result<()> {
 }
 
 /// Names in the folder of a state that say that it is one.
-const OF_STATE: [&str; 7] =
-    ["seen.json", "runs", "plan.key", "plans", "passwords.json", "status.json", "pki/authorities.json"];
+const OF_STATE: [&str; 4] = ["seen.json", "plan.key", "passwords.json", "pki/authorities.json"];
+/// Whether a name is one that we give.
+type IsOurs = fn(&str) -> bool;
+/// Folders in it that others have too, each with what tells a name of ours in it.
+const OF_RUNS: [(&str, IsOurs); 2] = [("runs", begins_with_time), ("plans", is_digest)];
 /// Folders that may stand in one before anything else does: of a copy that was put back, of a volume and what keeps
 /// copies of it, of a person's own history.
-const BESIDE_STATE: [&str; 15] = [
+const BESIDE_STATE: [&str; 13] = [
     "pki",
     "acme",
     "services",
     "retired",
-    "runs",
-    "plans",
     ".git",
     ".hg",
     ".svn",
@@ -186,23 +187,35 @@ const BESIDE_STATE: [&str; 15] = [
     "@eaDir",
 ];
 
+/// Whether a name begins as that of a run does: `20261123T184501`.
+fn begins_with_time(name: &str) -> bool {
+    let digit_or = |(at, byte): (usize, u8)| if at == 8 { byte == b'T' } else { byte.is_ascii_digit() };
+    name.len() >= 15 && name.bytes().take(15).enumerate().all(digit_or)
+}
+
+/// Whether a name is a SHA-256.
+fn is_digest(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// Refuses a folder of the state that is another folder, such as `/etc` behind a link: the keys of all hosts do not belong among its
 /// things, and a later look would find theirs in place of ours. Files alone, such as a secret that the inventory names, may be there.
 ///
 /// # Errors
 /// A sentence with the path, what stands in it, and what to do.
 pub fn check_own(path: &Path) -> io::Result<()> {
-    if OF_STATE.iter().any(|name| path.join(name).exists()) {
+    let names = |folder: &Path| -> Vec<String> {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    };
+    let has_ours = |(folder, is_ours): &(&str, IsOurs)| names(&path.join(folder)).iter().any(|name| is_ours(name));
+    if OF_STATE.iter().any(|name| path.join(name).exists()) || OF_RUNS.iter().any(has_ours) {
         return Ok(());
     }
-    let mut others: Vec<String> = std::fs::read_dir(path)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|entry| entry.path().is_dir())
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .filter(|name| !BESIDE_STATE.contains(&name.as_str()))
-        .collect();
+    let may_become_ours =
+        |name: &str| OF_RUNS.iter().any(|(folder, _)| *folder == name) && names(&path.join(name)).is_empty();
+    let mut others = names(path);
+    others.retain(|name| path.join(name).is_dir() && !BESIDE_STATE.contains(&name.as_str()) && !may_become_ours(name));
     if others.is_empty() {
         return Ok(());
     }
@@ -354,6 +367,12 @@ mod tests {
             (&["old/", "seen.json"], ""),
             (&["old/", "pki/authorities.json"], ""),
             (&["old/", "pki/ca-trust/"], "other things (old)"),
+            (&["runs/", "plans/"], ""),
+            (&["old/", "runs/20261123T184501.json"], ""),
+            (&["old/", "plans/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"], ""),
+            (&["runs/exp1/"], "other things (runs)"),
+            (&["old/", "runs/20261123.json"], "other things (old, runs)"),
+            (&["models/", "plans/house.dwg", "status.json"], "other things (models, plans)"),
         ] {
             let dir = tempfile::tempdir().unwrap();
             let link = dir.path().join("link");

@@ -110,7 +110,6 @@ pub struct Ticket {
 #[derive(Deserialize)]
 struct Made {
     version: u32,
-    #[serde(default)]
     infra: String,
 }
 
@@ -348,24 +347,31 @@ impl Ticket {
                 _ => error.to_string(),
             })
         })?;
-        let made: Made = serde_json::from_slice(&text).map_err(|_| refused(Self::instead(&text).to_owned()))?;
+        let text = String::from_utf8_lossy(&text);
+        let text = text.trim();
+        let made: Option<Made> = serde_json::from_str(text).ok().filter(|_| Self::is_like(text));
+        let made = made.ok_or_else(|| refused(Self::instead(text).to_owned()))?;
         if (made.version, made.infra.as_str()) != (VERSION, INFRA) {
             return Err(refused(format!("it was made by another version of infra; this version is {INFRA}")));
         }
-        serde_json::from_slice(&text).map_err(|_| refused(Self::DAMAGED.to_owned()))
+        serde_json::from_str(text).map_err(|_| refused(Self::DAMAGED.to_owned()))
     }
 
-    /// What is said of a file that begins as a plan does.
+    /// What is said of a file that has what a plan has.
     const DAMAGED: &str = "it is a plan that was changed, or of which a part is missing";
 
+    /// Whether a text has what a plan has, in whatever order whoever kept it has put that.
+    fn is_like(text: &str) -> bool {
+        let has = |key: &&str| text.contains(&format!("\"{key}\""));
+        text.starts_with('{') && ["infra", "seal", "until", "observed"].into_iter().filter(has).count() > 1
+    }
+
     /// What a file is that cannot be read as a plan.
-    fn instead(text: &[u8]) -> &'static str {
-        let text = text.trim_ascii();
-        let begins = text.strip_prefix(b"{").map(<[u8]>::trim_ascii_start);
-        match begins {
-            None if text.is_empty() => "it is empty",
-            Some(rest) if rest.starts_with(b"\"version\"") => Self::DAMAGED,
-            _ => "it holds something else",
+    fn instead(text: &str) -> &'static str {
+        match Self::is_like(text) {
+            true => Self::DAMAGED,
+            false if text.is_empty() => "it is empty",
+            false => "it holds something else",
         }
     }
 
