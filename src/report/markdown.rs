@@ -28,12 +28,19 @@ pub(super) fn document(text: &str) -> String {
         return out;
     }
     let used = out.chars().count();
-    let (body, left) = folded(&changes.join("\n\n"), "diff", &fence, room.saturating_sub(used));
+    let changes = changes.join("\n\n");
+    let changes: Vec<&str> = changes.lines().map(outdented).collect();
+    let (body, left) = folded(&changes.join("\n"), "diff", &fence, room.saturating_sub(used));
     out.push_str(&format!("\n<details><summary>All changes</summary>\n{body}\n</details>\n"));
     if left > 0 {
         out.push_str(&format!("\n{} left out: `infra diff` shows them.\n", count(left, "more line")));
     }
     out
+}
+
+/// A line of what differs without its indentation: colours are given to a sign at the begin of a line alone.
+fn outdented(line: &str) -> &str {
+    line.strip_prefix("    ").filter(|rest| rest.starts_with(['+', '-', '@', ' '])).unwrap_or(line)
 }
 
 /// A fence that nothing in the text ends.
@@ -63,11 +70,11 @@ mod tests {
 
     #[test]
     fn the_table_is_open_and_the_changes_are_folded() {
-        let text = "plan for shop: 2 hosts, 1 to change, 1 unchanged\n\n        lb1  web1\n  web   ·    ~ 1\n\nweb1\n  ~ /etc/x\n    -a ```` b\n    +c\n";
+        let text = "plan for shop: 2 hosts, 1 to change, 1 unchanged\n\n        lb1  web1\n  web   ·    ~ 1\n\nweb1\n  ~ /etc/x\n    @@ -1 +1 @@\n     same\n    -a ```` b\n    +c\n    60 days\n";
         assert_eq!(
             document(text),
             "**plan for shop: 2 hosts, 1 to change, 1 unchanged**\n\n`````text\n        lb1  web1\n  web   ·    ~ 1\n`````\n\n\
-             <details><summary>All changes</summary>\n\n`````diff\nweb1\n  ~ /etc/x\n    -a ```` b\n    +c\n`````\n\n</details>\n"
+             <details><summary>All changes</summary>\n\n`````diff\nweb1\n  ~ /etc/x\n@@ -1 +1 @@\n same\n-a ```` b\n+c\n    60 days\n`````\n\n</details>\n"
         );
         assert_eq!(document("plan for shop: 1 host, nothing to do\n"), "**plan for shop: 1 host, nothing to do**\n");
     }
