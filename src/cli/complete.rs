@@ -13,13 +13,14 @@ use crate::fleet::journals;
 use crate::inventory::load;
 use crate::inventory::manual::Manual;
 use crate::inventory::site::{Role, Site};
-use crate::service::ALL;
+use crate::lab::Release;
+use crate::service::{ALL, away};
 
 /// Gives the words that may stand there.
 type Words = fn() -> Vec<String>;
 
 /// Arguments by their names, with what they take.
-const ARGUMENTS: [(&str, Words); 14] = [
+const ARGUMENTS: [(&str, Words); 18] = [
     ("host", hosts),
     ("yes_wipe", hosts),
     ("close", hosts),
@@ -33,13 +34,26 @@ const ARGUMENTS: [(&str, Words); 14] = [
     ("key", keys),
     ("what", kept),
     ("file", files),
+    ("units", units),
+    ("issuer", || words(&["letsencrypt", "letsencrypt-staging", "internal"])),
+    ("firewall", || words(&["open", "closed"])),
+    ("release", || Release::ALL.map(|release| release.to_string()).into()),
     ("adopt", Vec::new),
+];
+
+/// Verbs whose host is one of those that they would not refuse.
+const HOSTS: [(&[&str], Words); 3] = [
+    (&["seed", "switchover", "failover", "rejoin"], databases),
+    (&["drain", "undrain"], drained),
+    (&["exec"], machines),
 ];
 
 /// Adds them to every verb that has such an argument.
 pub(super) fn onto(command: Command) -> Command {
+    let of_verb = HOSTS.iter().find(|(verbs, _)| verbs.contains(&command.get_name())).map(|(_, words)| *words);
     let takes = |arg: &clap::Arg| {
-        let (_, words) = ARGUMENTS.iter().find(|(name, _)| arg.get_id() == *name)?;
+        let (name, words) = ARGUMENTS.iter().find(|(name, _)| arg.get_id() == *name)?;
+        let words = of_verb.as_ref().filter(|_| ["host", "yes_wipe"].contains(name)).unwrap_or(words);
         // A path is completed by what is there, and a switch takes nothing.
         let is_path = arg.get_value_hint() != clap::ValueHint::Unknown;
         (arg.get_action().takes_values() && !is_path).then_some(*words)
@@ -84,6 +98,21 @@ fn hosts() -> Vec<String> {
     of(|site| site.hosts.keys().map(ToString::to_string).collect())
 }
 
+/// Those of which one may be the writer.
+fn databases() -> Vec<String> {
+    of(|site| site.with_role(Role::Db).map(|host| host.name.to_string()).collect())
+}
+
+/// Those that may be out of traffic.
+fn drained() -> Vec<String> {
+    of(|site| site.hosts.values().filter(|host| away::admit(host).is_ok()).map(|host| host.name.to_string()).collect())
+}
+
+/// Those of a lab.
+fn machines() -> Vec<String> {
+    hosts().into_iter().chain(words(&["controller", "outside"])).collect()
+}
+
 fn roles(site: &Site) -> Vec<String> {
     let roles: BTreeSet<Role> = site.hosts.values().flat_map(|host| host.roles.iter().copied()).collect();
     roles.into_iter().map(|role| role.to_string()).collect()
@@ -122,6 +151,17 @@ fn keys() -> Vec<String> {
 /// Of what is kept on it, the files.
 fn files() -> Vec<String> {
     kept().into_iter().filter(|name| name.starts_with('/')).collect()
+}
+
+/// What runs on any host.
+fn units() -> Vec<String> {
+    let Some(site) = site() else { return Vec::new() };
+    let all = site.hosts.keys().filter_map(|host| explain::names(&site, host, ALL)).flatten();
+    all.filter(|name| !name.starts_with('/') && name.contains('.')).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+fn words(all: &[&str]) -> Vec<String> {
+    all.iter().map(|word| (*word).to_owned()).collect()
 }
 
 /// What is kept on the first host that the words name.

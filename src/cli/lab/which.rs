@@ -18,8 +18,8 @@ pub struct LabImage {
     /// The lab's name
     #[command(flatten)]
     pub lab: LabName,
-    /// Debian release of the hosts
-    #[arg(long, value_name = "bookworm|trixie|sid", default_value = "bookworm")]
+    /// Release of the hosts: bookworm, trixie or sid of Debian; jammy, noble or resolute of Ubuntu
+    #[arg(long, value_name = "RELEASE", default_value = "bookworm")]
     pub release: Release,
     /// Install the packages that the lab needs on this machine, with apt
     #[arg(long)]
