@@ -164,10 +164,12 @@ impl<'a> Turn<'a> {
         let who = left.iter().map(|(host, words)| format!("{host} {}", words.join("; "))).collect::<Vec<_>>();
         Err(Stop::Refused(
             format!("{} is not drained, as visitors would get errors: {}", self.host.name, who.join("; ")),
-            vec![
-                "bring another host into traffic first (`infra status` says what is wrong), or add `--force`"
-                    .to_owned(),
-            ],
+            // `retire` asks this too.
+            vec![format!(
+                "bring another host into traffic first (`infra status` says what is wrong), or take this one out all the same: `infra \
+                 drain {} --force`",
+                self.host.name
+            )],
         ))
     }
 

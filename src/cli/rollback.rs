@@ -8,6 +8,7 @@ use super::work::{Consent, Work};
 use super::{apply, exit, stages};
 use crate::base::diagnostic::Diagnostic;
 use crate::fleet::rollback::{self, Asked};
+use crate::fleet::survey;
 use crate::fleet::transaction::Options;
 use crate::report::Reporter;
 use crate::report::text::count;
@@ -50,9 +51,13 @@ pub(super) fn run(rollback: &Rollback, global: &Global, services: Services, repo
     let hosts = stages::selected(&site, global)?;
     let mut work = Work::new(&site, &hosts, String::new(), global, services, reporter)?;
     work.confirmed = rollback.restarts.units(services, &site)?;
+    // Another controller may have retired a host, and what was before that on the others lets it in again.
+    let others = site.hosts.keys().filter(|host| !hosts.contains(*host)).cloned().collect();
+    survey::not_let_in_again(&work.kept(None, &others).retired())?;
     // Which run is meant, and then what was before it: two questions, as the second needs the run's whole name.
     let first = work.kept(run, &hosts);
     answered(&first, rollback, inventory, reporter)?;
+    survey::not_let_in_again(&first.retired())?;
     let run = rollback::choose(&first, run)?;
     let asked = work.kept(Some(&run), &first.kept.keys().cloned().collect());
     answered(&asked, rollback, inventory, reporter)?;

@@ -33,7 +33,7 @@ use crate::material::{self, Revealed};
 use crate::pki::{self, Issued};
 use crate::plan::decision::{Decided, Memory};
 use crate::plan::plan::Action;
-use crate::plan::state::{Facts, Follow, ObservedFleet};
+use crate::plan::state::{Digest, Facts, Follow, ObservedFleet};
 use crate::report::certificates::moment;
 use crate::report::interrupt::Interrupt;
 use crate::report::line::Line;
@@ -61,6 +61,8 @@ pub(super) struct Work<'a> {
     revealed: RefCell<Revealed>,
     /// Whether a person was told of issuers of which nobody knows who trusts them.
     doubted: Cell<bool>,
+    /// Whether what this run has changed can be taken back: not where infra does not know what a host was before.
+    undoable: Cell<bool>,
     /// Whether a person has answered no to what was decided; its exit code is that of a failure too.
     pub(super) declined: bool,
     pub(super) interrupt: Interrupt,
@@ -139,6 +141,7 @@ impl<'a> Work<'a> {
             run: identity::run_name(),
             who: identity::who(),
             restores: None,
+            plan: None,
         };
         Ok(Self {
             site,
@@ -146,11 +149,12 @@ impl<'a> Work<'a> {
             templates: stages::templates(services, site, reporter)?,
             connector: stages::connector((reporter, global), site, hosts),
             options,
-            next: Next { command, limit: global.limited(), undo: None },
+            next: Next { command, limit: global.limited(), may_be_limited: false, undo: None },
             confirmed: BTreeSet::new(),
             adopt: None,
             revealed: RefCell::default(),
             doubted: Cell::default(),
+            undoable: Cell::default(),
             declined: false,
             interrupt: Interrupt::default(),
             reporter,
@@ -190,8 +194,9 @@ impl<'a> Work<'a> {
         self.may_be_undone(inventory);
     }
 
-    /// What this run changes may be taken back, and its last line says so.
+    /// What this run changes may be taken back, and its last line says so; hosts that failed may be gone on with alone.
     pub(super) fn may_be_undone(&mut self, inventory: &Path) {
+        self.next.may_be_limited = true;
         let usual = inventory == Path::new("inventory.yml");
         self.next.undo = Some(if usual { String::new() } else { format!(" {}", inventory.display()) });
     }
@@ -447,6 +452,12 @@ impl<'a> Work<'a> {
         options: &Options,
         looked: f64,
     ) -> Result<Outcome, Stop> {
+        // A run that takes back what failed in itself is brought again by another apply.
+        let is_own_back = options.restores.is_some() && options.run != self.options.run;
+        let observed = &prepared.survey.observed;
+        let changed: Vec<&HostName> = prepared.plan.changed().collect();
+        let is_first = |host: &&HostName| observed.get(*host).is_some_and(|seen| seen.manifest.is_empty());
+        self.undoable.set(!changed.is_empty() && !changed.iter().any(is_first) && !is_own_back);
         self.carried_out(&issued.materials, prepared, options, looked)
     }
 
@@ -472,10 +483,11 @@ impl<'a> Work<'a> {
         let share = self.share(&prepared, options)?;
         self.connector.keep(share.kept);
         prepared.rest();
-        let options = &Options { parallel: share.at_once, ..options.clone() };
+        let plan = self.reporter.plan_text(self.site, &prepared.plan);
+        let digest = Some(Digest::of(plan.as_bytes()));
+        let options = &Options { parallel: share.at_once, plan: digest, ..options.clone() };
         let (flag, undecided) = (self.interrupt.flag(), prepared.undecided.clone());
         let changed = prepared.plan.hosts.iter().filter(|(_, host)| !host.phases.is_empty()).map(|(name, _)| name);
-        let plan = self.reporter.plan_text(self.site, &prepared.plan);
         let _at_work = history::save_beginning(&self.site.state, &options.run, &plan, &changed.collect())?;
         let mut outcome = self.reporter.during(&self.interrupt, |events| {
             transaction::execute(self.site, prepared, materials, &self.connector, options, flag, &events)
@@ -533,7 +545,13 @@ impl<'a> Work<'a> {
 
     /// Tells the outcome of hosts.
     pub(super) fn tell(&self, outcome: &Outcome) -> Result<(), Stop> {
-        Ok(self.reporter.outcome(outcome, &self.next, exit::of(outcome))?)
+        Ok(self.reporter.outcome(outcome, &self.next(), exit::of(outcome))?)
+    }
+
+    /// How this run may be gone on with.
+    fn next(&self) -> Next {
+        let next = self.next.clone();
+        Next { undo: next.undo.clone().filter(|_| self.undoable.get()), ..next }
     }
 
     /// Keeps what became of a whole run, and gives its exit code. Programs are told it where there was more than hosts.
@@ -543,7 +561,7 @@ impl<'a> Work<'a> {
         if !outcome.steps.is_empty() || !outcome.refused.is_empty() {
             self.keep(&outcome)?;
             if self.reporter.is_json() {
-                self.reporter.outcome(&outcome, &self.next, code)?;
+                self.reporter.outcome(&outcome, &self.next(), code)?;
             }
         }
         Ok(code)

@@ -76,8 +76,11 @@ pub struct OpenFlow {
     pub opened: bool,
     /// Whether the inventory declares it.
     pub declared: bool,
-    /// Whether it was seen on the host after the run; else the host did not answer, and it may be open.
+    /// Whether it was seen on the host after the run; else it may be open.
     pub seen: bool,
+    /// Why it was not seen: `it cannot be asked: …`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unseen: Option<String>,
 }
 
 /// What became of a step of the controller. All texts are redacted and free of control characters.

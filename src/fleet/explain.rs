@@ -139,8 +139,8 @@ pub fn causes(
         for (name, text) in texts {
             let lines = match &changed {
                 Some(changed) => changed_lines(text, changed.get(name).map_or("", String::as_str)),
-                // What cannot be changed alone is found by its word.
-                None => lines_with(text, &leaf.word),
+                // What cannot be changed alone is found by its word, where that is no part of a longer name or path.
+                None => lines_where(text, &leaf.word, ".-/"),
             };
             if lines.is_empty() {
                 continue;
@@ -192,15 +192,23 @@ fn changed_lines(before: &str, after: &str) -> BTreeSet<usize> {
 
 /// The lines that have a word, as a word.
 pub(super) fn lines_with(text: &str, word: &str) -> BTreeSet<usize> {
+    lines_where(text, word, "")
+}
+
+/// The same, where a word goes on behind one of `joints` too.
+fn lines_where(text: &str, word: &str, joints: &str) -> BTreeSet<usize> {
     if word.chars().count() < 2 {
         return BTreeSet::new();
     }
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    let goes_on = |beside: &mut dyn Iterator<Item = char>| match beside.next() {
+        Some(c) if joints.contains(c) => beside.next().is_some_and(is_part),
+        next => next.is_some_and(is_part),
+    };
     let holds = |line: &str| {
         line.match_indices(word).any(|(at, _)| {
-            let (before, after) = (line.get(..at), line.get(at + word.len()..));
-            let apart = |c: Option<char>| !c.is_some_and(is_part);
-            apart(before.and_then(|text| text.chars().next_back())) && apart(after.and_then(|text| text.chars().next()))
+            let (before, after) = (line.get(..at).unwrap_or_default(), line.get(at + word.len()..).unwrap_or_default());
+            !goes_on(&mut before.chars().rev()) && !goes_on(&mut after.chars())
         })
     };
     text.lines().enumerate().filter(|(_, line)| holds(line)).map(|(number, _)| number).collect()
@@ -276,6 +284,9 @@ mod tests {
         let text = "web1 x\nweb10\n\"web1.internal\"\nmyweb1\n";
         assert_eq!(lines_with(text, "web1"), BTreeSet::from([0, 2]));
         assert_eq!(lines_with(text, ""), BTreeSet::new());
+        let text = "shop.example.com\n/etc/shop-web\nlog/shop\n`shop`.*\nto shop.\n-shop\n";
+        assert_eq!(lines_with(text, "shop").len(), 6);
+        assert_eq!(lines_where(text, "shop", ".-/"), BTreeSet::from([3, 4, 5]));
         assert_eq!(lines_with("é\u{301} xy", "xy"), BTreeSet::from([0]));
     }
 

@@ -15,13 +15,10 @@ use crate::base::net::HostName;
 use crate::base::visible;
 use crate::fleet::event::{HostOutcome, Outcome};
 use crate::fleet::identity;
-use crate::fleet::journals::{Record, plan_file};
+use crate::fleet::journals::{BEGUN, Beginning, Record, plan_digest, plan_file};
 use crate::inventory::site::{Host, Site};
-use crate::plan::body::Digest;
 use crate::plan::state::{Facts, ObservedFleet, Version};
 
-/// How the file of a run ends that has begun.
-const BEGUN: &str = "begun";
 /// The folder with a file for each host that was retired.
 const RETIRED: &str = "retired";
 /// Of the form of `seen.json`. The first form had no number, and a field for each product.
@@ -220,7 +217,9 @@ pub fn save_beginning(state: &Path, run: &str, plan: &str, hosts: &BTreeSet<&Hos
     let folder = state.join("runs");
     fsx::private_dir(&folder)?;
     fsx::write_atomic(&plan_file(state, run), plan.as_bytes(), 0o600)?;
-    fsx::write_locked(&folder.join(format!("{run}.{BEGUN}")), &serde_json::to_vec(hosts)?, 0o600).map(AtWork)
+    let hosts = hosts.iter().map(|host| (*host).clone()).collect();
+    let beginning = Beginning { hosts, who: Some(identity::who()), command: Some(identity::command()) };
+    fsx::write_locked(&folder.join(format!("{run}.{BEGUN}")), &serde_json::to_vec(&beginning)?, 0o600).map(AtWork)
 }
 
 /// Writes a run's outcome to `runs/RUN.json`, with who ran it by which command.
@@ -232,7 +231,7 @@ pub fn save_outcome(state: &Path, outcome: &Outcome) -> io::Result<()> {
     fsx::private_dir(&folder)?;
     // A person may look at it with `cat`.
     let (who, command) = (Some(identity::who()), Some(identity::command()));
-    let plan = fsx::read_bounded(&plan_file(state, &outcome.run), fsx::STATE_BYTES).ok().map(|text| Digest::of(&text));
+    let plan = plan_digest(state, &outcome.run);
     let text = serde_json::to_string_pretty(&Record { outcome: outcome.clone(), who, command, plan })?;
     fsx::write_atomic(&folder.join(format!("{}.json", outcome.run)), visible::json(&text).as_bytes(), 0o600)?;
     match fs_err::remove_file(folder.join(format!("{}.{BEGUN}", outcome.run))) {
@@ -262,7 +261,7 @@ pub fn last_undone(state: &Path) -> Result<Option<BTreeSet<HostName>>, PathBuf> 
         if is(run, BEGUN) && (fsx::is_locked(run) || !run.exists()) {
             killed -= 1;
         } else if is(run, BEGUN) {
-            let hosts: BTreeSet<HostName> = serde_json::from_slice(&text()?).map_err(|_| run.clone())?;
+            let hosts = Beginning::read(&text()?).ok_or_else(|| run.clone())?.hosts;
             // What a later run got through on is not undone any more.
             begun.extend(hosts.into_iter().filter(|host| !later.contains(host)));
             (known, killed) = (true, killed - 1);
@@ -284,7 +283,9 @@ pub fn last_undone(state: &Path) -> Result<Option<BTreeSet<HostName>>, PathBuf> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fleet::journals::Course;
     use crate::inventory::load::load_text;
+    use crate::plan::body::Digest;
     use crate::plan::state::Observed;
 
     #[test]
@@ -308,7 +309,22 @@ mod tests {
         // While it is at work it has left nothing.
         let at_work = save_beginning(dir.path(), "20261125T184501", "plan for shop\n", &BTreeSet::from([&c])).unwrap();
         assert_eq!(last_undone(dir.path()), Ok(Some(BTreeSet::from([host("b")]))));
+        let remembered = || crate::fleet::journals::remembered(dir.path());
+        let course = || remembered().runs["20261125T184501"].course;
+        assert_eq!(course(), Some(Course::AtWork));
         drop(at_work);
+        assert_eq!(course(), Some(Course::Killed));
+        let killed = &remembered().runs["20261125T184501"];
+        assert!(killed.who.is_some() && killed.command.is_some() && killed.seconds.is_none());
+        assert_eq!(killed.plan, Some(Digest::of(b"plan for shop\n")));
+        assert_eq!(killed.hosts[&c].verdict, "planned to change");
+        // As versions of before wrote it.
+        let begun = dir.path().join("runs/20261125T184501.begun");
+        fs_err::write(&begun, "[\"c\"]").unwrap();
+        assert_eq!(course(), Some(Course::Killed));
+        fs_err::write(&begun, "{").unwrap();
+        assert_eq!(remembered().unread, std::slice::from_ref(&begun));
+        fs_err::write(&begun, "[\"c\"]").unwrap();
         assert_eq!(last_undone(dir.path()), Ok(Some(BTreeSet::from([host("b"), c.clone()]))));
         let hosts = BTreeMap::from([(c.clone(), HostOutcome::Changed)]);
         let outcome = Outcome { run: "20261125T184501".into(), hosts, ..Outcome::default() };

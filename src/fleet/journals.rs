@@ -1,7 +1,7 @@
 //! Past runs: takes what the controller's state and the hosts' own journals hold, gives each run once. Where the state is lost, the hosts
 //! still tell of the last ten runs that changed them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -21,12 +21,17 @@ use crate::plan::body::Digest;
 /// Most bytes of a host's journals.
 const ANSWER: usize = 4 << 20;
 
-/// Prints of each run `run NAME SECONDS`, the time of its last line, then its journal, each line after a tab. A run's folder is root's.
+/// Prints of each run `run NAME SECONDS`, the time of its last line, then its journal, each line after a tab, and behind it the phases
+/// whose rules were loaded and stayed, of which the journal says nothing. A run's folder is root's.
 const SCRIPT: &str = "cd \"$ROOT/var/lib/infra/runs\" 2>/dev/null || exit 0
 for run in *; do
 	[ -f \"$run/journal\" ] && [ ! -L \"$run\" ] && [ ! -L \"$run/journal\" ] || continue
 	printf 'run %s %s\\n' \"$run\" \"$(stat -c %Y \"$run/journal\")\"
 	head -c 65536 \"$run/journal\" | sed 's/^/\t/'
+	for loaded in \"$run\"/*/loaded; do
+		phase=${loaded%/loaded}
+		[ ! -e \"$loaded\" ] || [ -e \"$phase/rolled-back\" ] || printf '\t%s loaded rules\n' \"${phase##*/}\"
+	done
 done
 ";
 
@@ -39,6 +44,18 @@ pub struct Fate {
     pub words: Vec<String>,
     /// The host's own journal of the run, lines.
     pub journal: Vec<String>,
+}
+
+/// How far a run has come, as the state of the controller that began it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Course {
+    /// It came to its end, well or not.
+    Ended,
+    /// It is at work now.
+    AtWork,
+    /// It was killed.
+    Killed,
 }
 
 /// A past run.
@@ -58,11 +75,34 @@ pub struct Past {
     pub planned: Vec<String>,
     /// Whether the controller's state tells of it; else only hosts do.
     pub remembered: bool,
+    /// How far it has come, where the controller's state tells that.
+    pub course: Option<Course>,
     /// What became of each host.
     pub hosts: BTreeMap<HostName, Fate>,
     /// Steps of the controller, advice, and parts that were not begun, each a sentence.
     pub words: Vec<String>,
 }
+
+impl Past {
+    /// A run of which nothing is known but its name.
+    fn unknown(run: &str) -> Self {
+        Self {
+            run: run.to_owned(),
+            who: None,
+            command: None,
+            seconds: None,
+            plan: None,
+            planned: Vec::new(),
+            remembered: false,
+            course: None,
+            hosts: BTreeMap::new(),
+            words: Vec::new(),
+        }
+    }
+}
+
+/// How the file of a run ends that has begun.
+pub(super) const BEGUN: &str = "begun";
 
 /// A file of `state/runs`. Earlier versions did not say who and what.
 #[derive(Debug, Serialize, Deserialize)]
@@ -79,6 +119,34 @@ pub struct Record {
     /// The digest of the plan's text, which stands beside it.
     #[serde(default)]
     pub plan: Option<Digest>,
+}
+
+/// A file of `state/runs` that is there as long as a run has not come to its end.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Beginning {
+    /// The hosts that it is about to change.
+    pub hosts: BTreeSet<HostName>,
+    /// Who runs it.
+    pub who: Option<String>,
+    /// By which command.
+    pub command: Option<String>,
+}
+
+impl Beginning {
+    /// Reads such a file; those of earlier versions have the hosts alone.
+    pub fn read(text: &[u8]) -> Option<Self> {
+        let hosts = |_| serde_json::from_slice(text).map(|hosts| Self { hosts, who: None, command: None });
+        serde_json::from_slice(text).or_else(hosts).ok()
+    }
+
+    /// What is known of its run, which is named `run`.
+    fn past(self, run: &str, course: Course) -> Past {
+        let Self { hosts, who, command } = self;
+        let verdict = if course == Course::AtWork { "being changed" } else { "planned to change" };
+        let fate = |host| (host, Fate { verdict: verdict.to_owned(), ..Fate::default() });
+        let hosts = hosts.into_iter().map(fate).collect();
+        Past { who, command, hosts, remembered: true, course: Some(course), ..Past::unknown(run) }
+    }
 }
 
 /// Whether a text is the name of a run, or how one begins: its time, and what chance has added.
@@ -112,14 +180,29 @@ pub struct Remembered {
 /// The runs that the state folder tells of.
 pub fn remembered(state: &Path) -> Remembered {
     let files = fs_err::read_dir(state.join("runs")).into_iter().flatten().flatten().map(|entry| entry.path());
-    let json = files.filter(|path| path.extension().is_some_and(|ending| ending == "json"));
-    let read = |path: &Path| serde_json::from_slice::<Record>(&fsx::read_bounded(path, fsx::STATE_BYTES).ok()?).ok();
-    let mut all = Remembered::default();
-    for path in json {
-        match read(&path) {
-            Some(record) => drop(all.runs.insert(record.outcome.run.clone(), past(record))),
-            None => all.unread.push(path),
+    let read = |path: &Path| {
+        let text = || fsx::read_bounded(path, fsx::STATE_BYTES).ok();
+        if path.extension()? == "json" {
+            return Some(text().and_then(|text| Some(past(serde_json::from_slice(&text).ok()?))));
         }
+        let run = path.file_stem().filter(|_| path.extension().is_some_and(|ending| ending == BEGUN))?.to_str()?;
+        let course = if fsx::is_locked(path) { Course::AtWork } else { Course::Killed };
+        let past = text().and_then(|text| Beginning::read(&text)).map(|begun| begun.past(run, course));
+        // A run that ends meanwhile takes this file away.
+        (past.is_some() || path.exists()).then_some(past)
+    };
+    let mut all = Remembered::default();
+    for path in files {
+        match read(&path) {
+            // Where both files are there, the run has come to its end.
+            Some(Some(past)) if past.course == Some(Course::Ended) => drop(all.runs.insert(past.run.clone(), past)),
+            Some(Some(past)) => drop(all.runs.entry(past.run.clone()).or_insert(past)),
+            Some(None) => all.unread.push(path),
+            None => {}
+        }
+    }
+    for past in all.runs.values_mut().filter(|past| past.plan.is_none()) {
+        past.plan = plan_digest(state, &past.run);
     }
     all.unread.sort();
     all
@@ -128,6 +211,11 @@ pub fn remembered(state: &Path) -> Remembered {
 /// Where the plan of a run is.
 pub(super) fn plan_file(state: &Path, run: &str) -> PathBuf {
     state.join("runs").join(format!("{run}.plan"))
+}
+
+/// The digest of the plan of a run, where the state has it.
+pub(super) fn plan_digest(state: &Path, run: &str) -> Option<Digest> {
+    fsx::read_bounded(&plan_file(state, run), fsx::STATE_BYTES).ok().map(|text| Digest::of(&text))
 }
 
 /// The plan of a run as it was shown, lines; nothing where the state does not have it.
@@ -144,8 +232,8 @@ fn past(Record { outcome, who, command, plan }: Record) -> Past {
     words.extend(outcome.notes);
     words.extend(outcome.interrupted.then(|| "the person stopped it".to_owned()));
     let hosts = outcome.hosts.into_iter().map(|(host, outcome)| (host, verdict(outcome))).collect();
-    let (run, seconds) = (outcome.run, Some(outcome.seconds));
-    Past { run, who, command, seconds, plan, planned: Vec::new(), remembered: true, hosts, words }
+    let (seconds, course) = (Some(outcome.seconds), Some(Course::Ended));
+    Past { who, command, seconds, plan, remembered: true, course, hosts, words, ..Past::unknown(&outcome.run) }
 }
 
 fn fate(fate: &StepFate) -> String {
@@ -207,34 +295,38 @@ fn parse(host: &HostName, text: &str, runs: &mut BTreeMap<String, Past>) {
         while let Some(line) = lines.next_if(|line| line.starts_with('\t')) {
             journal.push(report::phrase(line));
         }
-        let new = || Past {
-            run: run.to_owned(),
-            who: None,
-            command: None,
-            seconds: None,
-            plan: None,
-            planned: Vec::new(),
-            remembered: false,
-            hosts: BTreeMap::new(),
-            words: Vec::new(),
-        };
-        let past = runs.entry(run.to_owned()).or_insert_with(new);
+        let past = runs.entry(run.to_owned()).or_insert_with(|| Past::unknown(run));
         if let Some(staged) = journal.iter().find_map(|line| line.strip_prefix("staged by ")) {
             let (who, command) = staged.split_once(": ").map_or((staged, None), |(who, command)| (who, Some(command)));
+            let (who, plan) = who.split_once(BY_PLAN).map_or((who, None), |(who, plan)| (who, Some(plan)));
             past.who.get_or_insert_with(|| who.to_owned());
+            past.plan = past.plan.take().or(plan.map(|plan| Digest(plan.to_owned())));
             past.command = past.command.take().or(command.map(ToOwned::to_owned));
         }
-        if !past.remembered
+        if !matches!(past.course, Some(Course::Ended | Course::AtWork))
             && let (Some(ended), Some(began)) = (ended, began(run))
         {
             #[expect(clippy::cast_precision_loss, reason = "seconds of a run")]
             let took = (ended - began).max(0) as f64;
             past.seconds = Some(past.seconds.map_or(took, |known| known.max(took)));
         }
-        let told = told(&journal);
-        let fate = past.hosts.entry(host.clone()).or_insert_with(|| Fate { verdict: told, ..Fate::default() });
+        // Of a run that was killed the hosts alone know how far it came.
+        if past.course == Some(Course::Killed) {
+            past.hosts.remove(host);
+        }
+        let new = || Fate { verdict: told(&journal), ..Fate::default() };
+        let fate = past.hosts.entry(host.clone()).or_insert_with(new);
         fate.journal = journal;
     }
+}
+
+/// Between who ran it and the digest of its plan, in a host's journal.
+const BY_PLAN: &str = " by plan ";
+
+/// What a host's journal says of a run when it is staged there: who ran it, by which plan and command.
+pub(super) fn staged(who: &str, plan: Option<&Digest>, command: &str) -> String {
+    let plan = plan.map(|plan| format!("{BY_PLAN}{plan}")).unwrap_or_default();
+    format!("{who}{plan}: {command}")
 }
 
 /// What a journal comes to.
@@ -249,11 +341,12 @@ fn told(journal: &[String]) -> String {
         };
     }
     let phases = |word: &str| -> Vec<&str> { journal.iter().filter_map(|line| line.strip_suffix(word)).collect() };
-    let (begun, done) = (phases(" begins"), phases(" done"));
+    let (begun, done, loaded) = (phases(" begins"), phases(" done"), phases(" loaded rules"));
     match begun.iter().find(|phase| !done.contains(phase)) {
         Some(phase) if back.is_none() => format!("cut off in {phase}"),
         Some(phase) => format!("{phase} was put back"),
-        None if done.is_empty() => "staged, or changed rules alone".to_owned(),
+        None if done.is_empty() && loaded.is_empty() => "left as it was".to_owned(),
+        None if done.is_empty() => "changed: rules alone".to_owned(),
         None => format!("changed: {} done", count(done.len(), "phase")),
     }
 }
@@ -276,6 +369,19 @@ mod tests {
                     \tweb done\nrun 20261123T190000-aaaaaa 1795460401\n\tstaged by eve@lap\n\tedge begins\n\tedge failed at haproxy.service\n\tedge put back\n\
                     run ../../etc 5\n\tx\nrun 20261123T200000-bbbbbb x\n\tstaged by a@b: c\u{1b}[2J\n\tweb begins\n";
         parse(&"web1".parse().unwrap(), text, &mut runs);
+        let digest = Digest::of(b"plan for shop\n");
+        let more = format!(
+            "run 20261123T210000-cccccc 1795467601\n\tstaged by {}\n\twiden loaded rules\n\tnarrow loaded rules\n\
+             run 20261123T220000-dddddd 1795471201\n\tstaged by a@b: c\n",
+            staged("ops@desk", Some(&digest), "infra apply: x")
+        );
+        let (mut others, web2) = (BTreeMap::new(), "web2".parse::<HostName>().unwrap());
+        parse(&web2, &more, &mut others);
+        let told: Vec<_> = others.values().map(|past| past.hosts[&web2].verdict.as_str()).collect();
+        assert_eq!(told, ["changed: rules alone", "left as it was"]);
+        let first = others.values().next().unwrap();
+        assert_eq!((first.who.as_deref(), first.plan.as_ref()), (Some("ops@desk"), Some(&digest)));
+        assert_eq!(first.command.as_deref(), Some("infra apply: x"));
         let host: HostName = "web1".parse().unwrap();
         let all: Vec<_> = runs
             .values()
@@ -316,6 +422,24 @@ mod tests {
         assert_eq!((past.seconds, past.remembered), (Some(4.5), true));
         assert_eq!((past.hosts[&host].verdict.as_str(), past.hosts[&host].journal.len()), ("changed", 1));
         assert!(past.who.as_ref().is_some_and(|who| who.contains('@')) && past.command.is_some());
+    }
+
+    #[test]
+    fn of_a_run_that_was_killed_the_hosts_tell_how_far_it_came() {
+        let hosts = ["web1", "web2"].map(|host| host.parse::<HostName>().unwrap());
+        for (course, verdicts) in [
+            (Course::Killed, ["cut off in web", "planned to change"]),
+            (Course::AtWork, ["being changed", "being changed"]),
+        ] {
+            let begun = Beginning { hosts: hosts.clone().into(), who: None, command: Some("infra apply x.yml".into()) };
+            let run = "20261123T184501-k7q2xm";
+            let mut runs = BTreeMap::from([(run.to_owned(), begun.past(run, course))]);
+            parse(&hosts[0], &format!("run {run} 1795459510\n\tstaged by a@b: c\n\tweb begins\n"), &mut runs);
+            let past = &runs[run];
+            assert_eq!(hosts.clone().map(|host| past.hosts[&host].verdict.clone()), verdicts);
+            assert_eq!((past.who.as_deref(), past.command.as_deref()), (Some("a@b"), Some("infra apply x.yml")));
+            assert_eq!(past.seconds, (course == Course::Killed).then_some(9.0));
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::fleet::event::{Failure, HostOutcome};
 use crate::fleet::survey;
 use crate::host::drain::ask;
 use crate::host::execute::{Executor, Now, StepError};
+use crate::host::report;
 use crate::host::transport::{Hold, Transport, TransportError};
 use crate::plan::narrow;
 use crate::plan::plan::{Action, HostPlan};
@@ -98,11 +99,17 @@ impl Member<'_> {
         rules && began && (self.outcome.is_some() || self.done.iter().any(|phase| *phase >= Phase::Widen))
     }
 
-    /// The rules that are live now, as the host says; `None` where it does not, or where they are not those that we know.
-    pub(super) fn rules(&mut self) -> Option<Ruleset> {
+    /// The rules that are live now, as the host says; else why nobody knows, for a person.
+    pub(super) fn rules(&mut self) -> Result<Ruleset, String> {
         let (services, desired) = (self.services, self.desired);
         let seen = self.asked(|transport| survey::observe(services, transport, desired));
-        seen.ok().filter(|seen| seen.firewall.intact)?.firewall.loaded
+        let firewall = seen.map_err(|error| report::phrase(&format!("it cannot be asked: {error}")))?.firewall;
+        let why = if firewall.pending {
+            "its new rules were not confirmed, and it takes them back by itself"
+        } else {
+            "its live rules are not those that infra has loaded"
+        };
+        firewall.loaded.filter(|_| firewall.intact).ok_or_else(|| why.to_owned())
     }
 
     /// Whether a unit restarts here in a phase because a person has confirmed it.

@@ -15,6 +15,7 @@ use crate::inventory::site::Host;
 use crate::plan::state::{Desired, ObservedFleet, Recorded};
 use crate::plan::wanted::Wanted;
 use crate::service::Services;
+use crate::service::drained::Mark;
 
 /// What the hosts keep.
 #[derive(Default)]
@@ -23,6 +24,13 @@ pub struct Asked {
     pub kept: BTreeMap<HostName, Kept>,
     /// Why the others did not.
     pub away: BTreeMap<HostName, TransportError>,
+}
+
+impl Asked {
+    /// Those that say of themselves that they were retired, and by whom.
+    pub fn retired(&self) -> BTreeMap<HostName, Mark> {
+        self.kept.iter().filter_map(|(host, kept)| Some((host.clone(), kept.retired.clone()?))).collect()
+    }
 }
 
 /// Asks `hosts` what they keep of their runs, and what was before `run` where that is given whole.
@@ -214,12 +222,15 @@ fn target(kept: &Kept, run: &str) -> Result<Option<(Target, Vec<String>)>, Refus
         let why = "the host did not keep what was before it: an earlier version of infra made that run";
         return Err((why.to_owned(), history()));
     };
-    let Some(manifest) = manifest else {
+    let manifest = manifest.unwrap_or_default();
+    let fits = |wanted: Wanted| wanted.holds(&manifest, rules.as_ref()).map(|left| (wanted, left));
+    let fitting = wanted.into_iter().find_map(fits);
+    // A run that installs packages has an empty list of files from then on.
+    if manifest.is_empty() && fitting.is_none() {
         let why = "it was the first run there, and infra does not know what the host was before";
         return Err((why.to_owned(), "remove what is not wanted from the inventory, then `infra apply`".to_owned()));
-    };
-    let fits = |wanted: Wanted| wanted.holds(&manifest, rules.as_ref()).map(|left| (wanted, left));
-    let Some((wanted, left)) = wanted.into_iter().find_map(fits) else {
+    }
+    let Some((wanted, left)) = fitting else {
         let why = "the host was not as a whole run had left it then: an earlier version of infra made that run, it failed \
                    half-way, it was retired then, or it is older than the ten that are kept";
         return Err((why.to_owned(), history()));

@@ -628,7 +628,7 @@ pub fn prepare(
         prepared.decided.join(kept.clone());
         made.push((service, shown, kept));
     }
-    not_let_in_again(&prepared.survey)?;
+    not_let_in_again(&prepared.survey.retired)?;
     prepared.beside = prepared.survey.part(selected);
     prepared.news = prepared.decided.news(sources.memory);
     settle(site, &prepared.decided, &mut prepared.desired);
@@ -679,7 +679,7 @@ fn look_at_others(
     );
     note(events, text);
     let Prepared { mut desired, survey, .. } = look(hosts, sources, guess, connector, parallel, events)?;
-    not_let_in_again(&survey)?;
+    not_let_in_again(&survey.retired)?;
     let mut others = Others { away: survey.away().into_keys().collect(), ..Others::default() };
     for (host, transport) in survey.sessions {
         let (Some(seen), Some(wanted)) = (survey.observed.get(&host), desired.remove(&host)) else { continue };
@@ -694,9 +694,11 @@ fn look_at_others(
 
 /// Refuses to plan while a host that was looked at was retired, by whichever controller: its lines are in this inventory still, so the
 /// others would lead to it and let it in again, also where it is not selected itself.
-fn not_let_in_again(survey: &Survey) -> Result<(), Vec<Diagnostic>> {
-    let refused: Vec<Diagnostic> = survey
-        .retired
+///
+/// # Errors
+/// A sentence for each of them.
+pub fn not_let_in_again(retired: &BTreeMap<HostName, drained::Mark>) -> Result<(), Vec<Diagnostic>> {
+    let refused: Vec<Diagnostic> = retired
         .iter()
         .map(|(host, mark)| {
             let error = format!("{host} was retired {mark}, and its lines are still in the inventory");

@@ -15,6 +15,7 @@ use crate::fleet::departure::Departure;
 use crate::fleet::drain::{self, Left, Patience};
 use crate::fleet::event::{Event, Failure, HostOutcome, OpenFlow, Outcome};
 use crate::fleet::identity;
+use crate::fleet::journals;
 use crate::fleet::member::{Member, failure};
 use crate::fleet::memory;
 use crate::fleet::moved::{Others, is_moved};
@@ -31,7 +32,7 @@ use crate::plan::decision::Decided;
 use crate::plan::narrow::{self, Addresses, Closing, Unclosed};
 use crate::plan::plan::{self, Action, Plan};
 use crate::plan::ruleset::{Rule, Ruleset};
-use crate::plan::state::{Desired, DesiredHost, Observed, ObservedFleet, Phase};
+use crate::plan::state::{Desired, DesiredHost, Digest, Observed, ObservedFleet, Phase};
 use crate::plan::wanted::Wanted;
 use crate::service::Services;
 
@@ -55,6 +56,8 @@ pub struct Options {
     pub who: String,
     /// The run that this one takes back.
     pub restores: Option<String>,
+    /// The digest of its plan as it is shown, for the hosts' journals.
+    pub plan: Option<Digest>,
 }
 
 /// A host that a decision needs and on which nothing is done: it is held as it is.
@@ -244,7 +247,7 @@ impl<'a> Run<'a> {
                     host: host.name.clone(),
                     run: this.options.run.clone(),
                     // The host's journal tells both; the lock tells who.
-                    who: format!("{}: {}", this.options.who, identity::command()),
+                    who: journals::staged(&this.options.who, this.options.plan.as_ref(), &identity::command()),
                     materials,
                     transport,
                     reconnect: Box::new(move || connector.connect(host)),
@@ -555,14 +558,15 @@ impl<'a> Run<'a> {
                 _ => None,
             });
             let seen = member.rules();
-            let live = seen.as_ref().or(planned);
+            let live = seen.as_ref().ok().or(planned);
             let wanted = member.desired.firewall.as_ref();
             let has = |rules: Option<&Ruleset>, rule: &Rule| rules.is_some_and(|rules| rules.rules.contains(rule));
             let flows = live.into_iter().flat_map(|live| &live.rules).map(|rule| OpenFlow {
                 rule: rule.clone(),
                 opened: !has(old, rule),
                 declared: has(wanted, rule),
-                seen: seen.is_some(),
+                seen: seen.is_ok(),
+                unseen: seen.as_ref().err().cloned(),
             });
             (name, flows.filter(|flow| flow.opened || !flow.declared).collect::<Vec<_>>())
         });

@@ -10,6 +10,7 @@ use crate::plan::manifest;
 use crate::plan::ruleset::Ruleset;
 use crate::plan::state::Recorded;
 use crate::plan::wanted::Wanted;
+use crate::service::drained::Mark;
 
 /// Most bytes of an answer: ten records of a large inventory.
 const ANSWER: usize = 32 << 20;
@@ -65,6 +66,8 @@ pub struct Kept {
     pub before: Option<Before>,
     /// Whether the run was here, and has kept that.
     pub was_here: bool,
+    /// Whether the host was retired, and by whom.
+    pub retired: Option<Mark>,
 }
 
 /// Why a run cannot be taken back on a host.
@@ -172,7 +175,7 @@ fn parse(answer: &[u8]) -> Option<Kept> {
         }),
     };
     let was_here = pairs.last("before").is_some_and(|run| run != "now");
-    Some(Kept { runs, before, was_here })
+    Some(Kept { runs, before, was_here, retired: pairs.last("retired").map(Mark::of_file) })
 }
 
 #[cfg(test)]

@@ -67,10 +67,8 @@ pub fn blocked(desired: &DesiredHost, observed: &Observed) -> Vec<String> {
     // A file of ours takes the place of the link that masks a unit of ours.
     for unit in desired.units.keys().filter(|unit| !desired.files.contains_key(&format!("/etc/systemd/system/{unit}")))
     {
-        if let Some(seen) = observed.units.get(unit).filter(|seen| seen.load == "masked") {
-            // One that only lasts until the next boot is in another folder, where systemctl(1) does not look by itself.
-            let option = if seen.enabled == "masked-runtime" { "--runtime " } else { "" };
-            words.push(format!("{unit} is masked, so nothing can start it: `systemctl unmask {option}{unit}`"));
+        if let Some(unmask) = unmask(unit, observed) {
+            words.push(format!("{unit} is masked, so nothing can start it: `{unmask}`"));
         }
     }
     for path in observed.folders.keys().filter(|path| is_record(path) && !files.contains(path.as_str())) {
@@ -79,6 +77,14 @@ pub fn blocked(desired: &DesiredHost, observed: &Observed) -> Vec<String> {
     words.sort();
     words.dedup();
     words
+}
+
+/// The command that ends the mask of a unit; nothing where it is not masked.
+pub fn unmask(unit: &str, observed: &Observed) -> Option<String> {
+    let seen = observed.units.get(unit).filter(|seen| seen.load == "masked")?;
+    // A mask that only lasts until the next boot is in another folder, where systemctl(1) does not look by itself.
+    let option = if seen.enabled == "masked-runtime" { "--runtime " } else { "" };
+    Some(format!("systemctl unmask {option}{unit}"))
 }
 
 fn is_record(path: &str) -> bool {

@@ -18,6 +18,8 @@ pub struct Next {
     pub command: String,
     /// The limits that were given with it, as they are typed again: ` --limit web1`.
     pub limit: String,
+    /// Whether it may be limited to the hosts that failed: one that names its host may not.
+    pub may_be_limited: bool,
     /// The inventory as it is named in a command that takes this run back, where there is one: ` inventories/three-tier.yml`.
     pub undo: Option<String>,
 }
@@ -125,7 +127,7 @@ fn kept(outcome: &Outcome, paint: Paint) -> String {
 
 /// The flows that are open on hosts that did not get through, hosts with the same ones once.
 fn open(outcome: &Outcome, paint: Paint) -> String {
-    let mut groups: Vec<(Vec<String>, bool, Vec<&HostName>)> = Vec::new();
+    let mut groups: Vec<(Vec<String>, Option<&str>, Vec<&HostName>)> = Vec::new();
     for (host, flows) in &outcome.open {
         let line = |flow: &OpenFlow| {
             let (sign, why) = match (flow.opened, flow.declared) {
@@ -135,17 +137,20 @@ fn open(outcome: &Outcome, paint: Paint) -> String {
             };
             format!("{sign} {}, {why}", clean(&change::whole_flow(&flow.rule)))
         };
-        let (lines, seen) = (flows.iter().map(line).collect::<Vec<_>>(), flows.iter().all(|flow| flow.seen));
-        match groups.iter_mut().find(|(known, sure, _)| *known == lines && *sure == seen) {
+        let unseen =
+            flows.iter().find(|flow| !flow.seen).map(|flow| flow.unseen.as_deref().unwrap_or("it cannot be asked"));
+        let lines = flows.iter().map(line).collect::<Vec<_>>();
+        match groups.iter_mut().find(|(known, why, _)| *known == lines && *why == unseen) {
             Some((.., hosts)) => hosts.push(host),
-            None => groups.push((lines, seen, vec![host])),
+            None => groups.push((lines, unseen, vec![host])),
         }
     }
     let mut out = String::new();
-    for (lines, seen, mut hosts) in groups {
+    for (lines, unseen, mut hosts) in groups {
         hosts.sort_by_cached_key(|host| natural(host.as_str()));
-        let (word, rest) = if seen { ("still open", "") } else { ("perhaps open", ", which cannot be asked") };
-        let _ = writeln!(out, "{} on {}{rest}:", paint.warn(word), paint.strong(&names(&hosts)));
+        let word = if unseen.is_some() { "perhaps open" } else { "still open" };
+        let why = unseen.map(|why| format!(" ({})", clean(why))).unwrap_or_default();
+        let _ = writeln!(out, "{} on {}{why}:", paint.warn(word), paint.strong(&names(&hosts)));
         for line in lines {
             let _ = writeln!(out, "  {line}");
         }
@@ -219,7 +224,7 @@ fn next_step(outcome: &Outcome, next: &Next) -> Option<String> {
     let any = |test: fn(&HostOutcome) -> bool| outcome.count(test) > 0;
     let behind: BTreeSet<&HostName> = outcome.hosts.values().flat_map(HostOutcome::behind).collect();
     // What is kept open closes when all its users are seen, those that got through among them.
-    let limit = if behind.is_empty() { " --limit failed" } else { "" };
+    let limit = if behind.is_empty() && next.may_be_limited { " --limit failed" } else { "" };
     let again = format!("{}{limit}", next.command);
     let step = if any(|o| matches!(o, HostOutcome::RolledBack(_))) {
         format!(
@@ -250,7 +255,7 @@ mod tests {
     use crate::report::sample;
 
     fn next() -> Next {
-        Next { command: "infra apply inventory.yml".to_owned(), limit: String::new(), undo: None }
+        Next { command: "infra apply inventory.yml".to_owned(), may_be_limited: true, ..Next::default() }
     }
 
     fn both(outcome: &Outcome) -> String {
@@ -270,6 +275,11 @@ mod tests {
         for (host, seen) in [("lb1", true), ("lb2", true), ("web1", false)] {
             outcome.open.insert(sample::name(host), sample::open(seen));
         }
+        let mut answers = sample::open(false);
+        for flow in &mut answers {
+            flow.unseen = Some("its live rules are not those that infra has loaded".to_owned());
+        }
+        outcome.open.insert(sample::name("web2"), answers);
         insta::assert_snapshot!(both(&outcome));
     }
 
@@ -315,6 +325,13 @@ mod tests {
         assert!(!line(&outcome).contains("undo"));
         let unable = Next { undo: None, ..next.clone() };
         assert!(!last_line(&sample::outcome(), &unable, Paint::default()).contains("undo"));
+    }
+
+    #[test]
+    fn no_command_is_advised_with_a_limit_that_it_refuses() {
+        let named = Next { command: "infra drain app2".to_owned(), ..Next::default() };
+        let told = details(&sample::outcome(), &named, Paint::default());
+        assert!(told.contains("then `infra drain app2`") && !told.contains("--limit"), "{told}");
     }
 
     #[test]

@@ -23,7 +23,8 @@ pub(crate) fn open(seen: bool) -> Vec<OpenFlow> {
         uids: BTreeSet::new(),
         flow: "manage_from".into(),
     };
-    let flow = |net, opened| OpenFlow { rule: rule(net), opened, declared: opened, seen };
+    let unseen = (!seen).then(|| "it cannot be asked: no route to host".to_owned());
+    let flow = |net, opened| OpenFlow { rule: rule(net), opened, declared: opened, seen, unseen: unseen.clone() };
     vec![flow("10.77.0.0/24", true), flow("10.0.0.0/24", false)]
 }
 

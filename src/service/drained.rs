@@ -25,6 +25,18 @@ pub struct Mark {
     pub why: String,
 }
 
+impl Mark {
+    /// As its file says it, with a line for each of the three.
+    pub fn of_file(text: &str) -> Self {
+        let mut lines = text.lines().map(|line| visible::line(line.strip_prefix(' ').unwrap_or(line)).into_owned());
+        let mut next = || lines.next().unwrap_or_default();
+        let since = next().trim().parse().unwrap_or(0);
+        let (by, why) = (next(), next());
+        let by = if by.is_empty() { "somebody".to_owned() } else { by };
+        Self { since, by, why }
+    }
+}
+
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let format = format_description!("[year]-[month]-[day] [hour]:[minute] UTC");
@@ -68,21 +80,11 @@ pub(super) fn read(answer: &str, observed: &mut Observed) {
         Some(rest) => ("", rest),
         None => answer.split_once("\nretired\n").unwrap_or((answer, "")),
     };
-    marks.drained = drained.strip_prefix("drained\n").map(one);
-    marks.retired = (!retired.is_empty()).then(|| one(retired));
+    marks.drained = drained.strip_prefix("drained\n").map(Mark::of_file);
+    marks.retired = (!retired.is_empty()).then(|| Mark::of_file(retired));
     if marks != Marks::default() {
         READ.put(&marks, observed);
     }
-}
-
-/// A line for each of the three.
-fn one(text: &str) -> Mark {
-    let mut lines = text.lines().map(|line| visible::line(line.strip_prefix(' ').unwrap_or(line)).into_owned());
-    let mut next = || lines.next().unwrap_or_default();
-    let since = next().trim().parse().unwrap_or(0);
-    let (by, why) = (next(), next());
-    let by = if by.is_empty() { "somebody".to_owned() } else { by };
-    Mark { since, by, why }
 }
 
 #[cfg(test)]

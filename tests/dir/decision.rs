@@ -241,6 +241,7 @@ certificates: { issuer: internal }
             waves: waves.clone(),
             max_failed,
             settle: false,
+            plan: None,
             drain: None,
             run: "20261123T000000".into(),
             who: "tester@here".into(),

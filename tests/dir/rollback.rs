@@ -161,6 +161,25 @@ fn what_is_kept_holds_no_secret() {
     }
 }
 
+/// Packages come by a run of their own, which leaves a list of nothing.
+#[test]
+fn the_first_run_is_known_for_that_where_packages_came_before_it() {
+    let machine = Machine::new();
+    let infra = machine.path("root/var/lib/infra");
+    fs_err::create_dir_all(&infra).unwrap();
+    let nothing = infra::plan::manifest::to_text(Some(&"shop".parse().unwrap()), &BTreeMap::new());
+    fs_err::write(infra.join("manifest"), nothing).unwrap();
+    machine.runs(A, &desired("one\n"));
+    assert!(machine.before(A).unwrap_err().contains("it was the first run there"));
+    machine.runs(B, &desired("two\n"));
+    assert!(!machine.back(B, C, &materials()).is_empty());
+    // Whoever takes a run back is told of a host that was retired meanwhile.
+    let retired = || kept::ask(machine.transport().as_mut(), None).unwrap().retired;
+    assert_eq!(retired(), None);
+    fs_err::write(infra.join("retired"), "1795435200\nops@desk\n\n").unwrap();
+    assert_eq!(retired().unwrap().to_string(), "since 2026-11-23 12:00 UTC by ops@desk");
+}
+
 #[test]
 fn what_cannot_be_exact_is_refused_with_the_reason() {
     let machine = Machine::new();

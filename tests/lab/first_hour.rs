@@ -13,6 +13,8 @@ fn three_foreign_hosts_stand_behind_https() {
     let (out, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     println!("{out}");
     assert!(output.status.success(), "{out}\n{errors}");
+    // What the hosts were before infra came, nobody knows.
+    assert!(!out.contains("undo: infra rollback"), "{out}");
     // Every line was typed, and what they lead to was seen.
     for words in [
         "$ infra init ",

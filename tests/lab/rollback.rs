@@ -97,6 +97,8 @@ pub(crate) fn of_a_failed_apply(bench: &Bench) {
     let before = files();
     let said = bench.infra(&["apply", "--yes", "--on-failure", "all"]).expect(1);
     has(&said.err, &["failed on web1 in web", "as `--on-failure` says"]);
+    // What has just been taken back cannot be taken back once more.
+    assert!(!said.out.trim_end().lines().next_back().unwrap_or_default().contains("undo"), "{}", said.out);
     same_picture(&before, &files());
     served(bench);
     bench.sh("web1", "systemctl stop thief; rm -r /srv/more").expect(0);

@@ -114,9 +114,9 @@ impl HostView {
         }
         view.units = wanted.units.iter().map(|unit| unit_view(unit, seen)).collect();
         for unit in view.units.iter().filter(|unit| !unit.good) {
-            let help = match unit.state.as_str() {
-                "masked" => format!("`systemctl unmask {}` on the host, then `infra apply` starts it", unit.unit),
-                _ => format!("`journalctl -u {}` on the host says why; `infra apply` starts it", unit.unit),
+            let help = match way::unmask(&unit.unit, seen) {
+                Some(unmask) => format!("`{unmask}` on the host, then `infra apply` starts it"),
+                None => format!("`journalctl -u {}` on the host says why; `infra apply` starts it", unit.unit),
             };
             find(false, format!("{} is {}", unit.unit, unit.state), &help);
         }

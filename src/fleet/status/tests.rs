@@ -173,6 +173,21 @@ fn each_thing_that_is_wrong_is_named() {
 }
 
 #[test]
+fn the_way_out_of_a_mask_is_that_of_its_kind() {
+    for (enabled, command) in [
+        ("masked", "`systemctl unmask x.service` on the host"),
+        ("masked-runtime", "`systemctl unmask --runtime x.service` on the host"),
+    ] {
+        let site = site(1);
+        let mut observed = fleet(&site);
+        let unit = observed.get_mut(&name("web1")).unwrap().units.get_mut("x.service").unwrap();
+        (unit.load, unit.enabled) = ("masked".into(), enabled.into());
+        let help = view(&site, &observed).findings.remove(0).help;
+        assert!(help.starts_with(command), "{help}");
+    }
+}
+
+#[test]
 fn a_host_that_is_away_is_told_and_one_that_was_not_asked_is_not() {
     let site = site(2);
     let mut observed = fleet(&site);

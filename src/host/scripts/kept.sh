@@ -1,11 +1,12 @@
-# Tells of which runs this host keeps something, behind ways.sh and wire.sh: of each its name, whether it changed the host, as a
-# whole or in a part that never goes back, and which run it took back. Of the run in RUN, where that is set, what was before it,
-# and what the runs before it wanted; of a name that is no run here, such as a dot, what is there now.
+# Tells whether this host was retired, and of which runs it keeps something, behind ways.sh and wire.sh: of each its name, whether
+# it changed the host, as a whole or in a part that never goes back, and which run it took back. Of the run in RUN, where that is
+# set, what was before it, and what the runs before it wanted; of a name that is no run here, such as a dot, what is there now.
 infra="$ROOT/var/lib/infra"
 # A step that outlived its controller is waited for: what it does is a part of its run.
 if plain "$infra/step.lock"; then
 	exec 8<"$infra/step.lock" && flock -w 50 8 || { echo 'a step of a run is still under way on this host' >&2 && exit 1; }
 fi
+plain "$infra/retired" && pour retired head -c 4096 "$infra/retired"
 cut_off=''
 plain "$infra/unfinished" && read -r cut_off phase <"$infra/unfinished"
 # Those that changed this host, and the one that is asked for: what was only staged says nothing of the host.
