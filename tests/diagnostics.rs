@@ -313,6 +313,9 @@ fn what_is_no_file_is_told() {
         "error: cannot read the inventory `PATH`: there is no such file\n |\n = help: pass its path, or set \
          `INFRA_INVENTORY`; without either it is `./inventory.yml`; `infra init` writes a first one\n\n1 error\n"
     );
+    for (word, help) in [("web1", "hosts are chosen by `--limit web1`"), ("20", "`--drain=20`")] {
+        assert!(draw(&load(Path::new(word)).unwrap_err(), false).contains(help), "{word}");
+    }
     assert!(told(folder.path()).contains("is a folder"));
     let big = folder.path().join("big.yml");
     std::fs::write(&big, vec![b'#'; 10 * 1024 * 1024 + 1]).unwrap();

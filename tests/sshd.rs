@@ -870,6 +870,9 @@ fn the_verb_trust_names_the_old_key_first() {
     assert!(fs::read_to_string(server.path("known_hosts")).unwrap().ends_with(&format!("{}\n", keys[0])));
     let (code, said) = infra(&["--fingerprint", &print]);
     assert!(code == 0 && !said.contains("another"), "{said}");
+    // Who asks again is asked nothing.
+    let (code, said) = infra(&[]);
+    assert!(code == 0 && said.contains("db1 is known already by its ssh-ed25519 key"), "{said}");
     server.know(&format!("@revoked * {}\n", keys[0]));
     let (code, said) = infra(&["--fingerprint", &print]);
     assert!(code == 2 && said.contains("is revoked: marked `@revoked` in"), "{said}");

@@ -92,6 +92,16 @@ pub(super) fn run(trust: &Trust, global: &Global, reporter: &Reporter) -> Done {
     let known = KnownHosts::read(&files).context("the known host keys cannot be read")?;
     let (name, port) = to.key_name();
     let revoked = to.revoked_host_keys.as_deref();
+    let is_known = |key: &&HostKey| matches!(known.lookup(name, port, key), Verdict::Trusted);
+    let unchanged = keys.iter().all(|key| known.others(name, port, key).is_empty());
+    if unchanged
+        && trust.fingerprint.is_none()
+        && let Some(key) = keys.iter().find(is_known)
+        && revocation(&known, name, port, key, revoked)?.is_none()
+    {
+        reporter.note(&format!("{who} is known already by its {} key {}", key.kind(), key.fingerprint()));
+        return Ok(exit::DONE);
+    }
     let key = match choose(trust, &who, &keys, |key| !known.others(name, port, key).is_empty(), reporter)? {
         Choice::Key(key) => key,
         Choice::Nothing => return Ok(exit::FAILED),

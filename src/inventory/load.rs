@@ -311,9 +311,22 @@ fn read(path: &Path, what: &str) -> Result<Source, Box<Diagnostic>> {
     let shown = path.display();
     let fail = |error: &std::io::Error| {
         let diagnostic = Diagnostic::error(format!("cannot read the {what} `{shown}`: {}", words(error)));
-        Box::new(diagnostic.help(format!(
+        let diagnostic = diagnostic.help(format!(
             "pass its path, or set `{VARIABLE}`; without either it is `{DEFAULT}`; `infra init` writes a first one"
-        )))
+        ));
+        let word = shown.to_string();
+        // Whoever names a host there has another tool's habits.
+        let meant = if error.kind() != std::io::ErrorKind::NotFound || word.contains(['.', '/']) {
+            None
+        } else if word.bytes().all(|byte| byte.is_ascii_digit()) {
+            Some(format!("a number is joined to its option where that can stand alone: `--drain={word}`"))
+        } else {
+            Some(format!("hosts are chosen by `--limit {word}`"))
+        };
+        Box::new(match meant {
+            Some(meant) => diagnostic.help(meant),
+            None => diagnostic,
+        })
     };
     let meta = std::fs::metadata(path).map_err(|error| fail(&error))?;
     if meta.is_dir() {
