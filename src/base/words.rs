@@ -9,10 +9,10 @@ pub fn count<N: Copy + PartialEq + Display + From<u8>>(number: N, noun: &str) ->
 
 /// `a, b, c and 4 more`: of names in a line, the first `most`.
 pub fn first<T: Display>(names: &[T], most: usize) -> String {
-    let named = names.iter().take(most).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let shown = names.iter().take(most).map(ToString::to_string).collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(most) {
-        0 => named,
-        more => format!("{named} and {more} more"),
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
 }
 
@@ -23,7 +23,10 @@ mod tests {
     #[test]
     fn one_has_no_s() {
         assert_eq!([0, 1, 2].map(|n| count(n, "host")), ["0 hosts", "1 host", "2 hosts"]);
-        assert_eq!([0, 2, 3, 5].map(|n| first(&["a", "b", "c", "d", "e"][..n], 3)), ["", "a, b", "a, b, c", "a, b, c and 2 more"]);
+        assert_eq!(
+            [0, 2, 3, 5].map(|n| first(&["a", "b", "c", "d", "e"][..n], 3)),
+            ["", "a, b", "a, b, c", "a, b, c and 2 more"]
+        );
         assert_eq!((count(1_i64, "more line"), count(-1_i64, "day")), ("1 more line".into(), "-1 days".into()));
     }
 }

@@ -185,7 +185,11 @@ pub(super) fn key(path: &[&str], text: &str) -> bool {
         }
         [section, ..] if is_open(section) => true,
         [section, ..] => {
-            near(&KEYS) || near(&OPEN) || near(&CLOSED) || (word && (is_sensitive(text, None) || !CLOSED.contains(section))) || text == "users"
+            near(&KEYS)
+                || near(&OPEN)
+                || near(&CLOSED)
+                || (word && (is_sensitive(text, None) || !CLOSED.contains(section)))
+                || text == "users"
         }
     }
 }
