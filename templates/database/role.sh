@@ -18,6 +18,8 @@ strict={% if strict %}yes{% endif %}
 roles=/run/infra-db
 # for which start of the server all was done that is done once, and why it waits
 begun=/run/infra-db-begun why=/run/infra-db-waits
+# from whom this host fetches what it has lost in a crash; as long as it is there, that source is not somebody's
+fetches=/run/infra-db-fetches
 # where a verb of infra keeps this host fenced
 kept=/var/lib/infra/db/fenced
 
@@ -196,11 +198,16 @@ of_peer() { name=${1%%/*} at=${1#*/} at=${at%%/*}; }
 
 is_own() { for address in "${own[@]}"; do [ "$1" != "$address" ] || return 0; done; return 1; }
 
+# Nothing more is fetched.
+fetched() { forget_source_sql | sql && rm -f "$fetches"; }
+
 # This host is the writer that the databases name: it takes writes again when every other host agrees. What the server has lost in a
 # crash, as no client was told that it was kept, may stand on a replica already: that is fetched first.
 open_writer() {
 	local follow=()
 	[ ! -e "$kept" ] || { waits "this host stays fenced: $(cat "$kept")"; return 1; }
+	# One that was cut off in the middle still has its source.
+	[ ! -e "$fetches" ] || fetched || return 1
 	for peer in "${peers[@]}"; do
 		of_peer "$peer"
 		meet "$name" "$at" || return 1
@@ -208,10 +215,9 @@ open_writer() {
 		[ "$their_open" = 0 ] || { waits "$name takes writes"; return 1; }
 		if lacks "$their_position"; then
 			echo "fetches from $name what was lost here in a crash, up to $their_position"
-			{ point_sql "$at" demote && start_replica_sql; } | sql && wait_for "$their_position" 30
-			fetched=$?
-			forget_source_sql | sql
-			[ "$fetched" = 0 ] || { waits "$name has what this host has lost, and it did not come: $their_position"; return 1; }
+			printf '%s\n' "$name" >"$fetches" && { point_sql "$at" demote && start_replica_sql; } | sql && wait_for "$their_position" 30
+			came=$?
+			fetched && [ "$came" = 0 ] || { waits "$name has what this host has lost, and it did not come: $their_position"; return 1; }
 		fi
 		! is_own "$their_source" || follow+=("$at")
 	done
@@ -251,7 +257,8 @@ begin() {
 
 # Sees to it that this is done, unless it was before this agent started, or somebody else has done it since.
 settle() {
-	if [ "$open" = 1 ] || [ "$running" = ON ]; then printf '%s\n' "$started" >"$begun"; fi
+	# A writer that fetches what it has lost follows too, and is not through with that.
+	if [ "$open" = 1 ] || { [ "$running" = ON ] && [ ! -e "$fetches" ]; }; then printf '%s\n' "$started" >"$begun"; fi
 	settled=$(cat "$begun" 2>/dev/null)
 	[ "$settled" != "$started" ] || { rm -f "$why"; return; }
 	if [ -n "$starter" ] && kill -0 "$starter" 2>/dev/null; then

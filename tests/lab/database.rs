@@ -309,6 +309,9 @@ fn a_pair_that_was_built_by_hand_is_adopted() {
     });
     let said = bench.apply().expect(0);
     assert_eq!(sql(&bench, "db1", "SELECT @@log_bin_basename"), "/var/log/mysql/own-bin\n", "the log goes on");
+    assert_eq!(["db1", "db2"].map(|host| sql(&bench, host, "SELECT @@server_id")), ["1\n", "2\n"], "so do the numbers");
+    // Its log has all that it wrote before, so that nothing was lost which it would have to get from its replicas.
+    bench.sh("db1", "! journalctl -q -o cat -u infra-db-role | grep 'fetches from'").expect(0);
     for host in ["db2", "db3"] {
         assert_eq!(follows(&bench, host), WELL, "{host}: {}{}", said.out, said.err);
         caught_up(&bench, "db1", host);

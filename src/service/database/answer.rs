@@ -118,3 +118,27 @@ pub(super) fn want(
     nginx::listener_probes(context, PHASE, port(), out);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_wrote_under_another_number_it_does_not_lack() {
+        // The server's own position, its log, that of another host, and whether something of that is lacking here.
+        for (position, log, theirs, lacking) in [
+            ("1-101-9", "1-101-9", "1-101-9", false),
+            ("1-101-9", "1-101-9", "1-102-10", true),
+            ("1-101-9", "1-101-9", "0-1-3,1-101-9", true),
+            ("", "0-1-8", "0-1-8", false),
+            ("1-101-2", "0-1-8,1-101-2", "0-1-8,1-101-2", false),
+            ("1-102-12", "1-101-9", "1-102-12", false),
+            ("", "", "", false),
+        ] {
+            let asks = format!("sql() {{ echo '{position},{log}'; }}\nlacks '{theirs}'");
+            let script = format!("{}\n{asks}", dialect(Engine::Mariadb));
+            let output = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
+            assert_eq!(output.status.success(), lacking, "{position} {log} {theirs}: {output:?}");
+        }
+    }
+}

@@ -259,6 +259,12 @@ impl<'a> Work<'a> {
             ));
             return Ok(false);
         };
+        if let Some(from) = &writer.now.fetches {
+            decided.notes.push(format!(
+                "{name} writes by epoch {epoch}, and fetches from {from} what it has lost in a crash: nothing is decided until it is through; run this again in a moment"
+            ));
+            return Ok(false);
+        }
         // A promotion that was cut off after it had named this host: it had carried all out, and stopped its replication, by then.
         let is_left = |source: &Source| !source.started && self.group.at(&source.host).is_some();
         let left = !server.sources.is_empty() && server.sources.iter().all(is_left);
@@ -407,8 +413,8 @@ impl<'a> Work<'a> {
             (kept.epoch, kept.writer) = (written.epoch, Some(writer.host.name.clone()));
         }
         for (name, member) in &self.group.members {
-            if let Some(server) = member.server().filter(|server| server.log_bin) {
-                kept.server_ids.entry(name.clone()).or_insert(server.server_id);
+            if let Some(number) = member.seen.number() {
+                kept.server_ids.entry(name.clone()).or_insert(number);
             }
         }
         let failed = |e: serde_json::Error| {

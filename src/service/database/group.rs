@@ -244,9 +244,7 @@ impl<'a> Group<'a> {
         let mut uuids: BTreeMap<&str, &HostName> = BTreeMap::new();
         for (name, member) in &self.members {
             let Some(server) = member.server() else { continue };
-            // Until it keeps a log its number is the engine's default, and means nothing.
-            let other = if server.log_bin { ids.insert(server.server_id, name) } else { None };
-            if let Some(other) = other {
+            if let Some(other) = member.seen.number().and_then(|number| ids.insert(number, name)) {
                 let message =
                     format!("{other} and {name} both are the server {}: one is a copy of the other", server.server_id);
                 faults.push(Diagnostic::error(message).help(format!(

@@ -31,6 +31,14 @@ const BINLOG: &str = "database/binlog:";
 /// Where infra has it.
 const USUAL: [&str; 2] = ["/var/lib/mysql/mysql-bin", "/var/lib/mysql/binlog"];
 
+/// What begins the feature of a host that says which number its server has.
+const NUMBER: &str = "database/server_id:";
+
+/// The number that a server has; what it wrote bears it.
+pub fn server_id(facts: &Facts) -> Option<u32> {
+    facts.features.iter().find_map(|feature| feature.strip_prefix(NUMBER)?.parse().ok())
+}
+
 /// Where a server that was there before infra has its binary log, where that is not the usual place.
 pub fn binlog(facts: &Facts) -> Option<&str> {
     facts.features.iter().find_map(|feature| feature.strip_prefix(BINLOG))
@@ -202,6 +210,9 @@ pub struct Now {
     /// Whether the server carries events out.
     #[serde(default)]
     pub schedules: bool,
+    /// The host from which it fetches, for a moment, what it has lost in a crash.
+    #[serde(default)]
+    pub fetches: Option<String>,
 }
 
 /// An event that is enabled.
@@ -232,6 +243,13 @@ impl Seen {
     /// Whether anything stands there that is somebody's.
     pub fn holds_data(&self) -> bool {
         !self.schemas.is_empty()
+    }
+
+    /// Its number in a group. Until it keeps a log, and has to do with anybody's data, that is the engine's default, and means nothing.
+    pub fn number(&self) -> Option<u32> {
+        let server = self.server.as_ref()?;
+        let is_used = self.holds_data() || server.role.is_some() || !server.sources.is_empty();
+        (is_used && (server.log_bin || server.binlog.is_some())).then_some(server.server_id)
     }
 }
 
@@ -292,6 +310,7 @@ fn read(answer: &str, observed: &mut Observed) {
             "restart" => {
                 now.restart_ms = at(0).and_then(|micros| micros.parse::<u64>().ok()).map(|micros| micros / 1000);
             }
+            "fetches" => now.fetches = at(0).cloned(),
             "down" => now.down = at(0).cloned(),
             "server" if rest.len() > 1 && seen.server.is_none() => {
                 let is = |index| at(index).is_some_and(|value| value == "1" || value == "ON");
@@ -329,6 +348,7 @@ fn read(answer: &str, observed: &mut Observed) {
     {
         observed.facts.features.insert(format!("{BINLOG}{path}"));
     }
+    observed.facts.features.extend(seen.number().map(|number| format!("{NUMBER}{number}")));
     if seen.server.is_none() && now.down.is_none() {
         now.down = Some("it refuses root's connection over its socket".to_owned());
     }
@@ -482,7 +502,8 @@ mod tests {
         assert_eq!(now.executed.unwrap().to_string(), "1-101-8");
         assert_eq!(now.received.unwrap().to_string(), "1-101-8");
         assert_eq!(now.tls_until.unwrap(), "Nov 28 10:15:50 2026 GMT");
-        assert_eq!(asked(REPLICA).facts.features.len(), 0, "its log is where infra has it");
+        let facts = asked(REPLICA).facts;
+        assert_eq!((binlog(&facts), server_id(&facts)), (None, Some(102)), "its log is where infra has it");
         let elsewhere = asked(&REPLICA.replace("/var/lib/mysql/mysql-bin\t", "/var/log/mysql/own-bin\t"));
         assert_eq!(binlog(&elsewhere.facts), Some("/var/log/mysql/own-bin"));
         assert_eq!((now.down, now.heartbeat_ms, now.semi_sync), (None, None, false));
@@ -505,6 +526,18 @@ mod tests {
         assert_eq!((seen.unwrap().schemas.len(), now.unwrap().down.unwrap().as_str()), (1, "it does not run"));
         assert_eq!(ask("engine\tnone\n").0.unwrap().engine, None);
         assert_eq!(ask(""), (None, None));
+    }
+
+    #[test]
+    fn a_number_is_kept_where_something_bears_it() {
+        let server = |log: &str| format!("engine\tmariadb\nserver\t10.11.19-MariaDB\t7\t0\t1\t0\t0\t0\t{log}\t0\t\n");
+        let own = "/var/log/mysql/own-bin";
+        for (log, more, expected) in
+            [(own, "schema\tshop\n", Some(7)), (own, "", None), ("NULL", "schema\tshop\n", None)]
+        {
+            assert_eq!(server_id(&asked(&format!("{}{more}", server(log))).facts), expected, "{log} {more}");
+        }
+        assert_eq!(ask("engine\tmariadb\nfetches\tdb2\n").1.unwrap().fetches.as_deref(), Some("db2"));
     }
 
     #[test]

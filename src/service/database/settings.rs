@@ -365,7 +365,7 @@ pub(super) fn want(
     let (site, host) = (context.site, context.host);
     // A host keeps the number that it had, also one that it had before infra.
     let kept = Kept::of(context.memory)?.server_ids.get(&host.name).copied();
-    let id = kept.unwrap_or_else(|| server_id(site, &host.name));
+    let id = kept.or_else(|| seen::server_id(context.facts)).unwrap_or_else(|| server_id(site, &host.name));
     let mut files = match files(flavor, database, host, id, memory(context)) {
         Ok(files) => files,
         Err(refused) => {

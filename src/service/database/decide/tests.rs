@@ -207,7 +207,7 @@ fn the_longest_restart_is_told_and_remembered() {
 /// How the whole group is broken, and what is done and told then.
 type Broken = (&'static str, fn(&mut [Host; 3]), &'static [&'static str]);
 
-const BROKEN: [Broken; 21] = [
+const BROKEN: [Broken; 23] = [
     ("a replica was stopped", |h| server(&mut h[1]).sources[0].started = false, &["db2 replica: follow db1 again"]),
     (
         "a replica is not fenced",
@@ -326,6 +326,26 @@ const BROKEN: [Broken; 21] = [
         "a replica is older than its source",
         |h| server(&mut h[0]).version = "11.8.9-MariaDB".into(),
         &["error: db2 has version 10.11.19, which is older than the 11.8.9 of db1, which writes"],
+    ),
+    (
+        "the writer's own agent fetches what a crash has taken",
+        |h| {
+            server(&mut h[0]).read_only = true;
+            server(&mut h[0]).sources = server(&mut h[1]).sources.clone();
+            server(&mut h[0]).sources[0].host = "10.0.4.12".into();
+            h[0].as_mut().unwrap().1.fetches = Some("db2".into());
+        },
+        &[
+            "db1 writes by epoch 1, and fetches from db2 what it has lost in a crash: nothing is decided until it is through; run this again in a moment",
+        ],
+    ),
+    (
+        "a copied machine that keeps a log in its own way",
+        |h| {
+            server(&mut h[2]).server_id = 102;
+            (server(&mut h[2]).log_bin, server(&mut h[2]).binlog) = (false, Some("/srv/own-bin".into()));
+        },
+        &["error: db2 and db3 both are the server 102: one is a copy of the other"],
     ),
     (
         "a copied machine",

@@ -32,6 +32,8 @@ systemctl show -p ActiveExitTimestampMonotonic -p InactiveEnterTimestampMonotoni
 	ended = at["ActiveExitTimestampMonotonic"]; gone = at["InactiveEnterTimestampMonotonic"]
 	began = at["InactiveExitTimestampMonotonic"]; ready = at["ActiveEnterTimestampMonotonic"]
 	if (ended > 0 && ended <= gone && gone <= began && began < ready && began - gone < 1000000) printf "restart\t%.0f\n", ready - ended }'
+# The agent that tells the role follows another host for a moment, to fetch what this one has lost in a crash.
+[ ! -s run/infra-db-fetches ] || { read -r from <run/infra-db-fetches && printf 'fetches\t%s\n' "$from"; }
 mariadb_asks() {
 	cat <<'SQL'
 MARIADB_STATEMENTS

@@ -25,13 +25,14 @@ peer_answer() {
 		END { print "position", position }'
 }
 
-# Whether this server lacks something of the position $1; the sequences of a domain count, whoever wrote them.
+# Whether this server lacks something of the position $1; the sequences of a domain count, whoever wrote them. Its log counts too: of
+# what it wrote under a number that it had before, its own position knows nothing.
 lacks() {
-	mine=$(executed) || return 1
+	mine=$(sql "SELECT CONCAT(@@gtid_current_pos, ',', @@gtid_binlog_pos)") || return 1
 	for theirs in $(printf '%s\n' "$1" | tr ',' ' '); do
 		have=0
 		for its in $(printf '%s\n' "$mine" | tr ',' ' '); do
-			[ "${its%%-*}" != "${theirs%%-*}" ] || have=${its##*-}
+			[ "${its%%-*}" != "${theirs%%-*}" ] || [ "${its##*-}" -le "$have" ] || have=${its##*-}
 		done
 		[ "${theirs##*-}" -le "$have" ] || return 0
 	done
