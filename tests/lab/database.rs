@@ -29,7 +29,7 @@ database:
 #[test]
 fn bare_hosts_become_a_pair() {
     let bench = Bench::up("t-pair", PAIR, Release::Bookworm);
-    let all: [Check<Bench>; 12] = [
+    let all: [Check<Bench>; 14] = [
         ("killed again and again in the very first run", first_run),
         ("a row goes from the writer to the replica", a_row),
         ("a replica that was stopped by hand", stopped),
@@ -40,6 +40,8 @@ fn bare_hosts_become_a_pair() {
         ("no password comes into a general log", general_log),
         ("how long a restart takes is seen on the replica before the writer's", restart),
         ("a folder of settings that is a link", linked),
+        ("an option file that is read after infra's", read_later),
+        ("what somebody tells a running server is set back", told_otherwise),
         ("a copied machine is refused before anything is changed", copied),
         ("what a replica has alone is told, and left", errant),
     ];
@@ -213,6 +215,48 @@ fn linked(bench: &Bench) {
         bench.sh("db2", &format!("rm {folder} && mv /srv/moved {folder}")).expect(0);
     }
     nothing_to_do(bench);
+}
+
+/// Refused before anything is changed; an own file that says nothing else than infra stays free.
+fn read_later(bench: &Bench) {
+    let own = "/etc/mysql/mariadb.conf.d/zz-own.cnf";
+    let write = |text: &str| drop(bench.sh("db2", &format!("printf '[mariadbd]\\n{text}' >{own}")).expect(0));
+    write("sort_buffer_size=4M\\nread-only\\n");
+    nothing_to_do(bench);
+    write("sort_buffer_size=4M\\nread_only=0\\n");
+    let told = format!(
+        "db2: `{own}:3` says `read_only = 0`, and is read after `/etc/mysql/mariadb.conf.d/98-infra.cnf`, which says `read_only = ON`"
+    );
+    bench.edit("  schemas: [shop]\n", "  schemas: [shop, never]\n");
+    for words in [&["diff"][..], &["apply", "--yes"]] {
+        let said = bench.infra(words).expect(2);
+        assert!(said.err.contains(&told) && said.err.contains("remove that line"), "{}{}", said.out, said.err);
+    }
+    assert_eq!(sql(bench, "db1", "SHOW DATABASES LIKE 'never'"), "");
+    bench.edit("  schemas: [shop, never]\n", "  schemas: [shop]\n");
+    let status = bench.infra(&["db", "status"]).expect(1);
+    assert!(format!("{}{}", status.out, status.err).contains("zz-own.cnf:3"), "{}{}", status.out, status.err);
+    bench.sh("db2", &format!("rm {own}")).expect(0);
+    nothing_to_do(bench);
+}
+
+/// By whatever host; also where nobody could follow the writer as it runs then.
+fn told_otherwise(bench: &Bench) {
+    let settings = "SELECT @@sync_binlog, @@gtid_strict_mode, @@max_connections";
+    let before = ["db1", "db2"].map(|host| sql(bench, host, settings));
+    sql(bench, "db1", "SET GLOBAL sync_binlog = 0, gtid_strict_mode = OFF");
+    sql(bench, "db2", "SET GLOBAL max_connections = 99, sort_buffer_size = 4194304; STOP SLAVE");
+    let status = bench.infra(&["db", "status"]).expect(1);
+    for words in ["sync_binlog = 0 (infra: 1)", "gtid_strict_mode = OFF (infra: ON)", "max_connections = 99 (infra: "] {
+        assert!(format!("{}{}", status.out, status.err).contains(words), "{words}: {}{}", status.out, status.err);
+    }
+    mends(
+        bench,
+        "> set back what somebody has told the running server: gtid_strict_mode = OFF (infra: ON), sync_binlog = 0 (infra: 1)",
+    );
+    assert_eq!(["db1", "db2"].map(|host| sql(bench, host, settings)), before);
+    assert_eq!(sql(bench, "db2", "SELECT @@GLOBAL.sort_buffer_size"), "4194304\n", "it is the owner's");
+    assert_eq!(follows(bench, "db2"), WELL);
 }
 
 fn copied(bench: &Bench) {

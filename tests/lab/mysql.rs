@@ -52,7 +52,7 @@ const UNIT: &str =
 #[test]
 fn a_pair_on_sid() {
     let Some(bench) = Bench::up_if_had("t-mysql", INVENTORY, Release::Sid) else { return };
-    let all: [Check<Bench>; 11] = [
+    let all: [Check<Bench>; 12] = [
         ("bare hosts to a pair", |bench| {
             bench.apply().expect(0);
             assert!(sql(bench, "db1", "SELECT VERSION()").starts_with("9.7."));
@@ -60,6 +60,7 @@ fn a_pair_on_sid() {
         ("over TLS whose names are checked", verified),
         ("a row by one port is read by the other", replicated),
         ("twice is nothing", nothing_to_do),
+        ("what somebody persists is refused, and what somebody sets is set back", set_otherwise),
         ("another writer", another_writer),
         ("passwords are replaced, and nobody is refused", rotated),
         ("what a writer has lost in a crash comes back", fetched),
@@ -153,6 +154,19 @@ fn replicated(bench: &Bench) {
     wait("the row is read on the replica", Duration::from_secs(60), || {
         (bench.sh("app1", read).out == "7\tdb2\n").then_some(())
     });
+}
+
+fn set_otherwise(bench: &Bench) {
+    sql(bench, "db1", "SET PERSIST sync_binlog = 0; SET PERSIST sort_buffer_size = 524288");
+    let said = bench.infra(&["diff"]).expect(2);
+    let told = "db1: `SET PERSIST` has made it `sync_binlog = 0` for every start, and infra writes `sync_binlog = 1`";
+    assert!(said.err.contains(told) && said.err.contains("`RESET PERSIST sync_binlog`"), "{}{}", said.out, said.err);
+    sql(bench, "db1", "RESET PERSIST sync_binlog");
+    let said = bench.apply().expect(0);
+    assert!(said.out.contains("> set back what somebody has told the running server: sync_binlog = 0"), "{}", said.out);
+    assert_eq!(sql(bench, "db1", "SELECT @@sync_binlog, @@GLOBAL.sort_buffer_size"), "1\t524288");
+    sql(bench, "db1", "RESET PERSIST");
+    nothing_to_do(bench);
 }
 
 fn another_writer(bench: &Bench) {

@@ -8,6 +8,7 @@ use super::NAME;
 use super::engine::{self, Flavor};
 use super::group::{Group, Member, Standing};
 use super::kept::Kept;
+use super::own::{self, Changed};
 use super::preflight::milliseconds;
 use super::seed;
 use super::seen::Source;
@@ -44,6 +45,9 @@ pub(super) fn decide(site: &Site, observed: &ObservedFleet, memory: &Memory) -> 
         return Err(fault);
     }
     let kept = Kept::of(memory)?;
+    if let Some(refusal) = own::refusal(site, database, &group, &kept) {
+        return Err(refusal);
+    }
     let work = Work { site, database, group: &group, kept: &kept };
     if let Some(silent) = work.silent() {
         decided.notes.push(silent);
@@ -59,6 +63,7 @@ pub(super) fn decide(site: &Site, observed: &ObservedFleet, memory: &Memory) -> 
         return Ok(decided);
     }
     work.differs(writer, &mut decided);
+    work.settings(&mut decided);
     let held = observed.get(&writer.host.name).map(|host| &host.held);
     if held.is_some_and(|held| held.contains(engine::unit(database.engine))) {
         decided.notes.push(work.waits(writer));
@@ -203,6 +208,30 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// What somebody has told a running server is set back; what is not taken while it runs is told.
+    fn settings(&self, decided: &mut Decided) {
+        for (name, member) in &self.group.members {
+            let (stay, back): (Vec<Changed>, Vec<Changed>) =
+                self.changed(member).into_iter().partition(|one| one.stays.is_some());
+            for one in stay {
+                let help = one.stays.as_deref().unwrap_or_default();
+                decided.notes.push(format!("the server of {name} runs with {}: {help}", one.words()));
+            }
+            if !back.is_empty() {
+                let words: Vec<String> = back.iter().map(Changed::words).collect();
+                let title = format!("set back what somebody has told the running server: {}", words.join(", "));
+                let statements: String = back.iter().map(Changed::statement).collect();
+                let script = format!("wait_up 60 && sql <<'END'\n{statements}END\n");
+                let what = ("database/settings", title, script.as_str());
+                self.act(member, Phase::Primary, what, PRIMARY, &[], ("database/settings", "as written"), decided);
+            }
+        }
+    }
+
+    fn changed(&self, member: &Member<'_>) -> Vec<Changed> {
+        own::changed(self.site, self.database, member, self.kept)
+    }
+
     /// That settings of the writer wait for its restart, and both ways to it.
     fn waits(&self, writer: &Member<'_>) -> String {
         let name = &writer.host.name;
@@ -294,16 +323,22 @@ impl<'a> Work<'a> {
 
     fn replicas(&self, writer: &Member<'a>, is_first: bool, decided: &mut Decided) -> Result<(), Diagnostic> {
         let begins = is_first && writer.is_fresh();
+        // What somebody has switched off while it runs needs no restart.
+        let gtid =
+            self.changed(writer).into_iter().find(|one| ["gtid_strict_mode", "gtid_mode"].contains(&one.name.as_str()));
+        let is_set_back = gtid.as_ref().is_some_and(|one| one.stays.is_none());
         let others = self.group.members.values().filter(|member| member.host.name != writer.host.name);
         let (mut attached, mut seeded) = (false, Vec::new());
         for member in others {
             let standing = self.group.standing(member, writer);
-            if !(begins || writer.can_be_followed()) {
-                if standing != Standing::Foreign {
-                    decided.notes.push(format!(
-                        "{} follows later: {} has to be restarted first, so that it logs by GTID and shows infra's certificate: `infra apply --restart-writer`, then `infra apply`",
-                        member.host.name, writer.host.name
-                    ));
+            if !(begins || writer.can_be_followed() || is_set_back) {
+                let (name, to) = (&member.host.name, &writer.host.name);
+                match &gtid {
+                    _ if standing == Standing::Foreign => {}
+                    Some(gtid) => decided.notes.push(format!("{name} follows later, when {to} has its {} back", gtid.name)),
+                    None => decided.notes.push(format!(
+                        "{name} follows later: {to} has to be restarted first, so that it logs by GTID and shows infra's certificate: `infra apply --restart-writer`, then `infra apply`"
+                    )),
                 }
                 continue;
             }

@@ -29,6 +29,7 @@ pub mod failover;
 pub mod group;
 pub mod gtid;
 pub mod kept;
+mod own;
 pub mod preflight;
 pub mod rejoin;
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub const OWN: &str = "infra";
 pub const ACCOUNTS: &str = "database/accounts";
 
 /// The facts of tasks that are seen anew each time, whatever was remembered of them.
-const SEEN_ANEW: [&str; 3] = ["database/writer", "database/follows", "database/fenced"];
+const SEEN_ANEW: [&str; 4] = ["database/writer", "database/follows", "database/fenced", "database/settings"];
 
 /// What begins the feature of a host that says where its binary log is, where that is not the usual place.
 const BINLOG: &str = "database/binlog:";
@@ -80,8 +80,54 @@ pub struct Seen {
     pub has_own: bool,
     /// Files of tables whose engine is not crash-safe, such as `shop/t.MYI`; the first twenty.
     pub unsafe_tables: Vec<String>,
+    /// What infra's own option files say, as they stand there.
+    #[serde(default)]
+    pub written: BTreeMap<String, String>,
+    /// Lines for the server that its option files have behind infra's own.
+    #[serde(default)]
+    pub later: Vec<Later>,
+    /// Whether its option files do not lead to infra's own.
+    #[serde(default)]
+    pub unread: bool,
     /// The server, where it answers.
     pub server: Option<Server>,
+}
+
+/// A line of an option file that is read after infra's own.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Later {
+    /// The file.
+    pub path: String,
+    /// From 1.
+    pub line: u32,
+    /// Whether it comes after the second file of infra's too.
+    pub behind_both: bool,
+    /// Whose it is: `mysqld`, `mariadbd-10.11`.
+    pub group: String,
+    /// The name, as it is spelled there.
+    pub name: String,
+    /// The value; empty where there is none.
+    pub value: String,
+}
+
+/// A value that a server runs with for another reason than its option files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// The setting.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+    /// The reason.
+    pub origin: Origin,
+}
+
+/// Why a server runs with a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Origin {
+    /// Somebody, or infra, has told it so by `SET GLOBAL`.
+    Statement,
+    /// It was started so.
+    Command,
 }
 
 /// A server that answers.
@@ -210,6 +256,12 @@ pub struct Now {
     /// Whether the server carries events out.
     #[serde(default)]
     pub schedules: bool,
+    /// What it runs with for another reason than its option files.
+    #[serde(default)]
+    pub running: Vec<Running>,
+    /// What `SET PERSIST` has it take at every start, by name.
+    #[serde(default)]
+    pub persisted: Vec<(String, String)>,
     /// The host from which it fetches, for a moment, what it has lost in a crash.
     #[serde(default)]
     pub fetches: Option<String>,
@@ -310,6 +362,19 @@ fn read(answer: &str, observed: &mut Observed) {
             "restart" => {
                 now.restart_ms = at(0).and_then(|micros| micros.parse::<u64>().ok()).map(|micros| micros / 1000);
             }
+            "option" => {
+                if let [rank, path, line, group, name, value] = rest {
+                    if rank == "0" {
+                        seen.written.insert(name.clone(), value.clone());
+                        continue;
+                    }
+                    let (line, behind_both) = (line.parse().unwrap_or_default(), rank == "2");
+                    let (path, group) = (path.clone(), group.clone());
+                    let (name, value) = (name.clone(), value.clone());
+                    seen.later.push(Later { path, line, behind_both, group, name, value });
+                }
+            }
+            "unread" => seen.unread = true,
             "fetches" => now.fetches = at(0).cloned(),
             "down" => now.down = at(0).cloned(),
             "server" if rest.len() > 1 && seen.server.is_none() => {
@@ -413,6 +478,17 @@ fn told(tag: &str, rest: &[String], engine: Engine, server: &mut Server, now: &m
             }
         }
         "size" => now.size = number(at(0)),
+        "running" => {
+            if let [name, value, origin] = rest {
+                let origin = if origin.starts_with("COMMAND") { Origin::Command } else { Origin::Statement };
+                now.running.push(Running { name: name.clone(), value: value.clone(), origin });
+            }
+        }
+        "persisted" => {
+            if let [name, value] = rest {
+                now.persisted.push((name.clone(), value.clone()));
+            }
+        }
         "unfenced" => now.unfenced.extend(at(0).cloned()),
         "event" => {
             if let [name, definer, scheduler] = rest {
@@ -538,6 +614,68 @@ mod tests {
             assert_eq!(server_id(&asked(&format!("{}{more}", server(log))).facts), expected, "{log} {more}");
         }
         assert_eq!(ask("engine\tmariadb\nfetches\tdb2\n").1.unwrap().fetches.as_deref(), Some("db2"));
+    }
+
+    #[test]
+    fn option_files_are_read_as_the_server_reads_them() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = "etc/mysql/mariadb.conf.d";
+        let line = "[client]\nport=1\n[mariadbd]\n# own\nsync-binlog = 0 # why\n\nskip-name-resolve\n";
+        for (path, text) in [
+            ("usr/sbin/mariadbd", ""),
+            ("etc/passwd", "root:x:0:0::/root:/bin/sh\nmysql:x:101:101:MySQL:/srv/home:/bin/false\n"),
+            ("etc/my.cnf", line),
+            (
+                "etc/mysql/my.cnf",
+                "!includedir /etc/mysql/conf.d/\n!includedir /etc/mysql/mariadb.conf.d/\n[mysqld]\nread_only=0\n!include /srv/it's/one\n",
+            ),
+            ("etc/mysql/conf.d/zz.cnf", line),
+            (&format!("{folder}/50-server.cnf"), line),
+            (&format!("{folder}/98-infra.cnf"), line),
+            (&format!("{folder}/98-own.cnf"), "!includedir /srv/it's/more\n[mariadbd]\na=1\n"),
+            (&format!("{folder}/99-infra-live.cnf"), line),
+            (&format!("{folder}/zz-own.cnf"), &format!("{line}wsrep_sst_auth=a:b\n[mariadbd-11.8]\nb=\"2\"\n")),
+            (&format!("{folder}/zz-own.bak"), line),
+            ("srv/it's/one", "[server]\nc=3\n"),
+            ("srv/it's/more/x.cnf", "[mariadb]\nd=4\n"),
+            ("srv/home/.my.cnf", "[client]\npassword=e\n[mysqld]\nf\n"),
+        ] {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        std::fs::create_dir_all(root.path().join("var/lib/mysql")).unwrap();
+        let seen = || {
+            let output =
+                std::process::Command::new("sh").args(["-c", &script()]).current_dir(root.path()).output().unwrap();
+            let answer = String::from_utf8(output.stdout).unwrap();
+            assert!(!answer.contains("a:b"), "{answer}");
+            ask(&answer).0.unwrap()
+        };
+        let found = seen();
+        let lines = found.later.iter().map(|one| {
+            let Later { path, line, behind_both, group, name, value } = one;
+            format!("{path}:{line} {} [{group}] {name}={value}", if *behind_both { "both" } else { "one" })
+        });
+        let own = "/etc/mysql/mariadb.conf.d";
+        assert_eq!(
+            lines.collect::<Vec<_>>(),
+            [
+                "/srv/it's/more/x.cnf:2 one [mariadb] d=4".to_owned(),
+                format!("{own}/98-own.cnf:3 one [mariadbd] a=1"),
+                format!("{own}/zz-own.cnf:5 both [mariadbd] sync-binlog=0"),
+                format!("{own}/zz-own.cnf:7 both [mariadbd] skip-name-resolve="),
+                format!("{own}/zz-own.cnf:10 both [mariadbd-11.8] b=\"2\""),
+                "/etc/mysql/my.cnf:4 both [mysqld] read_only=0".to_owned(),
+                "/srv/it's/one:2 both [server] c=3".to_owned(),
+                "/srv/home/.my.cnf:4 both [mysqld] f=".to_owned(),
+            ]
+        );
+        assert!(!found.unread);
+        assert_eq!((found.written.len(), found.written["sync-binlog"].as_str()), (2, "0"));
+        std::fs::write(root.path().join("etc/mysql/my.cnf"), "[mysqld]\nread_only=0\n").unwrap();
+        let found = seen();
+        assert!(found.unread && found.later.is_empty(), "{found:?}");
     }
 
     #[test]

@@ -9,9 +9,9 @@ use super::engine::Flavor;
 use super::kept::Kept;
 use super::{FOLDER, NAME, seen, server_id};
 use crate::base::diagnostic::{Diagnostic, did_you_mean};
-use crate::inventory::site::{Database, Engine, Host, SemiSync};
+use crate::inventory::site::{Database, Engine, Host, SemiSync, Site};
 use crate::inventory::variables;
-use crate::plan::state::{Access, Check, File, Folder, Follow, Phase, Version};
+use crate::plan::state::{Access, Check, Facts, File, Folder, Follow, Phase, Version};
 use crate::service::Context;
 use crate::service::claims::Claims;
 use crate::service::render::{Template, template};
@@ -190,6 +190,11 @@ const TABLE: &[Row] = &[
     row(LOGS, both("long_query_time"), Fixed("1"), Live),
 ];
 
+/// The file of what a server reads when it starts.
+pub(super) const FIRST: &str = "98-infra.cnf";
+/// The file of what it takes while it runs.
+pub(super) const SECOND: &str = "99-infra-live.cnf";
+
 /// Where the server's own logs are. A server without it has no log of slow statements, and refuses to be told of one.
 const LOG_FOLDER: &str = "/var/log/mysql";
 
@@ -338,7 +343,7 @@ fn log_folder(engine: Engine, distribution: &str) -> Option<Folder> {
 }
 
 /// As it stands in an option file, and as `SET GLOBAL` takes it, which knows no `8G`.
-fn written(value: &str) -> String {
+pub(super) fn written(value: &str) -> String {
     let split = value.len().saturating_sub(1);
     let power = match value.get(split..).map(str::to_ascii_uppercase).as_deref() {
         Some("K") => 10,
@@ -362,11 +367,8 @@ pub(super) fn want(
     flavor: Flavor,
     out: &mut Claims,
 ) -> Result<(), Diagnostic> {
-    let (site, host) = (context.site, context.host);
-    // A host keeps the number that it had, also one that it had before infra.
-    let kept = Kept::of(context.memory)?.server_ids.get(&host.name).copied();
-    let id = kept.or_else(|| seen::server_id(context.facts)).unwrap_or_else(|| server_id(site, &host.name));
-    let mut files = match files(flavor, database, host, id, memory(context)) {
+    let host = context.host;
+    let files = match of_host(context.site, database, host, context.facts, &Kept::of(context.memory)?) {
         Ok(files) => files,
         Err(refused) => {
             for one in refused {
@@ -379,13 +381,6 @@ pub(super) fn want(
         out.refuse(refused);
         return Ok(());
     }
-    // A server that was there before infra goes on with the log that it has: its replicas stand at a place in it.
-    if let Some(path) = seen::binlog(context.facts) {
-        let lines = files.start.iter_mut().flat_map(|part| &mut part.lines);
-        for line in lines.filter(|line| line.name == "log_bin") {
-            path.clone_into(&mut line.value);
-        }
-    }
     if let Some(folder) = log_folder(flavor.engine, &context.facts.distribution) {
         out.folder(LOG_FOLDER, folder)?;
     }
@@ -394,8 +389,8 @@ pub(super) fn want(
         Engine::Mysql => "mysqld",
     };
     for (name, follow, about, parts) in [
-        ("98-infra.cnf", Follow::Confirm, "what the server reads when it starts", &files.start),
-        ("99-infra-live.cnf", Follow::Set, "what the server takes while it runs", &files.live),
+        (FIRST, Follow::Confirm, "what the server reads when it starts", &files.start),
+        (SECOND, Follow::Set, "what the server takes while it runs", &files.live),
     ] {
         let body = context.render(TEMPLATE.name, &Model { group, about, parts })?;
         let then = BTreeMap::from([(flavor.unit().to_owned(), follow)]);
@@ -416,9 +411,63 @@ pub(super) fn want(
     Ok(())
 }
 
+/// The lines of both files of a host.
+fn of_host(
+    site: &Site,
+    database: &Database,
+    host: &Host,
+    facts: &Facts,
+    kept: &Kept,
+) -> Result<Files, Vec<Diagnostic>> {
+    // A host keeps the number that it had, also one that it had before infra.
+    let kept = kept.server_ids.get(&host.name).copied();
+    let id = kept.or_else(|| seen::server_id(facts)).unwrap_or_else(|| server_id(site, &host.name));
+    let mut files = files(Flavor::of(database, facts), database, host, id, memory(facts))?;
+    // A server that was there before infra goes on with the log that it has: its replicas stand at a place in it.
+    if let Some(path) = seen::binlog(facts) {
+        let lines = files.start.iter_mut().flat_map(|part| &mut part.lines);
+        for line in lines.filter(|line| line.name == "log_bin") {
+            path.clone_into(&mut line.value);
+        }
+    }
+    Ok(files)
+}
+
+/// What one of the files says of a setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Told {
+    /// The value.
+    pub value: String,
+    /// Whether it stands in the second file.
+    pub live: bool,
+    /// Whether the inventory has given it.
+    pub given: bool,
+}
+
+/// What both files of a host say, by name. What is loaded beside others is not among it, and where the files are refused there is nothing.
+pub(super) fn told(
+    site: &Site,
+    database: &Database,
+    host: &Host,
+    facts: &Facts,
+    kept: &Kept,
+) -> BTreeMap<String, Told> {
+    let Ok(files) = of_host(site, database, host, facts, kept) else { return BTreeMap::new() };
+    let all = [(false, files.start), (true, files.live)].into_iter();
+    let lines =
+        all.flat_map(|(live, parts)| parts.into_iter().flat_map(|part| part.lines).map(move |line| (live, line)));
+    lines
+        .filter(|(_, line)| line.name != "plugin_load_add")
+        .map(|(live, Line { name, value })| {
+            let given = database.settings.contains_key(&name);
+            (name, Told { value, live, given })
+        })
+        .collect()
+}
+
 /// The host's memory, MiB; that of a small machine where it is not known.
-fn memory(context: &Context<'_>) -> u64 {
-    match context.facts.memory {
+fn memory(facts: &Facts) -> u64 {
+    match facts.memory {
         0 => SMALL,
         memory => memory,
     }
@@ -431,7 +480,6 @@ mod tests {
 
     use super::*;
     use crate::inventory::load::load_text;
-    use crate::inventory::site::Site;
 
     const FLAVORS: [(Engine, Version, Column); 5] = [
         (Engine::Mysql, Version(8, 0, 43), Column::Mysql80),

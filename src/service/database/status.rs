@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::group::{Group, Member, Standing};
 use super::kept::Kept;
+use super::own;
 use super::preflight::milliseconds;
 use super::seen::Now;
 use crate::base::net::HostName;
@@ -154,6 +155,9 @@ impl View {
         let around = Around { database, group: &group, away, alone: hosts.len() == 1, silent };
         for host in &hosts {
             troubles.host(&around, host);
+        }
+        for member in group.members.values() {
+            troubles.settings(site, database, member, kept);
         }
         troubles.0.sort_by_key(|trouble| trouble.minor);
         Self {
@@ -388,6 +392,18 @@ impl Troubles {
         if let Some(free) = view.free.filter(|free| *free < FREE) {
             let what = format!("its data folder has {} left", super::preflight::bytes(free));
             self.add(host, false, what, "make room, or give it a larger disk");
+        }
+    }
+
+    /// What a server runs with, or would be started with, in place of what infra has written.
+    fn settings(&mut self, site: &Site, database: &Database, member: &Member<'_>, kept: &Kept) {
+        let host = Some(&member.host.name);
+        for one in own::overruled(site, database, member, kept) {
+            self.add(host, false, one.what, one.help);
+        }
+        for one in own::changed(site, database, member, kept) {
+            let help = one.stays.clone().unwrap_or_else(|| "`infra apply` sets it back".to_owned());
+            self.add(host, false, format!("its server runs with {}, as somebody has told it", one.words()), help);
         }
     }
 

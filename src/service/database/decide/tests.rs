@@ -7,7 +7,7 @@ use crate::inventory::load::load_text;
 use crate::inventory::site::Engine;
 use crate::plan::state::Observed;
 use crate::service::database::gtid::Gtid;
-use crate::service::database::seen::{NOW, Now, SEEN, Seen, Server, Source, Threads, Written};
+use crate::service::database::seen::{Later, NOW, Now, Origin, Running, SEEN, Seen, Server, Source, Threads, Written};
 use crate::service::platform;
 use proptest::prelude::*;
 
@@ -43,6 +43,7 @@ fn set_up(id: u32, epoch: u64, writer: &str) -> (Seen, Now) {
     let (mut seen, mut now) = packaged();
     seen.schemas.insert("shop".into());
     seen.has_own = true;
+    seen.written = [("gtid_strict_mode", "ON"), ("sync_binlog", "1")].map(|(a, b)| (a.to_owned(), b.to_owned())).into();
     if let Some(server) = &mut seen.server {
         server.server_id = id;
         (server.log_bin, server.gtid, server.read_only, server.has_tables) = (true, true, true, true);
@@ -207,7 +208,7 @@ fn the_longest_restart_is_told_and_remembered() {
 /// How the whole group is broken, and what is done and told then.
 type Broken = (&'static str, fn(&mut [Host; 3]), &'static [&'static str]);
 
-const BROKEN: [Broken; 23] = [
+const BROKEN: [Broken; 26] = [
     ("a replica was stopped", |h| server(&mut h[1]).sources[0].started = false, &["db2 replica: follow db1 again"]),
     (
         "a replica is not fenced",
@@ -326,6 +327,47 @@ const BROKEN: [Broken; 23] = [
         "a replica is older than its source",
         |h| server(&mut h[0]).version = "11.8.9-MariaDB".into(),
         &["error: db2 has version 10.11.19, which is older than the 11.8.9 of db1, which writes"],
+    ),
+    (
+        "somebody has told the writer something else, so that nobody could follow it",
+        |h| {
+            server(&mut h[0]).gtid = false;
+            let (name, value) = ("gtid_strict_mode".to_owned(), "OFF".to_owned());
+            h[0].as_mut().unwrap().1.running.push(Running { name, value, origin: Origin::Statement });
+            server(&mut h[1]).sources[0].started = false;
+        },
+        &[
+            "db1 primary: set back what somebody has told the running server: gtid_strict_mode = OFF (infra: ON)",
+            "db2 replica: follow db1 again",
+        ],
+    ),
+    (
+        "a server is started with an option",
+        |h| {
+            let (name, value) = ("sync_binlog".to_owned(), "0".to_owned());
+            h[1].as_mut().unwrap().1.running.push(Running { name, value, origin: Origin::Command });
+        },
+        &[
+            "the server of db2 runs with sync_binlog = 0 (infra: 1): take it out of what starts it: `systemctl cat mariadb.service`, then restart it",
+        ],
+    ),
+    (
+        "option files that decide in place of infra's",
+        |h| {
+            let line = |name: &str, value: &str| Later {
+                path: "/etc/mysql/conf.d/own.cnf".into(),
+                line: 2,
+                behind_both: true,
+                group: "mysqld".into(),
+                name: name.into(),
+                value: value.into(),
+            };
+            h[1].as_mut().unwrap().0.later = vec![line("read_only", "0"), line("sort_buffer_size", "4M")];
+            h[2].as_mut().unwrap().0.later = vec![line("sync_binlog", "0")];
+        },
+        &[
+            "error: db2: `/etc/mysql/conf.d/own.cnf:2` says `read_only = 0`, and is read after `/etc/mysql/mariadb.conf.d/98-infra.cnf`, which says `read_only = ON`; db3: `/etc/mysql/conf.d/own.cnf:2` says `sync_binlog = 0`, and is read after `/etc/mysql/mariadb.conf.d/99-infra-live.cnf`, which says `sync_binlog = 1`",
+        ],
     ),
     (
         "the writer's own agent fetches what a crash has taken",

@@ -6,6 +6,7 @@ SELECT 'heartbeat' AS `-`, TIMESTAMPDIFF(MICROSECOND, at, UTC_TIMESTAMP(6)), wri
 SHOW ALL SLAVES STATUS;
 SELECT 'gtid' AS `-`, @@gtid_current_pos, @@gtid_binlog_state;
 SELECT 'status' AS `-`, variable_name, variable_value FROM information_schema.global_status WHERE variable_name IN ('Rpl_semi_sync_master_status', 'Rpl_semi_sync_master_clients', 'Ssl_server_not_after', 'Uptime');
+SELECT 'running' AS `-`, LOWER(variable_name), LEFT(global_value, 200), global_value_origin FROM information_schema.system_variables WHERE global_value_origin IN ('SQL', 'COMMAND-LINE') AND global_value IS NOT NULL AND variable_name NOT REGEXP 'PASS|AUTH|TOKEN|SECRET';
 SELECT 'replica' AS `-`, host FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%';
 SELECT 'sessions' AS `-`, COUNT(*) FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND user NOT LIKE 'infra\_%' AND user NOT IN ('system user', 'event_scheduler') AND command NOT LIKE 'Binlog Dump%' AND command <> 'Daemon';
 SELECT 'size' AS `-`, SUM(file_size) FROM information_schema.innodb_sys_tablespaces;

@@ -9,6 +9,8 @@ SHOW REPLICA STATUS;
 SELECT 'gtid' AS `-`, @@GLOBAL.gtid_executed, @@GLOBAL.gtid_executed;
 SELECT 'purged' AS `-`, @@GLOBAL.gtid_purged;
 SELECT 'status' AS `-`, variable_name, variable_value FROM performance_schema.global_status WHERE variable_name IN ('Rpl_semi_sync_source_status', 'Rpl_semi_sync_source_clients', 'Ssl_server_not_after', 'Uptime');
+SELECT 'running' AS `-`, variable_name, LEFT(variable_value, 200), variable_source FROM performance_schema.variables_info JOIN performance_schema.global_variables USING (variable_name) WHERE variable_source IN ('DYNAMIC', 'COMMAND_LINE') AND variable_name NOT REGEXP 'pass|auth|token|secret';
+SELECT 'persisted' AS `-`, variable_name, LEFT(variable_value, 200) FROM performance_schema.persisted_variables WHERE variable_name NOT REGEXP 'pass|auth|token|secret';
 SELECT 'replica' AS `-`, host FROM performance_schema.processlist WHERE command LIKE 'Binlog Dump%';
 SELECT 'sessions' AS `-`, COUNT(*) FROM performance_schema.processlist WHERE id <> CONNECTION_ID() AND user NOT LIKE 'infra\_%' AND user NOT IN ('system user', 'event_scheduler') AND command NOT LIKE 'Binlog Dump%' AND command <> 'Daemon';
 SELECT 'size' AS `-`, SUM(file_size) FROM information_schema.innodb_tablespaces;

@@ -24,6 +24,52 @@ case $first in *[!-a-zA-Z0-9._]*) first='' ;; esac
 set -- $(stat -f -c '%a %S' var/lib/mysql)
 printf 'free\t%s\n' "$((${1:-0} * ${2:-0}))"
 [ "$engine" != none ] || exit 0
+# The option files in the order in which the server reads them (both manuals, «Using Option Files»): lines for the server of infra's own
+# two files, with a 1 those that come after the first of them, and with a 2 those that come after both. What may be a secret stays here.
+case $engine in
+mariadb) ours='-v folder=etc/mysql/mariadb.conf.d -v first=98-infra.cnf -v second=99-infra-live.cnf' ;;
+*) ours='-v folder=etc/mysql/mysql.conf.d -v first=zz-98-infra.cnf -v second=zz-99-infra-live.cnf' ;;
+esac
+LC_ALL=C awk $ours '
+	function bare(text) { sub(/^[ \t\r]+/, "", text); sub(/[ \t\r]+$/, "", text); return text }
+	function below(path) { sub(/^\/+/, "", path); sub(/\/+$/, "", path); return path }
+	function all_of(path, depth,   quoted, list, name) {
+		quoted = path
+		gsub(/\047/, "\047\\\047\047", quoted)
+		list = "ls \047" quoted "\047 2>/dev/null"
+		while ((list | getline name) > 0) {
+			if (path == folder) { rank = name > second ? 2 : name > first; own = name == first || name == second }
+			if (name ~ /\.cnf$/) take(path "/" name, depth)
+			own = 0
+		}
+		close(list)
+		if (path == folder) rank = 2
+	}
+	function take(path, depth,   line, number, group, at, name, value) {
+		while (depth < 10 && (getline line < path) > 0) {
+			number++
+			line = bare(line)
+			if (line ~ /^!includedir[ \t]/) all_of(below(bare(substr(line, 12))), depth + 1)
+			else if (line ~ /^!include[ \t]/) take(below(bare(substr(line, 9))), depth + 1)
+			else if (line ~ /^\[/) { group = line; gsub(/^\[[ \t]*|[ \t]*\].*$/, "", group) }
+			else if ((rank || own) && line !~ /^([#;!]|$)/ && group ~ /^(mysqld|server|mariadbd?|client-server|galera)(-[0-9.]+)?$/) {
+				at = index(line, "=")
+				name = bare(at ? substr(line, 1, at - 1) : line)
+				value = at ? bare(substr(line, at + 1)) : ""
+				sub(/[ \t]+#.*$/, "", value)
+				if (tolower(name) !~ /pass|auth|token|secret/ && told++ < 400)
+					printf "option\t%d\t/%s\t%d\t%s\t%s\t%s\n", own ? 0 : rank, path, number, group, name, substr(value, 1, 200)
+			}
+		}
+		close(path)
+	}
+	BEGIN {
+		take("etc/my.cnf", 0)
+		take("etc/mysql/my.cnf", 0)
+		if (!rank) print "unread"
+		while ((getline line < "etc/passwd") > 0) if (split(line, of, ":") > 5 && of[1] == "mysql") home = below(of[6])
+		if (home != "") take(home "/.my.cnf", 0)
+	}'
 [ -S run/mysqld/mysqld.sock ] || { printf 'down\tit does not run\n'; exit 0; }
 # How long its last restart took, from the first moment in which it ended to the one in which it answered, in microseconds; not of a
 # server that was down for a while in between.
