@@ -4,7 +4,7 @@
 #   reader   it is a replica that runs, and no further behind than the inventory allows
 #   epoch    the epoch, the writer that it names, and whether this server is `open` to writes or `fenced`
 # What is not known for certain is not there. Once after each start of the server it also opens the writer, or starts a replica, where
-# the whole group agrees on that. It never changes who writes.
+# the whole group agrees on that; and it fences a writer whose place another host has taken. It never changes who writes.
 {{ dialect }}
 me={{ host }}
 unit={{ unit }}
@@ -248,6 +248,24 @@ start_replica() {
 	waits "it follows $source, which is no host of the group: infra apply"
 }
 
+# Another host was made the writer while nobody could reach this one: as soon as a host of the group says so, it takes no more writes.
+# By then the programs of the fleet may be led elsewhere, and whoever still writes here writes what nobody else will have.
+step_down() {
+	local peer what value more sql_limit=10
+	for peer in "${peers[@]}"; do
+		of_peer "$peer"
+		while IFS=$'\t' read -r what value more; do
+			[ "$what" = role ] && [ "$value" -gt "$epoch" ] && [ "$more" != "$me" ] || continue
+			# Asked once more: it may have been made the writer again meanwhile.
+			[ "$(sql "SELECT COUNT(*) FROM infra.role WHERE epoch < $value AND NOT @@GLOBAL.read_only")" = 1 ] || continue
+			echo "takes no more writes: $name names $more as the writer of epoch $value, after this host in $epoch"
+			{ patient_sql 3 && fence_sql; } | sql
+			kill_clients
+			return
+		done < <(echo "$role_question" | sql_at "$at" 2>/dev/null)
+	done
+}
+
 # What is done once after a start of the server, by a process of its own, as other hosts may be slow.
 begin() {
 	if [ "$writer" = "$me" ]; then open_writer; else start_replica; fi || return 1
@@ -274,7 +292,7 @@ settle() {
 
 # where the server takes writes now, where it does not, and where that is not known
 declare -A wait=([1]="$(await_change 0)" [0]="$(await_change 1)" [unknown]='DO 0')
-asker='' beater='' open='' started='' settled='' starter='' again=0
+asker='' beater='' open='' started='' settled='' starter='' again=0 looker='' look=0
 connect
 while :; do
 	# The server itself waits, so that a change is seen at once and nothing else costs much.
@@ -284,6 +302,10 @@ while :; do
 			beat
 			wait_for_replica
 			! misses_replica || cut_silent
+			if [ "$SECONDS" -ge "$look" ] && ! { [ -n "$looker" ] && kill -0 "$looker" 2>/dev/null; }; then
+				step_down &
+				looker=$! look=$((SECONDS + 10))
+			fi
 		fi
 		[ -n "$started" ] || started=$(systemctl show -p InvocationID --value "$unit")
 		[ -z "$epoch" ] || [ "$settled" = "$started" ] || settle

@@ -63,7 +63,7 @@ fn one_writer_that_can_fail_without_losing_a_row() {
     }
     let table = "CREATE TABLE acked (id BIGINT AUTO_INCREMENT PRIMARY KEY, app VARCHAR(20), i INT, KEY (app, i))";
     bench.sh("app1", &format!("mariadb --defaults-file=/etc/infra/db/shop.cnf shop -e '{table}'")).expect(0);
-    let all: [Check<Bench>; 8] = [
+    let all: [Check<Bench>; 9] = [
         ("a dry run changes nothing", dry_run),
         ("switchovers in turn, under load", switchovers),
         ("two operators at once", two_operators),
@@ -71,6 +71,7 @@ fn one_writer_that_can_fail_without_losing_a_row() {
         ("the link between the databases is cut", link_cut),
         ("a replica goes without a word and is back at once", replica_lost),
         ("the writer's host loses its power", power_cut),
+        ("a writer that a network has cut off fences itself when it is back", cut_off),
         ("a former writer has rows of its own", parted),
     ];
     checks::run(&bench, &all, |bench| {
@@ -347,6 +348,30 @@ fn parted(bench: &Bench) {
     let said = bench.infra(&["db", "rejoin", dead, "--yes-wipe", dead]).expect(0);
     assert!(said.err.contains("does not come back") && said.err.contains("follows the writer again"), "{}", said.err);
     assert_eq!([alone(dead), alone(to)], ["0", "0"]);
+    nothing_to_do(bench);
+    wait("all is well", Duration::from_secs(30), || (bench.infra(&["db", "status"]).code == 0).then_some(()));
+}
+
+/// It takes writes as long as it hears of nobody, and no longer.
+fn cut_off(bench: &Bench) {
+    let (old, to) = (writer(bench), other(writer(bench)));
+    let cut = "nft -f - <<'END'
+table inet cut {
+	chain in { type filter hook input priority -500; policy drop; iif lo accept; }
+	chain out { type filter hook output priority -500; policy drop; oif lo accept; }
+}
+END";
+    bench.sh(old, cut).expect(0);
+    bench.infra(&["db", "failover", to, "--yes"]).expect(0);
+    // Whoever asks in the moment in which it fences itself is cut.
+    let open = || bench.sh(old, "mariadb -NBe 'SELECT NOT @@read_only'").out;
+    assert_eq!(open(), "1\n", "nobody has told it");
+    bench.sh(old, "nft delete table inet cut").expect(0);
+    wait("it takes no more writes", Duration::from_secs(60), || (open() == "0\n").then_some(()));
+    let told = bench.sh(old, "journalctl -q -o cat -u infra-db-role | grep 'takes no more writes: '").expect(0).out;
+    assert!(told.contains(&format!("{to} names {to} as the writer of epoch ")), "{told}");
+    assert_eq!(writer(bench), to);
+    bench.infra(&["db", "rejoin", old, "--yes-wipe", old]).expect(0);
     nothing_to_do(bench);
     wait("all is well", Duration::from_secs(30), || (bench.infra(&["db", "status"]).code == 0).then_some(()));
 }
