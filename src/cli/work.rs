@@ -452,12 +452,15 @@ impl<'a> Work<'a> {
         options: &Options,
         looked: f64,
     ) -> Result<Outcome, Stop> {
-        // A run that takes back what failed in itself is brought again by another apply.
-        let is_own_back = options.restores.is_some() && options.run != self.options.run;
         let observed = &prepared.survey.observed;
         let changed: Vec<&HostName> = prepared.plan.changed().collect();
         let is_first = |host: &&HostName| observed.get(*host).is_some_and(|seen| seen.manifest.is_empty());
-        self.undoable.set(!changed.is_empty() && !changed.iter().any(is_first) && !is_own_back);
+        // A part with certificates alone never goes back, and one that took this run back leaves nothing to take back.
+        if options.run == self.options.run {
+            self.undoable.set(!changed.is_empty() && !changed.iter().any(is_first));
+        } else if options.restores.is_some() {
+            self.undoable.set(false);
+        }
         self.carried_out(&issued.materials, prepared, options, looked)
     }
 
