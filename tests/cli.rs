@@ -48,8 +48,14 @@ fn every_shell_has_a_completion_and_every_verb_a_page() {
     let dir = tempfile::tempdir().unwrap();
     let pages = dir.path().join("pages");
     assert!(output(&["man", "--to", pages.to_str().unwrap()]).status.success());
-    for page in ["infra.1", "infra-apply.1", "infra-firewall-explain.1", "infra-lab-up.1"] {
-        assert!(pages.join(page).exists(), "{page}");
+    for (page, heading) in [
+        ("infra.1", ".SH EXIT STATUS\n"),
+        ("infra-apply.1", ".SH EXAMPLES\n"),
+        ("infra-firewall-explain.1", ".SH EXAMPLES\n"),
+        ("infra-lab-up.1", ".SH EXAMPLES\n"),
+    ] {
+        let text = std::fs::read_to_string(pages.join(page)).unwrap();
+        assert!(text.contains(heading) && !text.contains("EXTRA"), "{page}");
     }
 }
 

@@ -114,16 +114,18 @@ pub(super) fn undrain(args: &Undrain, global: &Global, services: Services, repor
     away::admit(host)?;
     let command = format!("infra undrain {host} {}", args.inventory.inventory.display(), host = host.name);
     let (mut turn, looked) = Turn::begin(&site, host, command, args.timeout, global, services, reporter)?;
-    if looked.observed().get(&host.name).and_then(away::mark).is_none() {
+    let is = if looked.observed().get(&host.name).and_then(away::mark).is_none() {
         reporter.note(&format!("{} is not drained", host.name));
+        "in traffic"
     } else {
         let code = turn.carry_out(looked, away::come_back(host))?;
         if code != exit::DONE {
             return Ok(code);
         }
-    }
+        "back in traffic"
+    };
     let left = turn.wait(&away::returning(&site, host), "before it is said to be back");
-    turn.tell(false, &left, &format!("{} is back in traffic: all who lead to it see that it is well", host.name))?;
+    turn.tell(false, &left, &format!("{} is {is}: all who lead to it see that it is well", host.name))?;
     let help = [
         "it gets requests by itself as soon as it is well: `infra status` says what is wrong with it".to_owned(),
         format!("`infra drain {}` keeps them away from it again", host.name),

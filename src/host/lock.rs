@@ -87,6 +87,10 @@ pub fn take_orders(transport: &mut dyn Transport, who: &str, run: &str) -> Resul
     Ok(hold(transport, &Script::new("take the lock of orders", text))?.0)
 }
 
+/// How long a run waits for one that began after it and has a host that it needs, seconds: until that one was refused by another host
+/// (two of these), and has given back what it has.
+const GIVES_WAY: u32 = 12;
+
 /// How often the host looks whether the holder is still there, and says a word to it, seconds.
 const LOOK: u32 = 10;
 
@@ -96,7 +100,7 @@ const SILENT: u32 = 8;
 
 /// Holds the file `lock` and says in `holder` by whom; `first` is done before that, and `then` behind it.
 fn script(lock: &str, holder: &str, (first, then): (&str, &str), who: &str, run: &str) -> String {
-    let quoted = quote(who);
+    let (quoted, name) = (quote(who), quote(run));
     format!(
         r#"umask 077
 infra="$ROOT/var/lib/infra"
@@ -107,8 +111,14 @@ real_way /var/lib/infra/{lock} && own_records {lock} {holder} step.lock unfinish
 mkdir -p "$infra" || exit 1
 exec 9>>"$infra/{lock}"
 before=$(head -n 1 "$infra/{holder}" 2>/dev/null)
+# later: the run that has the lock began after ours (names of runs sort as time does). Where two begin at the same moment, each may
+# have hosts that the other needs: the later one is refused and gives them back, and the earlier one waits for that.
+later() {{
+	other=$(sed -n '1s/.*, run //p' "$infra/{holder}" 2>/dev/null) &&
+		[ "$(printf '%s\n' "$other" {name} | LC_ALL=C sort | tail -n 1)" != {name} ]
+}}
 # A moment of patience: the lock of a run that has just ended is about to be free.
-if ! flock -w 2 9; then
+if ! flock -w 2 9 && ! {{ later && flock -w {GIVES_WAY} 9; }}; then
 	emit held "$(head -n 1 "$infra/{holder}" 2>/dev/null)" && echo
 	exit 0
 fi

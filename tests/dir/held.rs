@@ -124,7 +124,7 @@ fn what_changes_by_itself_or_for_no_decision_overtakes_nothing() {
 
 fn hold(world: &World, host: &str) -> Box<dyn Hold> {
     let mut transport = world.machines[&name(host)].transport();
-    match lock::take(transport.as_mut(), "other@there", "20261123T000001").unwrap() {
+    match lock::take(transport.as_mut(), "other@there", "20261122T000001").unwrap() {
         Locked::Ours(hold) => hold,
         Locked::Held(by) => panic!("{by}"),
     }
@@ -148,6 +148,28 @@ fn a_needed_host_that_another_run_holds_stops_all() {
     drop(others);
     world.executed(planned(&world, &["a"]));
     assert_eq!(world.leaders(), ["a"]);
+}
+
+/// Of two runs that have a host each and need both, the earlier one gets them.
+#[test]
+fn the_later_run_gives_way() {
+    let world = World::new();
+    let take = |host: &str, run: &str| {
+        let mut transport = world.machines[&name(host)].transport();
+        lock::take(transport.as_mut(), "other@there", run).unwrap()
+    };
+    let (earlier, later) = ("20261123T000001-zzzzzz", "20261123T000002-aaaaaa");
+    let (Locked::Ours(_a), Locked::Ours(b)) = (take("a", earlier), take("b", later)) else { panic!() };
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| take("b", earlier));
+        let Locked::Held(by) = take("a", later) else { panic!("the later one got what the earlier one has") };
+        assert!(by.contains(&format!("run {earlier}")), "{by}");
+        drop(b);
+        assert!(matches!(waits.join().unwrap(), Locked::Ours(_)));
+    });
+    // Nobody waits for long.
+    let Locked::Ours(_b) = take("b", later) else { panic!() };
+    assert!(matches!(take("b", earlier), Locked::Held(_)));
 }
 
 #[test]

@@ -138,7 +138,10 @@ fn drain(bench: &Bench, host: &str) -> Said {
 
 fn undrain(bench: &Bench, host: &str) {
     let said = bench.infra(&["undrain", host]).expect(0);
-    assert!(said.out.contains(&format!("{host} is back in traffic")), "{said:?}");
+    assert!(
+        said.out.contains(&format!("{host} is ")) && said.out.contains("in traffic: all who lead to it"),
+        "{said:?}"
+    );
 }
 
 /// How many requests a host's front has had.

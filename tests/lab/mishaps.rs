@@ -71,13 +71,12 @@ fn the_link_breaks(world: &World) {
     world.ca.does(&json!({ "hang": "newOrder" }));
     let mut holder = spawn(&world.bench, &["cert", "renew", "--force", SITE]);
     wait("the order hangs", Duration::from_secs(30), || (world.ca.waiting() > waiting).then_some(()));
-    // Only the connections of that run: the next ones have other ports.
-    let cut =
-        "ports=$(ss -Htn state established '( dport = :22 )' | sed -n 's/.*:\\([0-9]*\\) .*:22 *$/\\1/p' | paste -sd ,)
-        [ -n \"$ports\" ] || exit 1
+    // Only the connections of that run: by both ends, as the next ones to another host may get a port of these.
+    let cut = "ends=$(ss -4Htn state established '( dport = :22 )' | sed -n 's/.*:\\([0-9]*\\)  *\\([0-9.]*\\):22 *$/\\2 . \\1/p' | paste -sd ,)
+        [ -n \"$ends\" ] || exit 1
         nft \"table inet cut {
-            chain out { type filter hook output priority 0; tcp sport { $ports } tcp dport 22 drop; }
-            chain in { type filter hook input priority 0; tcp dport { $ports } tcp sport 22 drop; }
+            chain out { type filter hook output priority 0; ip daddr . tcp sport { $ends } tcp dport 22 drop; }
+            chain in { type filter hook input priority 0; ip saddr . tcp dport { $ends } tcp sport 22 drop; }
         }\"";
     world.bench.sh("controller", cut).expect(0);
     holder.kill().unwrap();

@@ -292,12 +292,8 @@ fn one_host_after_another(bench: &Bench) {
     bench.infra(&["diff"]).expect(0);
 }
 
-#[test]
-fn ports_move_under_load_and_no_request_is_lost() {
-    let began = Instant::now();
-    let live = "\n  live.example.com:\n    app: { port: 8081, health: / }\n\ncertificates:\n";
-    let inventory = THREE_TIER.replace("\ncertificates:\n", live);
-    let bench = Bench::up("t-move", &inventory, Release::Bookworm);
+/// Files of three sizes, and a program of which answers go on for long.
+fn serve(bench: &Bench) {
     for web in ["web1", "web2"] {
         let make = "mkdir -p /srv/shop/public && echo small >/srv/shop/public/index.html && head -c 3000000 /dev/zero >/srv/shop/public/large && truncate -s 400M /srv/shop/public/endless";
         bench.sh(web, make).expect(0);
@@ -306,6 +302,15 @@ fn ports_move_under_load_and_no_request_is_lost() {
         let run = "systemctl stop demo-app@8081 && systemd-run -q --unit live perl /root/live.pl";
         bench.sh(app, &format!("cat >/root/live.pl <<'END'\n{PROGRAM}END\n{run}")).expect(0);
     }
+}
+
+#[test]
+fn ports_move_under_load_and_no_request_is_lost() {
+    let began = Instant::now();
+    let live = "\n  live.example.com:\n    app: { port: 8081, health: / }\n\ncertificates:\n";
+    let inventory = THREE_TIER.replace("\ncertificates:\n", live);
+    let bench = Bench::up("t-move", &inventory, Release::Bookworm);
+    serve(&bench);
     bench.apply().expect(0);
     let mut load = Load::start(&bench);
     load.flows();

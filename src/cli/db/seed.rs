@@ -40,7 +40,8 @@ pub(super) fn run(args: &Seed, global: &Global, services: Services, reporter: &R
     super::names_it(host, args.yes_wipe.as_ref(), &format!("infra db seed {host} --wipe"))?;
     super::of_group(&site, host)?;
     let hosts = super::group(&site);
-    let command = format!("infra db seed {host} {}", args.inventory.inventory.display());
+    let wipe = if args.wipe { " --wipe" } else { "" };
+    let command = format!("infra db seed {host} {}{wipe}", args.inventory.inventory.display());
     let mut work = Work::new(&site, &hosts, command, global, services, reporter)?;
     let looked = work.look(&hosts, false)?;
     let lost = if args.wipe { seed::destroys(&site, looked.observed(), host)? } else { Vec::new() };
