@@ -230,7 +230,9 @@ impl Bench {
     pub fn sites_ca(&self) -> PathBuf {
         let path = self.dir.path().join("sites-ca.crt");
         let issued = infra::pki::ensure(&self.site(), &self.site().state, OffsetDateTime::now_utc()).unwrap();
-        std::fs::write(&path, issued.materials.public(&"pki/sites-ca.crt".parse().unwrap()).unwrap()).unwrap();
+        let text = issued.materials.public(&"pki/sites-ca.crt".parse().unwrap()).unwrap();
+        // Clients that run meanwhile find a whole file at any moment.
+        infra::base::fsx::write_atomic(&path, text.as_bytes(), 0o644).unwrap();
         path
     }
 
