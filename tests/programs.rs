@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use common::tiers::Tiers;
 use common::twin::{Twin, text, wait};
-use infra::base::material::Material;
 use serde_json::Value;
 
 const PROGRAM: &str = include_str!("common/program.py");
@@ -76,8 +75,7 @@ fn signal(tiers: &Tiers, app: &str, signal: &str) {
 /// What comes back of a steady load, while `then` is done.
 fn load(tiers: &Tiers, rate: u32, seconds: u32, bytes: usize, then: impl FnOnce()) -> Value {
     let folder = tiers.twin.shared();
-    let ca = folder.join("sites-ca.crt");
-    std::fs::write(&ca, tiers.materials.public(&Material::SiteAuthorities).unwrap()).unwrap();
+    let ca = tiers.sites_ca();
     std::fs::write(folder.join("steady.py"), STEADY).unwrap();
     let command = format!(
         "python3 {}/steady.py 10.0.1.11 shop.example.com {} {rate} {seconds} {bytes} /host",

@@ -9,7 +9,7 @@
     reason = "each test crate uses its own part"
 )]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use infra::base::material::Material;
@@ -87,10 +87,17 @@ impl Tiers {
         assert!(seen.is_some(), "answered {last}, not {code}");
     }
 
+    /// The authority of the sites' names as a file; clients that run meanwhile find it whole at any moment.
+    pub fn sites_ca(&self) -> PathBuf {
+        let path = self.twin.shared().join("sites-ca.crt");
+        let authority = self.materials.public(&Material::SiteAuthorities).unwrap();
+        infra::base::fsx::write_atomic(&path, authority.as_bytes(), 0o644).unwrap();
+        path
+    }
+
     /// curl from outside to the load balancer's address.
     pub fn edge(&self, args: &str) -> String {
-        let ca = self.twin.shared().join("sites-ca.crt");
-        std::fs::write(&ca, self.materials.public(&Material::SiteAuthorities).unwrap()).unwrap();
+        let ca = self.sites_ca();
         let names = ["shop.example.com", "www.shop.example.com", "docs.example.org", "a.docs.example.org"];
         let resolve = names.map(|n| format!("--resolve {n}:443:10.0.1.11 --resolve {n}:80:10.0.1.11")).join(" ");
         text(&self.twin.outside(&format!("curl -q -s -m 5 --noproxy '*' --cacert {} {resolve} {args}", ca.display())))
